@@ -1,0 +1,38 @@
+"""The conventions that every module follows, stated once.
+
+- A SimpleITK size, spacing, index or point is a tuple in the order (x, y, z): names end in `_xyz`
+  or say `size`, `spacing_mm`, `origin_mm`. A NumPy volume is indexed [z, y, x]: names end in
+  `_zyx` where both orders meet. A network's volume is [channel, z, y, x].
+- The world is LPS in millimetres, as in DICOM and SimpleITK: x to the patient's left, y to the
+  back, z to the head.
+- A box is half-open, [start, stop), in voxels, in the order (x, y, z).
+- CT is in Hounsfield units (`ct_hu`), PET in standardised uptake values (`pet_suv`).
+"""
+
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Triple: TypeAlias = tuple[float, float, float]
+IntTriple: TypeAlias = tuple[int, int, int]
+Volume: TypeAlias = NDArray[np.float32]
+LabelVolume: TypeAlias = NDArray[np.uint8]
+
+
+class Label(IntEnum):
+    """Voxel values of every label map (HECKTOR 2025)."""
+
+    BACKGROUND = 0
+    GTVP = 1
+    """Primary gross tumour volume."""
+    GTVN = 2
+    """Involved lymph nodes."""
+
+
+AIR_HU: Final = -1000.0
+"""HU of air by the definition of the Hounsfield scale; stands where the region leaves the CT."""
+
+NO_UPTAKE_SUV: Final = 0.0
+"""SUV where the region leaves the PET."""

@@ -1,0 +1,31 @@
+"""What the log says of a segmentation, so that a strange result can be understood from it."""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+
+from shared.conventions import Label, LabelVolume
+from shared.preprocessing.pipeline import Prepared
+
+_NAMES = {Label.GTVP: "GTVp", Label.GTVN: "GTVn"}
+
+
+def describe_lesions(labels: LabelVolume, prepared: Prepared) -> list[str]:
+    """Return a line for each label: components, volume in ml and SUVmax; or that there is none.
+
+    Parameters
+    ----------
+    labels : label map on the region's grid, [z, y, x].
+    """
+    lines = []
+    for label, name in _NAMES.items():
+        inside = labels == label
+        if not inside.any():
+            lines.append(f"{name}: none found")
+            continue
+        count = int(cc3d.connected_components(inside, connectivity=26).max())
+        volume_ml = np.count_nonzero(inside) * prepared.undo.region.voxel_volume_mm3 / 1000
+        suv_max = float(prepared.pet_suv[inside].max())
+        lines.append(f"{name}: {count} component(s), {volume_ml:.1f} ml, SUVmax {suv_max:.1f}")
+    return lines

@@ -1,0 +1,61 @@
+"""From HU, SUV and labels to the channels of a network, as its card says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from pydantic import PositiveFloat
+
+from shared.conventions import Label, LabelVolume, Volume
+from shared.preprocessing.pipeline import Prepared
+from shared.schema import Strict
+
+Channel: TypeAlias = Literal["CT", "PET", "GTVp", "GTVn"]
+
+
+class Intensity(Strict):
+    """How values are brought to a network's scale.
+
+    CT is clipped to `ct_window_hu` and mapped linearly to [-1, 1]; PET is clipped to
+    [0, `pet_max_suv`] and divided by `pet_unit_suv`.
+    """
+
+    ct_window_hu: tuple[float, float]
+    pet_max_suv: PositiveFloat
+    pet_unit_suv: PositiveFloat
+
+
+def scale_ct(ct_hu: Volume, intensity: Intensity) -> Volume:
+    """Clip CT to the card's window and map the window linearly to [-1, 1]."""
+    low, high = intensity.ct_window_hu
+    scaled = (np.clip(ct_hu, low, high) - low) * np.float32(2 / (high - low)) - 1
+    return scaled.astype(np.float32, copy=False)
+
+
+def scale_pet(pet_suv: Volume, intensity: Intensity) -> Volume:
+    """Clip PET to [0, `pet_max_suv`] and divide it by `pet_unit_suv`."""
+    scaled = np.clip(pet_suv, 0, intensity.pet_max_suv) / np.float32(intensity.pet_unit_suv)
+    return scaled.astype(np.float32, copy=False)
+
+
+def network_channels(
+    prepared: Prepared,
+    intensity: Intensity,
+    channels: Sequence[Channel],
+    labels: LabelVolume | None = None,
+) -> Volume:
+    """Return a network's input, shape (channel, z, y, x), channels in the order asked for.
+
+    Parameters
+    ----------
+    labels : label map on the region's grid; needed for the channels GTVp and GTVn, which are 0/1.
+    """
+    sources = {
+        "CT": lambda: scale_ct(prepared.ct_hu, intensity),
+        "PET": lambda: scale_pet(prepared.pet_suv, intensity),
+        "GTVp": lambda: np.equal(labels, Label.GTVP),
+        "GTVn": lambda: np.equal(labels, Label.GTVN),
+    }
+    return np.stack([sources[channel]().astype(np.float32) for channel in channels])

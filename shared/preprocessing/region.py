@@ -1,0 +1,212 @@
+"""Where the head and neck lie in a scan, found on coarse images.
+
+The skull is the one landmark that every scanner, reconstruction and injection shows alike: the
+intracranial cavity is the large soft-tissue space that bone encloses in axial slices. Its lower
+end, the skull base, places the region; where no skull is in view, the upper end of the scan does.
+The search runs in world coordinates (LPS) on a coarse grid, so it does not depend on how the file
+stores its axes. PET is not used: a brain's uptake varies, and it may lie outside the view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cc3d
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+
+from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
+from shared.errors import InputError
+from shared.geometry import Grid, resample
+from shared.schema import Strict
+
+BODY_HU: Final = -500.0
+"""Between air (-1000) and fat (-100)."""
+
+COARSE_MM: Final = 4.0
+"""Voxel size of the search: a tenth of a neck's width, and 0.1 s for a whole-body scan."""
+
+BONE_HU: Final = 150.0
+"""Skull bone is 500 HU and more; a quarter of it is left where it fills a quarter of a voxel."""
+
+BRAIN_HU: Final = (0.0, 90.0)
+"""Mean over 12 mm: brain, blood and contrast. Fat and airway pull a neck below, bone a jaw above."""
+
+MIN_CAVITY_ML: Final = 60.0
+"""A twentieth of an adult's intracranial volume (1100 to 1700 ml), for scans that show a part."""
+
+CAVITY_GAP_MM: Final = 40.0
+"""Sinuses and orbits may open the skull to the face on a few slices, which splits the cavity."""
+
+REGION_ABOVE_SKULL_BASE_MM: Final = 90.0
+"""The region's upper end over the skull base: the orbits and the nasal cavity lie below it. The
+skull base is 140 mm under the vertex; with 288 mm the lower end is 30 mm below the clavicles."""
+
+NECK_BELOW_SKULL_BASE_MM: Final = 100.0
+"""Height of the neck over the shoulders, whose centre is the region's in x and y."""
+
+
+class Preparation(Strict):
+    """The region that networks see: a box along the world's axes with isotropic voxels."""
+
+    spacing_mm: PositiveFloat
+    size_xyz: tuple[PositiveInt, PositiveInt, PositiveInt]
+    interpolation: Literal["linear", "bspline"]
+
+    @property
+    def extent_mm(self) -> NDArray[np.float64]:
+        """Edge lengths along x, y, z."""
+        return np.asarray(self.size_xyz) * self.spacing_mm
+
+
+@dataclass(frozen=True)
+class Found:
+    """The region, and the coarse images it was found on.
+
+    Attributes
+    ----------
+    region : grid of the region, directions along the world's axes.
+    coarse_pet : PET on the coarse grid, in the unit of the file.
+    coarse_body : the body on the coarse grid, without couch.
+    remark : how the region was found, for the log.
+    """
+
+    region: Grid
+    coarse_pet: Volume
+    coarse_body: NDArray[np.bool_]
+    remark: str
+
+
+def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) -> Found:
+    """Find the head-and-neck region of a PET/CT.
+
+    Parameters
+    ----------
+    ct_hu, pet : images on their own grids.
+    preparation : size and spacing of the region.
+
+    Returns
+    -------
+    The region: it begins 90 mm above the skull base, or at the upper end of the common field of
+    view if that is lower or no skull is in view, and is moved up where it would leave the lower
+    end without need.
+
+    Raises
+    ------
+    InputError
+        If CT and PET do not overlap.
+    """
+    low, high = _common_extent(ct_hu, pet)
+    coarse = _coarse_grid(low, high)
+    ct = sitk.GetArrayFromImage(resample(ct_hu, coarse, "linear", AIR_HU))
+    coarse_pet = sitk.GetArrayFromImage(resample(pet, coarse, "linear", NO_UPTAKE_SUV))
+    body = _body(ct)
+    base_mm = _skull_base_mm(ct, coarse)
+    if base_mm is None:
+        top_mm = high[2]
+        center = _center_mm(body, coarse, top_mm - preparation.extent_mm[2], top_mm)
+        remark = "region: no skull in view, placed at the upper end of the scan"
+    else:
+        top_mm = min(base_mm + REGION_ABOVE_SKULL_BASE_MM, high[2])
+        center = _center_mm(body, coarse, base_mm - NECK_BELOW_SKULL_BASE_MM, base_mm)
+        remark = f"region: placed by the skull base at z = {base_mm:.0f} mm"
+    height_mm = preparation.extent_mm[2]
+    top_mm = min(high[2], max(top_mm, low[2] + height_mm))
+    middle = np.array([center[0], center[1], top_mm - height_mm / 2])
+    first_voxel = middle - (preparation.extent_mm - preparation.spacing_mm) / 2
+    x, y, z = (float(v) for v in first_voxel)
+    spacing = preparation.spacing_mm
+    region = Grid(preparation.size_xyz, (spacing, spacing, spacing), (x, y, z))
+    return Found(region, coarse_pet, body, remark)
+
+
+def _common_extent(
+    ct_hu: sitk.Image, pet: sitk.Image
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lowest and highest world coordinates that both images reach."""
+    ct_low, ct_high = Grid.of(ct_hu).extent_mm()
+    pet_low, pet_high = Grid.of(pet).extent_mm()
+    low, high = np.maximum(ct_low, pet_low), np.minimum(ct_high, pet_high)
+    if np.any(high <= low):
+        raise InputError(
+            "expected CT and PET to overlap, found CT from "
+            f"{_point(ct_low)} to {_point(ct_high)} mm and PET from {_point(pet_low)} to "
+            f"{_point(pet_high)} mm (LPS); check that both are of one visit and keep their origins"
+        )
+    return low, high
+
+
+def _point(mm: NDArray[np.float64]) -> str:
+    return "(" + ", ".join(f"{v:.0f}" for v in mm) + ")"
+
+
+def _coarse_grid(low: NDArray[np.float64], high: NDArray[np.float64]) -> Grid:
+    x, y, z = (max(1, int(n)) for n in np.ceil((high - low) / COARSE_MM))
+    origin = low + COARSE_MM / 2
+    return Grid((x, y, z), (COARSE_MM,) * 3, tuple(origin.tolist()))
+
+
+def _body(ct_hu: Volume) -> NDArray[np.bool_]:
+    """Return the largest thing that is not air; opening cuts the couch and tubes off."""
+    solid = sitk.GetImageFromArray((ct_hu > BODY_HU).astype(np.uint8))
+    opened = sitk.GetArrayFromImage(sitk.BinaryMorphologicalOpening(solid, [1, 1, 1]))
+    largest = cc3d.largest_k(opened, k=1, connectivity=6)
+    return np.asarray(largest, dtype=bool)
+
+
+def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
+    """Return the world z of the intracranial cavity's lower end, or None where none is in view.
+
+    The cavity is what bone encloses in axial slices and looks like brain. Other places do so here
+    and there (a ring of first ribs and sternum, an artefact of metal teeth), but below the brain:
+    the uppermost part counts, and what continues it downwards.
+    """
+    bone = sitk.GetImageFromArray((ct_hu > BONE_HU).astype(np.uint8))
+    closed = sitk.BinaryMorphologicalClosing(bone, [2, 2, 0])
+    enclosed = np.stack(
+        [
+            sitk.GetArrayFromImage(sitk.BinaryFillhole(closed[:, :, z]))
+            for z in range(closed.GetSize()[2])
+        ]
+    ).astype(bool)
+    mean_hu = sitk.GetArrayFromImage(sitk.Mean(sitk.GetImageFromArray(ct_hu), [1, 1, 1]))
+    brain = enclosed & (mean_hu > BRAIN_HU[0]) & (mean_hu < BRAIN_HU[1])
+    opened = sitk.BinaryMorphologicalOpening(
+        sitk.GetImageFromArray(brain.astype(np.uint8)), [2, 2, 1]
+    )
+    components = cc3d.connected_components(sitk.GetArrayFromImage(opened), connectivity=6)
+    statistics = cc3d.statistics(components)
+    min_voxels = MIN_CAVITY_ML * 1000 / COARSE_MM**3
+    spans = [
+        (box[0].start, box[0].stop)
+        for box, voxels in zip(
+            statistics["bounding_boxes"][1:], statistics["voxel_counts"][1:], strict=True
+        )
+        if voxels >= min_voxels
+    ]
+    if not spans:
+        return None
+    spans.sort(key=lambda span: span[1], reverse=True)
+    lowest = spans[0][0]
+    for start, stop in spans[1:]:
+        if (lowest - stop) * COARSE_MM <= CAVITY_GAP_MM:
+            lowest = min(lowest, start)
+    return coarse.origin_mm[2] + (lowest - 0.5) * COARSE_MM
+
+
+def _center_mm(
+    body: NDArray[np.bool_], coarse: Grid, low_mm: float, high_mm: float
+) -> NDArray[np.float64]:
+    """Return the world (x, y) of the body's centroid between two heights.
+
+    Where there is no body, the centre of the common field of view.
+    """
+    z_mm = coarse.origin_mm[2] + np.arange(body.shape[0]) * COARSE_MM
+    part = body[(z_mm >= low_mm) & (z_mm <= high_mm)]
+    indices = np.argwhere(part)[:, ::-1] if part.any() else None
+    middle = np.asarray(coarse.size_xyz) / 2 - 0.5 if indices is None else indices.mean(axis=0)
+    center: NDArray[np.float64] = np.asarray(coarse.origin_mm)[:2] + middle[:2] * COARSE_MM
+    return center

@@ -1,0 +1,46 @@
+"""The part of the region that a network of fixed input size looks at, in training and serving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shared.conventions import IntTriple, LabelVolume
+
+
+def window_box(
+    shape_zyx: Sequence[int], window_zyx: Sequence[int], center_zyx: Sequence[int] | None = None
+) -> tuple[slice, slice, slice]:
+    """Return the slices that cut a window out of a volume indexed [z, y, x].
+
+    Parameters
+    ----------
+    shape_zyx : the volume's shape.
+    window_zyx : the window's shape; along each axis at most the volume's.
+    center_zyx : voxel that the window is centred on, as far as the volume allows; without it the
+        window is central.
+
+    Raises
+    ------
+    ValueError
+        If the window is larger than the volume.
+    """
+    if any(w > s for w, s in zip(window_zyx, shape_zyx, strict=True)):
+        raise ValueError(f"a window of {window_zyx} does not fit a volume of {shape_zyx} (z, y, x)")
+    center = tuple(size // 2 for size in shape_zyx) if center_zyx is None else center_zyx
+    starts = (
+        min(max(c - w // 2, 0), s - w)
+        for c, w, s in zip(center, window_zyx, shape_zyx, strict=True)
+    )
+    z, y, x = (slice(a, a + w) for a, w in zip(starts, window_zyx, strict=True))
+    return z, y, x
+
+
+def lesion_center(labels: LabelVolume) -> IntTriple | None:
+    """Return the central voxel (z, y, x) of the box around all lesions; None without lesions."""
+    if not labels.any():
+        return None
+    ends = (np.flatnonzero(labels.any(axis=others))[[0, -1]] for others in ((1, 2), (0, 2), (0, 1)))
+    z, y, x = (int(first + last + 1) // 2 for first, last in ends)
+    return z, y, x
