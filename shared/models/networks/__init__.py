@@ -1,0 +1,1 @@
+"""The torch definitions of the networks, for training and export only; not copied into an image."""

@@ -1,0 +1,25 @@
+"""The clinical branch that the survival and the HPV network share: a two-layer perceptron.
+
+It takes the vector that `shared.clinical.encode` makes, in which missing values are already
+encoded, and knows nothing of their meaning.
+"""
+
+from torch import nn
+
+
+def clinical_mlp(features: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Return a network from clinical vectors, shape (n, features), to (n, hidden).
+
+    Parameters
+    ----------
+    features : how many clinical features the card lists; at least one.
+    hidden : width of both layers.
+    dropout : probability that a hidden unit is dropped in training.
+    """
+    return nn.Sequential(
+        nn.Linear(features, hidden),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+    )

@@ -1,0 +1,172 @@
+"""One network in ONNX Runtime: the only file that knows the runtime.
+
+It runs on the best of CUDA, OpenVINO and CPU that this machine really offers, and says in a remark
+where a better one had to be passed over. Nothing reaches stderr: the platform marks a job that
+writes there, and shows its user the last line. Precision is float32 on every provider.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ModelError
+from shared.resources import granted_cpus
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send what C++ code writes to stderr nowhere; exceptions pass as ever.
+
+    Importing ONNX Runtime searches for GPUs and warns on stderr where a card is no PCI device, as
+    on the platform's cloud machines, before its log level can be set.
+    See https://github.com/microsoft/onnxruntime/issues/26763 and /27092.
+    """
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _silent_stderr():
+    import onnxruntime as ort
+
+_FATAL_ONLY: Final = 4
+
+ort.set_default_logger_severity(_FATAL_ONLY)
+ort.disable_telemetry_events()
+
+PROVIDERS: Final = ("CUDA", "OpenVINO", "CPU")
+"""Best first."""
+
+
+class Network:
+    """An ONNX graph, loaded once and called often.
+
+    Attributes
+    ----------
+    provider : the one of `PROVIDERS` that runs it.
+    remarks : why a better provider does not, for the log.
+    inputs : shape of each input by name.
+    """
+
+    provider: str
+    remarks: tuple[str, ...]
+    inputs: dict[str, tuple[int, ...]]
+
+    def __init__(self, path: Path, providers: Sequence[str] = PROVIDERS) -> None:
+        """Load a graph.
+
+        Parameters
+        ----------
+        path : a `.onnx` file with its weights inside.
+        providers : those to try, best first; ones that ONNX Runtime was not built with are
+            passed over without a remark. The plain CPU provider is always the last resort.
+
+        Raises
+        ------
+        ModelError
+            If no provider can load the file.
+        """
+        built_with = ort.get_available_providers()
+        remarks = []
+        for provider in (p for p in providers if p != "CPU" and _full_name(p) in built_with):
+            try:
+                if provider == "CUDA":
+                    _load_cuda()
+                self._session = _open(path, provider)
+            except Exception as error:  # Whatever it is, the next can still run it.
+                remarks.append(f"{provider} is not usable here ({_first_line(error)})")
+                continue
+            self.provider = provider
+            break
+        else:
+            try:
+                self._session = _open(path, "CPU")
+            except Exception as error:
+                raise ModelError(
+                    f"expected an ONNX model in {path}, but ONNX Runtime cannot load it: "
+                    f"{_first_line(error)}; export the model again"
+                ) from None
+            self.provider = "CPU"
+        self.remarks = tuple(f"{remark}; running on {self.provider}" for remark in remarks)
+        self.inputs = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
+        self._output = self._session.get_outputs()[0].name
+
+    def __call__(self, **inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the graph's first output for inputs of the shapes in `inputs`."""
+        output: NDArray[np.float32] = self._session.run([self._output], inputs)[0]
+        return output
+
+
+def _full_name(provider: str) -> str:
+    return f"{provider}ExecutionProvider"
+
+
+def _open(path: Path, provider: str) -> Any:
+    """Return a session that really runs on a provider; anything else is an exception."""
+    threads = granted_cpus()
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # With the arena and its patterns one 192³ window of a 32-filter DynUNet took 9.6 GB, without
+    # 3D networks lose no time and need 2 to 4 GB (measured).
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.use_deterministic_compute = True
+    specific: dict[str, dict[str, str]] = {
+        # TF32 keeps ten bits; the default search times all algorithms and may choose another one
+        # at each start, so that a second run gives other bytes.
+        "CUDA": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+        # "FP32": else CPUs that have bfloat16 use it, whose labels agree in 99 % only (measured).
+        "OpenVINO": {"device_type": "CPU", "num_of_threads": str(threads), "precision": "FP32"},
+        "CPU": {},
+    }
+    with _silent_stderr():
+        session = ort.InferenceSession(
+            str(path),
+            sess_options=options,
+            providers=[(_full_name(provider), specific[provider])],
+            enable_fallback=0,  # The built-in fallback prints.
+        )
+    if session.get_providers()[0] != _full_name(provider):
+        raise RuntimeError("its libraries do not load")
+    return session
+
+
+def _load_cuda() -> None:
+    """Make CUDA's libraries ready; RuntimeError says what is missing.
+
+    The driver is asked first, because ONNX Runtime complains on stderr where there is none.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise RuntimeError("no NVIDIA driver") from None
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        raise RuntimeError("the NVIDIA driver does not start")
+    if count.value == 0:
+        raise RuntimeError("no NVIDIA GPU")
+    with redirect_stdout(io.StringIO()):  # It prints what it does not find.
+        ort.preload_dlls()
+
+
+def _first_line(error: Exception) -> str:
+    """Return what an exception says, in one line of bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:159] + "…"

@@ -1,0 +1,106 @@
+"""A network on a volume larger than its input: windows that overlap, blended by a Gaussian.
+
+The windows, their order, their weights and the padding are MONAI's (`sliding_window_inference` with
+mode "gaussian"), in NumPy. Windows are streamed: besides the volume there is one window, the sum of
+the weighted outputs and the sum of the weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.conventions import IntTriple, Volume
+
+SIGMA_SCALE: Final = 0.125
+"""Sigma of the Gaussian as a part of the window's edge (MONAI, nnU-Net)."""
+
+LEAST_WEIGHT: Final = 1e-3
+"""Lower bound of the weights, so that a window's corner still counts (MONAI)."""
+
+CERTAIN_LOGIT: Final = 20.0
+"""Logit of the background, and its negative of the rest, where no window was run: a probability
+of 1 in float32."""
+
+
+def sliding_window(
+    predict: Callable[[Volume], Volume],
+    volume: Volume,
+    window_zyx: IntTriple,
+    overlap: float,
+    outputs: int,
+    needed: NDArray[np.bool_] | None = None,
+) -> Volume:
+    """Run a network over a volume.
+
+    Parameters
+    ----------
+    predict : from a window, shape (1, C, *window_zyx), to logits, shape (1, K, *window_zyx); its
+        result may be a buffer that it reuses.
+    volume : shape (C, z, y, x). Where it is smaller than the window it is padded with 0 on both
+        sides, and the result cut back.
+    window_zyx : shape of the network's input.
+    overlap : part of a window's edge that it shares with the next, 0 <= overlap < 1.
+    outputs : K, how many classes the network has, background first.
+    needed : bool, shape (z, y, x); windows in which it is False everywhere are not run. Without
+        it all are.
+
+    Returns
+    -------
+    Logits, shape (K, z, y, x): the weighted mean over the windows that cover a voxel, certain
+    background where none was run.
+    """
+    shape = volume.shape[1:]
+    padding = [_padding(size, window) for size, window in zip(shape, window_zyx, strict=True)]
+    if any(before or after for before, after in padding):
+        volume = np.pad(volume, [(0, 0), *padding])
+        needed = None if needed is None else np.pad(needed, padding)
+    axes = [
+        window_starts(size, window, overlap)
+        for size, window in zip(volume.shape[1:], window_zyx, strict=True)
+    ]
+    weight = gaussian_weight(window_zyx)
+    total = np.zeros((outputs, *volume.shape[1:]), np.float32)
+    total_weight = np.zeros(volume.shape[1:], np.float32)
+    for starts in itertools.product(*axes):
+        box = tuple(slice(a, a + w) for a, w in zip(starts, window_zyx, strict=True))
+        if needed is not None and not needed[box].any():
+            continue
+        total[:, *box] += predict(np.ascontiguousarray(volume[None, :, *box]))[0] * weight
+        total_weight[box] += weight
+    not_run = total_weight == 0
+    total_weight[not_run] = 1
+    total /= total_weight
+    total[:, not_run] = -CERTAIN_LOGIT
+    total[0, not_run] = CERTAIN_LOGIT
+    inner = (slice(before, before + s) for (before, _), s in zip(padding, shape, strict=True))
+    return total[:, *inner]
+
+
+def window_starts(size: int, window: int, overlap: float) -> list[int]:
+    """Return the first voxel of each window along an axis of at least the window's length.
+
+    The step is the window without its overlap, rounded down; the last window ends at the border.
+    """
+    step = max(int(window * (1 - overlap)), 1)
+    last = size - window
+    return [*range(0, last, step), last]
+
+
+def gaussian_weight(window_zyx: Sequence[int]) -> Volume:
+    """Return the weight of each voxel of a window: 1 in its centre, falling to the corners."""
+    weight = np.ones((), np.float32)
+    for size in window_zyx:
+        distance = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
+        along = np.exp(distance**2 / np.float32(-2 * (size * SIGMA_SCALE) ** 2))
+        weight = weight[..., None] * along
+    return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
+
+
+def _padding(size: int, window: int) -> tuple[int, int]:
+    missing = max(window - size, 0)
+    return missing // 2, missing - missing // 2
