@@ -1,0 +1,30 @@
+"""Task 1: outline the primary tumour (GTVp) and the involved lymph nodes (GTVn) on a PET/CT."""
+
+from pathlib import Path
+
+from shared.grand_challenge import HECKTOR_2025, log, main, read_case, write_segmentation
+from shared.models.segmentation import SegmentationModel
+from shared.postprocessing.remarks import describe_lesions
+from shared.postprocessing.restore import restore
+from shared.preprocessing.pipeline import prepare
+
+
+def init_model(model_dir: Path) -> SegmentationModel:
+    """Load the segmentation model once; `run` may be called many times."""
+    model = SegmentationModel.load(model_dir)
+    log(*model.describe())
+    return model
+
+
+def run(model: SegmentationModel, input_dir: Path, output_dir: Path) -> None:
+    """Segment the case in `input_dir` and write the label map on the CT's grid."""
+    case = read_case(input_dir, HECKTOR_2025)
+    prepared = prepare(case, model.card.preparation)
+    log(*prepared.remarks)
+    labels = model.segment(prepared)
+    log(*describe_lesions(labels, prepared))
+    write_segmentation(output_dir, restore(labels, prepared.undo), HECKTOR_2025)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(init_model, run, Path(__file__).parent / "model"))
