@@ -1,0 +1,1 @@
+"""Training of the three networks, and the phantom patients that stand in for real ones."""

@@ -1,0 +1,128 @@
+"""Score the repository's model folders on unseen patients, as the containers run them.
+
+Masks are compared on the CT's own grid; Task 2 sees the masks and the HPV probability that Task 1
+and Task 3 predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from shared.case import Case
+from shared.errors import InputError
+from shared.geometry import Grid
+from shared.metrics.classification import balanced_accuracy
+from shared.metrics.survival import concordance_index
+from shared.models.card import Score, load_card, require_same_preparation, write_card
+from shared.models.hpv import HpvModel
+from shared.models.segmentation import SegmentationModel
+from shared.models.survival import SurvivalModel
+from shared.postprocessing.restore import restore
+from shared.preprocessing.pipeline import prepare
+from training.data import PatientFiles
+from training.segmentation import Totals
+
+BOOTSTRAP_SAMPLES: Final = 1000
+
+Statistic = Callable[[NDArray[np.intp]], float]
+
+
+def evaluate(
+    repository: Path, patients: Sequence[PatientFiles], cohort: str, write: bool
+) -> dict[str, list[Score]]:
+    """Run the three models on patients, print their scores, and write them into the cards if asked.
+
+    Standard errors are those of a bootstrap over patients.
+    """
+    folders = {
+        "segmentation": repository / "task1_segmentation/model",
+        "survival": repository / "task2_survival/model",
+        "hpv": repository / "task3_hpv/model",
+    }
+    segmentation = SegmentationModel.load(folders["segmentation"])
+    hpv = HpvModel.load(folders["hpv"])
+    survival = SurvivalModel.load(folders["survival"])
+    require_same_preparation(survival.card, segmentation.card, hpv.card)
+    totals: list[Totals] = []
+    decisions: list[tuple[bool, bool]] = []
+    risks: list[tuple[float, float, bool]] = []
+    for patient in tqdm(patients, desc="evaluating"):
+        if patient.labels is None:
+            raise InputError(f"expected labels for patient {patient.patient_id}, found none")
+        case = Case(
+            sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical
+        )
+        prepared = prepare(case, segmentation.card.preparation)
+        labels = segmentation.segment(prepared)
+        truth = sitk.ReadImage(str(patient.labels), sitk.sitkUInt8)
+        found = restore(labels, prepared.undo)
+        total = Totals()
+        total.add(
+            sitk.GetArrayFromImage(found),
+            sitk.GetArrayFromImage(truth),
+            Grid.of(truth).voxel_volume_mm3,
+        )
+        totals.append(total)
+        prediction = hpv.predict(prepared, case.clinical)
+        if patient.hpv is not None:
+            decisions.append((prediction.decision, patient.hpv))
+        if patient.relapse is not None and patient.rfs_days is not None:
+            clinical = replace(case.clinical, hpv=prediction.probability)
+            risk = survival.predict(prepared, labels, clinical)
+            risks.append((risk, patient.rfs_days, patient.relapse))
+
+    segmented: dict[str, Statistic] = {
+        name: lambda chosen, name=name: Totals.of([totals[i] for i in chosen]).scores()[name]
+        for name in Totals.of(totals).scores()
+    }
+    scores = {
+        "segmentation": [
+            _score(name, statistic, len(totals), cohort) for name, statistic in segmented.items()
+        ],
+        "hpv": [
+            _score("balanced_accuracy", _on(balanced_accuracy, decisions), len(decisions), cohort)
+        ],
+        "survival": [_score("c_index", _on(concordance_index, risks), len(risks), cohort)],
+    }
+    for task, measured in scores.items():
+        for score in measured:
+            print(
+                f"{task:13} {score.metric:22} {score.value:.3f} ± {score.standard_error:.3f} "
+                f"({score.patients} patients: {cohort})"
+            )
+        if write:
+            card = load_card(folders[task], task)
+            write_card(folders[task], card.model_copy(update={"scores": tuple(measured)}))
+    return scores
+
+
+def _on(metric: Callable[..., float], rows: Sequence[tuple[float, ...]]) -> Statistic:
+    """Return a metric of columns as a statistic of chosen rows."""
+    columns = [np.asarray(column) for column in zip(*rows, strict=True)]
+    return lambda chosen: metric(*(column[chosen] for column in columns))
+
+
+def _score(metric: str, statistic: Statistic, patients: int, cohort: str) -> Score:
+    """Return a statistic of all patients with its bootstrap standard error."""
+    rng = np.random.default_rng(0)
+    resampled = []
+    for _ in range(BOOTSTRAP_SAMPLES):
+        try:
+            resampled.append(statistic(rng.integers(patients, size=patients)))
+        except ValueError:
+            continue  # a resample without both classes or without a comparable pair has no score
+    return Score(
+        metric=metric,
+        value=statistic(np.arange(patients)),
+        standard_error=float(np.std(resampled)),
+        patients=patients,
+        cohort=cohort,
+    )

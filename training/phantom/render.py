@@ -1,0 +1,107 @@
+"""Pictures of a patient: CT, fused PET, outlines and a PET projection in one PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+import typer
+
+from training.phantom.patient import Kind, Patient, make_patient
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+Image2d = npt.NDArray[np.float32]
+OUTLINES = ((1, "#ff3030"), (2, "#30ff60"))
+
+
+def _arrays(patient: Patient) -> tuple[list[Image2d], tuple[float, ...], sitk.Image]:
+    labels = sitk.DICOMOrient(patient.labels, "LPS")
+    images = [
+        sitk.Resample(image, labels, sitk.Transform(), interpolation, fill)
+        for image, interpolation, fill in (
+            (patient.ct_hu, sitk.sitkLinear, -1000.0),
+            (patient.pet_suv, sitk.sitkLinear, 0.0),
+            (patient.labels, sitk.sitkNearestNeighbor, 0.0),
+        )
+    ]
+    arrays = [sitk.GetArrayFromImage(image).astype(np.float32) for image in images]
+    return arrays, labels.GetSpacing(), sitk.DICOMOrient(patient.pet_suv, "LPS")
+
+
+def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
+    """Draw axial, coronal and sagittal planes through the largest lesion, and the PET's MIP.
+
+    Rows: CT in a soft-tissue window, PET over CT, GTVp (red) and GTVn (green) over CT. PETs in
+    Bq/mL are shown relative to their brain.
+    """
+    (ct_hu, pet, labels), (sx, sy, sz), pet_own = _arrays(patient)
+    scale = float(np.percentile(pet, 99.9)) / 9 if pet.max() > 1000 else 1.0
+    pet = pet / scale
+    target = 1 if (labels == 1).any() else 2
+    z, y, x = (round(float(c.mean())) for c in np.nonzero(labels == target))
+    y0, x0 = (float(c.mean()) for c in np.nonzero((ct_hu[z] > 0) & (ct_hu[z] < 1500)))
+    planes = (
+        ("axial", lambda a: a[z], sy / sx, "upper"),
+        ("coronal", lambda a: a[:, y], sz / sx, "lower"),
+        ("sagittal", lambda a: a[:, :, x], sz / sy, "lower"),
+    )
+    figure, axes = plt.subplots(3, 4, figsize=(16, 12), facecolor="black")
+    for column, (name, cut, aspect, origin) in enumerate(planes):
+        for row, axis in enumerate(axes[:, column]):
+            axis.imshow(cut(ct_hu), cmap="gray", vmin=-160, vmax=280, aspect=aspect, origin=origin)
+            if row == 1:
+                overlay = cut(pet)
+                alpha = np.clip(overlay / 3, 0, 0.75)
+                axis.imshow(overlay, cmap="inferno", vmin=0, vmax=suv_max, alpha=alpha,
+                            aspect=aspect, origin=origin)  # fmt: skip
+            if row == 2:
+                for label, colour in OUTLINES:
+                    if (cut(labels) == label).any():
+                        axis.contour(cut(labels) == label, [0.5], colors=colour, linewidths=1)
+            axis.set_title(name, color="white")
+    own = sitk.GetArrayFromImage(pet_own).astype(np.float32) / scale
+    px, py, pz = pet_own.GetSpacing()
+    projections = (("MIP coronal", own.max(1), pz / px), ("MIP sagittal", own.max(2), pz / py))
+    for axis, (name, picture, aspect) in zip(axes[:2, 3], projections, strict=True):
+        axis.imshow(picture, cmap="gray_r", vmin=0, vmax=suv_max, aspect=aspect, origin="lower")
+        axis.set_title(name, color="white")
+    lesions = "\n".join(
+        f"{'GTVp' if item['label'] == 1 else 'GTVn'} {item['side']} {item['place']}: "
+        f"{item['volume_ml']} ml{', necrotic' if item['necrotic'] else ''}"
+        for item in patient.facts["lesions"]
+    )
+    ehr = "\n".join(f"{key}: {value}" for key, value in patient.ehr.items())
+    outcome = f"HPV {patient.hpv}, relapse {patient.relapse}, RFS {patient.rfs_days:.0f} d"
+    axes[2, 3].text(0, 1, f"{patient.patient_id}\n{lesions}\n\n{ehr}\n{outcome}", color="white",
+                    va="top", fontsize=9, transform=axes[2, 3].transAxes)  # fmt: skip
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis in axes[:, 0]:  # the head fills the picture
+        axis.set_xlim(x0 - 130 / sx, x0 + 130 / sx)
+        axis.set_ylim(y0 + 130 / sy, y0 - 130 / sy)
+    figure.tight_layout(pad=0.4)
+    figure.savefig(path, dpi=80, facecolor="black")
+    plt.close(figure)
+
+
+def main(
+    picture: Annotated[Path, typer.Argument(help="The PNG to write.")],
+    index: Annotated[int, typer.Option(help="Number of the patient.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the cohort.")] = 0,
+    small: Annotated[bool, typer.Option("--small", help="Coarse voxels.")] = False,
+    whole_body: Annotated[
+        bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
+    ] = None,
+) -> None:
+    """Draw one patient of a cohort."""
+    render(make_patient(seed, index, Kind(small=small, whole_body=whole_body)), picture)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,227 @@
+"""The scanners: CT grids with HU, noise, metal streaks and padding; PET grids with blur and noise.
+
+The PET is painted on a finer grid than its own, blurred with the scanner's point spread, sampled,
+and given noise that grows with the square root of the activity, as counting noise does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+
+from training.phantom.anatomy import Body, Tissue
+from training.phantom.centres import Centre
+from training.phantom.painting import Raster, Slab, paint
+from training.phantom.shapes import Array, Point
+from training.phantom.tumour import Lesion
+
+FWHM_TO_SIGMA = 1 / 2.3548
+FINE_MM = 2.8  # PET is painted at least this fine before blurring
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+BONY = (Tissue.BONE, Tissue.SPONGY, Tissue.SKULL)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One patient's scan: both grids and what the scanners do to the images."""
+
+    ct: Raster
+    pet: Raster
+    ct_noise_hu: float
+    ct_padding_hu: int  # 0 for none
+    psf_mm: float  # FWHM
+    pet_noise: float
+    suv_scale: float
+    shift_mm: Point  # of the patient between CT and PET
+    bqml_per_suv: float  # 1 for a PET in SUV
+
+
+def draw_protocol(
+    rng: np.random.Generator,
+    centre: Centre,
+    body: Body,
+    whole_body: bool,
+    brain: bool,
+    bqml: bool,
+    small: bool,
+    spacing_mm: Point | None,
+) -> Protocol:
+    """Draw the grids and the image quality of one scan.
+
+    A head-and-neck scan reaches from above the vertex (or, without the brain, from the skull
+    base) to below the clavicles, a whole-body scan to the thighs.
+    """
+    scale_z, offset = body.pose.scale[2], np.array(body.pose.offset_mm)
+    top = rng.uniform(152, 180) if brain else rng.uniform(12, 35)
+    bottom = rng.uniform(-960, -850) if whole_body else rng.uniform(-290, -185)
+    pixel, slice_mm = float(rng.choice(centre.ct_pixel_mm)), float(rng.choice(centre.ct_slice_mm))
+    pet_pixel, pet_size = centre.pet_voxels[rng.integers(len(centre.pet_voxels))]
+    pet_slice, size = float(rng.choice(centre.pet_slice_mm)), 512
+    tops = top + np.array([0, rng.uniform(-8, 20)])
+    bottoms = bottom - np.array([0, rng.uniform(-15, 30)])
+    jitter = rng.normal(0, 6, size=(2, 2))
+    if small:
+        pixel, slice_mm, size = rng.uniform(2.0, 2.6), float(rng.choice([3.0, 3.27, 4.0])), 192
+        pet_pixel, pet_size = ((4.0, 144), (4.07, 144), (5.47, 128))[rng.integers(3)]
+        pet_slice = float(rng.choice([3.27, 4.0, 5.0]))
+    if whole_body and pixel < 0.97:
+        pixel = 0.98
+    ct_spacing = spacing_mm or (pixel, pixel, slice_mm)
+
+    def raster(index: int, spacing: Point, size: int) -> Raster:
+        center = offset[:2] + [0, 15] + jitter[index]
+        slices = ceil((tops[index] - bottoms[index]) * scale_z / spacing[2])
+        lowest = offset[2] + bottoms[index] * scale_z
+        corner = center - np.array(spacing[:2]) * (size - 1) / 2
+        return Raster((*np.round(corner, 3).tolist(), round(float(lowest), 3)), spacing,
+                      (size, size, slices))  # fmt: skip
+
+    noise_hu = rng.uniform(9, 22) * (0.7 if small else 1)
+    return Protocol(
+        ct=raster(0, ct_spacing, size),
+        pet=raster(1, (pet_pixel, pet_pixel, pet_slice), pet_size),
+        ct_noise_hu=float(noise_hu),
+        ct_padding_hu=centre.padding_hu * bool(rng.random() < 0.6),
+        psf_mm=float(rng.uniform(*centre.psf_mm)),
+        pet_noise=float(centre.noise * np.exp(0.2 * rng.normal())),
+        suv_scale=float(centre.suv_scale * np.exp(0.05 * rng.normal())),
+        shift_mm=tuple(np.clip(rng.normal(0, 1.0, 3), -1.7, 1.7).tolist()),
+        bqml_per_suv=float(rng.uniform(3000, 7000)) if bqml else 1.0,
+    )
+
+
+def _image(array: npt.NDArray[np.generic], raster: Raster) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(raster.spacing_mm)
+    image.SetOrigin(raster.origin_mm)
+    return image
+
+
+def _streaks(slab: Slab, metal_mm: tuple[Point, ...], rng_angles: Array) -> Array | None:
+    """Return HU to add for metal: bright and dark rays in the slices near each filling."""
+    heights = slab.z[:, 0, 0]
+    added = None
+    for (x, y, z), angle in zip(metal_mm, rng_angles, strict=True):
+        near = np.flatnonzero(np.abs(heights - z) < 4)
+        if not len(near):
+            continue
+        if added is None:
+            added = np.zeros(slab.tissue.shape, dtype=np.float32)
+        box = slice(int(near[0]), int(near[-1]) + 1)
+        dx, dy = slab.x[box] - x, slab.y[box] - y
+        reach = np.exp(-np.hypot(dx, dy) / 45)
+        theta = np.arctan2(dy, dx)
+        rays = np.cos(7 * theta + angle) + np.cos(11 * theta + 2 * angle) + np.cos(4 * theta)
+        added[box] += 230 * rays * reach * np.abs(rays) ** 0.5
+    return added
+
+
+def scan_ct(
+    rng: np.random.Generator, body: Body, lesions: list[Lesion], protocol: Protocol
+) -> tuple[sitk.Image, sitk.Image]:
+    """Return the CT (int16, HU) and the labels (uint8: 0, 1 GTVp, 2 GTVn) on one grid."""
+    raster = protocol.ct
+    nx, ny, nz = raster.size_xyz
+    ct_hu = np.empty((nz, ny, nx), dtype=np.int16)
+    labels = np.empty((nz, ny, nx), dtype=np.uint8)
+    label_of = np.zeros(len(Tissue), dtype=np.uint8)
+    label_of[[Tissue.GTVP, Tissue.GTVP_CORE]] = 1
+    label_of[[Tissue.GTVN, Tissue.GTVN_CORE]] = 2
+    angles = rng.uniform(0, 6.28, len(body.metal_mm)).astype(np.float32)
+    blur_vox = 0.9 / raster.spacing_mm[0]  # about 2 mm full width, a soft-tissue kernel
+    grain_vox = max(0.8 / raster.spacing_mm[0], 0.35)
+    padding = None
+    if protocol.ct_padding_hu:
+        row, column = np.ogrid[:ny, :nx]
+        radius2 = (column - (nx - 1) / 2) ** 2 + (row - (ny - 1) / 2) ** 2
+        padding = radius2 > (min(nx, ny) / 2) ** 2
+    for slab in paint(body, lesions, raster, body.pose):
+        part = slice(slab.start, slab.start + len(slab.tissue))
+        labels[part] = label_of[slab.tissue]
+        hu = body.ct_hu[slab.tissue]
+        streaks = _streaks(slab, body.metal_mm, angles)
+        hu = ndimage.gaussian_filter(hu, (0, blur_vox, blur_vox), truncate=3)
+        noise = rng.standard_normal(hu.shape, dtype=np.float32)
+        noise = ndimage.gaussian_filter(noise, (0, grain_vox, grain_vox), truncate=3)
+        hu += noise * np.float32(protocol.ct_noise_hu / max(float(noise.std()), 1e-6))
+        if streaks is not None:
+            hu += streaks
+        np.clip(hu, -1024 if protocol.ct_padding_hu else -1000, 30000, out=hu)
+        if padding is not None:
+            hu[:, padding] = protocol.ct_padding_hu
+        ct_hu[part] = np.round(hu)
+    return _image(ct_hu, raster), _image(labels, raster)
+
+
+def scan_pet(
+    rng: np.random.Generator, body: Body, lesions: list[Lesion], protocol: Protocol
+) -> sitk.Image:
+    """Return the PET (float32, SUV, or Bq/mL where the protocol says so) on its own grid."""
+    raster = protocol.pet
+    factor = [ceil(s / FINE_MM) for s in raster.spacing_mm]
+    spacing = tuple(s / f for s, f in zip(raster.spacing_mm, factor, strict=True))
+    origin = tuple(
+        o - fine * (f - 1) / 2 for o, fine, f in zip(raster.origin_mm, spacing, factor, strict=True)
+    )
+    size = tuple(n * f for n, f in zip(raster.size_xyz, factor, strict=True))
+    fine = Raster(origin, spacing, size)  # type: ignore[arg-type]
+    suv = np.empty(size[::-1], dtype=np.float32)
+    pose = body.pose.shifted(protocol.shift_mm)
+    for slab in paint(body, lesions, fine, pose):
+        part = suv[slab.start : slab.start + len(slab.tissue)]
+        part[...] = body.pet_suv[slab.tissue]
+        for lesion in lesions:
+            box = slab.box(lesion)
+            if box is not None:
+                mine = (slab.tissue[box] == lesion.tissue) | (
+                    slab.tissue[box] == lesion.core_tissue
+                )
+                x, y, z = slab.coordinates(box)
+                mine &= lesion.field(x, y, z) < 1
+                part[box][mine] = lesion.uptake(x, y, z)[mine]
+    sigma_mm = protocol.psf_mm * FWHM_TO_SIGMA
+    for axis in range(3):
+        ndimage.gaussian_filter1d(suv, sigma_mm / spacing[2 - axis], axis, output=suv, truncate=3)
+    (fx, fy, fz), (nx, ny, nz) = factor, raster.size_xyz
+    suv = suv.reshape(nz, fz, ny, fy, nx, fx).mean(axis=(1, 3, 5), dtype=np.float32)
+    noise = rng.standard_normal(suv.shape, dtype=np.float32)
+    grain = tuple(2.2 / s for s in raster.spacing_mm[::-1])
+    noise = ndimage.gaussian_filter(noise, grain, truncate=3)
+    noise *= np.float32(protocol.pet_noise * 0.6 / float(noise.std()))
+    suv += noise * np.sqrt(suv + np.float32(0.02))
+    np.maximum(suv, 0, out=suv)
+    suv *= np.float32(protocol.suv_scale * protocol.bqml_per_suv)
+    return _image(suv, raster)
+
+
+def reorient(image: sitk.Image, direction: tuple[float, ...], fill: float) -> sitk.Image:
+    """Return the same scene stored along other axes, about the same centre in the world.
+
+    Parameters
+    ----------
+    image
+        An image along the world's axes.
+    direction
+        Nine direction cosines, row by row, as SimpleITK gives them. Axis flips and exchanges are
+        exact; oblique directions are resampled (nearest neighbour for integer labels).
+    fill
+        Value outside the image.
+    """
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
+    image = sitk.DICOMOrient(image, code)
+    if np.allclose(image.GetDirection(), direction, atol=1e-6):
+        return image
+    size, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
+    center = np.array(image.TransformContinuousIndexToPhysicalPoint(((size - 1) / 2).tolist()))
+    rotation = np.array(direction).reshape(3, 3)
+    origin = center - rotation @ (spacing * (size - 1) / 2)
+    labels = image.GetPixelID() == sitk.sitkUInt8
+    return sitk.Resample(
+        image, image.GetSize(), sitk.Transform(), sitk.sitkNearestNeighbor if labels
+        else sitk.sitkLinear, origin.tolist(), image.GetSpacing(), direction, fill,
+    )  # fmt: skip

@@ -1,0 +1,245 @@
+"""Primary tumours (GTVp) and involved nodes (GTVn): where they sit, their shape, their uptake.
+
+A lesion is an ellipsoid with a wavy surface that may only grow into soft tissue. Its volume is
+exact: the level of its field is chosen so that the tissue it may fill amounts to what was drawn.
+Primaries hang on the mucosa of pharynx, mouth or larynx; nodes lie along the jugular vein
+(levels II to IV) or behind the sternocleidomastoid muscle (level V).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from training.phantom.anatomy import Body, T, Tissue
+from training.phantom.painting import Raster, paint
+from training.phantom.shapes import Array, Bounds, Point
+
+# Tissues no tumour enters; LUMEN is entered by the middle of a primary only.
+BARRED = (T.AIR, T.SKIN, T.COUCH_SHELL, T.COUCH_FOAM, T.BONE, T.SPONGY, T.SKULL, T.TOOTH, T.METAL,
+          T.CORD, T.CSF, T.CARTILAGE, T.LUNG, T.CELLS, T.VESSEL, T.BLOOD)  # fmt: skip
+MAX_LEVEL = 1.8  # how far past its ellipsoid a lesion may grow to reach its volume
+
+# Site: (canonical centre for the left side in mm, semi-axis ratios, may the side be chosen).
+SITES: dict[str, tuple[Point, Point, bool]] = {
+    "tonsil": ((19, -43, -57), (0.85, 1.0, 1.25), True),
+    "base of tongue": ((7, -53, -72), (1.2, 0.95, 0.95), True),
+    "oral cavity": ((15, -84, -66), (0.9, 1.35, 0.8), True),
+    "larynx": ((7, -52, -108), (0.9, 1.1, 1.1), True),
+    "hypopharynx": ((15, -40, -94), (0.9, 0.9, 1.35), True),
+    "nasopharynx": ((10, -40, -22), (1.2, 0.9, 1.0), True),
+}
+# Level: (canonical centre for the left side in mm, its spread in mm, relative frequency).
+LEVELS: dict[str, tuple[Point, Point, float]] = {
+    "II": ((41, -24, -56), (3, 5, 10), 0.52),
+    "III": ((39, -28, -92), (3, 4, 9), 0.28),
+    "IV": ((34, -27, -128), (4, 4, 9), 0.11),
+    "V": ((48, 14, -92), (3, 6, 15), 0.09),
+}
+
+
+@dataclass(frozen=True)
+class Waves:
+    """A smooth random field of unit variance: a sum of plane waves, the same on every grid."""
+
+    k: npt.NDArray[np.float32]  # shape (n, 3), radians per mm
+    phase: npt.NDArray[np.float32]  # shape (n,)
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, period_mm: float, count: int = 7) -> Waves:
+        """Draw waves of periods around `period_mm` in random directions."""
+        direction = rng.normal(size=(count, 3))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        periods = period_mm * rng.uniform(0.7, 1.5, size=(count, 1))
+        k = 2 * np.pi * direction / periods
+        return cls(k.astype(np.float32), rng.uniform(0, 6.28, count).astype(np.float32))
+
+    def at(self, x: Array, y: Array, z: Array) -> Array:
+        """Return the field at canonical coordinates in mm."""
+        scale = np.float32(np.sqrt(2 / len(self.phase)))
+        waves = (np.sin(kx * x + ky * y + kz * z + p)
+                 for (kx, ky, kz), p in zip(self.k, self.phase, strict=True))  # fmt: skip
+        return sum(waves) * scale
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One primary or node in canonical coordinates; a `shapes.Shape` with an inside below 1."""
+
+    primary: bool
+    place: str  # a key of SITES or LEVELS
+    side: float  # 1 left, -1 right
+    volume_ml: float  # in the world
+    center: Point
+    semi: Point  # mm
+    tilt: npt.NDArray[np.float32]  # rotation, shape (3, 3)
+    surface: Waves
+    rough: float
+    suv: float  # of viable tumour before blurring
+    texture: Waves
+    necrosis: float = 0.0  # the core is where the field is below this share; 0 for none
+    level: float = 1.0
+
+    @property
+    def tissue(self) -> Tissue:
+        """Viable tumour."""
+        return T.GTVP if self.primary else T.GTVN
+
+    @property
+    def core_tissue(self) -> Tissue:
+        """Necrotic tumour."""
+        return T.GTVP_CORE if self.primary else T.GTVN_CORE
+
+    def bounds(self) -> Bounds:
+        """See `Shape.bounds`."""
+        reach = max(self.semi) * self.level * (1 + 2 * self.rough)
+        lower, upper = (tuple(c + sign * reach for c in self.center) for sign in (-1, 1))
+        return lower, upper  # type: ignore[return-value]
+
+    def field(self, x: Array, y: Array, z: Array) -> Array:
+        """See `Shape.field`."""
+        offset = [x - self.center[0], y - self.center[1], z - self.center[2]]
+        radius2 = np.float32(0)
+        for row, semi in zip(self.tilt, self.semi, strict=True):
+            along = row[0] * offset[0] + row[1] * offset[1] + row[2] * offset[2]
+            radius2 = radius2 + np.square(along * np.float32(1 / semi))
+        wavy = 1 + np.float32(self.rough) * np.clip(self.surface.at(x, y, z), -2, 2)
+        return np.sqrt(radius2) * wavy / np.float32(self.level)
+
+    def may_fill(self, tissue: npt.NDArray[np.uint8], field: Array) -> npt.NDArray[np.bool_]:
+        """Return where the lesion may grow, given the healthy tissue there."""
+        barred = np.zeros(len(Tissue), dtype=bool)
+        barred[list(BARRED)] = True
+        if self.primary:
+            barred[T.VESSEL] = True
+        else:
+            barred[[T.VESSEL, T.LUMEN, T.MUCOSA, T.TONSIL, T.LARYNX, T.GTVP, T.GTVP_CORE]] = [
+                False, *[True] * 6]  # fmt: skip
+        allowed = ~barred[tissue]
+        if self.primary:
+            allowed &= (tissue != T.LUMEN) | (field * self.level < 0.75)
+        return allowed
+
+    def uptake(self, x: Array, y: Array, z: Array) -> Array:
+        """Return the SUV inside the lesion: uneven, falling to the rim, low in a necrotic core."""
+        field = self.field(x, y, z)
+        suv = self.suv * (0.85 + 0.22 * self.texture.at(x, y, z)) * (1.1 - 0.35 * field**2)
+        core = np.clip((self.necrosis - field) / 0.15, 0, 1)
+        return np.maximum(suv * (1 - 0.88 * core), 0.6).astype(np.float32)
+
+
+def _rotation(rng: np.random.Generator, max_deg: float) -> npt.NDArray[np.float32]:
+    axis = rng.normal(size=3)
+    axis /= np.linalg.norm(axis)
+    angle = np.radians(rng.uniform(-max_deg, max_deg))
+    cross = np.cross(np.eye(3), axis)
+    rotation = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return rotation.astype(np.float32)
+
+
+def _lesion(
+    rng: np.random.Generator,
+    place: str,
+    side: float,
+    center: Point,
+    ratios: Point,
+    volume_ml: float,
+    body: Body,
+    **kwargs: float | bool,
+) -> Lesion:
+    radius = (1000 * volume_ml / float(np.prod(body.pose.scale)) * 3 / (4 * np.pi)) ** (1 / 3)
+    shape = np.array(ratios) * np.exp(0.1 * rng.normal(size=3))
+    shape *= radius / np.cbrt(np.prod(shape))
+    return Lesion(
+        place=place, side=side, volume_ml=volume_ml, center=center,
+        semi=tuple(map(float, shape)),  # type: ignore[arg-type]
+        tilt=_rotation(rng, 25), surface=Waves.draw(rng, 2.6 * radius), rough=0.13,
+        texture=Waves.draw(rng, max(1.3 * radius, 9)), **kwargs,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def draw_primary(rng: np.random.Generator, body: Body, hpv: bool) -> Lesion:
+    """Draw the primary: HPV-positive ones are oropharyngeal and smaller."""
+    share = [0.53, 0.40, 0.02, 0.02, 0.01, 0.02] if hpv else [0.32, 0.25, 0.13, 0.15, 0.14, 0.01]
+    place = str(rng.choice(list(SITES), p=share))
+    center, ratios, _ = SITES[place]
+    side = float(rng.choice([-1, 1]))
+    volume_ml = float(np.clip(np.exp(rng.normal(np.log(7.5 if hpv else 16), 0.75)), 1.2, 60))
+    push = 0.25 * np.cbrt(volume_ml) * np.array([side, -0.3, 0])  # large ones grow outwards
+    where = np.array([side * center[0], *center[1:]]) + push + rng.normal(0, [2, 2, 5])
+    suv = float(np.clip(np.exp(rng.normal(np.log(13.5 if hpv else 15.5), 0.4)), 5, 40))
+    necrosis = float(rng.uniform(0.35, 0.6)) * (volume_ml > 12 and rng.random() < 0.3)
+    return _lesion(
+        rng, place, side, tuple(map(float, where)), ratios, volume_ml, body,  # type: ignore[arg-type]
+        primary=True, suv=suv, necrosis=necrosis,
+    )  # fmt: skip
+
+
+def draw_node(rng: np.random.Generator, body: Body, hpv: bool, side: float, first: bool) -> Lesion:
+    """Draw a node on `side`; the first is the largest, and level II for preference."""
+    shares = np.array([frequency for _, _, frequency in LEVELS.values()])
+    if first:
+        shares = shares * np.array([2.5, 1, 0.4, 0.3])
+    level = str(rng.choice(list(LEVELS), p=shares / shares.sum()))
+    center, spread, _ = LEVELS[level]
+    median_ml = (7.5 if hpv else 4.0) if first else 1.7
+    volume_ml = float(np.clip(np.exp(rng.normal(np.log(median_ml), 0.8)), 0.5, 25))
+    where = np.array([side * center[0], *center[1:]]) + rng.normal(0, spread)
+    suv = float(np.clip(np.exp(rng.normal(np.log(15.5), 0.4)), 5, 40))
+    necrotic = volume_ml > 1.5 and rng.random() < (0.45 if hpv else 0.2)
+    return _lesion(
+        rng, level, side, tuple(map(float, where)), (0.85, 0.95, 1.25), volume_ml, body,  # type: ignore[arg-type]
+        primary=False, suv=suv, necrosis=float(rng.uniform(0.45, 0.8)) * necrotic,
+    )  # fmt: skip
+
+
+def settle(lesion: Lesion, body: Body, others: list[Lesion]) -> Lesion:
+    """Set the level of a lesion so that the tissue it fills has the volume that was drawn.
+
+    Where even `MAX_LEVEL` does not give it room, the lesion stays smaller and says so.
+    """
+    roomy = replace(lesion, level=MAX_LEVEL)
+    lower, upper = (np.array(corner) for corner in roomy.bounds())
+    heights = np.array([lower[2], upper[2]], np.float32)
+    x0, x1, y0, y1 = body.pose.world_box(roomy.bounds(), heights)
+    z0, z1 = heights * body.pose.scale[2] + body.pose.offset_mm[2]
+    spacing = 1.0 if lesion.volume_ml < 3 else 1.6
+    size = np.ceil((np.array([x1, y1, z1]) - [x0, y0, z0]) / spacing).astype(int) + 1
+    raster = Raster((x0, y0, float(z0)), (spacing,) * 3, (int(size[0]), int(size[1]), int(size[2])))
+    tissue = np.concatenate([slab.tissue for slab in paint(body, others, raster, body.pose)])
+    field = lesion.field(*body.pose.to_canonical(*raster.axes()))
+    allowed = np.sort(field[lesion.may_fill(tissue, field) & (field < MAX_LEVEL)])
+    wanted = round(1000 * lesion.volume_ml / spacing**3)
+    if not len(allowed):
+        return replace(lesion, volume_ml=0.0)
+    level = float(allowed[min(wanted, len(allowed)) - 1])
+    return replace(lesion, level=level, volume_ml=min(wanted, len(allowed)) * spacing**3 / 1000)
+
+
+def draw_lesions(
+    rng: np.random.Generator, body: Body, hpv: bool, primary: bool, nodes: int
+) -> list[Lesion]:
+    """Draw the primary (if `primary`) and `nodes` nodes that do not lie inside one another."""
+    lesions: list[Lesion] = []
+    if primary:
+        lesions.append(settle(draw_primary(rng, body, hpv), body, []))
+    main_side = lesions[0].side if lesions else float(rng.choice([-1, 1]))
+    found = 0
+    for _ in range(12 * nodes):
+        if found == nodes:
+            break
+        side = main_side if found == 0 or rng.random() < 0.72 else -main_side
+        node = draw_node(rng, body, hpv, side, first=found == 0)
+        apart = all(
+            np.linalg.norm(np.subtract(node.center, other.center))
+            > 0.9 * (max(node.semi) + max(other.semi) * other.level)
+            for other in lesions
+            if not other.primary
+        )
+        node = settle(node, body, lesions) if apart else node
+        if apart and node.volume_ml > 0.3:
+            lesions.append(node)
+            found += 1
+    return lesions
