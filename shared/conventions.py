@@ -31,6 +31,9 @@ class Label(IntEnum):
     """Involved lymph nodes."""
 
 
+LESIONS: Final = {"GTVp": Label.GTVP, "GTVn": Label.GTVN}
+"""The names of lesions in model cards, logs and reports."""
+
 AIR_HU: Final = -1000.0
 """HU of air by the definition of the Hounsfield scale; stands where the region leaves the CT."""
 

@@ -183,7 +183,7 @@ def _split(
 def _features(keys: Sequence[str], patients: Sequence[Cached]) -> tuple[ClinicalFeature, ...]:
     """Return the paper's encoding: missing is -1, age is z-normalised on the training patients."""
     ages = [p.files.clinical.age for p in patients if p.files.clinical.age is not None]
-    scaled = {"age": ClinicalFeature(key="age", mean=np.mean(ages), std=np.std(ages))}
+    scaled = {"age": ClinicalFeature(key="age", mean=float(np.mean(ages)), std=float(np.std(ages)))}
     return tuple(scaled.get(key, ClinicalFeature(key=key)) for key in keys)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,25 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from training.config import Schedule
+
+
+# glibc's mallopt parameters (malloc.h).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse the large blocks that each CPU training step frees and takes again.
+
+    By default it gives them back to the kernel, which must clear them anew: a step of the demo
+    network took 1.5 s that way and takes 1.05 s so. Elsewhere than on Linux nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
 class TrainedModule(lightning.LightningModule):
@@ -55,6 +76,7 @@ def fit(
     run_folder: Path,
 ) -> nn.Module:
     """Train, or go on where `run_folder` was left, and return the best checkpoint's network."""
+    keep_freed_memory()
     checkpoints = ModelCheckpoint(
         run_folder, filename="best", monitor="score", mode="max", save_last=True
     )

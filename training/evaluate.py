@@ -79,13 +79,10 @@ def evaluate(
             risk = survival.predict(prepared, labels, clinical)
             risks.append((risk, patient.rfs_days, patient.relapse))
 
-    segmented: dict[str, Statistic] = {
-        name: lambda chosen, name=name: Totals.of([totals[i] for i in chosen]).scores()[name]
-        for name in Totals.of(totals).scores()
-    }
     scores = {
         "segmentation": [
-            _score(name, statistic, len(totals), cohort) for name, statistic in segmented.items()
+            _score(name, _total(name, totals), len(totals), cohort)
+            for name in Totals.of(totals).scores()
         ],
         "hpv": [
             _score("balanced_accuracy", _on(balanced_accuracy, decisions), len(decisions), cohort)
@@ -102,6 +99,11 @@ def evaluate(
             card = load_card(folders[task], task)
             write_card(folders[task], card.model_copy(update={"scores": tuple(measured)}))
     return scores
+
+
+def _total(name: str, totals: Sequence[Totals]) -> Statistic:
+    """Return one of Task 1's scores as a statistic of chosen cases."""
+    return lambda chosen: Totals.of([totals[i] for i in chosen]).scores()[name]
 
 
 def _on(metric: Callable[..., float], rows: Sequence[tuple[float, ...]]) -> Statistic:

@@ -77,7 +77,7 @@ class CentralWindows(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return image (2, z, y, x), clinical vector and status."""
         patient = self.patients[index]
-        box = window_box(patient.labels.shape, self.configuration.hpv.window_zyx)  # type: ignore[arg-type]
+        box = window_box(patient.labels.shape, self.configuration.hpv.window_zyx)
         image, _ = window(patient, box, self.configuration.intensity)
         return {"image": image, **_targets(patient, self.features)}
 

@@ -180,7 +180,7 @@ class LesionCrops:
             # A lesion in the very middle of every crop would teach the network to look there.
             shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.crop_zyx]
             center = tuple(int(c + s) for c, s in zip(chosen, shift, strict=True))
-        return window_box(labels.shape, self.crop_zyx, center)  # type: ignore[arg-type]
+        return window_box(labels.shape, self.crop_zyx, center)
 
 
 @dataclass(frozen=True)
@@ -202,4 +202,4 @@ class JitteredWindow:
         z, y, x = (
             int(c + rng.integers(-self.max_shift_vox, self.max_shift_vox + 1)) for c in center
         )
-        return window_box(labels.shape, self.window_zyx, (z, y, x))  # type: ignore[arg-type]
+        return window_box(labels.shape, self.window_zyx, (z, y, x))

@@ -84,7 +84,7 @@ class LesionWindows(Dataset[dict[str, Tensor]]):
         patient = self.patients[index]
         labels = patient.labels
         size = self.configuration.survival.window_zyx
-        box = window_box(labels.shape, size, lesion_center(labels))  # type: ignore[arg-type]
+        box = window_box(labels.shape, size, lesion_center(labels))
         image, cut = window(patient, box, self.configuration.intensity)
         return {"image": with_lesions(image, cut), **_targets(patient, self.features)}
 

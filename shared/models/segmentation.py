@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.conventions import Label, LabelVolume, Volume
+from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import ModelError
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
@@ -17,7 +17,7 @@ from shared.postprocessing.components import remove_small
 from shared.preprocessing.intensity import network_channels
 from shared.preprocessing.pipeline import Prepared
 
-LABELS: Final = {"background": Label.BACKGROUND, "GTVp": Label.GTVP, "GTVn": Label.GTVN}
+LABELS: Final = {"background": Label.BACKGROUND, **LESIONS}
 """Names in cards; a network's outputs are in this order."""
 
 

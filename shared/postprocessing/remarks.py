@@ -5,10 +5,8 @@ from __future__ import annotations
 import cc3d
 import numpy as np
 
-from shared.conventions import Label, LabelVolume
+from shared.conventions import LESIONS, LabelVolume
 from shared.preprocessing.pipeline import Prepared
-
-_NAMES = {Label.GTVP: "GTVp", Label.GTVN: "GTVn"}
 
 
 def describe_lesions(labels: LabelVolume, prepared: Prepared) -> list[str]:
@@ -19,7 +17,7 @@ def describe_lesions(labels: LabelVolume, prepared: Prepared) -> list[str]:
     labels : label map on the region's grid, [z, y, x].
     """
     lines = []
-    for label, name in _NAMES.items():
+    for name, label in LESIONS.items():
         inside = labels == label
         if not inside.any():
             lines.append(f"{name}: none found")

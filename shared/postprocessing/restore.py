@@ -22,13 +22,11 @@ def restore(labels: LabelVolume, undo: Undo) -> sitk.Image:
     A uint8 image of the CT's size, spacing, origin and direction; background outside the region.
     Each CT voxel takes the label of the nearest region voxel.
     """
-    mask = sitk.Image(undo.ct.size_xyz, sitk.sitkUInt8)
-    mask.SetSpacing(undo.ct.spacing_mm)
-    mask.SetOrigin(undo.ct.origin_mm)
-    mask.SetDirection(undo.ct.direction)
+    mask = undo.ct.filled(Label.BACKGROUND, sitk.sitkUInt8)
     box = undo.ct.box_around(undo.region)
     if box.is_empty:
         return mask
     on_region = undo.region.image(labels)
     inside = resample(on_region, undo.ct.cropped(box), "nearest", Label.BACKGROUND)
-    return sitk.Paste(mask, inside, box.size_xyz, destinationIndex=box.start_xyz)
+    restored: sitk.Image = sitk.Paste(mask, inside, box.size_xyz, destinationIndex=box.start_xyz)
+    return restored

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from pydantic import PositiveFloat
 
-from shared.conventions import Label, LabelVolume, Volume
+from shared.conventions import LESIONS, LabelVolume, Volume
 from shared.preprocessing.pipeline import Prepared
 from shared.schema import Strict
 
@@ -52,10 +52,14 @@ def network_channels(
     ----------
     labels : label map on the region's grid; needed for the channels GTVp and GTVn, which are 0/1.
     """
-    sources = {
-        "CT": lambda: scale_ct(prepared.ct_hu, intensity),
-        "PET": lambda: scale_pet(prepared.pet_suv, intensity),
-        "GTVp": lambda: np.equal(labels, Label.GTVP),
-        "GTVn": lambda: np.equal(labels, Label.GTVN),
-    }
-    return np.stack([sources[channel]().astype(np.float32) for channel in channels])
+
+    def volume(channel: Channel) -> Volume:
+        if channel == "CT":
+            return scale_ct(prepared.ct_hu, intensity)
+        if channel == "PET":
+            return scale_pet(prepared.pet_suv, intensity)
+        if labels is None:
+            raise ValueError(f"the channel {channel} needs a label map")
+        return np.equal(labels, LESIONS[channel]).astype(np.float32)
+
+    return np.stack([volume(channel) for channel in channels])

@@ -33,7 +33,7 @@ BONE_HU: Final = 150.0
 """Skull bone is 500 HU and more; a quarter of it is left where it fills a quarter of a voxel."""
 
 BRAIN_HU: Final = (0.0, 90.0)
-"""Mean over 12 mm: brain, blood and contrast. Fat and airway pull a neck below, bone a jaw above."""
+"""Mean over 12 mm: brain, blood, contrast. Fat and airway pull a neck below, bone a jaw above."""
 
 MIN_CAVITY_ML: Final = 60.0
 """A twentieth of an adult's intracranial volume (1100 to 1700 ml), for scans that show a part."""
@@ -194,7 +194,7 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
     for start, stop in spans[1:]:
         if (lowest - stop) * COARSE_MM <= CAVITY_GAP_MM:
             lowest = min(lowest, start)
-    return coarse.origin_mm[2] + (lowest - 0.5) * COARSE_MM
+    return float(coarse.origin_mm[2] + (lowest - 0.5) * COARSE_MM)
 
 
 def _center_mm(

@@ -20,8 +20,8 @@ HIGHEST_MEAN_SUV: Final = 50.0
 a head with its brain 2 to 3; activities a few hours after 300 MBq are 1000 Bq/mL and more."""
 
 TYPICAL_MEDIAN_SUV: Final = 0.6
-"""Median SUV in the body, of voxels with uptake: 0.60 in the whole-body PET and 0.63 (0.46 to 0.88 in
-four of five) over 40 PETs around a tumour of the TCIA Soft-tissue-Sarcoma patients."""
+"""Median SUV in the body, of voxels with uptake: 0.60 in a whole-body PET, 0.63 (0.46 to 0.88 in
+four of five) over 40 PETs around a tumour, all of the TCIA Soft-tissue-Sarcoma patients."""
 
 
 def suv_scale(pet_zyx: Volume, body_zyx: NDArray[np.bool_]) -> tuple[float, str | None]:

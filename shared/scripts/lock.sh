@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Makes the lock files of the three images from their requirements*.in, or checks that they fit.
+# Versions already locked are kept: only a changed .in, or --upgrade, changes a lock.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+Usage: shared/scripts/lock.sh [--check | --upgrade]
+
+  --check     change nothing; exit 1 where a lock does not follow from its .in
+  --upgrade   take the newest versions that the .in allow
+
+Needs uv and a package index, as pip finds it; with --check and no index it says so and exits 0.
+USAGE
+}
+
+compile() { # compile FOLDER NAME OPTION...: FOLDER/requirements-NAME.in -> .lock
+  local folder=$1 name=$2
+  shift 2
+  (cd "$folder" && uv pip compile --quiet --generate-hashes --no-emit-index-url \
+    --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+    --custom-compile-command 'shared/scripts/lock.sh' "$@" \
+    "requirements-$name.in" --output-file "requirements-$name.lock")
+}
+
+main() {
+  local check=no options=()
+  while (($#)); do
+    case $1 in
+      --check) check=yes ;;
+      --upgrade) options+=(--upgrade) ;;
+      -h | --help) usage; exit 0 ;;
+      *) echo "lock.sh: unknown option $1; see -h" >&2; exit 2 ;;
+    esac
+    shift
+  done
+  cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+  if ! command -v uv >/dev/null; then
+    [[ -x .venv/bin/uv ]] || { echo "lock.sh: uv not found; run ./run_tests.sh once, or install uv" >&2; exit 1; }
+    PATH=$PWD/.venv/bin:$PATH
+  fi
+  [[ -z ${PIP_CERT:-} ]] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
+
+  local scratch task name failed=0
+  scratch=$(mktemp -d)
+  # shellcheck disable=SC2064  # the path as it is now
+  trap "rm -rf '$scratch'" EXIT
+  for task in task1_segmentation task2_survival task3_hpv; do
+    mkdir "$scratch/$task"
+    cp "$task"/requirements*.in "$scratch/$task/"
+    cp "$task"/requirements*.lock "$scratch/$task/" 2>/dev/null || true
+    for name in cpu gpu; do
+      if ! compile "$scratch/$task" "$name" "${options[@]}" 2>"$scratch/error"; then
+        if [[ $check == yes ]] && grep -qiE 'failed to fetch|connect|dns|timed out' "$scratch/error"; then
+          echo "locks not checked: no package index can be reached"
+          exit 0
+        fi
+        cat "$scratch/error" >&2
+        exit 1
+      fi
+      if [[ $check == no ]]; then
+        cp "$scratch/$task/requirements-$name.lock" "$task/"
+      elif ! diff -u "$task/requirements-$name.lock" "$scratch/$task/requirements-$name.lock"; then
+        echo "$task/requirements-$name.lock does not follow from its .in; run shared/scripts/lock.sh" >&2
+        failed=1
+      fi
+    done
+  done
+  exit "$failed"
+}
+
+main "$@"
