@@ -104,7 +104,7 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
     ct = sitk.GetArrayFromImage(resample(ct_hu, coarse, "linear", AIR_HU))
     coarse_pet = sitk.GetArrayFromImage(resample(pet, coarse, "linear", NO_UPTAKE_SUV))
     body = _body(ct)
-    base_mm = _skull_base_mm(ct, coarse)
+    base_mm = _skull_base_mm(_without_margins(ct, body), coarse)
     if base_mm is None:
         top_mm = high[2]
         center = _center_mm(body, coarse, top_mm - preparation.extent_mm[2], top_mm)
@@ -152,9 +152,19 @@ def _coarse_grid(low: NDArray[np.float64], high: NDArray[np.float64]) -> Grid:
 def _body(ct_hu: Volume) -> NDArray[np.bool_]:
     """Return the largest thing that is not air; opening cuts the couch and tubes off."""
     solid = sitk.GetImageFromArray((ct_hu > BODY_HU).astype(np.uint8))
-    opened = sitk.GetArrayFromImage(sitk.BinaryMorphologicalOpening(solid, [1, 1, 1]))
+    opened = sitk.GetArrayFromImage(
+        sitk.GrayscaleMorphologicalOpening(solid, [1, 1, 1], sitk.sitkBox)
+    )
     largest = cc3d.largest_k(opened, k=1, connectivity=6)
     return np.asarray(largest, dtype=bool)
+
+
+def _without_margins(ct_hu: Volume, body: NDArray[np.bool_]) -> Volume:
+    """Return a CT cut to the body's bounding box in x and y; all of it where there is no body."""
+    rows, columns = (np.flatnonzero(body.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    if not rows.size:
+        return ct_hu
+    return ct_hu[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
@@ -165,17 +175,13 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
     the uppermost part counts, and what continues it downwards.
     """
     bone = sitk.GetImageFromArray((ct_hu > BONE_HU).astype(np.uint8))
-    closed = sitk.BinaryMorphologicalClosing(bone, [2, 2, 0])
-    enclosed = np.stack(
-        [
-            sitk.GetArrayFromImage(sitk.BinaryFillhole(closed[:, :, z]))
-            for z in range(closed.GetSize()[2])
-        ]
-    ).astype(bool)
+    closed = sitk.GetArrayFromImage(
+        sitk.GrayscaleMorphologicalClosing(bone, [2, 2, 0], sitk.sitkBox)
+    )
     mean_hu = sitk.GetArrayFromImage(sitk.Mean(sitk.GetImageFromArray(ct_hu), [1, 1, 1]))
-    brain = enclosed & (mean_hu > BRAIN_HU[0]) & (mean_hu < BRAIN_HU[1])
-    opened = sitk.BinaryMorphologicalOpening(
-        sitk.GetImageFromArray(brain.astype(np.uint8)), [2, 2, 1]
+    brain = _enclosed(closed) & (mean_hu > BRAIN_HU[0]) & (mean_hu < BRAIN_HU[1])
+    opened = sitk.GrayscaleMorphologicalOpening(
+        sitk.GetImageFromArray(brain.astype(np.uint8)), [2, 2, 1], sitk.sitkBox
     )
     components = cc3d.connected_components(sitk.GetArrayFromImage(opened), connectivity=6)
     statistics = cc3d.statistics(components)
@@ -195,6 +201,16 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
         if (lowest - stop) * COARSE_MM <= CAVITY_GAP_MM:
             lowest = min(lowest, start)
     return float(coarse.origin_mm[2] + (lowest - 0.5) * COARSE_MM)
+
+
+def _enclosed(walls: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return what lies inside closed walls in its axial slice, the walls included."""
+    open_space = np.pad(walls == 0, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    enclosed = np.empty(walls.shape, dtype=bool)
+    for z, plane in enumerate(open_space):
+        parts = cc3d.connected_components(plane, connectivity=4)
+        enclosed[z] = (parts != parts[0, 0])[1:-1, 1:-1]
+    return enclosed
 
 
 def _center_mm(

@@ -1,0 +1,97 @@
+"""Take out of an image's Python environment what no inference uses: a quarter of its size.
+
+Runs in the Dockerfiles' build stage, on the standard library alone. What goes, and why it may:
+
+- test suites, headers, static libraries, and the tools of ONNX Runtime that convert and quantise
+  models, with SymPy, which serves those alone;
+- ONNX Runtime's C library (Python has its own) and OpenVINO's drivers of other devices than CPUs;
+- repeated libraries, which become links: a wheel cannot hold links, so that of OpenVINO holds
+  three copies of each;
+- debug sections and symbol tables, which lie behind all that a library's loader reads.
+"""
+
+import hashlib
+import shutil
+import struct
+import sys
+from pathlib import Path
+
+UNUSED = (
+    "**/tests",
+    "**/include",
+    "**/*.a",
+    "sympy",
+    "mpmath",
+    "isympy.py",
+    "onnxruntime/datasets",
+    "onnxruntime/quantization",
+    "onnxruntime/tools",
+    "onnxruntime/transformers",
+    "onnxruntime/capi/libonnxruntime.so.*",
+    "onnxruntime/capi/libopenvino_intel_gpu_plugin.so",
+    "onnxruntime/capi/libopenvino_intel_npu_plugin.so",
+)
+WITH_SYMBOLS = ("cc3d/*.so", "onnxruntime/capi/*.so")
+
+ELF_HEADER = struct.Struct("<4s2B10s2HI3QI6H")
+PROGRAM_HEADER = struct.Struct("<2I6Q")
+
+
+def remove_unused(packages: Path) -> None:
+    """Delete what matches `UNUSED`."""
+    for pattern in UNUSED:
+        for path in list(packages.glob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def link_repeated(packages: Path) -> None:
+    """Make each library that repeats another one of its folder a link to it."""
+    seen: dict[tuple[Path, str], Path] = {}
+    for path in sorted(packages.glob("**/*.so*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        key = (path.parent, hashlib.sha256(path.read_bytes()).hexdigest())
+        first = seen.setdefault(key, path)
+        if first != path:
+            path.unlink()
+            path.symlink_to(first.name)
+
+
+def strip(path: Path) -> None:
+    """Cut a 64-bit ELF library off behind the last byte that its segments use.
+
+    Loading goes by segments; sections, listed by a table at the end, serve linkers and debuggers.
+    """
+    content = path.read_bytes()
+    header = list(ELF_HEADER.unpack_from(content))
+    magic, bits, byte_order = header[:3]
+    if (magic, bits, byte_order) != (b"\x7fELF", 2, 1):
+        return
+    segments_at, sections_at, segment_count = header[8], header[9], header[13]
+    end = segments_at + segment_count * PROGRAM_HEADER.size
+    for i in range(segment_count):
+        segment = PROGRAM_HEADER.unpack_from(content, segments_at + i * PROGRAM_HEADER.size)
+        offset, size_in_file = segment[2], segment[5]
+        end = max(end, offset + size_in_file)
+    if sections_at < end:
+        return
+    header[9] = header[15] = header[16] = 0  # where the sections are listed, how many, their names
+    path.write_bytes(ELF_HEADER.pack(*header) + content[ELF_HEADER.size : end])
+
+
+def main(environment: Path) -> None:
+    """Slim an environment."""
+    (packages,) = environment.glob("lib/python3.*/site-packages")
+    remove_unused(packages)
+    link_repeated(packages)
+    for pattern in WITH_SYMBOLS:
+        for path in packages.glob(pattern):
+            if not path.is_symlink():
+                strip(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

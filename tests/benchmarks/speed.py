@@ -1,0 +1,193 @@
+"""Seconds and memory of a Task 1 case: `python -m tests.benchmarks.speed`.
+
+A whole-body phantom of 512x512x300 voxels goes through every stage but the network, each timed,
+with linear and with B-spline interpolation; then the start of the process up to the first network
+call, and one window of the network in the serving runtime and in torch. Bounds are DESIGN.md's;
+the command fails where one does not hold. Each measurement runs in a process of its own, so that
+peak memory is its own too.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+SAMPLE_CASE: Final = REPOSITORY / "tests/cases/whole_body/input"
+SLICES: Final = 300
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def make_case(folder: Path) -> None:
+    """Write a whole-body PET/CT of 512x512x300 voxels as a Grand Challenge case."""
+    import SimpleITK as sitk
+
+    from training.phantom import Kind, make_patient
+
+    kind = Kind(spacing_mm=(0.98, 0.98, 3.27), whole_body=True, bqml=False)
+    patient = make_patient(seed=1, index=0, kind=kind)
+    ct = patient.ct_hu
+    first = max(0, ct.GetSize()[2] - SLICES)
+    for name, image in (("ct", ct[:, :, first:]), ("pet", patient.pet_suv)):
+        path = folder / "images" / name / f"{name}.mha"
+        path.parent.mkdir(parents=True)
+        sitk.WriteImage(image, str(path), useCompression=True)
+    (folder / "ehr.json").write_text(json.dumps(patient.ehr), encoding="utf-8")
+
+
+@app.command(hidden=True)
+def stages(folder: Path, interpolation: str) -> None:
+    """Print seconds of each stage without a network, and peak memory, as JSON."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from shared.conventions import Label
+    from shared.grand_challenge import HECKTOR_2025, read_case, write_segmentation
+    from shared.postprocessing.components import remove_small
+    from shared.postprocessing.restore import restore
+    from shared.preprocessing.pipeline import prepare
+    from shared.preprocessing.region import Preparation, find_region
+    from shared.resources import peak_memory_gb
+
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, stage: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = stage()
+        seconds[name] = time.perf_counter() - started
+        return result
+
+    preparation = Preparation.model_validate(
+        {"spacing_mm": 1.0, "size_xyz": (288, 288, 288), "interpolation": interpolation}
+    )
+    case = timed("read", lambda: read_case(folder, HECKTOR_2025))
+    size = "x".join(str(n) for n in case.ct_hu.GetSize())
+    timed("find the region", lambda: find_region(case.ct_hu, case.pet, preparation))
+    prepared = timed("prepare", lambda: prepare(case, preparation))
+    seconds["resample"] = seconds.pop("prepare") - seconds["find the region"]
+    labels = np.zeros(prepared.ct_hu.shape, np.uint8)
+    labels[120:160, 120:160, 120:160] = Label.GTVP
+    labels[60:80, 180:200, 120:150] = Label.GTVN
+    minimum = dict.fromkeys((Label.GTVP, Label.GTVN), 100.0)
+    labels = timed("components", lambda: remove_small(labels, 1.0, minimum))
+    mask = timed("restore", lambda: restore(labels, prepared.undo))
+    with tempfile.TemporaryDirectory() as output:
+        timed("write", lambda: write_segmentation(Path(output), mask, HECKTOR_2025))
+    assert sitk.GetArrayViewFromImage(mask).any(), "the lesions should have come back"
+    print(json.dumps({"size": size, "seconds": seconds, "peak_gb": peak_memory_gb()}))
+
+
+@app.command(hidden=True)
+def start() -> None:
+    """Print the seconds from the process's start to the first network call, as JSON."""
+    import psutil
+
+    sys.path.insert(0, str(REPOSITORY / "task1_segmentation"))
+    import inference  # type: ignore[import-not-found]
+
+    from shared.models.onnx import Network
+
+    def report(*_: object, **__: object) -> None:
+        seconds = time.time() - psutil.Process().create_time()
+        print(json.dumps({"seconds": seconds}))
+        raise SystemExit
+
+    Network.__call__ = report  # type: ignore[method-assign,assignment]
+    with tempfile.TemporaryDirectory() as output:
+        model = inference.init_model(REPOSITORY / "task1_segmentation/model")
+        inference.run(model, SAMPLE_CASE, Path(output))
+
+
+@app.command(hidden=True)
+def window(size: int) -> None:
+    """Print seconds of one window of the paper's network in the serving runtime and in torch."""
+    import numpy as np
+    import torch
+    from numpy.random import default_rng
+
+    from shared.models.card import load_card
+    from shared.models.networks.dynunet import build
+    from shared.models.onnx import Network
+    from training.config import load_configuration
+    from training.export import export_network
+    from training.segmentation import network_config
+
+    torch.manual_seed(0)
+    network = build(network_config(load_configuration("paper").segmentation)).eval()
+    card = load_card(REPOSITORY / "task1_segmentation/model", "segmentation")
+    card = card.model_copy(update={"window_zyx": (size, size, size)})
+    image = default_rng(0).normal(size=(1, 2, size, size, size)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        export_network(network, path, card)
+        served = Network(path)
+        tensor = torch.from_numpy(image)
+        with torch.inference_mode():
+            torch_seconds = _best(lambda: network(tensor))
+        seconds = _best(lambda: served(image=image))
+    print(json.dumps({"provider": served.provider, "seconds": seconds, "torch": torch_seconds}))
+
+
+@app.command("run")
+def run(window_size: Annotated[int, typer.Option(help="Voxels along the window.")] = 96) -> None:
+    """Measure everything, print it, and fail where a bound does not hold."""
+    held = True
+    with tempfile.TemporaryDirectory() as folder:
+        make_case(Path(folder))
+        for interpolation, bound in (("linear", 3.0), ("bspline", 7.0)):
+            measured = _measure("stages", folder, interpolation)
+            print(f"{interpolation}, CT {measured['size']}, region 288³ at 1 mm")
+            for name, seconds in measured["seconds"].items():
+                print(f"  {name:16} {seconds:6.2f} s")
+            total = sum(measured["seconds"].values())
+            held &= _report("all but the network", total, bound, "s")
+            held &= _report("peak memory", measured["peak_gb"], 2.0, "GB")
+    held &= _report("process start to first network call", _measure("start")["seconds"], 2.0, "s")
+    measured = _measure("window", str(window_size))
+    ratio = measured["torch"] / measured["seconds"]
+    print(
+        f"paper network, one window of {window_size}³: {measured['provider']} "
+        f"{measured['seconds']:.2f} s, torch fp32 {measured['torch']:.2f} s"
+    )
+    held &= _report("torch seconds per serving second", -ratio, -2.5, "")
+    raise SystemExit(0 if held else 1)
+
+
+def _best(call: Callable[[], object], repeats: int = 3) -> float:
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _measure(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.benchmarks.speed", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def _report(name: str, value: float, highest: float, unit: str) -> bool:
+    """Print a value beside its bound; a negative pair is a value that must not fall below."""
+    word = "at most" if highest > 0 else "at least"
+    holds = value <= highest
+    print(
+        f"  {name:36} {abs(value):6.2f} {unit} ({word} {abs(highest):g} {unit}) "
+        f"{'ok' if holds else 'TOO MUCH' if highest > 0 else 'TOO LITTLE'}"
+    )
+    return holds
+
+
+if __name__ == "__main__":
+    app()

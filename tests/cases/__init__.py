@@ -1,0 +1,1 @@
+"""The sample cases: three phantoms that differ in geometry, in the platform's folder layout."""

@@ -1,0 +1,113 @@
+"""Remake the sample cases, or what the containers answer to them.
+
+`python -m tests.cases make` writes the phantoms to `tests/cases`; `python -m tests.cases expect`
+runs the three algorithms natively, with the model folders of the repository, and keeps their
+outputs under `task*/test` as what the containers are expected to answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import SimpleITK as sitk
+import typer
+
+from tests.containers.tasks import TASKS, stage_model
+from training.phantom import Kind, make_patient
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+CASES: Final = REPOSITORY / "tests/cases"
+SEED: Final = 2025
+PET_STEP_SUV: Final = 1 / 32
+"""Noise below this step only makes the files larger."""
+
+
+def _tilted(degrees: float, flips: tuple[int, int, int]) -> tuple[float, ...]:
+    """Return the direction cosines of a head tilted about x, with some file axes reversed."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    tilt = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    return tuple((tilt * np.asarray(flips)).ravel().tolist())
+
+
+KINDS: Final = {
+    "whole_body": Kind(
+        spacing_mm=(4.0, 4.0, 5.0), whole_body=True, primary=True, nodes=2, bqml=False, small=True
+    ),
+    "oblique_flipped": Kind(
+        spacing_mm=(2.5, 2.5, 4.0),
+        whole_body=False,
+        primary=True,
+        nodes=1,
+        bqml=False,
+        small=True,
+        direction=_tilted(12, (-1, 1, -1)),
+        pet_direction=_tilted(0, (1, -1, 1)),
+    ),
+    "no_primary": Kind(
+        spacing_mm=(2.5, 2.5, 4.0), whole_body=False, primary=False, nodes=2, bqml=False, small=True
+    ),
+}
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+@app.command()
+def make() -> None:
+    """Write the three phantoms."""
+    for index, (name, kind) in enumerate(KINDS.items()):
+        patient = make_patient(SEED, index, kind)
+        folder = CASES / name
+        shutil.rmtree(folder, ignore_errors=True)
+        pet = np.round(sitk.GetArrayFromImage(patient.pet_suv) / PET_STEP_SUV) * PET_STEP_SUV
+        rounded = sitk.GetImageFromArray(pet.astype(np.float32))
+        rounded.CopyInformation(patient.pet_suv)
+        for modality, image in (("ct", patient.ct_hu), ("pet", rounded)):
+            path = folder / f"input/images/{modality}/{name}.mha"
+            path.parent.mkdir(parents=True)
+            sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=9)
+        _write_json(folder / "input/ehr.json", patient.ehr)
+        sitk.WriteImage(patient.labels, str(folder / "truth.nii.gz"), useCompression=True)
+        outcome = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
+        _write_json(folder / "truth.json", outcome)
+        print(f"{name}: {_megabytes(folder):.1f} MB")
+
+
+@app.command()
+def expect() -> None:
+    """Run the three algorithms on the sample cases and keep their outputs."""
+    for task in TASKS:
+        with tempfile.TemporaryDirectory() as temporary:
+            model = Path(temporary) / "model"
+            stage_model(REPOSITORY, task, model)
+            for case in KINDS:
+                output = REPOSITORY / task.name / "test" / case
+                shutil.rmtree(output, ignore_errors=True)
+                output.mkdir(parents=True)
+                places = ["--input", CASES / case / "input", "--output", output, "--model", model]
+                subprocess.run(
+                    [sys.executable, "inference.py", *places],
+                    cwd=REPOSITORY / task.name,
+                    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                    check=True,
+                )
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    app()
