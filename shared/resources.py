@@ -4,7 +4,11 @@ import os
 import resource
 from pathlib import Path
 
-_CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_V2 = (Path("/sys/fs/cgroup/cpu.max"),)
+_CGROUP_V1 = (
+    Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+    Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
 
 
 def granted_cpus() -> int:
@@ -14,11 +18,15 @@ def granted_cpus() -> int:
     process limit and slow it down.
     """
     cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = _CGROUP_CPU_MAX.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, round(int(quota) / int(period))))
+    for files in (_CGROUP_V2, _CGROUP_V1):
+        try:
+            words = [word for file in files for word in file.read_text("ascii").split()]
+            quota, period = (float(word.replace("max", "inf")) for word in words)
+        except (OSError, ValueError):
+            continue
+        # Version 1 writes a quota of -1 where there is none, version 2 the word "max".
+        return max(1, min(cpus, round(quota / period))) if 0 < quota < float("inf") else cpus
+    return cpus
 
 
 def peak_memory_gb() -> float:

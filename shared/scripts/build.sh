@@ -68,8 +68,9 @@ main() {
   local id size
   id=$("$engine" image inspect --format '{{.Id}}' "$image")
   size=$("$engine" image inspect --format '{{.Size}}' "$image")
+  size=$(((size + 5 * 10 ** 6) / 10 ** 7)) # hundredths of a GB, rounded
   printf 'image     %s\nid        %s\nsize      %d.%02d GB\nrevision  %s\n' \
-    "$image" "$id" $((size / 10 ** 9)) $((size % 10 ** 9 / 10 ** 7)) "$revision"
+    "$image" "$id" $((size / 100)) $((size % 100)) "$revision"
 }
 
 main "$@"
