@@ -1,27 +1,20 @@
-"""Remake the sample cases, or what the containers answer to them.
+"""Remake the sample cases: `python -m tests.cases`.
 
-`python -m tests.cases make` writes the phantoms to `tests/cases`; `python -m tests.cases expect`
-runs the three algorithms natively, with the model folders of the repository, and keeps their
-outputs under `task*/test` as what the containers are expected to answer.
+What the containers are expected to answer to them, under `task*/test`, is remade by
+`./test_containers.sh --update-expected`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import SimpleITK as sitk
-import typer
 
-from tests.containers.tasks import TASKS, stage_model
 from training.phantom import Kind, make_patient
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -57,10 +50,7 @@ KINDS: Final = {
     ),
 }
 
-app = typer.Typer(add_completion=False, help=__doc__)
 
-
-@app.command()
 def make() -> None:
     """Write the three phantoms."""
     for index, (name, kind) in enumerate(KINDS.items()):
@@ -81,26 +71,6 @@ def make() -> None:
         print(f"{name}: {_megabytes(folder):.1f} MB")
 
 
-@app.command()
-def expect() -> None:
-    """Run the three algorithms on the sample cases and keep their outputs."""
-    for task in TASKS:
-        with tempfile.TemporaryDirectory() as temporary:
-            model = Path(temporary) / "model"
-            stage_model(REPOSITORY, task, model)
-            for case in KINDS:
-                output = REPOSITORY / task.name / "test" / case
-                shutil.rmtree(output, ignore_errors=True)
-                output.mkdir(parents=True)
-                places = ["--input", CASES / case / "input", "--output", output, "--model", model]
-                subprocess.run(
-                    [sys.executable, "inference.py", *places],
-                    cwd=REPOSITORY / task.name,
-                    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-                    check=True,
-                )
-
-
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
@@ -110,4 +80,4 @@ def _megabytes(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    app()
+    make()

@@ -1,0 +1,120 @@
+"""Inputs that no algorithm may accept, each made from a good case by one change.
+
+Each must end with exit code 1, one line on stderr that holds the stated words, and nothing in the
+output folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import SimpleITK as sitk
+
+from tests.containers.checks import find_ct
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """One way to spoil a case.
+
+    Attributes
+    ----------
+    name : for reports.
+    spoil : changes a copied input folder.
+    words : what the algorithm's one line on stderr must hold.
+    """
+
+    name: str
+    spoil: Callable[[Path], None]
+    words: str
+
+
+def _no_ct(case: Path) -> None:
+    find_ct(case).unlink()
+
+
+def _two_cts(case: Path) -> None:
+    path = find_ct(case)
+    path.with_name("second.mha").write_bytes(path.read_bytes())
+
+
+def _text_for_ct(case: Path) -> None:
+    find_ct(case).write_text("This is a letter, not an image.\n", encoding="utf-8")
+
+
+def _truncated_ct(case: Path) -> None:
+    path = find_ct(case)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _flat_ct(case: Path) -> None:
+    _replace_ct(case, lambda ct: ct[:, :, ct.GetDepth() // 2])
+
+
+def _ct_in_time(case: Path) -> None:
+    _replace_ct(case, lambda ct: sitk.JoinSeries([ct, ct]))
+
+
+def _ct_elsewhere(case: Path) -> None:
+    def move(ct: sitk.Image) -> sitk.Image:
+        ct.SetOrigin([x + 5000.0 for x in ct.GetOrigin()])
+        return ct
+
+    _replace_ct(case, move)
+
+
+def _ct_all_nan(case: Path) -> None:
+    def empty(ct: sitk.Image) -> sitk.Image:
+        nan = sitk.GetImageFromArray(np.full(ct.GetSize()[::-1], np.nan, dtype=np.float32))
+        nan.CopyInformation(ct)
+        return nan
+
+    _replace_ct(case, empty)
+
+
+def _ehr_no_json(case: Path) -> None:
+    (case / "ehr.json").write_text("Age: 60\n", encoding="utf-8")
+
+
+def _ehr_a_list(case: Path) -> None:
+    path = case / "ehr.json"
+    path.write_text(json.dumps([json.loads(path.read_bytes())]), encoding="utf-8")
+
+
+def _replace_ct(case: Path, change: Callable[[sitk.Image], sitk.Image]) -> None:
+    path = find_ct(case)
+    image = change(sitk.ReadImage(str(path)))
+    path.unlink()
+    sitk.WriteImage(image, str(path.with_suffix(".mha")), useCompression=True)
+
+
+BAD_INPUTS: Final = (
+    BadInput("no CT", _no_ct, "found none"),
+    BadInput("two CTs", _two_cts, "found 2"),
+    BadInput("a text called .mha", _text_for_ct, "no image"),
+    BadInput("a truncated image", _truncated_ct, "truncated"),
+    BadInput("a 2-D image", _flat_ct, "2 dimensions"),
+    BadInput("a 4-D image", _ct_in_time, "4 dimensions"),
+    BadInput("CT and PET apart", _ct_elsewhere, "overlap"),
+    BadInput("an image all NaN", _ct_all_nan, "NaN"),
+    BadInput("an EHR that is no JSON", _ehr_no_json, "expected JSON"),
+    BadInput("an EHR that is a list", _ehr_a_list, "a list"),
+)
+
+
+CHANGED_BYTE_WORDS: Final = "SHA-256"
+
+
+def change_a_byte(model: Path) -> None:
+    """Flip the bits of the middle byte of the first network in a model folder."""
+    card = json.loads((model / "model.json").read_bytes())
+    path = model / card["members"][0]["file"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)

@@ -1,0 +1,131 @@
+"""A miniature of the repository with algorithms that need no weights, and a fake engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.containers import cases
+from tests.containers.tasks import TASKS
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+FAKES: Final = Path(__file__).with_name("fakes")
+SIZE_XYZ: Final = (24, 20, 16)
+LESION_ZYX: Final = np.s_[6:10, 8:12, 10:14]
+
+
+def write_model(folder: Path, **card: object) -> None:
+    """Write a model folder with one file of a few bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = f"weights of {folder.parent.name}".encode()
+    (folder / "model.onnx").write_bytes(weights)
+    member = {"file": "model.onnx", "sha256": hashlib.sha256(weights).hexdigest()}
+    text = json.dumps({"notice": "for tests", "members": [member], **card})
+    (folder / "model.json").write_text(text)
+
+
+def write_case(folder: Path) -> None:
+    """Write a case with one lesion of SUV 10, on an oblique CT grid, and its truth."""
+    ct = sitk.GetImageFromArray(np.zeros(SIZE_XYZ[::-1], dtype=np.int16))
+    ct.SetSpacing((4.0, 4.0, 5.0))
+    ct.SetOrigin((-30.0, 12.5, 100.0))
+    c, s = np.cos(0.2), np.sin(0.2)
+    ct.SetDirection((c, -s, 0, s, c, 0, 0, 0, -1))
+    uptake = np.ones(SIZE_XYZ[::-1], dtype=np.float32)
+    uptake[LESION_ZYX] = 10
+    pet = sitk.GetImageFromArray(uptake)
+    pet.CopyInformation(ct)
+    for name, image in (("ct", ct), ("pet", pet)):
+        path = folder / "input" / "images" / name / "scan.mha"
+        path.parent.mkdir(parents=True)
+        sitk.WriteImage(image, str(path))
+    (folder / "input" / "ehr.json").write_text('{"Age": 61, "M-stage": "M0"}')
+    sitk.WriteImage(sitk.Cast(pet > 5, sitk.sitkUInt8), str(folder / "truth.nii.gz"))
+
+
+@dataclass
+class Project:
+    """The miniature.
+
+    Attributes
+    ----------
+    root : stands for the checkout.
+    engine : folder of the fake engine, see fakes/engine.py.
+    """
+
+    root: Path
+    engine: Path
+
+    def set_fault(self, task: str, fault: str) -> None:
+        """Make a task misbehave."""
+        card = json.loads((self.root / task / "model" / "model.json").read_text())
+        write_model(self.root / task / "model", **{**card, "fault": fault})
+
+    def settle(self, **settings: object) -> None:
+        """Change how the fake engine answers."""
+        path = self.engine / "settings.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+    def calls(self, command: str) -> list[list[str]]:
+        """Return the arguments of each call of a command of the fake engine."""
+        path = self.engine / "calls.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [call[2:] for call in map(json.loads, lines) if call[1] == command]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "shared", root / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", root)
+    for task in TASKS:
+        folder = root / task.name
+        write_model(folder / "model", kind=task.kind)
+        shutil.copy(FAKES / "inference.py", folder)
+        for script in ("do_build.sh", "do_save.sh"):
+            shutil.copy(ROOT / task.name / script, folder)
+    write_case(root / "tests" / "cases" / "tiny")
+    bounds = tmp_path / "bounds.json"
+    bounds.write_text('{"tiny": {"GTVp": 0.9, "GTVn": 1.0}}')
+    monkeypatch.setattr(cases, "BOUNDS_FILE", bounds)
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    (engine / "settings.json").write_text(json.dumps({"root": str(root), "size": 600_000_000}))
+    return Project(root, engine)
+
+
+@pytest.fixture
+def on_path(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Return a function that puts fake engines on a PATH that has no real one."""
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    # What the scripts need, and no more: a real engine beside it must not be found.
+    for name in (
+        *("bash", "env", "dirname", "basename", "find", "sed", "git", "date", "python3", "chmod"),
+        *("gzip", "mv", "rm", "mktemp", "cat", "cut", "stat", "sha256sum", "unshare", "true"),
+    ):
+        if found := shutil.which(name):
+            (binaries / name).symlink_to(sys.executable if name == "python3" else found)
+    monkeypatch.setenv("PATH", str(binaries))
+    monkeypatch.setenv("FAKE_ENGINE", str(project.engine))
+
+    def put(*names: str, **settings: Any) -> None:
+        for name in names:
+            script = binaries / name
+            script.write_text(f"#!{sys.executable}\n" + (FAKES / "engine.py").read_text())
+            script.chmod(0o755)
+        project.settle(**settings)
+
+    return put

@@ -1,0 +1,78 @@
+"""An algorithm for tests of the checker: reads a case as ours do, and marks what has high uptake.
+
+Its model folder is real enough: a card with a notice and the SHA-256 of one file. The card's
+`fault` makes it misbehave in one way.
+"""
+
+import json
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from shared.errors import InputError, ModelError
+from shared.geometry import Grid, resample
+from shared.grand_challenge import (
+    HECKTOR_2025,
+    main,
+    read_case,
+    write_hpv,
+    write_risk,
+    write_segmentation,
+)
+from shared.scripts.check_model import find_fault
+
+
+def init_model(folder: Path) -> dict[str, Any]:
+    """Load the card."""
+    card: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
+    if card.get("fault") == "ignores its model folder":
+        return card
+    if fault := find_fault(folder):
+        raise ModelError(fault)
+    print(card["notice"])
+    return card
+
+
+def run(card: dict[str, Any], input_dir: Path, output_dir: Path) -> None:
+    """Write the output that the card's kind asks for."""
+    case = read_case(input_dir, HECKTOR_2025)
+    ct = Grid.of(case.ct_hu)
+    if ct.box_around(Grid.of(case.pet)).is_empty:
+        raise InputError("expected CT and PET to overlap, found them apart")
+    misbehave(card.get("fault"), input_dir, output_dir)
+    pet = resample(case.pet, ct, "linear", 0)
+    if card["kind"] == "mask":
+        write_segmentation(output_dir, sitk.Cast(pet > 5, sitk.sitkUInt8), HECKTOR_2025)
+    elif card["kind"] == "number":
+        write_risk(output_dir, float(np.mean(sitk.GetArrayViewFromImage(pet))), HECKTOR_2025)
+    else:
+        write_hpv(output_dir, True, HECKTOR_2025)
+
+
+def misbehave(fault: str | None, input_dir: Path, output_dir: Path) -> None:
+    """Do what an algorithm should not."""
+    if fault == "sleeps":
+        time.sleep(60)
+    if fault == "talks on stderr":
+        os.write(2, b"a library's warning\n")
+    if fault == "writes more":
+        (output_dir / "debug.txt").write_text("left behind")
+    if fault == "tells its conditions":
+        conditions = {
+            "data_limit": resource.getrlimit(resource.RLIMIT_DATA)[0],
+            "input_is_link": input_dir.is_symlink(),
+            "input_mode": oct((input_dir / "ehr.json").stat().st_mode & 0o777),
+            "output": os.listdir(output_dir),
+            "environment": sorted(os.environ),
+            "network": sorted(os.listdir("/sys/class/net")) if os.geteuid() == 0 else None,
+        }
+        print("conditions: " + json.dumps(conditions))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(init_model, run, Path(__file__).parent / "model"))

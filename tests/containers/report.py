@@ -1,0 +1,167 @@
+"""What the user reads: progress while it runs, a table at the end, and a JUnit XML for machines."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from tests.containers.checks import Check
+from tests.containers.tasks import LABELS
+
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The checks of one step: of an image, of a case, of the bad inputs of a task.
+
+    Attributes
+    ----------
+    task, name : what was checked.
+    checks : in order, at least one.
+    seconds : how long the step took; for a case, its first run.
+    limit_s : what the platform grants, where it does.
+    peak_gb : peak memory, where known.
+    dsc : with the truth, by label, where there is one.
+    note : for the line that is printed.
+    logs : where a reader finds more.
+    """
+
+    task: str
+    name: str
+    checks: Sequence[Check]
+    seconds: float
+    limit_s: int | None = None
+    peak_gb: float | None = None
+    dsc: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    logs: Path | None = None
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that found a problem."""
+        return [check for check in self.checks if not check.passed]
+
+
+class Report:
+    """Collects groups of checks, and prints each as it comes."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._colour = self._stream.isatty() and "NO_COLOR" not in os.environ
+        self.groups: list[Group] = []
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many checks passed, and how many failed."""
+        failed = sum(len(group.failures) for group in self.groups)
+        return sum(len(group.checks) for group in self.groups) - failed, failed
+
+    def say(self, text: str = "") -> None:
+        """Print a line."""
+        print(text, file=self._stream, flush=True)
+
+    def add(self, group: Group) -> None:
+        """Keep a group and print it: one line, and below it what failed and where to look."""
+        if not self.groups or self.groups[-1].task != group.task:
+            self.say(f"\n{group.task}")
+        self.groups.append(group)
+        passed = len(group.checks) - len(group.failures)
+        count = f"{passed}/{len(group.checks)}"
+        line = f"  {self._verdict(group)}  {group.name:<20} {count:>6} {group.seconds:6.1f} s"
+        self.say(f"{line}  {group.note}".rstrip())
+        for check in group.failures:
+            self.say(
+                f"          {check.name}: " + (check.problem or "").replace("\n", "\n" + 12 * " ")
+            )
+        if group.failures and group.logs is not None:
+            self.say(f"          see {_relative(group.logs)}")
+
+    def print_table(self) -> None:
+        """Print one row for each case that ran."""
+        header = (
+            "task",
+            "case",
+            "checks",
+            "seconds",
+            "limit",
+            "peak GB",
+            *(f"DSC {n}" for n in LABELS),
+        )
+        rows = [
+            (
+                group.task,
+                group.name,
+                f"{len(group.failures)} failed" if group.failures else "passed",
+                f"{group.seconds:.1f}",
+                str(group.limit_s),
+                _number(group.peak_gb),
+                *(_number(group.dsc.get(label)) for label in LABELS),
+            )
+            for group in self.groups
+            if group.limit_s is not None
+        ]
+        if not rows:
+            return
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        self.say()
+        for row in (header, tuple("-" * width for width in widths), *rows):
+            words = (
+                f"{w:<{n}}" if i < 3 else f"{w:>{n}}"
+                for i, (w, n) in enumerate(zip(row, widths, strict=True))
+            )
+            self.say("  ".join(words).rstrip())
+
+    def write_junit(self, path: Path) -> None:
+        """Write all checks as JUnit XML: one suite a task, one test case a check."""
+        passed, failed = self.counts
+        root = ET.Element("testsuites", tests=str(passed + failed), failures=str(failed))
+        for task in dict.fromkeys(group.task for group in self.groups):
+            groups = [group for group in self.groups if group.task == task]
+            suite = ET.SubElement(
+                root,
+                "testsuite",
+                name=task,
+                tests=str(sum(len(group.checks) for group in groups)),
+                failures=str(sum(len(group.failures) for group in groups)),
+                errors="0",
+                time=f"{sum(group.seconds for group in groups):.3f}",
+            )
+            for group in groups:
+                _add_cases(suite, group)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ET.indent(root)
+        ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+    def _verdict(self, group: Group) -> str:
+        word, code = ("FAILED", 31) if group.failures else ("passed", 32)
+        return f"\x1b[{code}m{word}\x1b[0m" if self._colour else word
+
+
+def _add_cases(suite: ET.Element, group: Group) -> None:
+    name = f"{group.task}.{group.name}"
+    # A step's time is that of all its checks together; the first one carries it.
+    times: Iterable[float] = (group.seconds, *(0.0 for _ in group.checks[1:]))
+    for check, seconds in zip(group.checks, times, strict=True):
+        case = ET.SubElement(
+            suite, "testcase", classname=name, name=check.name, time=f"{seconds:.3f}"
+        )
+        if check.problem is not None:
+            problem = _NOT_IN_XML.sub("?", check.problem)
+            failure = ET.SubElement(case, "failure", message=problem.splitlines()[0])
+            failure.text = f"{problem}\n{group.logs or ''}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _relative(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

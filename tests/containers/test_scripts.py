@@ -1,0 +1,222 @@
+"""The build and save scripts, the Dockerfiles and the locks, without an engine."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cc3d
+import pytest
+
+from shared.scripts import slim_environment
+from tests.containers.conftest import ROOT, Project
+from tests.containers.tasks import TASKS
+
+NAMES = [task.name for task in TASKS]
+
+
+def call(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(script), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_build_passes_variant_version_and_revision(
+    project: Project, on_path: Callable[..., None], task: str
+) -> None:
+    on_path("docker")
+    done = call(project.root / task / "do_build.sh", "--variant", "gpu", "--base", "debian:12")
+    assert done.returncode == 0, done.stderr
+    (options,) = project.calls("build")
+    text = " ".join(options)
+    for words in (
+        "--platform linux/amd64",
+        "--network host",
+        "--build-arg VARIANT=gpu",
+        "--build-arg BASE_IMAGE=debian:12",
+        "--build-arg REVISION=",
+        f"--file {task}/Dockerfile --tag hecktor2025/{task}:gpu .",
+    ):
+        assert words in text
+    assert re.search(r"--build-arg VERSION=\d+\.\d+\.\d+ ", text)
+    assert re.search(r"--build-arg CREATED=\d{4}-\d\d-\d\dT", text)
+    assert re.search(r"^size +0\.60 GB$", done.stdout, re.MULTILINE)
+    assert re.search(r"^id +sha256:", done.stdout, re.MULTILINE)
+    assert re.search(r"^revision +\S", done.stdout, re.MULTILINE)
+
+
+def lfs_pointer(model: Path) -> None:
+    (model / "model.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda m: (m / "model.json").unlink(), "expected a model card"),
+        (lambda m: (m / "model.json").write_text("[]"), "to be a model card"),
+        (lambda m: (m / "model.onnx").unlink(), "that the card names, found none"),
+        (lambda m: (m / "model.onnx").write_text("x"), "is not the file its card was written for"),
+        (lfs_pointer, "run: git lfs pull"),
+    ],
+)
+def test_build_refuses_a_model_that_its_card_does_not_describe(
+    project: Project,
+    on_path: Callable[..., None],
+    spoil: Callable[[Path], object],
+    words: str,
+) -> None:
+    on_path("docker")
+    # Task 2 bundles this folder, so its image is refused as well.
+    spoil(project.root / "task1_segmentation" / "model")
+    for task, built in (("task1_segmentation", 0), ("task2_survival", 0), ("task3_hpv", 1)):
+        done = call(project.root / task / "do_build.sh")
+        assert len(project.calls("build")) == built
+        assert (words in done.stderr) == (not built)
+        assert (done.returncode == 0) == bool(built)
+
+
+def test_build_says_what_it_wants(project: Project, on_path: Callable[..., None]) -> None:
+    on_path()
+    script = project.root / "task3_hpv" / "do_build.sh"
+    assert "expected the container engine 'docker'" in call(script).stderr
+    assert "found 'tpu'" in call(script, "--variant", "tpu").stderr
+    assert "unknown option --fast" in call(script, "--fast").stderr
+    assert "wants a value" in call(script, "--variant").stderr
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_every_script_explains_itself(task: str) -> None:
+    for name in ("do_build.sh", "do_save.sh"):
+        done = call(ROOT / task / name, "-h")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"Usage: {name}")
+
+
+def test_save_writes_an_archive_and_its_sum(
+    project: Project, on_path: Callable[..., None], tmp_path: Path
+) -> None:
+    on_path("podman")
+    done = call(
+        project.root / "task3_hpv" / "do_save.sh", "--output", str(tmp_path), ENGINE="podman"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(project.calls("build")) == 1
+    (archive,) = tmp_path.glob("*.tar.gz")
+    assert re.fullmatch(r"task3_hpv_\d+\.\d+\.\d+-cpu_deadbeef\.tar\.gz", archive.name)
+    assert gzip.decompress(archive.read_bytes()) == b"layers\n"
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert Path(f"{archive}.sha256").read_text() == f"{digest}  {archive.name}\n"
+    assert digest in done.stdout
+    assert "Upload a Container" in done.stdout
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_save_refuses_what_the_platform_does(
+    project: Project, on_path: Callable[..., None], tmp_path: Path
+) -> None:
+    on_path("docker", size=10_000_000_001)
+    script = project.root / "task3_hpv" / "do_save.sh"
+    done = call(script, "--no-build", "--output", str(tmp_path))
+    assert done.returncode != 0
+    assert "at most 10000000000; nothing was saved" in done.stderr
+    assert not list(tmp_path.glob("*.tar.gz*"))
+    assert project.calls("build") == []
+
+
+def without(text: str, task: str) -> str:
+    """Return a Dockerfile without what may differ: its header, its task, its title."""
+    text = text[text.index("ARG BASE_IMAGE") :].replace(task, "TASK")
+    return re.sub(r'title="HECKTOR 2025 .* \(', 'title="HECKTOR 2025 X (', text)
+
+
+def test_dockerfiles_differ_by_the_task_and_its_bundled_models_only() -> None:
+    first, second, third = (
+        without((ROOT / task / "Dockerfile").read_text(), task) for task in NAMES
+    )
+    assert first == third
+    more = [line for line in second.splitlines() if line not in first.splitlines()]
+    assert [line for line in more if not line.startswith("#")] == [
+        "COPY task1_segmentation/model /opt/app/model/segmentation",
+        "COPY task3_hpv/model /opt/app/model/hpv",
+    ]
+
+
+def test_dockerfiles_take_both_builders() -> None:
+    for task in NAMES:
+        text = (ROOT / task / "Dockerfile").read_text()
+        assert "# syntax" not in text
+        assert "--mount" not in text
+        assert 'ENTRYPOINT ["python", "inference.py"]' in text
+        assert "USER 10001:10001" in text
+
+
+@pytest.mark.parametrize("variant", ["cpu", "gpu"])
+def test_the_tasks_share_one_lock_without_the_name_of_an_index(variant: str) -> None:
+    locks = {(ROOT / task / f"requirements-{variant}.lock").read_text() for task in NAMES}
+    (lock,) = locks
+    assert "--hash=sha256:" in lock
+    assert "://" not in lock
+    assert "index" not in lock
+
+
+def test_the_locks_follow_from_their_requirements() -> None:
+    done = call(
+        ROOT / "shared" / "scripts" / "lock.sh",
+        "--check",
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "not checked" in done.stdout:
+        pytest.skip(done.stdout.strip())
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_a_task_imports_the_library_and_no_other_task(task: str) -> None:
+    tree = ast.parse((ROOT / task / "inference.py").read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported - set(sys.stdlib_module_names) <= {"shared"}
+
+
+def test_slimming_leaves_libraries_that_work(tmp_path: Path) -> None:
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    shutil.copytree(Path(cc3d.__file__).parent, packages / "cc3d")
+    (packages / "cc3d" / "tests").mkdir()
+    (packages / "sympy").mkdir()
+    folder = packages / "openvino"
+    folder.mkdir()
+    for name in ("libx.so", "libx.so.1", "libx.so.1.2"):
+        (folder / name).write_bytes(b"not even ELF")
+    before = sum(p.stat().st_size for p in packages.rglob("*.so"))
+    slim_environment.main(tmp_path)
+    assert sum(p.stat().st_size for p in packages.rglob("*.so")) < before / 2
+    assert not (packages / "sympy").exists()
+    assert not (packages / "cc3d" / "tests").exists()
+    links = [p for p in folder.iterdir() if p.is_symlink()]
+    assert len(links) == 2
+    assert all(p.read_bytes() == b"not even ELF" for p in links)
+    code = "import cc3d, numpy; print(cc3d.__file__, cc3d.connected_components(numpy.eye(3)).max())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(packages)},
+    )
+    assert done.stdout.split() == [str(packages / "cc3d" / "__init__.py"), "1"], done.stderr
