@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from training.config import Schedule
 
-
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
