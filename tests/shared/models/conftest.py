@@ -1,0 +1,77 @@
+"""Model folders of small networks, exported once for the session, and a prepared case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.geometry import Grid
+from shared.preprocessing.pipeline import Prepared, Undo
+from tests.shared.models.small_networks import (
+    HPV,
+    REGION_XYZ,
+    SEGMENTATION,
+    SURVIVAL,
+    random_hpv,
+    random_survival,
+    random_unet,
+)
+from training.export import Trained, export
+
+
+@pytest.fixture(scope="session")
+def segmentation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model folder of one segmentation network, `random_unet(0)`."""
+    folder = tmp_path_factory.mktemp("segmentation")
+    export(folder, "segmentation", [Trained(random_unet(0), "model")], SEGMENTATION)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmentation_pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model folder of two segmentation networks, `random_unet(0)` and `(1)`."""
+    folder = tmp_path_factory.mktemp("segmentation_pair")
+    members = [Trained(random_unet(seed), f"fold{seed}") for seed in (0, 1)]
+    export(folder, "segmentation", members, SEGMENTATION)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hpv_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model folder of two HPV networks, `random_hpv(0)` and `(1)`."""
+    folder = tmp_path_factory.mktemp("hpv")
+    export(folder, "hpv", [Trained(random_hpv(seed), f"fold{seed}") for seed in (0, 1)], HPV)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def survival_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model folder of two survival networks with different scales of risk."""
+    folder = tmp_path_factory.mktemp("survival")
+    members = [
+        Trained(random_survival(0), "fold0", risk_mean=0.5, risk_std=2.0),
+        Trained(random_survival(1), "fold1", risk_mean=-1.0, risk_std=0.5),
+    ]
+    export(folder, "survival", members, SURVIVAL)
+    return folder
+
+
+@pytest.fixture
+def make_prepared() -> Callable[..., Prepared]:
+    """Return a function that makes a prepared case with random images, all of it body."""
+
+    def make(seed: int = 0) -> Prepared:
+        rng = np.random.default_rng(seed)
+        region = Grid(REGION_XYZ, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+        return Prepared(
+            ct_hu=rng.uniform(-1000, 1000, region.shape_zyx).astype(np.float32),
+            pet_suv=rng.uniform(0, 20, region.shape_zyx).astype(np.float32),
+            body=np.ones(region.shape_zyx, bool),
+            undo=Undo(region, region),
+            remarks=(),
+        )
+
+    return make

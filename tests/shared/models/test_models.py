@@ -1,0 +1,256 @@
+"""The three tasks' models on small networks with random weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax as scipy_softmax
+
+from shared.clinical import ClinicalRecord, encode
+from shared.conventions import Label
+from shared.errors import ModelError
+from shared.models import ensemble
+from shared.models.hpv import HpvModel
+from shared.models.segmentation import SegmentationModel, softmax
+from shared.models.sliding_window import sliding_window
+from shared.models.survival import SurvivalModel
+from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.pipeline import Prepared
+from tests.shared.models.small_networks import (
+    REGION_XYZ,
+    WINDOW_ZYX,
+    random_hpv,
+    random_survival,
+    random_unet,
+)
+
+SHAPE_ZYX = REGION_XYZ[::-1]
+Make = Callable[..., Prepared]
+AGE_50 = ClinicalRecord(age=50)
+
+
+def with_card(folder: Path, to: Path, **changes: object) -> Path:
+    """Return a copy of a model folder with other entries in its card."""
+    shutil.copytree(folder, to)
+    card = json.loads((to / "model.json").read_text())
+    (to / "model.json").write_text(json.dumps({**card, **changes}))
+    return to
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that each loading of a network adds its file's name to."""
+    names: list[str] = []
+    real = ensemble.Network
+
+    def counting(path: Path) -> object:
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(ensemble, "Network", counting)
+    return names
+
+
+def test_probabilities_are_those_of_torch(
+    segmentation_pair_folder: Path, make_prepared: Make
+) -> None:
+    model = SegmentationModel.load(segmentation_pair_folder)
+    prepared = make_prepared()
+    card = model.card
+    image = network_channels(prepared, card.intensity, card.channels)
+
+    def torch_probabilities(seed: int) -> np.ndarray:
+        network = random_unet(seed)
+        with torch.no_grad():
+            logits = sliding_window(
+                lambda w: network(torch.from_numpy(w)).numpy(), image, WINDOW_ZYX, card.overlap, 3
+            )
+        return scipy_softmax(logits, axis=0)
+
+    found = model.predict_probabilities(prepared)
+    expected = (torch_probabilities(0) + torch_probabilities(1)) / 2
+    assert found.shape == (3, *SHAPE_ZYX)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_probabilities_sum_to_one(segmentation_folder: Path, make_prepared: Make) -> None:
+    model = SegmentationModel.load(segmentation_folder)
+    total = model.predict_probabilities(make_prepared()).sum(axis=0)
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_softmax_bears_large_logits() -> None:
+    logits = np.array([[1000.0], [-1000.0], [1000.0]], np.float32)
+    np.testing.assert_array_equal(softmax(logits), [[0.5], [0], [0.5]])
+
+
+def test_label_map_is_the_likeliest_label(segmentation_folder: Path, make_prepared: Make) -> None:
+    model = SegmentationModel.load(segmentation_folder)
+    labels = model.segment(make_prepared())
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) == {0, 1, 2}
+    np.testing.assert_array_equal(labels, model.predict_probabilities(make_prepared()).argmax(0))
+
+
+def test_small_components_are_removed_by_their_volume(
+    segmentation_folder: Path, tmp_path: Path, make_prepared: Make
+) -> None:
+    minimum = {"GTVp": 1e9}
+    folder = with_card(segmentation_folder, tmp_path / "model", min_component_mm3=minimum)
+    labels = SegmentationModel.load(folder).segment(make_prepared())
+    assert set(np.unique(labels)) == {Label.BACKGROUND, Label.GTVN}
+
+
+def test_case_without_body_is_background(segmentation_folder: Path, make_prepared: Make) -> None:
+    prepared = replace(make_prepared(), body=np.zeros(SHAPE_ZYX, bool))
+    assert not SegmentationModel.load(segmentation_folder).segment(prepared).any()
+
+
+def test_single_network_stays_loaded(
+    segmentation_folder: Path, make_prepared: Make, loads: list[str]
+) -> None:
+    model = SegmentationModel.load(segmentation_folder)
+    for _ in range(2):
+        model.segment(make_prepared())
+    assert loads == ["model.onnx"]
+
+
+def test_several_networks_are_loaded_one_after_another_and_repeat_exactly(
+    segmentation_pair_folder: Path, make_prepared: Make, loads: list[str]
+) -> None:
+    model = SegmentationModel.load(segmentation_pair_folder)
+    first = model.predict_probabilities(make_prepared())
+    assert loads == ["fold0.onnx", "fold1.onnx"]
+    np.testing.assert_array_equal(model.predict_probabilities(make_prepared()), first)
+
+
+def test_description_begins_with_the_notice(segmentation_pair_folder: Path) -> None:
+    lines = SegmentationModel.load(segmentation_pair_folder).describe()
+    assert lines[0] == "Random weights, for tests only."
+    assert lines[1].startswith("segmentation model: demo configuration, 2 networks, ")
+
+
+def test_graph_that_does_not_fit_its_card_is_refused(
+    segmentation_folder: Path, tmp_path: Path
+) -> None:
+    folder = with_card(segmentation_folder, tmp_path / "model", window_zyx=(16, 16, 24))
+    with pytest.raises(ModelError, match=r"\(1, 2, 16, 16, 24\).*found.*\(1, 2, 16, 16, 16\)"):
+        SegmentationModel.load(folder)
+
+
+def test_labels_in_another_order_are_refused(segmentation_folder: Path, tmp_path: Path) -> None:
+    labels = ("background", "GTVn", "GTVp")
+    folder = with_card(segmentation_folder, tmp_path / "model", labels=labels)
+    with pytest.raises(ModelError, match="expected the labels"):
+        SegmentationModel.load(folder)
+
+
+def test_component_rule_for_an_unknown_label_is_refused(
+    segmentation_folder: Path, tmp_path: Path
+) -> None:
+    folder = with_card(segmentation_folder, tmp_path / "model", min_component_mm3={"GTV": 1})
+    with pytest.raises(ModelError, match="GTV"):
+        SegmentationModel.load(folder)
+
+
+def test_hpv_is_the_mean_logit_of_the_central_window(hpv_folder: Path, make_prepared: Make) -> None:
+    model = HpvModel.load(hpv_folder)
+    prepared = make_prepared()
+    image = network_channels(prepared, model.card.intensity, model.card.channels)
+    central = torch.from_numpy(image[None, :, 2:18, 4:20, 6:22].copy())
+    clinical = torch.from_numpy(encode(AGE_50, model.card.clinical)[None])
+    with torch.no_grad():
+        logits = [random_hpv(seed)(central, clinical)[1].item() for seed in (0, 1)]
+    found = model.predict(prepared, AGE_50)
+    assert found.logit == pytest.approx(np.mean(logits), abs=1e-4)
+    assert found.probability == pytest.approx(1 / (1 + math.exp(-found.logit)))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_hpv_decision_follows_the_threshold(
+    hpv_folder: Path, tmp_path: Path, make_prepared: Make, threshold: float
+) -> None:
+    folder = with_card(hpv_folder, tmp_path / "model", threshold=threshold)
+    decision = HpvModel.load(folder).predict(make_prepared(), AGE_50).decision
+    assert decision is (threshold == 0)
+
+
+def test_hpv_depends_on_image_and_clinical_record(hpv_folder: Path, make_prepared: Make) -> None:
+    model = HpvModel.load(hpv_folder)
+    logit = model.predict(make_prepared(0), AGE_50).logit
+    assert model.predict(make_prepared(1), AGE_50).logit != logit
+    assert model.predict(make_prepared(0), ClinicalRecord()).logit != logit
+
+
+def test_risk_is_the_mean_of_standardised_risks(survival_folder: Path, make_prepared: Make) -> None:
+    model = SurvivalModel.load(survival_folder)
+    prepared = make_prepared()
+    labels = np.zeros(SHAPE_ZYX, np.uint8)
+    labels[2, 20, 26] = Label.GTVP
+    labels[4, 22, 27] = Label.GTVN
+    record = ClinicalRecord(age=50, hpv=0.9)
+    card = model.card
+    image = network_channels(prepared, card.intensity, card.channels, labels)
+    # The lesions' centre is (3, 21, 26 or 27); the window of 16 is pushed back into the region.
+    window = torch.from_numpy(image[None, :, 0:16, 8:24, 12:28].copy())
+    clinical = torch.from_numpy(encode(record, card.clinical)[None])
+    with torch.no_grad():
+        first, second = (random_survival(seed)(window, clinical).item() for seed in (0, 1))
+    expected = ((first - 0.5) / 2.0 + (second + 1.0) / 0.5) / 2
+    assert model.predict(prepared, labels, record) == pytest.approx(expected, abs=1e-3)
+
+
+def test_risk_without_a_lesion_is_finite(survival_folder: Path, make_prepared: Make) -> None:
+    labels = np.zeros(SHAPE_ZYX, np.uint8)
+    risk = SurvivalModel.load(survival_folder).predict(make_prepared(), labels, ClinicalRecord())
+    assert isinstance(risk, float)
+    assert math.isfinite(risk)
+
+
+def test_risk_depends_on_lesions_and_hpv(survival_folder: Path, make_prepared: Make) -> None:
+    model = SurvivalModel.load(survival_folder)
+    none = np.zeros(SHAPE_ZYX, np.uint8)
+    # Centred in the region, so that the window is the same.
+    lesion = none.copy()
+    lesion[8:13, 10:15, 12:17] = Label.GTVN
+    risk = model.predict(make_prepared(), none, AGE_50)
+    assert model.predict(make_prepared(), lesion, AGE_50) != risk
+    assert model.predict(make_prepared(), none, replace(AGE_50, hpv=1.0)) != risk
+
+
+@pytest.mark.parametrize("task", ["hpv", "survival"])
+def test_window_larger_than_the_region_is_refused(
+    task: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model = {"hpv": HpvModel, "survival": SurvivalModel}[task]
+    preparation = {"spacing_mm": 2, "size_xyz": (16, 16, 12), "interpolation": "linear"}
+    folder = request.getfixturevalue(f"{task}_folder")
+    folder = with_card(folder, tmp_path / "model", preparation=preparation)
+    with pytest.raises(ModelError, match=r"region of \(12, 16, 16\) .*found \(16, 16, 16\)"):
+        model.load(folder)
+
+
+def test_model_of_another_task_is_refused(hpv_folder: Path) -> None:
+    with pytest.raises(ModelError, match="expected a model for survival"):
+        SurvivalModel.load(hpv_folder)
+
+
+def test_serving_loads_no_training_library() -> None:
+    code = """
+import sys
+import shared.models.hpv, shared.models.segmentation, shared.models.survival
+print({"torch", "monai", "pandas", "sklearn", "scipy", "onnx"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,272 @@
+"""The EHR in every coding that FACTS and common sense know, and what it becomes."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import astuple, fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.clinical import FIELDS, ClinicalFeature, ClinicalRecord, encode, parse_ehr
+from shared.errors import InputError
+
+SAMPLE = {
+    "Age": 71,
+    "Gender": 1,
+    "Tobacco Consumption": 0,
+    "Alcohol Consumption": 1,
+    "Performance Status": 0,
+    "Treatment": 1,
+    "M-stage": "M0",
+    "CenterID": 5,
+}
+"""The sample of the challenge's documentation, with Task 2's centre."""
+
+
+def record_of(ehr: object) -> ClinicalRecord:
+    return parse_ehr(ehr)[0]
+
+
+def remark_of(ehr: object) -> str:
+    _, remarks = parse_ehr(ehr)
+    assert len(remarks) == 1
+    return remarks[0]
+
+
+def test_the_sample_by_hand() -> None:
+    record, remarks = parse_ehr(SAMPLE)
+    assert record == ClinicalRecord(
+        age=71,
+        gender=1,
+        tobacco=0,
+        alcohol=1,
+        performance_status=0,
+        treatment=1,
+        m_stage=0,
+        center_id=5,
+        hpv=None,
+    )
+    assert remarks == ()
+
+
+def test_an_empty_record_is_all_missing_without_a_remark() -> None:
+    record, remarks = parse_ehr({})
+    assert record == ClinicalRecord()
+    assert set(astuple(record)) == {None}
+    assert remarks == ()
+
+
+def test_the_table_and_the_record_have_the_same_values() -> None:
+    assert {f.key for f in FIELDS} | {"hpv"} == {f.name for f in fields(ClinicalRecord)}
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("missing", [None, math.nan, "", "  ", "NaN", "nan", "n/a", "None", "-"])
+def test_missing_is_none_without_a_remark(name: str, missing: object) -> None:
+    record, remarks = parse_ehr({**SAMPLE, name: missing})
+    known = next(f for f in FIELDS if f.ehr_name == name)
+    assert record == replace(record_of(SAMPLE), **{known.key: None})
+    assert remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "expected"),
+    [
+        ("Age", 60.5, 60.5),
+        ("Age", "71", 71),
+        ("Age", " 71.0 ", 71),
+        ("Gender", "M", 1),
+        ("Gender", "F", 0),
+        ("Gender", "female", 0),
+        ("Gender", "0", 0),
+        ("Gender", 1.0, 1),
+        ("Gender", True, 1),
+        ("M-stage", "M0", 0),
+        ("M-stage", "m1", 1),
+        ("M-stage", "Mx", None),
+        ("M-stage", 1, 1),
+        ("M-stage", "0", 0),
+        ("Tobacco Consumption", True, 1),
+        ("Tobacco Consumption", False, 0),
+        ("Tobacco Consumption", "Yes", 1),
+        ("Alcohol Consumption", "no", 0),
+        ("Performance Status", 4, 4),
+        ("Performance Status", "2.0", 2),
+        ("Treatment", "1", 1),
+        ("CenterID", 42, 42),
+    ],
+)
+def test_codings(name: str, raw: object, expected: float | None) -> None:
+    record, remarks = parse_ehr({name: raw})
+    key = next(f.key for f in FIELDS if f.ehr_name == name)
+    assert getattr(record, key) == expected
+    assert remarks == ()
+
+
+@pytest.mark.parametrize("name", ["age", "AGE", " Age "])
+def test_names_are_read_without_case_and_spaces(name: str) -> None:
+    assert record_of({name: 60}).age == 60
+
+
+@pytest.mark.parametrize("name", ["M stage", "m_stage", "MStage"])
+def test_names_are_read_without_punctuation(name: str) -> None:
+    assert record_of({name: "M1"}).m_stage == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "says"),
+    [
+        ("Age", 900, "900 is outside 1 to 120"),
+        ("Age", -3, "-3 is outside"),
+        ("Age", 0, "0 is outside"),  # the template's default, and nobody's age here
+        ("Age", "sixty", "the text 'sixty'"),
+        ("Age", True, "a boolean"),
+        ("Age", math.inf, "inf is outside"),
+        ("Age", -math.inf, "-inf is outside"),
+        ("Age", 10**400, "too large"),
+        ("Age", [60], "a list"),
+        ("Age", {"value": 60}, "an object"),
+        ("Gender", 7, "7 is outside 0 to 1"),
+        ("Gender", 0.5, "0.5 is not one of its codes"),
+        ("Gender", "x", "the text 'x'"),
+        ("Performance Status", 5, "5 is outside 0 to 4"),
+        ("Performance Status", True, "a boolean"),
+        ("M-stage", "M7", "the text 'M7'"),
+        ("CenterID", -1, "-1 is outside 0 to inf"),
+        ("CenterID", math.inf, "inf is outside"),
+    ],
+)
+def test_what_cannot_be_true_is_missing_with_a_remark(name: str, raw: object, says: str) -> None:
+    assert record_of({name: raw}) == ClinicalRecord()
+    remark = remark_of({name: raw})
+    assert remark.startswith(f"EHR: {name}: ")
+    assert says in remark
+    assert remark.endswith("taken as missing")
+
+
+def test_one_bad_value_leaves_the_others() -> None:
+    assert record_of({**SAMPLE, "Age": 900}) == replace(record_of(SAMPLE), age=None)
+
+
+def test_an_unknown_key_is_ignored_with_a_remark() -> None:
+    record, remarks = parse_ehr({**SAMPLE, "Weight": 80})
+    assert record == record_of(SAMPLE)
+    assert remarks == ("EHR: 'Weight' is not a known field and is ignored",)
+
+
+def test_hpv_is_not_read_from_the_ehr() -> None:
+    assert record_of({"HPV Status": 1, "hpv": 1}) == ClinicalRecord()
+
+
+def test_a_value_given_twice_counts_if_both_agree() -> None:
+    assert parse_ehr({"Age": 60, "age": "60", "AGE": None}) == (ClinicalRecord(age=60), ())
+
+
+def test_a_value_given_twice_and_differently_is_missing_with_a_remark() -> None:
+    assert record_of({"Age": 60, "age": 61}) == ClinicalRecord()
+    assert "given twice" in remark_of({"Age": 60, "age": 61})
+
+
+@pytest.mark.parametrize("ehr", [[], [SAMPLE], "Age: 60", 60, 6.5, True, None])
+def test_what_is_no_object_is_refused(ehr: object) -> None:
+    with pytest.raises(InputError, match="expected the EHR to be a JSON object") as caught:
+        parse_ehr(ehr)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ehr", "named"), [([], "a list"), (None, "null"), ("x", "a text"), (1, "a number")]
+)
+def test_refusal_says_what_was_found(ehr: object, named: str) -> None:
+    with pytest.raises(InputError, match=f"found {named};"):
+        parse_ehr(ehr)
+
+
+def test_remarks_are_short_lines_that_any_log_can_print() -> None:
+    nasty = "line\nfeed\ud800" + "x" * 500
+    _, remarks = parse_ehr({nasty: 1, "Age": nasty, "gender": nasty})
+    assert len(remarks) == 3
+    for remark in remarks:
+        assert "\n" not in remark
+        assert len(remark) < 140
+        remark.encode("utf-8")
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["M0", "M1", "Mx", "M", "F", "NaN", "yes", "1e999", "1_0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)
+JSON_OBJECTS = st.dictionaries(st.sampled_from(list(SAMPLE)) | st.text(max_size=8), JSON_VALUES)
+
+
+@settings(derandomize=True)
+@given(JSON_OBJECTS)
+def test_any_object_gives_a_record_of_possible_values(ehr: dict[str, object]) -> None:
+    record, remarks = parse_ehr(json.loads(json.dumps(ehr)))
+    for known in FIELDS:
+        value = getattr(record, known.key)
+        assert value is None or known.lowest <= value <= known.highest
+        assert value is None or math.isfinite(value)
+    assert all("\n" not in remark for remark in remarks)
+
+
+@settings(derandomize=True)
+@given(JSON_OBJECTS, st.integers(0, 1000))
+def test_the_order_of_keys_changes_nothing(ehr: dict[str, object], seed: int) -> None:
+    items = list(ehr.items())
+    random.Random(seed).shuffle(items)
+    (record, remarks), (again, same_remarks) = parse_ehr(ehr), parse_ehr(dict(items))
+    assert record == again
+    assert sorted(remarks) == sorted(same_remarks)
+
+
+def test_conflicting_keys_in_any_order_are_missing() -> None:
+    ehr = {"Age": 60, "age": 61, "AGE": 60}
+    for first in ehr:
+        assert record_of({first: ehr[first], **ehr}).age is None
+
+
+FEATURES = (
+    ClinicalFeature(key="age", mean=60, std=8),
+    ClinicalFeature(key="gender"),
+    ClinicalFeature(key="hpv", missing=0.5),
+    ClinicalFeature(key="tobacco"),
+)
+
+
+def test_encoding_by_hand() -> None:
+    record = ClinicalRecord(age=72, gender=0, hpv=0.25)
+    encoded = encode(record, FEATURES)
+    assert encoded.dtype == np.float32
+    assert encoded.tolist() == [1.5, 0, 0.25, -1]
+
+
+def test_encoding_follows_the_order_of_the_card() -> None:
+    record = ClinicalRecord(age=72, gender=0, hpv=0.25)
+    assert encode(record, FEATURES[::-1]).tolist() == [-1, 0.25, 0, 1.5]
+
+
+def test_missing_becomes_the_code_of_each_feature() -> None:
+    assert encode(ClinicalRecord(), FEATURES).tolist() == [-1, -1, 0.5, -1]
+
+
+def test_no_feature_gives_an_empty_vector() -> None:
+    assert encode(ClinicalRecord(age=72), ()).shape == (0,)
+
+
+@pytest.mark.parametrize("wrong", [{"key": "weight"}, {"key": "age", "std": 0}, {"key": "Age"}])
+def test_a_feature_that_no_record_has_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ClinicalFeature.model_validate(wrong)

@@ -1,0 +1,83 @@
+"""Cohorts on disk: layout, resumption, refusal, independence of the number of processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+from training.phantom import Kind, make_cohort
+
+KIND = Kind(small=True, whole_body=False, brain_in_fov=False, spacing_mm=(3.0, 3.0, 6.0))
+
+
+@pytest.fixture(scope="module")
+def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("challenge")
+    make_cohort(folder, 2, seed=1, kind=KIND, workers=1)
+    return folder
+
+
+def rows(folder: Path, task: int) -> list[dict[str, str]]:
+    with (folder / f"Task {task}" / f"HECKTOR_2025_Training_Task_{task}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_challenge_layout(challenge: Path) -> None:
+    names = [row["PatientID"] for row in rows(challenge, 1)]
+    assert len(names) == 2
+    for task in (1, 2, 3):
+        for name in names:
+            files = {path.name for path in (challenge / f"Task {task}" / name).iterdir()}
+            labels = {f"{name}.nii.gz"} if task == 1 else set()
+            assert files == {f"{name}__CT.nii.gz", f"{name}__PT.nii.gz"} | labels
+    assert {"Relapse", "RFS"} <= set(rows(challenge, 2)[0])
+    assert rows(challenge, 3)[0]["HPV Status"] in ("0", "1", "")
+    assert not (challenge / ".partial").exists()
+    assert json.loads((challenge / "cohort.json").read_text())["seed"] == 1
+
+
+def test_finished_patients_are_kept_and_missing_ones_made(challenge: Path) -> None:
+    images = sorted(challenge.glob("Task 1/*/*__CT.nii.gz"))
+    before = [path.stat().st_mtime_ns for path in images]
+    make_cohort(challenge, 3, seed=1, kind=KIND, workers=1)
+    assert [path.stat().st_mtime_ns for path in images] == before
+    assert len(rows(challenge, 2)) == 3
+
+
+def test_processes_and_layout_do_not_change_a_patient(challenge: Path, tmp_path: Path) -> None:
+    records = make_cohort(tmp_path / "cases", 2, seed=1, kind=KIND, workers=2, as_cases=True)
+    for record in records:
+        name = record["PatientID"]
+        case = tmp_path / "cases" / name
+        for one, other in (
+            (case / f"input/images/ct/{name}.mha", f"{name}__CT.nii.gz"),
+            (case / f"input/images/pet/{name}.mha", f"{name}__PT.nii.gz"),
+            (case / "truth.nii.gz", f"{name}.nii.gz"),
+        ):
+            twin = sitk.ReadImage(str(challenge / "Task 1" / name / other))
+            assert sitk.Hash(sitk.ReadImage(str(one))) == sitk.Hash(twin)
+        truth = json.loads((case / "truth.json").read_text())
+        assert {"hpv", "relapse", "rfs_days"} <= set(truth)
+        assert "Age" in json.loads((case / "input/ehr.json").read_text())
+
+
+def test_a_strangers_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty and has no cohort"):
+        make_cohort(tmp_path, 1, kind=KIND)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_another_cohorts_folder_is_refused(challenge: Path) -> None:
+    with pytest.raises(ValueError, match="differs in seed"):
+        make_cohort(challenge, 1, seed=2, kind=KIND)
+
+
+def test_unknown_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected tasks among 1, 2, 3"):
+        make_cohort(tmp_path / "new", 1, kind=KIND, tasks=(4,))
+    assert not (tmp_path / "new").exists()
