@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 
 from shared.errors import InputError
 from shared.schema import Strict
@@ -96,6 +96,13 @@ class ClinicalFeature(Strict):
     std: PositiveFloat = 1.0
     missing: float = -1.0
 
+    @field_validator("key")
+    @classmethod
+    def _check_key(cls, key: str) -> str:
+        if key not in ClinicalRecord.__dataclass_fields__:
+            raise ValueError(f"'{key}' is no clinical value of this code")
+        return key
+
 
 def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
     """Read a decoded EHR.
@@ -119,19 +126,25 @@ def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
             f"{_json_type(ehr)}; write one object with a key for each clinical value"
         )
     fields = {_plain(f.ehr_name): f for f in FIELDS}
-    values: dict[str, float | None] = {}
+    values: dict[str, set[float]] = {f.key: set() for f in FIELDS}
     remarks: list[str] = []
     for name, raw in ehr.items():
         known = fields.get(_plain(name))
         if known is None:
-            remarks.append(f"EHR: '{name}' is not a known field and is ignored")
+            remarks.append(f"EHR: '{_shortened(name)}' is not a known field and is ignored")
             continue
         try:
-            values[known.key] = _number(known, raw)
+            value = _number(known, raw)
         except ValueError as error:
-            values[known.key] = None
-            remarks.append(f"EHR: {name}: {error}; taken as missing")
-    return ClinicalRecord(**values), tuple(remarks)
+            remarks.append(f"EHR: {_shortened(name)}: {error}; taken as missing")
+        else:
+            if value is not None:
+                values[known.key].add(value)
+    for known in FIELDS:
+        if len(values[known.key]) > 1:
+            remarks.append(f"EHR: {known.ehr_name}: given twice, and differently; taken as missing")
+    unique = {key: found.pop() for key, found in values.items() if len(found) == 1}
+    return ClinicalRecord(**unique), tuple(remarks)
 
 
 def encode(record: ClinicalRecord, features: Sequence[ClinicalFeature]) -> NDArray[np.float32]:
@@ -168,8 +181,13 @@ def _number(known: Field, raw: object) -> float | None:
             value = float(text)
         except ValueError:
             raise ValueError(f"expected a number, found the text '{_shortened(raw)}'") from None
-    elif isinstance(raw, bool | int | float):
+    elif isinstance(raw, bool) and known.highest == 1:
         value = float(raw)
+    elif isinstance(raw, int | float) and not isinstance(raw, bool):
+        try:
+            value = float(raw)
+        except OverflowError:
+            raise ValueError("the number is too large to be true") from None
     else:
         raise ValueError(f"expected a number, found {_json_type(raw)}")
     if math.isnan(value):
@@ -187,5 +205,6 @@ def _json_type(value: object) -> str:
 
 
 def _shortened(text: str, length: int = 40) -> str:
-    one_line = " ".join(text.split())
+    """Return a text of the EHR as the log can print it: one line, not too long, valid Unicode."""
+    one_line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode("utf-8")
     return one_line if len(one_line) <= length else one_line[: length - 1] + "…"

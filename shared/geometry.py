@@ -16,7 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from shared.conventions import IntTriple, Triple
+from shared.bspline import interpolate
+from shared.conventions import IntTriple, Triple, Volume
 
 Interpolation: TypeAlias = Literal["nearest", "linear", "bspline"]
 
@@ -155,6 +156,16 @@ class Grid:
         return image
 
 
+def bounding_slices(mask_zyx: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """Return the slices of the smallest box around a mask, [z, y, x]; None if it is empty."""
+    others = ((1, 2), (0, 2), (0, 1))
+    ends = [np.flatnonzero(np.any(mask_zyx, axis=axes)) for axes in others]
+    if not ends[0].size:
+        return None
+    z, y, x = (slice(int(line[0]), int(line[-1]) + 1) for line in ends)
+    return z, y, x
+
+
 def _int_triple(values: NDArray[np.int_]) -> IntTriple:
     x, y, z = (int(value) for value in values)
     return x, y, z
@@ -195,6 +206,9 @@ def resample(
     source = sitk.Cast(crop(image, box), pixel_type)
     if clamp is not None:
         source = sitk.Clamp(source, pixel_type, *clamp)
+    positions = _positions_along_axes(Grid.of(source), grid)
+    if interpolation == "bspline" and positions is not None:
+        return grid.image(_interpolate_along_axes(source, positions, outside))
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(grid.size_xyz)
     resampler.SetOutputSpacing(grid.spacing_mm)
@@ -204,3 +218,38 @@ def resample(
     resampler.SetDefaultPixelValue(outside)
     result: sitk.Image = resampler.Execute(source)
     return result
+
+
+def _positions_along_axes(
+    source: Grid, target: Grid
+) -> list[tuple[int, NDArray[np.float64]]] | None:
+    """Return where a target's voxels lie along each axis (x, y, z) of a source, if parallel to it.
+
+    Returns
+    -------
+    For each source axis, the target axis parallel to it and the source index of each of its voxels;
+    None where the grids are oblique to each other.
+    """
+    steps = np.linalg.solve(source.index_to_world, target.index_to_world)
+    along = np.abs(steps) > 1e-9 * np.abs(steps).max()
+    if np.any(along.sum(axis=0) != 1) or np.any(along.sum(axis=1) != 1):
+        return None
+    start = source.index(np.asarray([target.origin_mm]))[0]
+    positions = []
+    for axis, step in enumerate(steps):
+        parallel = int(np.flatnonzero(along[axis])[0])
+        voxels = np.arange(target.size_xyz[parallel])
+        positions.append((parallel, start[axis] + step[parallel] * voxels))
+    return positions
+
+
+def _interpolate_along_axes(
+    source: sitk.Image, positions: list[tuple[int, NDArray[np.float64]]], outside: float
+) -> Volume:
+    """Return a cubic B-spline of `source` at the voxels of a parallel grid, [z, y, x]."""
+    coefficients = sitk.GetArrayFromImage(sitk.BSplineDecomposition(source, 3))
+    z, y, x = (indices for _, indices in reversed(positions))
+    values = interpolate(coefficients.astype(np.float32, copy=False), (z, y, x), outside)
+    # Axes of `values` are the source's z, y, x; each says which of the target's x, y, z it is.
+    found = [parallel for parallel, _ in reversed(positions)]
+    return np.ascontiguousarray(values.transpose([found.index(axis) for axis in (2, 1, 0)]))

@@ -31,7 +31,8 @@ from shared.errors import HecktorError, InputError
 from shared.models.card import CARD_NAME
 from shared.resources import granted_cpus, peak_memory_gb
 
-IMAGE_SUFFIXES: Final = (".mha", ".tif", ".tiff")
+IMAGE_READERS: Final = {".mha": "MetaImageIO", ".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"}
+"""SimpleITK's readers of the platform's image files, by their suffix in lower case."""
 MODEL_TARBALL: Final = Path("/opt/ml/model")
 """Where the platform unpacks a model tarball; empty when none was uploaded."""
 
@@ -225,7 +226,7 @@ def _require_listed(entries: dict[str, _Entry] | None, slug: str) -> None:
 def _images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_READERS)
 
 
 def _find_image(
@@ -238,7 +239,7 @@ def _find_image(
         names = ", ".join(p.name for p in found) or "none"
         count = "" if not found else f"{len(found)}: "
         raise InputError(
-            f"expected exactly one image ({', '.join(IMAGE_SUFFIXES)}) for {slug} in {folder}, "
+            f"expected exactly one image ({', '.join(IMAGE_READERS)}) for {slug} in {folder}, "
             f"found {count}{names}; give the case one image for this input"
         )
     return found[0]
@@ -248,7 +249,7 @@ def _read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tupl
     """Read one 3-D scalar image; values that are not finite become `outside`, with a remark."""
     try:
         with _stderr_to_log():
-            image = sitk.ReadImage(str(path))
+            image = sitk.ReadImage(str(path), imageIO=IMAGE_READERS[path.suffix.lower()])
     except RuntimeError:
         raise InputError(
             f"expected a readable image for {slug}, found {path} that is truncated or no image; "
@@ -294,7 +295,7 @@ def _read_json(path: Path) -> object:
         raise InputError(
             f"expected a JSON file at {path}, found none; add it to the case"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"expected JSON in {path}, found a file that is none ({error}); write it again"
         ) from None

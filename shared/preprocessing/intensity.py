@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 
 from shared.conventions import LESIONS, LabelVolume, Volume
 from shared.preprocessing.pipeline import Prepared
@@ -25,6 +25,13 @@ class Intensity(Strict):
     ct_window_hu: tuple[float, float]
     pet_max_suv: PositiveFloat
     pet_unit_suv: PositiveFloat
+
+    @field_validator("ct_window_hu")
+    @classmethod
+    def _check_window(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if window[0] >= window[1]:
+            raise ValueError(f"the window {window} does not rise")
+        return window
 
 
 def scale_ct(ct_hu: Volume, intensity: Intensity) -> Volume:

@@ -43,8 +43,9 @@ class Prepared:
 
     Attributes
     ----------
-    ct_hu : float32, shape of `undo.region.shape_zyx`; air where the region leaves the CT.
-    pet_suv : float32, same shape, not negative; 0 where the region leaves the PET.
+    ct_hu : float32, shape of `undo.region.shape_zyx`; air where the region leaves the CT, and
+        beyond the box around the body, where only couch and air are and nothing is interpolated.
+    pet_suv : float32, same shape, not negative; 0 where the region leaves the PET or that box.
     body : bool, same shape; whether the CT shows anything but air.
     undo : the way back to the CT's grid.
     remarks : what was noticed, for the log.
@@ -70,9 +71,16 @@ def prepare(case: Case, preparation: Preparation) -> Prepared:
     remarks = [*case.remarks, found.remark]
     if remark:
         remarks.append(remark)
-    ct = resample(case.ct_hu, found.region, preparation.interpolation, AIR_HU, CT_RANGE_HU)
-    pet = resample(case.pet, found.region, preparation.interpolation, NO_UPTAKE_SUV)
-    ct_hu = sitk.GetArrayFromImage(ct)
-    pet_suv = np.maximum(sitk.GetArrayFromImage(pet) * np.float32(scale), 0)
+    ct_hu = np.full(found.region.shape_zyx, AIR_HU, np.float32)
+    pet_suv = np.full(found.region.shape_zyx, NO_UPTAKE_SUV, np.float32)
+    if not found.body_box.is_empty:
+        inside = found.body_box.slices_zyx()
+        grid = found.region.cropped(found.body_box)
+        ct = resample(case.ct_hu, grid, preparation.interpolation, AIR_HU, CT_RANGE_HU)
+        pet = resample(case.pet, grid, preparation.interpolation, NO_UPTAKE_SUV)
+        ct_hu[inside] = sitk.GetArrayViewFromImage(ct)
+        np.maximum(
+            sitk.GetArrayViewFromImage(pet) * np.float32(scale), NO_UPTAKE_SUV, out=pet_suv[inside]
+        )
     undo = Undo(found.region, Grid.of(case.ct_hu))
     return Prepared(ct_hu, pet_suv, ct_hu > BODY_HU, undo, tuple(remarks))

@@ -9,6 +9,7 @@ stores its axes. PET is not used: a brain's uptake varies, and it may lie outsid
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,7 +21,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
 from shared.errors import InputError
-from shared.geometry import Grid, resample
+from shared.geometry import Box, Grid, bounding_slices, resample
 from shared.schema import Strict
 
 BODY_HU: Final = -500.0
@@ -37,6 +38,9 @@ BRAIN_HU: Final = (0.0, 90.0)
 
 MIN_CAVITY_ML: Final = 60.0
 """A twentieth of an adult's intracranial volume (1100 to 1700 ml), for scans that show a part."""
+
+BODY_MARGIN_MM: Final = 12.0
+"""Kept around the body that the coarse grid shows: three of its voxels, for skin, nose and ears."""
 
 CAVITY_GAP_MM: Final = 40.0
 """Sinuses and orbits may open the skull to the face on a few slices, which splits the cavity."""
@@ -71,12 +75,14 @@ class Found:
     region : grid of the region, directions along the world's axes.
     coarse_pet : PET on the coarse grid, in the unit of the file.
     coarse_body : the body on the coarse grid, without couch.
+    body_box : the part of the region that holds the body, with a margin; all of it if none is seen.
     remark : how the region was found, for the log.
     """
 
     region: Grid
     coarse_pet: Volume
     coarse_body: NDArray[np.bool_]
+    body_box: Box
     remark: str
 
 
@@ -120,7 +126,18 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
     x, y, z = (float(v) for v in first_voxel)
     spacing = preparation.spacing_mm
     region = Grid(preparation.size_xyz, (spacing, spacing, spacing), (x, y, z))
-    return Found(region, coarse_pet, body, remark)
+    return Found(region, coarse_pet, body, _body_box(body, coarse, region), remark)
+
+
+def _body_box(body: NDArray[np.bool_], coarse: Grid, region: Grid) -> Box:
+    """Return the box of region voxels around the body, widened by `BODY_MARGIN_MM`."""
+    slices = bounding_slices(body)
+    if slices is None:
+        return Box((0, 0, 0), region.size_xyz)
+    z, y, x = slices
+    around = coarse.cropped(Box((x.start, y.start, z.start), (x.stop, y.stop, z.stop)))
+    margin_vox = math.ceil(BODY_MARGIN_MM / region.spacing_mm[0])
+    return region.box_around(around, margin_vox)
 
 
 def _common_extent(
@@ -161,10 +178,8 @@ def _body(ct_hu: Volume) -> NDArray[np.bool_]:
 
 def _without_margins(ct_hu: Volume, body: NDArray[np.bool_]) -> Volume:
     """Return a CT cut to the body's bounding box in x and y; all of it where there is no body."""
-    rows, columns = (np.flatnonzero(body.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-    if not rows.size:
-        return ct_hu
-    return ct_hu[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = bounding_slices(body)
+    return ct_hu if box is None else ct_hu[:, box[1], box[2]]
 
 
 def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:

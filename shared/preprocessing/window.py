@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from shared.conventions import IntTriple, LabelVolume
+from shared.conventions import IntTriple, Label, LabelVolume
+from shared.geometry import bounding_slices
 
 
 def window_box(
@@ -39,8 +38,8 @@ def window_box(
 
 def lesion_center(labels: LabelVolume) -> IntTriple | None:
     """Return the central voxel (z, y, x) of the box around all lesions; None without lesions."""
-    if not labels.any():
+    box = bounding_slices(labels != Label.BACKGROUND)
+    if box is None:
         return None
-    ends = (np.flatnonzero(labels.any(axis=others))[[0, -1]] for others in ((1, 2), (0, 2), (0, 1)))
-    z, y, x = (int(first + last + 1) // 2 for first, last in ends)
+    z, y, x = ((side.start + side.stop) // 2 for side in box)
     return z, y, x

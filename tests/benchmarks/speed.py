@@ -16,13 +16,20 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 SAMPLE_CASE: Final = REPOSITORY / "tests/cases/whole_body/input"
 SLICES: Final = 300
+NETWORKS: Final = {
+    "reference": ((16, 32, 64, 128, 256), (96, 96, 96)),
+    "demo": ((16, 32, 64, 80, 80), (80, 80, 80)),
+    "paper": ((32, 64, 128, 256, 320), (128, 128, 128)),
+}
+"""Filters and window. The bound was set on the reference network; the ratio depends on the network
+and on the CPU. The paper's window is not 192³ here, which takes half a minute a call."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -108,24 +115,23 @@ def start() -> None:
 
 
 @app.command(hidden=True)
-def window(size: int) -> None:
-    """Print seconds of one window of the paper's network in the serving runtime and in torch."""
+def window(name: str) -> None:
+    """Print seconds of one window of a network in the serving runtime and in torch, as JSON."""
     import numpy as np
     import torch
     from numpy.random import default_rng
 
     from shared.models.card import load_card
-    from shared.models.networks.dynunet import build
+    from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
     from shared.models.onnx import Network
-    from training.config import load_configuration
     from training.export import export_network
-    from training.segmentation import network_config
 
     torch.manual_seed(0)
-    network = build(network_config(load_configuration("paper").segmentation)).eval()
+    filters, size = NETWORKS[name]
+    network = WithoutHeads(build(DynUNetConfig(filters=filters))).eval()
     card = load_card(REPOSITORY / "task1_segmentation/model", "segmentation")
-    card = card.model_copy(update={"window_zyx": (size, size, size)})
-    image = default_rng(0).normal(size=(1, 2, size, size, size)).astype(np.float32)
+    card = card.model_copy(update={"window_zyx": size})
+    image = default_rng(0).normal(size=(1, 2, *size)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         export_network(network, path, card)
@@ -134,11 +140,12 @@ def window(size: int) -> None:
         with torch.inference_mode():
             torch_seconds = _best(lambda: network(tensor))
         seconds = _best(lambda: served(image=image))
-    print(json.dumps({"provider": served.provider, "seconds": seconds, "torch": torch_seconds}))
+    result = {"provider": served.provider, "seconds": seconds, "torch": torch_seconds}
+    print(json.dumps({"size": size, **result}))
 
 
 @app.command("run")
-def run(window_size: Annotated[int, typer.Option(help="Voxels along the window.")] = 96) -> None:
+def run() -> None:
     """Measure everything, print it, and fail where a bound does not hold."""
     held = True
     with tempfile.TemporaryDirectory() as folder:
@@ -152,13 +159,17 @@ def run(window_size: Annotated[int, typer.Option(help="Voxels along the window."
             held &= _report("all but the network", total, bound, "s")
             held &= _report("peak memory", measured["peak_gb"], 2.0, "GB")
     held &= _report("process start to first network call", _measure("start")["seconds"], 2.0, "s")
-    measured = _measure("window", str(window_size))
-    ratio = measured["torch"] / measured["seconds"]
-    print(
-        f"paper network, one window of {window_size}³: {measured['provider']} "
-        f"{measured['seconds']:.2f} s, torch fp32 {measured['torch']:.2f} s"
-    )
-    held &= _report("torch seconds per serving second", -ratio, -2.5, "")
+    for name in NETWORKS:
+        measured = _measure("window", name)
+        ratio = measured["torch"] / measured["seconds"]
+        print(
+            f"{name} network, one window of {measured['size']}: {measured['provider']} "
+            f"{measured['seconds']:.2f} s, torch fp32 {measured['torch']:.2f} s"
+        )
+        if name == "reference":
+            held &= _report("torch seconds per serving second", -ratio, -2.5, "")
+        else:
+            print(f"  torch seconds per serving second     {ratio:6.2f}")
     raise SystemExit(0 if held else 1)
 
 
