@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -37,18 +37,29 @@ def loader(
     )
 
 
+class _EpochBatches(Sampler[list[Draw]]):
+    """Batches that differ from epoch to epoch."""
+
+    epoch: int
+
+    @property
+    def sampler(self) -> Self:
+        """Itself: Lightning tells the epoch to a loader's `batch_sampler.sampler` only."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; Lightning calls it before each epoch."""
+        self.epoch = epoch
+
+
 @dataclass
-class ShuffledBatches(Sampler[list[Draw]]):
+class ShuffledBatches(_EpochBatches):
     """Every patient once an epoch, in a new order; the last batch is left out if it is not full."""
 
     patients: int
     batch_size: int
     seed: int
     epoch: int = field(default=0, init=False)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls it before each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -67,7 +78,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
 
 
 @dataclass
-class BalancedBatches(Sampler[list[Draw]]):
+class BalancedBatches(_EpochBatches):
     """Half of each batch from each class; the smaller class is repeated as often as needed.
 
     The paper's batch of two HPV+ and two HPV-.
@@ -82,10 +93,6 @@ class BalancedBatches(Sampler[list[Draw]]):
         """Check that both classes are there and the batch can be halved."""
         if self.batch_size % 2 or len(set(self.classes)) != 2:
             raise ValueError("expected an even batch size and patients of both classes")
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls it before each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         """Batches in an epoch: as many as the larger class fills."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.conventions import AIR_HU
-from shared.geometry import Box, Grid, Interpolation, crop, resample
+from shared.geometry import Box, Grid, Interpolation, bounding_slices, crop, resample
 
 QUARTER_TURN = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 """The image's x axis is the world's y, its y axis the world's -x."""
@@ -127,6 +127,15 @@ def test_cropped_grid_is_that_of_the_cropped_image() -> None:
     assert (grid.size_xyz, grid.spacing_mm) == (expected.size_xyz, expected.spacing_mm)
     np.testing.assert_allclose(grid.origin_mm, expected.origin_mm, atol=1e-9)
     assert np.array_equal(values(crop(image, box)), values(image)[box.slices_zyx()])
+
+
+def test_bounding_slices_by_hand() -> None:
+    mask = np.zeros((5, 6, 7), bool)
+    assert bounding_slices(mask) is None
+    mask[1, 2, 3] = True
+    assert bounding_slices(mask) == (slice(1, 2), slice(2, 3), slice(3, 4))
+    mask[4, 0, 6] = True
+    assert bounding_slices(mask) == (slice(1, 5), slice(0, 3), slice(3, 7))
 
 
 def test_image_of_a_grid_has_its_geometry_and_voxels() -> None:

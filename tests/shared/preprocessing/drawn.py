@@ -20,7 +20,6 @@ from shared.preprocessing.region import Preparation
 CAVITY_MM = np.array([65.0, 80.0, 62.0])
 CAVITY_END_MM = -62.0
 SKULL_MM, SCALP_MM = 8.0, 14.0
-VERTEX_MM = 76.0
 NECK_RADIUS_MM, NECK_END_MM, TRUNK_TOP_MM = 60.0, -230.0, -190.0
 LESIONS = {1: ((12.0, -10.0, -110.0), 22.0), 2: ((-30.0, 8.0, -145.0), 24.0)}
 """Centre and radius of the spheres GTVp and GTVn, by label."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ def blank_pet(low_mm: float, high_mm: float) -> sitk.Image:
     return axial(PET_MM, low_mm, high_mm).filled(1, sitk.sitkFloat32)
 
 
+@cache
 def found_in(
     low_mm: float = -320,
     high_mm: float = 100,
@@ -164,6 +166,23 @@ def test_a_single_slice_is_no_reason_to_stop() -> None:
 def test_coarse_body_is_without_couch() -> None:
     plain, couch = found_in(-300), found_in(-300, body=Body(couch=True))
     assert np.mean(plain.coarse_body != couch.coarse_body) < 0.005
+
+
+def test_box_of_the_body_holds_the_body_and_not_the_couch() -> None:
+    found = found_in(-300, body=Body(couch=True))
+    box = found.region.cropped(found.body_box)
+    low, high = box.extent_mm()
+    region_low, region_high = ends_mm(found)
+    # The trunk is 400 mm wide and 240 deep, the couch begins 137 mm behind the axis.
+    np.testing.assert_allclose((low[0], high[0]), (region_low[0], region_high[0]))
+    assert region_low[1] <= low[1] < -90 - 3
+    assert 130 + 3 < high[1] < 165
+
+
+def test_box_of_no_body_is_the_whole_region() -> None:
+    ct = axial(CT_MM, -320, 100).filled(-1000, sitk.sitkInt16)
+    found = find_region(ct, blank_pet(-320, 100), REGION)
+    assert found.body_box.size_xyz == found.region.size_xyz
 
 
 def test_region_does_not_depend_on_how_the_file_stores_its_axes() -> None:

@@ -1,0 +1,90 @@
+"""From HU, SUV and labels to a network's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from shared.geometry import Grid
+from shared.preprocessing.intensity import (
+    Channel,
+    Intensity,
+    network_channels,
+    scale_ct,
+    scale_pet,
+)
+from shared.preprocessing.pipeline import Prepared, Undo
+
+INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
+LABELS = np.array([[[0, 1, 2, 1]]], np.uint8)
+
+
+def prepared() -> Prepared:
+    grid = Grid((4, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    return Prepared(
+        ct_hu=np.array([[[-1000, 0, 125, 3000]]], np.float32),
+        pet_suv=np.array([[[0, 5, 10, 100]]], np.float32),
+        body=np.ones((1, 1, 4), bool),
+        undo=Undo(grid, grid),
+        remarks=(),
+    )
+
+
+def test_ct_by_hand() -> None:
+    hu = np.array([-1000, -250, 0, 125, 250, 3000], np.float32)
+    assert scale_ct(hu, INTENSITY) == pytest.approx([-1, -1, 0, 0.5, 1, 1], abs=1e-6)
+    shifted = INTENSITY.model_copy(update={"ct_window_hu": (-100.0, 300.0)})
+    assert scale_ct(hu, shifted) == pytest.approx([-1, -1, -0.5, 0.125, 0.75, 1], abs=1e-6)
+
+
+def test_pet_by_hand() -> None:
+    suv = np.array([-1, 0, 2.5, 5, 25, 2016], np.float32)
+    assert scale_pet(suv, INTENSITY).tolist() == [0, 0, 0.5, 1, 5, 5]
+
+
+def test_scaling_leaves_its_argument_alone_and_gives_float32() -> None:
+    for scale in (scale_ct, scale_pet):
+        values = np.linspace(-2000, 4000, 50, dtype=np.float32)
+        before = values.copy()
+        assert scale(values, INTENSITY).dtype == np.float32
+        assert np.array_equal(values, before)
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        (("CT", "PET"), [[-1, 0, 0.5, 1], [0, 1, 2, 5]]),
+        (("PET", "CT"), [[0, 1, 2, 5], [-1, 0, 0.5, 1]]),
+        (("GTVn", "PET", "GTVp"), [[0, 0, 1, 0], [0, 1, 2, 5], [0, 1, 0, 1]]),
+    ],
+)
+def test_channels_come_in_the_order_asked_for(
+    channels: Sequence[Channel], expected: list[list[float]]
+) -> None:
+    found = network_channels(prepared(), INTENSITY, channels, LABELS)
+    assert found.shape == (len(channels), 1, 1, 4)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:, 0, 0], expected, atol=1e-6)
+
+
+def test_lesion_channels_need_labels() -> None:
+    with pytest.raises(ValueError, match="the channel GTVp needs a label map"):
+        network_channels(prepared(), INTENSITY, ("CT", "GTVp"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pet_max_suv": 0},
+        {"pet_unit_suv": -1},
+        {"ct_window_hu": (250, -250)},
+        {"ct_window_hu": (100, 100)},
+        {"gain": 2},
+    ],
+)
+def test_impossible_scales_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Intensity.model_validate({**INTENSITY.model_dump(), **wrong})
