@@ -13,8 +13,8 @@ class Case:
 
     Attributes
     ----------
-    ct_hu : float32 CT in Hounsfield units, finite everywhere, on its own grid.
-    pet : float32 PET on its own grid, finite everywhere; SUV, or Bq/mL as some centres store it.
+    ct_hu : CT in Hounsfield units, of any scalar type, finite everywhere, on its own grid.
+    pet : PET on its own grid, likewise; SUV, or Bq/mL as some centres store it.
     clinical : what the EHR says, missing values as None.
     remarks : what was noticed while reading, for the log.
     """

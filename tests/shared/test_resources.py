@@ -1,0 +1,50 @@
+"""What the machine grants: affinity and the cgroup's quota."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shared import resources
+from shared.resources import granted_cpus, peak_memory_gb
+
+
+@pytest.mark.parametrize(
+    ("version_2", "version_1", "expected"),
+    [
+        ("max 100000", None, 8),
+        ("200000 100000", None, 2),
+        ("150000 100000", None, 2),
+        ("120000 100000", None, 1),
+        ("50000 100000", None, 1),  # never none
+        ("6400000 100000", None, 8),  # never more than the process may run on
+        ("nonsense", None, 8),
+        (None, ("300000", "100000"), 3),
+        (None, ("-1", "100000"), 8),
+        (None, None, 8),
+    ],
+)
+def test_cpus_are_those_of_the_quota_within_the_affinity(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version_2: str | None,
+    version_1: tuple[str, str] | None,
+    expected: int,
+) -> None:
+    paths = [tmp_path / name for name in ("cpu.max", "quota", "period")]
+    for path, text in zip(paths, (version_2, *(version_1 or (None, None))), strict=True):
+        if text is not None:
+            path.write_text(text + "\n")
+    monkeypatch.setattr(resources, "_CGROUP_V2", tuple(paths[:1]))
+    monkeypatch.setattr(resources, "_CGROUP_V1", tuple(paths[1:]))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert granted_cpus() == expected
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = peak_memory_gb()
+    held = bytearray(os.urandom(1)) * int((before + 0.05) * 1e9)
+    assert peak_memory_gb() > before
+    assert len(held) > 0
