@@ -14,6 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from training.phantom.anatomy import Body, T, Tissue
+from training.phantom.biology import (
+    BIOLOGY,
+    CORES,
+    MIN_CORED_NODE_ML,
+    MIN_CORED_PRIMARY_ML,
+    NODE_ML_SIGMA,
+    PRIMARY_ML_SIGMA,
+    SUV_SIGMA,
+    Core,
+)
 from training.phantom.painting import Raster, paint
 from training.phantom.shapes import Array, Bounds, Point
 
@@ -79,6 +89,7 @@ class Lesion:
     rough: float
     suv: float  # of viable tumour before blurring
     texture: Waves
+    core: Core = "solid"
     necrosis: float = 0.0  # the core is where the field is below this share; 0 for none
     level: float = 1.0
 
@@ -147,7 +158,7 @@ def _lesion(
     ratios: Point,
     volume_ml: float,
     body: Body,
-    **kwargs: float | bool,
+    **kwargs: float | bool | str,
 ) -> Lesion:
     radius = (1000 * volume_ml / float(np.prod(body.pose.scale)) * 3 / (4 * np.pi)) ** (1 / 3)
     shape = np.array(ratios) * np.exp(0.1 * rng.normal(size=3))
@@ -160,38 +171,50 @@ def _lesion(
     )  # fmt: skip
 
 
+def _core(
+    rng: np.random.Generator, shares: tuple[float, float, float], large_enough: bool
+) -> tuple[Core, float]:
+    """Draw what is inside a lesion, and how far the inside reaches (`Lesion.necrosis`)."""
+    drawn, reach = rng.choice(len(CORES), p=shares), rng.random()
+    core = CORES[drawn] if large_enough else "solid"
+    low, high = {"solid": (0.0, 0.0), "necrotic": (0.4, 0.65), "cystic": (0.7, 0.85)}[core]
+    return core, float(low + (high - low) * reach)
+
+
 def draw_primary(rng: np.random.Generator, body: Body, hpv: bool) -> Lesion:
-    """Draw the primary: HPV-positive ones are oropharyngeal and smaller."""
-    share = [0.53, 0.40, 0.02, 0.02, 0.01, 0.02] if hpv else [0.32, 0.25, 0.13, 0.15, 0.14, 0.01]
-    place = str(rng.choice(list(SITES), p=share))
+    """Draw the primary; site, volume, uptake and core depend on the HPV status (`biology`)."""
+    biology = BIOLOGY[hpv]
+    place = str(rng.choice(list(SITES), p=[biology.sites[site] for site in SITES]))
     center, ratios, _ = SITES[place]
     side = float(rng.choice([-1, 1]))
-    volume_ml = float(np.clip(np.exp(rng.normal(np.log(7.5 if hpv else 16), 0.75)), 1.2, 60))
+    volume_ml = float(np.exp(rng.normal(np.log(biology.primary_ml), PRIMARY_ML_SIGMA)))
+    volume_ml = float(np.clip(volume_ml, 1.2, 60))
     push = 0.25 * np.cbrt(volume_ml) * np.array([side, -0.3, 0])  # large ones grow outwards
     where = np.array([side * center[0], *center[1:]]) + push + rng.normal(0, [2, 2, 5])
-    suv = float(np.clip(np.exp(rng.normal(np.log(13.5 if hpv else 15.5), 0.4)), 5, 40))
-    necrosis = float(rng.uniform(0.35, 0.6)) * (volume_ml > 12 and rng.random() < 0.3)
+    suv = float(np.clip(np.exp(rng.normal(np.log(biology.primary_suv), SUV_SIGMA)), 5, 40))
+    core, necrosis = _core(rng, biology.primary_cores, volume_ml > MIN_CORED_PRIMARY_ML)
     return _lesion(
         rng, place, side, tuple(map(float, where)), ratios, volume_ml, body,  # type: ignore[arg-type]
-        primary=True, suv=suv, necrosis=necrosis,
+        primary=True, suv=suv, core=core, necrosis=necrosis,
     )  # fmt: skip
 
 
 def draw_node(rng: np.random.Generator, body: Body, hpv: bool, side: float, first: bool) -> Lesion:
     """Draw a node on `side`; the first is the largest, and level II for preference."""
+    biology = BIOLOGY[hpv]
     shares = np.array([frequency for _, _, frequency in LEVELS.values()])
     if first:
         shares = shares * np.array([2.5, 1, 0.4, 0.3])
     level = str(rng.choice(list(LEVELS), p=shares / shares.sum()))
     center, spread, _ = LEVELS[level]
-    median_ml = (7.5 if hpv else 4.0) if first else 1.7
-    volume_ml = float(np.clip(np.exp(rng.normal(np.log(median_ml), 0.8)), 0.5, 25))
+    median_ml = biology.first_node_ml if first else 1.7
+    volume_ml = float(np.clip(np.exp(rng.normal(np.log(median_ml), NODE_ML_SIGMA)), 0.5, 25))
     where = np.array([side * center[0], *center[1:]]) + rng.normal(0, spread)
-    suv = float(np.clip(np.exp(rng.normal(np.log(15.5), 0.4)), 5, 40))
-    necrotic = volume_ml > 1.5 and rng.random() < (0.45 if hpv else 0.2)
+    suv = float(np.clip(np.exp(rng.normal(np.log(15.5), SUV_SIGMA)), 5, 40))
+    core, necrosis = _core(rng, biology.node_cores, volume_ml > MIN_CORED_NODE_ML)
     return _lesion(
         rng, level, side, tuple(map(float, where)), (0.85, 0.95, 1.25), volume_ml, body,  # type: ignore[arg-type]
-        primary=False, suv=suv, necrosis=float(rng.uniform(0.45, 0.8)) * necrotic,
+        primary=False, suv=suv, core=core, necrosis=necrosis,
     )  # fmt: skip
 
 
