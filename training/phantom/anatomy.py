@@ -19,6 +19,7 @@ from training.phantom.shapes import (
     Capsule,
     Column,
     Ellipsoid,
+    Folded,
     Point,
     Pose,
     Ribs,
@@ -437,7 +438,9 @@ def _skull_and_brain(build: _Builder) -> None:
     add(T.SKULL, Ellipsoid(center, (71, 91, 76)))
     add(T.CSF, Ellipsoid(center, (68.5, 88, 73.5)))
     add(T.GREY_MATTER, Ellipsoid(center, (66.5, 86, 71.5)))
-    add(T.WHITE_MATTER, Ellipsoid((0, -22, 62), (55, 74, 56)))
+    white = Ellipsoid((0, -22, 62), (57, 76, 60))
+    phase = float(build.rng.uniform(0, 2 * np.pi))
+    add(T.WHITE_MATTER, Folded(white, depth=0.22, period_mm=26, phase_rad=phase))
     for side in SIDES:
         egg(T.GREY_MATTER, (side * 20, -28, 52), (11, 22, 15))  # deep nuclei
         egg(T.CSF, (side * 10, -25, 72), (5, 28, 9))

@@ -134,9 +134,10 @@ def _move_in(source: Path, target: Path) -> None:
     source.rename(target)
 
 
-def _make_one(
+def make_one(
     folder: Path, seed: int, index: int, kind: Kind, tasks: Sequence[int], as_cases: bool
 ) -> Record:
+    """Make one patient, move it into the cohort whole, and return its record."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     patient = make_patient(seed, index, kind)
     name = patient.patient_id
@@ -244,7 +245,7 @@ def make_cohort(
     # spawn: SimpleITK's threads do not survive a fork
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [
-            pool.submit(_make_one, folder, seed, index, kind, tuple(tasks), as_cases)
+            pool.submit(make_one, folder, seed, index, kind, tuple(tasks), as_cases)
             for index in missing
         ]
         try:

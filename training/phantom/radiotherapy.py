@@ -24,7 +24,7 @@ from training.phantom.tumour import Lesion
 
 PRESCRIPTIONS_GY: Final = (66.0, 69.96, 70.0)
 ELECTIVE_GY: Final = 54.0
-MARGIN_MM, MARGIN_FALL_MM = 6.0, 4.0
+MARGIN_MM, MARGIN_FALL_MM = 8.0, 3.0
 """Where the dose around gross disease has fallen half-way to the elective one, and how steeply."""
 ELECTIVE_MM, ELECTIVE_FALL_MM = 30.0, 8.0
 DOSE_MM: Final = 3.0

@@ -38,9 +38,9 @@ def _arrays(patient: Patient) -> tuple[list[Image2d], tuple[float, ...], sitk.Im
 def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
     """Draw axial, coronal and sagittal planes through the largest lesion, and the PET's MIP.
 
-    Rows: CT in a soft-tissue window, PET over CT, GTVp (green) and GTVn (yellow) over CT. Planes show
-    head and neck, projections the whole scan; the patient's left is on the viewer's right. PETs in
-    Bq/mL are shown relative to their hottest part.
+    Rows: CT in a soft-tissue window, PET over CT, GTVp (green) and GTVn (yellow) over CT. Planes
+    show head and neck, projections the whole scan; the patient's left is on the viewer's right.
+    PETs in Bq/mL are shown relative to their hottest part.
     """
     (ct_hu, pet, labels), (sx, sy, sz), pet_own = _arrays(patient)
     scale = float(np.percentile(pet, 99.9)) / 9 if pet.max() > 1000 else 1.0
