@@ -22,6 +22,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from training.phantom.patient import ANY_KIND, Kind, Patient, make_patient
+from training.phantom.real_anatomy import fingerprint
 
 GENERATOR_VERSION = 1
 CARD, RECORDS, PARTIAL = "cohort.json", "cohort.jsonl", ".partial"
@@ -31,11 +32,13 @@ TASK_COLUMNS = {1: (), 2: ("Relapse", "RFS"), 3: ("HPV Status",)}
 
 
 def _card(seed: int, kind: Kind, tasks: Sequence[int], as_cases: bool) -> dict[str, Any]:
+    # the CTs by what they are, not by where: a cohort is recognised on another machine
+    anatomy = None if kind.anatomy is None else fingerprint(kind.anatomy)
     card = {
         "made_by": "training.phantom",
         "generator_version": GENERATOR_VERSION,
         "seed": seed,
-        "kind": asdict(kind),
+        "kind": {**asdict(kind), "anatomy": anatomy},
         "layout": "cases" if as_cases else "challenge",
         "tasks": [] if as_cases else sorted(tasks),
     }

@@ -11,12 +11,15 @@ import SimpleITK as sitk
 from training.phantom.anatomy import make_body
 from training.phantom.centres import CENTRES
 from training.phantom.outcome import draw_ehr, draw_person, draw_relapse, log_hazard
+from training.phantom.painting import Anatomy
+from training.phantom.real_anatomy import RealBody, draw_real_body
 from training.phantom.scanner import IDENTITY, draw_protocol, reorient, scan_ct, scan_pet
 from training.phantom.shapes import Point
 from training.phantom.tumour import draw_lesions
 
 # HECKTOR 2025: GTVp absent in 4.0 %, GTVn in 11.1 %, never both.
 NO_PRIMARY, NO_NODES, WITHOUT_BRAIN, STORED_FLIPPED = 0.04, 0.111, 0.05, 0.08
+REAL_STREAM = 1  # of the random numbers that choose and pose a real CT
 NODE_COUNTS = (0.56, 0.24, 0.10, 0.05, 0.03, 0.02)  # of 1..6 nodes
 FLIPS = (
     (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
@@ -40,6 +43,8 @@ class Kind:
     small: bool = False  # coarse voxels, small matrices
     center: str | None = None
     brain_in_fov: bool | None = None
+    anatomy: str | None = None  # a folder of CTs and labels, see `real_anatomy`
+    real_share: float = 1.0  # of the patients built on one of these CTs, where there are any
 
 
 ANY_KIND = Kind()
@@ -98,7 +103,13 @@ def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Patient:
     primary = _either(kind.primary, primary or (kind.nodes is not None and chance[4] > NO_PRIMARY))
 
     person = draw_person(rng, hpv)
-    body = make_body(rng, arms_up=whole_body and bool(chance[5] < 0.3), coarse=kind.small)
+    choice = np.random.default_rng([seed, index, REAL_STREAM])
+    body: Anatomy
+    if kind.anatomy is not None and choice.random() < kind.real_share:
+        body, whole_body = draw_real_body(choice, kind.anatomy), False
+        brain = brain and body.scan.shows_vertex
+    else:
+        body = make_body(rng, arms_up=whole_body and bool(chance[5] < 0.3), coarse=kind.small)
     lesions = draw_lesions(rng, body, hpv, primary, nodes)
     eta = log_hazard(person, lesions, centre)
     relapse, rfs_days = draw_relapse(rng, eta)
@@ -126,6 +137,7 @@ def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Patient:
             "centre": centre.name,
             "whole_body": whole_body,
             "brain_in_fov": brain,
+            "anatomy": body.scan.name if isinstance(body, RealBody) else None,
             "bqml": bqml,
             "lesions": [
                 {

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from training.phantom.anatomy import Body, Tissue
+from training.phantom.anatomy import Tissue
 from training.phantom.centres import Centre
-from training.phantom.painting import Raster, Slab, paint
+from training.phantom.painting import Anatomy, Raster, Slab, paint
 from training.phantom.shapes import Array, Point
 from training.phantom.tumour import Lesion
 
@@ -44,7 +44,7 @@ class Protocol:
 def draw_protocol(
     rng: np.random.Generator,
     centre: Centre,
-    body: Body,
+    body: Anatomy,
     whole_body: bool,
     brain: bool,
     bqml: bool,
@@ -54,7 +54,7 @@ def draw_protocol(
     """Draw the grids and the image quality of one scan.
 
     A head-and-neck scan reaches from above the vertex (or, without the brain, from the skull
-    base) to below the clavicles, a whole-body scan to the thighs.
+    base) to below the clavicles, a whole-body scan to the thighs; neither leaves what exists.
     """
     scale_z, offset = body.pose.scale[2], np.array(body.pose.offset_mm)
     top = rng.uniform(152, 180) if brain else rng.uniform(12, 35)
@@ -64,6 +64,7 @@ def draw_protocol(
     pet_slice, size = float(rng.choice(centre.pet_slice_mm)), 512
     tops = top + np.array([0, rng.uniform(-8, 20)])
     bottoms = bottom - np.array([0, rng.uniform(-15, 30)])
+    tops, bottoms = np.clip(tops, *body.z_range_mm), np.clip(bottoms, *body.z_range_mm)
     jitter = rng.normal(0, 6, size=(2, 2))
     if small:
         pixel, slice_mm, size = rng.uniform(2.0, 2.6), float(rng.choice([3.0, 3.27, 4.0])), 192
@@ -122,7 +123,7 @@ def _streaks(slab: Slab, metal_mm: tuple[Point, ...], rng_angles: Array) -> Arra
 
 
 def scan_ct(
-    rng: np.random.Generator, body: Body, lesions: list[Lesion], protocol: Protocol
+    rng: np.random.Generator, body: Anatomy, lesions: list[Lesion], protocol: Protocol
 ) -> tuple[sitk.Image, sitk.Image]:
     """Return the CT (int16, HU) and the labels (uint8: 0, 1 GTVp, 2 GTVn) on one grid."""
     raster = protocol.ct
@@ -135,6 +136,7 @@ def scan_ct(
     angles = rng.uniform(0, 6.28, len(body.metal_mm)).astype(np.float32)
     blur_vox = 0.9 / raster.spacing_mm[0]  # about 2 mm full width, a soft-tissue kernel
     grain_vox = max(0.8 / raster.spacing_mm[0], 0.35)
+    noise_hu = protocol.ct_noise_hu * body.grain
     padding = None
     if protocol.ct_padding_hu:
         row, column = np.ogrid[:ny, :nx]
@@ -143,12 +145,12 @@ def scan_ct(
     for slab in paint(body, lesions, raster, body.pose):
         part = slice(slab.start, slab.start + len(slab.tissue))
         labels[part] = label_of[slab.tissue]
-        hu = body.ct_hu[slab.tissue]
+        hu = body.hu(slab)
         streaks = _streaks(slab, body.metal_mm, angles)
         hu = ndimage.gaussian_filter(hu, (0, blur_vox, blur_vox), truncate=3)
         noise = rng.standard_normal(hu.shape, dtype=np.float32)
         noise = ndimage.gaussian_filter(noise, (0, grain_vox, grain_vox), truncate=3)
-        hu += noise * np.float32(protocol.ct_noise_hu / max(float(noise.std()), 1e-6))
+        hu += noise * np.float32(noise_hu / max(float(noise.std()), 1e-6))
         if streaks is not None:
             hu += streaks
         np.clip(hu, -1024 if protocol.ct_padding_hu else -1000, 30000, out=hu)
@@ -159,7 +161,7 @@ def scan_ct(
 
 
 def scan_pet(
-    rng: np.random.Generator, body: Body, lesions: list[Lesion], protocol: Protocol
+    rng: np.random.Generator, body: Anatomy, lesions: list[Lesion], protocol: Protocol
 ) -> sitk.Image:
     """Return the PET (float32, SUV, or Bq/mL where the protocol says so) on its own grid."""
     raster = protocol.pet
