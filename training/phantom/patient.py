@@ -13,6 +13,7 @@ from training.phantom.centres import CENTRES
 from training.phantom.outcome import draw_ehr, draw_person, draw_relapse, log_hazard
 from training.phantom.painting import Anatomy
 from training.phantom.real_anatomy import RealBody, draw_real_body
+from training.phantom.real_scan import VERTEX_MM
 from training.phantom.scanner import IDENTITY, draw_protocol, reorient, scan_ct, scan_pet
 from training.phantom.shapes import Point
 from training.phantom.tumour import draw_lesions
@@ -107,7 +108,6 @@ def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Patient:
     body: Anatomy
     if kind.anatomy is not None and choice.random() < kind.real_share:
         body, whole_body = draw_real_body(choice, kind.anatomy), False
-        brain = brain and body.scan.shows_vertex
     else:
         body = make_body(rng, arms_up=whole_body and bool(chance[5] < 0.3), coarse=kind.small)
     lesions = draw_lesions(rng, body, hpv, primary, nodes)
@@ -136,7 +136,7 @@ def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Patient:
             "log_hazard": round(eta, 4),
             "centre": centre.name,
             "whole_body": whole_body,
-            "brain_in_fov": brain,
+            "brain_in_fov": brain and body.z_range_mm[1] > VERTEX_MM,
             "anatomy": body.scan.name if isinstance(body, RealBody) else None,
             "bqml": bqml,
             "lesions": [

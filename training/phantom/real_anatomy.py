@@ -32,6 +32,7 @@ from training.phantom.shapes import Array, Bounds, Ellipsoid, Point, Pose
 
 CACHED_SCANS = 32  # of about 10 MB
 EDGE_MM = 1.2  # sigma of the edge between a lesion and the CT it is set in
+GRAIN_KEPT = 0.4
 LESIONS = (T.GTVP, T.GTVP_CORE, T.GTVN, T.GTVN_CORE)
 
 
@@ -115,7 +116,9 @@ class RealBody:
                          for p, m in zip(part, margin, strict=True))  # fmt: skip
             sigma = (0, *(EDGE_MM / s for s in slab.raster.spacing_mm[1::-1]))
             inside = found[part].astype(np.float32)
-            tumour = ndimage.gaussian_filter(inside * self.ct_hu[slab.tissue[part]], sigma)
+            own = self.ct_hu[slab.tissue[part]]
+            own += GRAIN_KEPT * np.clip(hu[part] - own, -40, 40)  # of what was there before
+            tumour = ndimage.gaussian_filter(inside * own, sigma)
             share = ndimage.gaussian_filter(inside, sigma)
             hu[part] = hu[part] * (1 - share) + tumour
         return hu

@@ -55,10 +55,10 @@ BODY_HU, LUMEN_HU, FAT_HU, BONE_HU, DENSE_HU, TOOTH_HU = -400, -350, -30, 350, 1
 # OpenKBP blanks what no beam reaches, cord and brainstem left: there the section shrinks at once.
 WHOLE_MM2, SHRINKS_TO, VERTEX_MM2 = 6000, 0.7, 800
 LOWEST_MM, HIGHEST_MM = -140.0, 20.0  # to be reached: below the larynx, the nasopharynx
-VERTEX_MM = 85.0  # a scan that reaches this shows most of the brain
+VERTEX_MM = 80.0  # a scan that reaches this shows most of the brain
 # Medians of the 60 OpenKBP CTs, whose necks are extended: larynx label, hard palate.
 LARYNX_MM, PALATE_MM = (-100.0, -65.0), 12.0
-TOLERANCE_MM = 4.0  # how far a lesion may leave its target volume
+TOLERANCE_MM = 2.5  # how far a lesion may leave its target volume
 SOFT = (T.MUSCLE, T.FAT, T.MUCOSA, T.TONSIL, T.TONGUE, T.LARYNX)
 ROOM_MM = 11.0  # half the width of the box in which room is counted: a tumour of 5 ml
 LEAST_SEATS = 20  # voxels: 0.3 ml of places to choose from
@@ -83,11 +83,6 @@ class Scan:
     def last_mm(self) -> npt.NDArray[np.float64]:
         """Canonical x, y, z of the last voxel."""
         return self.first_mm + GRID_MM * (np.array(self.tissue.shape[::-1]) - 1)
-
-    @property
-    def shows_vertex(self) -> bool:
-        """Whether most of the brain is in view."""
-        return bool(self.last_mm[2] > VERTEX_MM)
 
 
 def read_scan(folder: Path, name: str) -> Scan:
