@@ -29,9 +29,18 @@ def main(
     whole_body: Annotated[
         bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
     ] = None,
+    anatomy: Annotated[
+        Path | None, typer.Option(help="Build patients on the CTs and labels of this folder.")
+    ] = None,
+    real_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the patients on these CTs; others synthetic.")
+    ] = 1.0,
 ) -> None:
     """Make a cohort of phantom patients in FOLDER, or complete one that was stopped."""
-    kind = Kind(small=small, prevalence=prevalence, whole_body=whole_body, centers=centers)
+    kind = Kind(
+        small=small, prevalence=prevalence, whole_body=whole_body, centers=centers,
+        anatomy=None if anatomy is None else str(anatomy), real_share=real_share,
+    )  # fmt: skip
     try:
         numbers = tuple(int(task) for task in tasks.split(","))
         records = make_cohort(folder, patients, seed, kind, workers, numbers, as_cases)

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from training.phantom.oracle import oracle_scores
 from training.phantom.patient import ANY_KIND, Kind, Patient, make_patient
+from training.phantom.real_anatomy import fingerprint
 
 GENERATOR_VERSION = 2
 CARD, RECORDS, PARTIAL = "cohort.json", "cohort.jsonl", ".partial"
@@ -43,11 +44,13 @@ Record: TypeAlias = dict[str, Any]
 
 
 def _card(seed: int, kind: Kind, tasks: Sequence[int], as_cases: bool) -> dict[str, Any]:
+    # the CTs by what they are, not by where: a cohort is recognised on another machine
+    anatomy = None if kind.anatomy is None else fingerprint(kind.anatomy)
     card = {
         "made_by": "training.phantom",
         "generator_version": GENERATOR_VERSION,
         "seed": seed,
-        "kind": asdict(kind),
+        "kind": {**asdict(kind), "anatomy": anatomy},
         "layout": "cases" if as_cases else "challenge",
         "tasks": [] if as_cases else sorted(tasks),
     }

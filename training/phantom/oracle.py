@@ -71,6 +71,7 @@ class Evidence:
 def weigh(
     ehr: Record,
     lesions: Sequence[Lesion],
+    sites: Sequence[str],
     hazard: LogHazard,
     prevalence: float,
 ) -> Evidence:
@@ -79,9 +80,10 @@ def weigh(
     Parameters
     ----------
     ehr : the record as it is given out, with its gaps.
+    sites : where this anatomy has room for a primary (`tumour.offered_sites`).
     prevalence : share of HPV-positive patients where this one comes from.
     """
-    images, record = _images_log_ratio(lesions), _record_log_ratio(ehr)
+    images, record = _images_log_ratio(lesions, sites), _record_log_ratio(ehr)
     recorded = sum(term.expected(ehr) for term in CLINICAL_LOG_HAZARD) + hazard.centre
 
     def hpv_term(log_ratio: float) -> float:
@@ -146,11 +148,15 @@ def _log_normal_log_ratio(value: float, median: str, sigma: float) -> float:
     return _normal_log_ratio(math.log(value), positive, negative, sigma)
 
 
-def _images_log_ratio(lesions: Sequence[Lesion]) -> float:
+def _images_log_ratio(lesions: Sequence[Lesion], sites: Sequence[str]) -> float:
     positive, negative = BIOLOGY[True], BIOLOGY[False]
     total = 0.0
     for lesion in (lesion for lesion in lesions if lesion.primary):
-        total += math.log(positive.sites[lesion.place] / negative.sites[lesion.place])
+        shares = [
+            biology.sites[lesion.place] / sum(biology.sites[site] for site in sites)
+            for biology in (positive, negative)
+        ]
+        total += math.log(shares[0] / shares[1])
         for value, column, sd in (
             (lesion.volume_ml, "primary_ml", PRIMARY_ML_SIGMA),
             (lesion.suv, "primary_suv", SUV_SIGMA),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import SimpleITK as sitk
 
-from training.phantom.anatomy import Body, make_body
+from training.phantom.anatomy import make_body
 from training.phantom.centres import CENTRES, Centre
 from training.phantom.oracle import Evidence, weigh
 from training.phantom.outcome import (
@@ -23,7 +23,10 @@ from training.phantom.outcome import (
     draw_relapse,
     log_hazard,
 )
+from training.phantom.painting import Anatomy
 from training.phantom.radiotherapy import Plan, plan_treatment
+from training.phantom.real_anatomy import RealBody, draw_real_body
+from training.phantom.real_scan import VERTEX_MM
 from training.phantom.scanner import (
     IDENTITY,
     Protocol,
@@ -33,13 +36,13 @@ from training.phantom.scanner import (
     scan_pet,
 )
 from training.phantom.shapes import Point
-from training.phantom.tumour import Lesion, draw_lesions
+from training.phantom.tumour import Lesion, draw_lesions, offered_sites
 
 # HECKTOR 2025: GTVp absent in 4.0 %, GTVn in 11.1 %, never both.
 NO_PRIMARY, NO_NODES, WITHOUT_BRAIN, STORED_FLIPPED = 0.04, 0.111, 0.05, 0.08
 NODE_COUNTS = (0.52, 0.25, 0.11, 0.06, 0.03, 0.015, 0.01, 0.005)  # of 1..8 nodes
-SCANS = 1  # random numbers of the scans are a stream of their own
 PLANNED = 0.1  # share of patients with planning CT and dose
+SCANS, REAL_STREAM = 1, 2  # streams of random numbers: of the scans, of the choice of a real CT
 FLIPS = (
     (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
@@ -64,6 +67,8 @@ class Kind:
     centers: Literal["training", "unseen", "all"] = "training"  # among which to draw
     brain_in_fov: bool | None = None
     planned: bool | None = None  # with planning CT and dose
+    anatomy: str | None = None  # a folder of CTs and labels, see `real_anatomy`
+    real_share: float = 1.0  # of the patients built on one of these CTs, where there are any
 
 
 ANY_KIND = Kind()
@@ -82,7 +87,7 @@ class Drawn:
     patient_id: str
     centre: Centre
     person: Person
-    body: Body
+    body: Anatomy
     lesions: tuple[Lesion, ...]
     protocol: Protocol
     ct_direction: tuple[float, ...]
@@ -104,6 +109,7 @@ class Drawn:
             "centre": self.centre.name,
             "whole_body": self.whole_body,
             "brain_in_fov": self.brain_in_fov,
+            "anatomy": self.body.scan.name if isinstance(self.body, RealBody) else None,
             "bqml": self.protocol.bqml_per_suv != 1,
             "planned": self.planned,
             "lesions": [
@@ -188,7 +194,12 @@ def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Drawn:
     primary, nodes = _draw_counts(rng, kind)
 
     person = draw_person(rng, hpv)
-    body = make_body(rng, arms_up=whole_body and bool(chance[4] < 0.3), coarse=kind.small)
+    body: Anatomy
+    choice = np.random.default_rng([seed, index, REAL_STREAM])
+    if kind.anatomy is not None and choice.random() < kind.real_share:
+        body, whole_body = draw_real_body(choice, kind.anatomy), False
+    else:
+        body = make_body(rng, arms_up=whole_body and bool(chance[4] < 0.3), coarse=kind.small)
     lesions = draw_lesions(rng, body, hpv, primary, nodes)
     hazard = log_hazard(person, lesions, centre)
     relapse, rfs_days = draw_relapse(rng, hazard.total)
@@ -207,11 +218,11 @@ def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Drawn:
         ct_direction=kind.direction or flip,
         pet_direction=kind.pet_direction or flip,
         whole_body=whole_body,
-        brain_in_fov=brain,
+        brain_in_fov=brain and body.z_range_mm[1] > VERTEX_MM,
         planned=_either(kind.planned, bool(chance[6] < PLANNED)),
         ehr=ehr,
         hpv=known_hpv,
-        evidence=weigh(ehr, lesions, hazard, prevalence),
+        evidence=weigh(ehr, lesions, offered_sites(body), hazard, prevalence),
         relapse=relapse,
         rfs_days=rfs_days,
     )

@@ -16,8 +16,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 from scipy.special import ndtr
 
-from training.phantom.anatomy import Body, Tissue
-from training.phantom.painting import Raster, paint
+from training.phantom.anatomy import Tissue
+from training.phantom.painting import Anatomy, Raster, paint
 from training.phantom.scanner import Protocol, image_of, scan_ct
 from training.phantom.shapes import Array
 from training.phantom.tumour import Lesion
@@ -50,7 +50,7 @@ class Plan:
 
 
 def plan_treatment(
-    rng: np.random.Generator, body: Body, lesions: Sequence[Lesion], protocol: Protocol
+    rng: np.random.Generator, body: Anatomy, lesions: Sequence[Lesion], protocol: Protocol
 ) -> Plan:
     """Scan the patient again for planning, and lay the dose around the gross disease.
 
@@ -59,11 +59,11 @@ def plan_treatment(
     protocol : of the PET/CT; the planning CT has its pixels, and slices of about 3 mm.
     """
     pose = body.pose.shifted(tuple(rng.normal(0, SET_UP_MM, 3).tolist()))
-    lying = replace(body, pose=pose)
     slice_mm = max(2.5, 1.3 * protocol.ct.spacing_mm[0])
-    ct_hu, _ = scan_ct(rng, lying, lesions, replace(protocol, ct=_resliced(protocol.ct, slice_mm)))
+    planning = replace(protocol, ct=_resliced(protocol.ct, slice_mm))
+    ct_hu, _ = scan_ct(rng, body, lesions, planning, pose)
     raster = _isotropic(protocol.ct, DOSE_MM)
-    tissue = np.concatenate([slab.tissue for slab in paint(lying, lesions, raster, pose)])
+    tissue = np.concatenate([slab.tissue for slab in paint(body, lesions, raster, pose)])
     dose = _dose(tissue, float(rng.choice(PRESCRIPTIONS_GY)))
     return Plan(ct_hu, image_of(dose, raster))
 

@@ -104,9 +104,14 @@ def main(
     whole_body: Annotated[
         bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
     ] = None,
+    anatomy: Annotated[
+        Path | None, typer.Option(help="Build the patient on a CT of this folder.")
+    ] = None,
 ) -> None:
     """Draw one patient of a cohort."""
-    render(make_patient(seed, index, Kind(small=small, whole_body=whole_body)), picture)
+    folder = None if anatomy is None else str(anatomy)
+    kind = Kind(small=small, whole_body=whole_body, anatomy=folder)
+    render(make_patient(seed, index, kind), picture)
 
 
 if __name__ == "__main__":

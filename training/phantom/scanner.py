@@ -15,10 +15,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from training.phantom.anatomy import Body, Tissue
+from training.phantom.anatomy import Tissue
 from training.phantom.centres import Centre
-from training.phantom.painting import Raster, Slab, paint
-from training.phantom.shapes import Array, Point
+from training.phantom.painting import Anatomy, Raster, Slab, paint
+from training.phantom.shapes import Array, Point, Pose
 from training.phantom.tumour import Lesion
 
 FWHM_TO_SIGMA = 1 / 2.3548
@@ -47,7 +47,7 @@ class Protocol:
 def draw_protocol(
     rng: np.random.Generator,
     centre: Centre,
-    body: Body,
+    body: Anatomy,
     whole_body: bool,
     brain: bool,
     bqml: bool,
@@ -57,7 +57,7 @@ def draw_protocol(
     """Draw the grids and the image quality of one scan.
 
     A head-and-neck scan reaches from above the vertex (or, without the brain, from the skull
-    base) to below the clavicles, a whole-body scan to the thighs.
+    base) to below the clavicles, a whole-body scan to the thighs; neither leaves what exists.
     """
     scale_z, offset = body.pose.scale[2], np.array(body.pose.offset_mm)
     top = rng.uniform(152, 180) if brain else rng.uniform(12, 35)
@@ -69,6 +69,7 @@ def draw_protocol(
     pet_slice, size = float(rng.choice(centre.pet_slice_mm)), 512
     tops = top + np.array([0, rng.uniform(-8, 20)])
     bottoms = bottom - np.array([0, rng.uniform(-15, 30)])
+    tops, bottoms = np.clip(tops, *body.z_range_mm), np.clip(bottoms, *body.z_range_mm)
     jitter = rng.normal(0, 6, size=(2, 2))
     if small:
         pixel, slice_mm, size = rng.uniform(2.0, 2.6), float(rng.choice([3.0, 3.27, 4.0])), 192
@@ -130,9 +131,16 @@ def _streaks(slab: Slab, metal_mm: tuple[Point, ...], rng_angles: Array) -> Arra
 
 
 def scan_ct(
-    rng: np.random.Generator, body: Body, lesions: Sequence[Lesion], protocol: Protocol
+    rng: np.random.Generator,
+    body: Anatomy,
+    lesions: Sequence[Lesion],
+    protocol: Protocol,
+    pose: Pose | None = None,
 ) -> tuple[sitk.Image, sitk.Image]:
-    """Return the CT (int16, HU) and the labels (uint8: 0, 1 GTVp, 2 GTVn) on one grid."""
+    """Return the CT (int16, HU) and the labels (uint8: 0, 1 GTVp, 2 GTVn) on one grid.
+
+    `pose` is where the patient lies on another day than that of the PET/CT.
+    """
     raster = protocol.ct
     nx, ny, nz = raster.size_xyz
     ct_hu = np.empty((nz, ny, nx), dtype=np.int16)
@@ -143,20 +151,21 @@ def scan_ct(
     angles = rng.uniform(0, 6.28, len(body.metal_mm)).astype(np.float32)
     blur_vox = 0.9 / raster.spacing_mm[0]  # about 2 mm full width, a soft-tissue kernel
     grain_vox = max(0.8 / raster.spacing_mm[0], 0.35)
+    noise_hu = protocol.ct_noise_hu * body.grain
     padding = None
     if protocol.ct_padding_hu:
         row, column = np.ogrid[:ny, :nx]
         radius2 = (column - (nx - 1) / 2) ** 2 + (row - (ny - 1) / 2) ** 2
         padding = radius2 > (min(nx, ny) / 2) ** 2
-    for slab in paint(body, lesions, raster, body.pose):
+    for slab in paint(body, lesions, raster, pose or body.pose):
         part = slice(slab.start, slab.start + len(slab.tissue))
         labels[part] = label_of[slab.tissue]
-        hu = body.ct_hu[slab.tissue]
+        hu = body.hu(slab)
         streaks = _streaks(slab, body.metal_mm, angles)
         hu = ndimage.gaussian_filter(hu, (0, blur_vox, blur_vox), truncate=3)
         noise = rng.standard_normal(hu.shape, dtype=np.float32)
         noise = ndimage.gaussian_filter(noise, (0, grain_vox, grain_vox), truncate=3)
-        hu += noise * np.float32(protocol.ct_noise_hu / max(float(noise.std()), 1e-6))
+        hu += noise * np.float32(noise_hu / max(float(noise.std()), 1e-6))
         if streaks is not None:
             hu += streaks
         np.clip(hu, -1024 if protocol.ct_padding_hu else -1000, 30000, out=hu)
@@ -166,8 +175,16 @@ def scan_ct(
     return image_of(ct_hu, raster), image_of(labels, raster)
 
 
+def _blurred(values: Array, axis: int, sigma: float, factor: int) -> Array:
+    """Return values blurred along an axis, then averaged over each `factor` of them."""
+    blurred = ndimage.gaussian_filter1d(values, sigma, axis, truncate=3)
+    shape = list(values.shape)
+    shape[axis : axis + 1] = [shape[axis] // factor, factor]
+    return blurred.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+
+
 def scan_pet(
-    rng: np.random.Generator, body: Body, lesions: Sequence[Lesion], protocol: Protocol
+    rng: np.random.Generator, body: Anatomy, lesions: Sequence[Lesion], protocol: Protocol
 ) -> sitk.Image:
     """Return the PET (float32, SUV, or Bq/mL where the protocol says so) on its own grid."""
     raster = protocol.pet
@@ -178,11 +195,12 @@ def scan_pet(
     )
     size = tuple(n * f for n, f in zip(raster.size_xyz, factor, strict=True))
     fine = Raster(origin, spacing, size)  # type: ignore[arg-type]
-    suv = np.empty(size[::-1], dtype=np.float32)
+    sigma = [protocol.psf_mm * FWHM_TO_SIGMA / mm for mm in spacing]
+    # Slabs are blurred and sampled in their plane at once: only one axis is left to the whole.
+    planes = np.empty((size[2], *raster.size_xyz[1::-1]), dtype=np.float32)
     pose = body.pose.shifted(protocol.shift_mm)
     for slab in paint(body, lesions, fine, pose):
-        part = suv[slab.start : slab.start + len(slab.tissue)]
-        part[...] = body.pet_suv[slab.tissue]
+        part = body.pet_suv[slab.tissue]
         for lesion in lesions:
             box = slab.box(lesion)
             if box is not None:
@@ -192,11 +210,10 @@ def scan_pet(
                 x, y, z = slab.coordinates(box)
                 mine &= lesion.field(x, y, z) < 1
                 part[box][mine] = lesion.uptake(x, y, z)[mine]
-    sigma_mm = protocol.psf_mm * FWHM_TO_SIGMA
-    for axis in range(3):
-        ndimage.gaussian_filter1d(suv, sigma_mm / spacing[2 - axis], axis, output=suv, truncate=3)
-    (fx, fy, fz), (nx, ny, nz) = factor, raster.size_xyz
-    suv = suv.reshape(nz, fz, ny, fy, nx, fx).mean(axis=(1, 3, 5), dtype=np.float32)
+        for axis in (2, 1):
+            part = _blurred(part, axis, sigma[2 - axis], factor[2 - axis])
+        planes[slab.start : slab.start + len(part)] = part
+    suv = _blurred(planes, 0, sigma[2], factor[2])
     noise = rng.standard_normal(suv.shape, dtype=np.float32)
     grain = tuple(2.2 / s for s in raster.spacing_mm[::-1])
     noise = ndimage.gaussian_filter(noise, grain, truncate=3)

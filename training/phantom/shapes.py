@@ -68,7 +68,7 @@ class Folded:
         """See `Shape.bounds`."""
         reach = (1 - 1.5 * self.depth) ** -0.5
         semi = tuple(reach * s for s in self.ellipsoid.semi)
-        return Ellipsoid(self.ellipsoid.center, semi).bounds()  # type: ignore[arg-type]
+        return Ellipsoid(self.ellipsoid.center, semi).bounds()
 
     def field(self, x: Array, y: Array, z: Array) -> Array:
         """See `Shape.field`."""
