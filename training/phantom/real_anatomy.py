@@ -31,6 +31,7 @@ from training.phantom.real_scan import (
 from training.phantom.shapes import Array, Bounds, Ellipsoid, Point, Pose
 
 CACHED_SCANS = 32  # of about 10 MB
+ENDS_MM = 4.0  # a PET's end slices are thick and a few mm off: they see the end slice's tissue
 EDGE_MM = 1.2  # sigma of the edge between a lesion and the CT it is set in
 GRAIN_KEPT = 0.4
 LESIONS = (T.GTVP, T.GTVP_CORE, T.GTVN, T.GTVN_CORE)
@@ -71,7 +72,8 @@ class RealBody:
         return float(self.scan.first_mm[2]), float(self.scan.last_mm[2])
 
     def _box(self, slab: Slab) -> tuple[slice, slice, slice] | None:
-        lower, upper = self.scan.first_mm.copy(), self.scan.last_mm.copy()
+        past_the_ends = np.array([0, 0, ENDS_MM])
+        lower, upper = self.scan.first_mm - past_the_ends, self.scan.last_mm + past_the_ends
         if self.mirrored:
             lower[0], upper[0] = -upper[0], -lower[0]
         return slab.box(_Block(tuple(lower.tolist()), tuple(upper.tolist())))
@@ -81,7 +83,8 @@ class RealBody:
         x, y, z = slab.coordinates(box)
         x0, y0, z0 = (np.float32(first) for first in self.scan.first_mm)
         step = np.float32(1 / GRID_MM)
-        return (z - z0) * step, (y - y0) * step, ((-x if self.mirrored else x) - x0) * step
+        heights = np.clip((z - z0) * step, 0, len(self.scan.tissue) - 1)
+        return heights, (y - y0) * step, ((-x if self.mirrored else x) - x0) * step
 
     def ground(self, slab: Slab) -> None:
         """See `painting.Anatomy`: the tissue map at the nearest voxel."""

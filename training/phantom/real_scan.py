@@ -336,7 +336,7 @@ class _Labeller:
             return
         smooth = ndimage.gaussian_filter(self.hu[base:], 1.0)
         z = self.z[base:, None, None]
-        soft = (smooth > -5) & (smooth < 100) & (self.hu[base:] < DENSE_HU) & (z > 4)
+        soft = (smooth > -35) & (smooth < 100) & (self.hu[base:] < DENSE_HU) & (z > 4)
         # Scalp, orbits and neck hang on the brain by bridges thinner than the opening, if at all.
         pieces = cc3d.connected_components(_opened(soft, (2, 3, 3)), connectivity=6)
         over_cord = (np.abs(self.dx[base:]) < 25) & (np.abs(self.dy[base:] - 10) < 25) & (z < 45)
@@ -360,7 +360,9 @@ class _Labeller:
             across = np.abs(x - (self.x[0] - self.dx[base, 0, 0])) - 15  # from the midline
             nuclei = np.hypot(across / 9, (y - center_y + 4) / 19)
             part[np.hypot(nuclei, (z - 62) / 13) < 1] = T.GREY_MATTER
-        part[(ndimage.gaussian_filter(smooth, 1.5) < 16) & (depth > 14)] = T.CSF
+        # against the brain's own HU: in some planning CTs all of it is near 0
+        dark = float(np.median(smooth[depth > 8])) - 11 if (depth > 8).any() else -np.inf
+        part[(ndimage.gaussian_filter(smooth, 1.2) < dark) & (depth > 14)] = T.CSF
         part[self.organs[Organ.BRAINSTEM][base:][box]] = T.WHITE_MATTER
         target = tissue[base:][box]
         target[brain] = part[brain]
