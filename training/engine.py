@@ -264,6 +264,9 @@ def _fit(
     )
     scores = _BestScores()
     extra = [] if averaging is None else [averaging]
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", ".* does not have many workers")  # the user chooses
+    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the log")
     trainer = lightning.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices or "auto",
@@ -276,6 +279,7 @@ def _fit(
         logger=TensorBoardLogger(folder, name=None, version="log"),
         log_every_n_steps=LOG_EVERY_STEPS,
         num_sanity_val_steps=0,
+        enable_model_summary=False,
         use_distributed_sampler=False,
     )
     checkpoint = folder / "last.ckpt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -149,6 +149,8 @@ class Segmentation(Task):
 
     name = "segmentation"
     model_folder = "task1_segmentation"
+    lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
+    """Those that every fold must have."""
 
     def settings(self, configuration: Configuration) -> SegmentationSettings:
         """Return the task's part of a configuration."""
@@ -196,9 +198,9 @@ class Segmentation(Task):
     def check(self, job: Job, fold: Fold) -> None:
         """Raise InputError if one part of a fold has no node or no primary at all."""
         parts = {"trained on": job.fitted, "held out": job.held_out}
-        for name, label in LESIONS.items():
+        for name in self.lesions:
             for part, patients in parts.items():
-                if not any(np.any(patient.labels == label) for patient in patients):
+                if not any(np.any(p.labels == LESIONS[name]) for p in patients):
                     raise InputError(
                         f"fold {fold.name}: expected a patient with {name} among the "
                         f"{len(patients)} {part}, found none; its score would say nothing: give "
