@@ -123,6 +123,19 @@ class Grid:
         corners = self.corners_mm()
         return corners.min(axis=0), corners.max(axis=0)
 
+    def distance_mm(self, other: Grid) -> float:
+        """Return how far the corners of two grids of one size are apart, at most."""
+        return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
+
+    def is_close(self, other: Grid) -> bool:
+        """Whether voxels are the same ones to 1 % of their smallest edge.
+
+        NIfTI stores geometry in 32 bits, so that a mask and its CT may differ by 1e-4 mm.
+        """
+        if self.size_xyz != other.size_xyz:
+            return False
+        return self.distance_mm(other) <= 0.01 * min(*self.spacing_mm, *other.spacing_mm)
+
     def box_around(self, other: Grid, margin_vox: int = 0) -> Box:
         """Return the part of this grid that `other` covers, widened by a margin and clipped.
 

@@ -6,147 +6,179 @@ order segmentation, hpv, survival, since each starts from or is fed by the one b
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import lightning
-import numpy as np
-import torch
 import typer
-from sklearn.model_selection import train_test_split
 
-from shared.clinical import ClinicalFeature
-from shared.conventions import Label
 from shared.errors import HecktorError
-from shared.models.card import Training
-from shared.models.networks.dynunet import build
+from training import ablate as ablation
 from training import evaluate as evaluation
-from training import hpv, segmentation, survival
-from training.config import Configuration, Name, load_configuration
-from training.data import Cached, build_cache, index_cohort
-from training.export import Trained, export
+from training.cache import REPOSITORY
+from training.config import load_configuration
+from training.data import check_images, index_cohort, read_cohort, usable
+from training.engine import Hardware
+from training.hpv import Hpv
+from training.run import PHANTOM_NOTICE, Options, Task, export_run, prepared, train
+from training.segmentation import Segmentation
+from training.survival import Survival
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-
-REPOSITORY: Final = Path(__file__).resolve().parent.parent
-PHANTOM_NOTICE: Final = (
-    "NOTICE: these weights were trained on computer-made phantoms. They show that the software "
-    "works; they are not for patients and not for submissions."
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
 )
+
+TASKS: Final[dict[str, Task]] = {t.name: t for t in (Segmentation(), Hpv(), Survival())}
 
 CohortArgument = Annotated[Path, typer.Argument(help="Training data in the challenge's layout.")]
 RunsArgument = Annotated[Path, typer.Argument(help="Where cache, checkpoints and logs go.")]
-ConfigurationOption = Annotated[Name, typer.Option(help="Which file of training/configs.")]
-HeldOutOption = Annotated[int, typer.Option(min=1, help="Patients kept for validation.")]
-SeedOption = Annotated[int, typer.Option(help="Split, weights, order and augmentation.")]
-WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that load data.")]
-NoticeOption = Annotated[str, typer.Option(help="What users of the weights must know.")]
-DataOption = Annotated[str, typer.Option(help="The training data, in words, for the card.")]
+ConfigurationOption = Annotated[
+    str, typer.Option(help="A name in training/configs, or the path of a .toml file.")
+]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that prepare and load data.")]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
+]
+ModelOption = Annotated[
+    Path | None, typer.Option(help="Model folder to write; the task's own if not given.")
+]
 
 
-@app.command("segmentation")
-def train_segmentation(
-    cohort: CohortArgument,
-    runs: RunsArgument,
-    configuration: ConfigurationOption = "demo",
-    held_out: HeldOutOption = 36,
-    seed: SeedOption = 0,
-    workers: WorkersOption = 1,
-    notice: NoticeOption = PHANTOM_NOTICE,
-    data: DataOption = "phantoms of training/phantom",
-) -> None:
-    """Train Task 1 and write task1_segmentation/model."""
-    settings = load_configuration(configuration)
-    patients = _cached(cohort, runs, settings, workers)
-    has_primary = [bool(np.any(patient.labels == Label.GTVP)) for patient in patients]
-    fitted, validation = _split(patients, held_out, seed, has_primary)
-    lightning.seed_everything(seed, verbose=False)
-    folder = runs / "segmentation"
-    network = segmentation.train(settings, fitted, validation, folder, seed, workers)
-    torch.save(network.state_dict(), folder / "network.pt")
-    fields = _card_fields(settings, configuration, settings.segmentation.window_zyx, notice) | {
-        "overlap": settings.segmentation.overlap,
-        "channels": ("CT", "PET"),
-        "labels": ("background", "GTVp", "GTVn"),
-        "min_component_mm3": settings.segmentation.min_component_mm3,
-        "training": _training(data, len(fitted), seed),
-    }
-    export(
-        REPOSITORY / "task1_segmentation/model",
-        "segmentation",
-        [Trained(network, "segmentation")],
-        fields,
+def _training_command(task: Task, held_out: int, about: str) -> Callable[..., None]:
+    """Return the command that trains a task; the three differ in their defaults only."""
+
+    def command(
+        cohort: CohortArgument,
+        runs: RunsArgument,
+        configuration: ConfigurationOption = "demo",
+        held_out: Annotated[
+            int, typer.Option(min=1, help="Patients kept for validation; unless in folds.")
+        ] = held_out,
+        folds: Annotated[
+            int | None, typer.Option(min=2, help="Folds by centre and outcome.")
+        ] = None,
+        by_center: Annotated[
+            bool, typer.Option("--by-center", help="Leave one centre out after another.")
+        ] = False,
+        splits: Annotated[
+            Path | None, typer.Option(help="A folds.json, or nnU-Net's splits_final.json.")
+        ] = None,
+        fold: Annotated[
+            str | None, typer.Option(help="Train only this one; all if not given.")
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Folds, weights, order and augmentation.")] = 0,
+        workers: WorkersOption = 1,
+        skip_bad: SkipBadOption = False,
+        notice: Annotated[
+            str, typer.Option(help="What users of the weights must know.")
+        ] = PHANTOM_NOTICE,
+        data: Annotated[
+            str, typer.Option(help="The training data, in words, for the card.")
+        ] = "phantoms of training/phantom",
+        model: ModelOption = None,
+        devices: Annotated[
+            int | None, typer.Option(min=1, help="GPUs a machine; all if not given.")
+        ] = None,
+        nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+        accelerator: Annotated[str, typer.Option(help="auto, gpu or cpu.")] = "auto",
+        precision: Annotated[
+            str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed; the configuration's.")
+        ] = None,
+        accumulate: Annotated[
+            int | None, typer.Option(min=1, help="Batches to a step; the configuration's.")
+        ] = None,
+    ) -> None:
+        hardware = Hardware(devices, nodes, accelerator, precision, accumulate)
+        options = Options(
+            configuration, held_out, folds, by_center, splits, fold, seed, workers, skip_bad,
+            notice, data, model, hardware,
+        )  # fmt: skip
+        train(task, cohort, runs, options)
+
+    command.__doc__ = about
+    return command
+
+
+app.command("segmentation")(
+    _training_command(TASKS["segmentation"], 36, "Train Task 1 and write its model folder.")
+)
+app.command("hpv")(
+    _training_command(
+        TASKS["hpv"], 60, "Train Task 3 from the weights of Task 1 in RUNS; write its model folder."
     )
-
-
-@app.command("hpv")
-def train_hpv(
-    cohort: CohortArgument,
-    runs: RunsArgument,
-    configuration: ConfigurationOption = "demo",
-    held_out: HeldOutOption = 60,
-    seed: SeedOption = 0,
-    workers: WorkersOption = 1,
-    notice: NoticeOption = PHANTOM_NOTICE,
-    data: DataOption = "phantoms of training/phantom",
-) -> None:
-    """Train Task 3 from the weights of Task 1 in RUNS and write task3_hpv/model."""
-    settings = load_configuration(configuration)
-    patients = [p for p in _cached(cohort, runs, settings, workers) if p.files.hpv is not None]
-    statuses = [bool(patient.files.hpv) for patient in patients]
-    fitted, validation = _split(patients, held_out, seed, statuses)
-    features = _features(hpv.CLINICAL_KEYS, fitted)
-    lightning.seed_everything(seed, verbose=False)
-    task1 = build(segmentation.network_config(settings.segmentation))
-    task1.load_state_dict(torch.load(runs / "segmentation/network.pt", weights_only=True))
-    network = hpv.train(settings, fitted, validation, features, task1, runs / "hpv", seed, workers)
-    fields = _card_fields(settings, configuration, settings.hpv.window_zyx, notice) | {
-        "channels": ("CT", "PET"),
-        "clinical": features,
-        "threshold": 0.5,
-        "training": _training(data, len(fitted), seed),
-    }
-    export(REPOSITORY / "task3_hpv/model", "hpv", [Trained(network, "hpv")], fields)
-
-
-@app.command("survival")
-def train_survival(
-    cohort: CohortArgument,
-    runs: RunsArgument,
-    configuration: ConfigurationOption = "demo",
-    held_out: HeldOutOption = 60,
-    seed: SeedOption = 0,
-    workers: WorkersOption = 1,
-    notice: NoticeOption = PHANTOM_NOTICE,
-    data: DataOption = "phantoms of training/phantom",
-) -> None:
-    """Train Task 2 on true masks and HPV status, as the paper, and write task2_survival/model."""
-    settings = load_configuration(configuration)
-    patients = [
-        _with_true_hpv(p)
-        for p in _cached(cohort, runs, settings, workers)
-        if p.files.relapse is not None and p.files.rfs_days is not None
-    ]
-    events = [bool(patient.files.relapse) for patient in patients]
-    fitted, validation = _split(patients, held_out, seed, events)
-    features = _features(survival.CLINICAL_KEYS, fitted)
-    lightning.seed_everything(seed, verbose=False)
-    network = survival.train(
-        settings, fitted, validation, features, runs / "survival", seed, workers
+)
+app.command("survival")(
+    _training_command(
+        TASKS["survival"],
+        60,
+        "Train Task 2 on true masks and HPV status, as the paper; write its model folder.",
     )
-    mean, std = survival.risk_scale(network, settings, fitted, features)
-    fields = _card_fields(settings, configuration, settings.survival.window_zyx, notice) | {
-        "channels": ("CT", "PET", "GTVp", "GTVn"),
-        "clinical": features,
-        "training": _training(data, len(fitted), seed),
-    }
-    member = Trained(network, "survival", risk_mean=mean, risk_std=std)
-    export(REPOSITORY / "task2_survival/model", "survival", [member], fields)
+)
+
+
+@app.command("check")
+def check(cohort: CohortArgument, workers: WorkersOption = 1) -> None:
+    """List what is wrong with a cohort; changes nothing."""
+    found = read_cohort(cohort)
+    print(*found.remarks, sep="\n")
+    findings = [*found.findings, *check_images(found.patients, workers)]
+    left = usable(found.patients, findings, skip_bad=False)
+    print(f"{len(left)} patients, nothing wrong with them")
+
+
+@app.command("prepare")
+def prepare_cache(
+    cohort: CohortArgument,
+    runs: RunsArgument,
+    configuration: ConfigurationOption = "demo",
+    workers: WorkersOption = 1,
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Check a cohort and make the cache; training does so too, but only in its first process."""
+    options = Options(configuration, workers=workers, skip_bad=skip_bad)
+    print(f"{len(prepared(cohort, runs, options))} patients are in the cache")
+
+
+@app.command("export")
+def export_models(
+    task: Annotated[str, typer.Argument(help="segmentation, hpv or survival.")],
+    runs: RunsArgument,
+    fold: Annotated[
+        list[str] | None, typer.Option(help="One or several; all, an ensemble, if not given.")
+    ] = None,
+    model: ModelOption = None,
+    configuration: Annotated[
+        str | None, typer.Option(help="Take the rules for serving from here, not from the run.")
+    ] = None,
+) -> None:
+    """Write a model folder of trained folds: one is a single model, several an ensemble."""
+    if task not in TASKS:
+        raise HecktorError(f"expected a task, one of {', '.join(TASKS)}, found {task!r}")
+    export_run(TASKS[task], runs, fold or (), model, configuration)
+
+
+@app.command("ablate")
+def ablate_rules(
+    cohort: Annotated[Path, typer.Argument(help="Patients not trained on, challenge's layout.")],
+    model: Annotated[Path, typer.Option(help="A segmentation model folder.")] = REPOSITORY
+    / "task1_segmentation/model",
+    configuration: Annotated[
+        str, typer.Option(help="Whose rules are tried together, beside each alone.")
+    ] = "demo",
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="Axes to mirror, as in x or xyz; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Print what each rule on lesions and mirroring are worth on a cohort."""
+    combined = load_configuration(configuration).segmentation.rules
+    lines = ablation.settings(combined, ["x"] if mirror is None else mirror)
+    text = ablation.markdown(ablation.ablate(index_cohort(cohort, skip_bad), model, lines))
+    print(text)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
 
 
 @app.command("evaluate")
@@ -157,71 +189,6 @@ def evaluate_models(
 ) -> None:
     """Score the three model folders of the repository as the containers run them."""
     evaluation.evaluate(REPOSITORY, index_cohort(cohort), name, write)
-
-
-def _cached(cohort: Path, runs: Path, settings: Configuration, workers: int) -> list[Cached]:
-    return build_cache(index_cohort(cohort), runs / "cache", settings.preparation, max(workers, 1))
-
-
-def _split(
-    patients: Sequence[Cached], held_out: int, seed: int, strata: Sequence[bool]
-) -> tuple[list[Cached], list[Cached]]:
-    """Return patients to train on and patients held out, both with the same share of a stratum."""
-    try:
-        fitted, validation = train_test_split(
-            list(patients), test_size=held_out, random_state=seed, stratify=strata
-        )
-    except ValueError as error:
-        raise HecktorError(
-            f"expected more than {held_out} patients, at least two of each of two kinds, found "
-            f"{len(patients)}, {sum(strata)} of one kind ({error}); give a larger cohort or "
-            "another --held-out"
-        ) from None
-    return fitted, validation
-
-
-def _features(keys: Sequence[str], patients: Sequence[Cached]) -> tuple[ClinicalFeature, ...]:
-    """Return the paper's encoding: missing is -1, age is z-normalised on the training patients."""
-    ages = [p.files.clinical.age for p in patients if p.files.clinical.age is not None]
-    scaled = {"age": ClinicalFeature(key="age", mean=float(np.mean(ages)), std=float(np.std(ages)))}
-    return tuple(scaled.get(key, ClinicalFeature(key=key)) for key in keys)
-
-
-def _with_true_hpv(patient: Cached) -> Cached:
-    status = patient.files.hpv
-    known = dataclasses.replace(
-        patient.files.clinical, hpv=None if status is None else float(status)
-    )
-    return dataclasses.replace(patient, files=dataclasses.replace(patient.files, clinical=known))
-
-
-def _card_fields(
-    settings: Configuration, configuration: Name, window_zyx: Sequence[int], notice: str
-) -> dict[str, Any]:
-    return {
-        "configuration": configuration,
-        "notice": notice,
-        "licence": "Apache-2.0",
-        "preparation": settings.preparation,
-        "intensity": settings.intensity,
-        "window_zyx": tuple(window_zyx),
-    }
-
-
-def _training(data: str, patients: int, seed: int) -> Training:
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    # Paths of the training machine tell a reader nothing; their names do.
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    command = shlex.join(["python", "-m", "training", *words])
-    return Training(
-        data=data, patients=patients, command=command, revision=revision or "unknown", seed=seed
-    )
 
 
 def main() -> int:

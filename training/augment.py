@@ -4,6 +4,11 @@ Randomness is drawn in one place (`draw`) and applied in another (`apply`). Geom
 move images and labels together; intensity transforms leave labels alone. Ranges of rotation and
 scale are the paper's, the others are stated here.
 
+The paper augments a volume and crops then. Here the crop is computed from as much of the volume as
+it depends on (`reach`), which gives the same crop at the cost of the crop: it is turned about its
+own centre, but a rotation about any other point differs by a shift, and where crops lie is drawn.
+So a crop holds no padding but where it leaves the volume.
+
 References
 ----------
 Müller & Hutter 2021, TrivialAugment, ICCV.
@@ -12,7 +17,7 @@ Müller & Hutter 2021, TrivialAugment, ICCV.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -21,6 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shared.conventions import IntTriple
+
+Crop: TypeAlias = tuple[slice, slice, slice]
 Transform: TypeAlias = Literal["affine", "gamma", "noise", "blur"]
 TRANSFORMS: Final[tuple[Transform, ...]] = ("affine", "gamma", "noise", "blur")
 
@@ -31,6 +39,7 @@ GAMMA_RANGE: Final = (0.7, 1.5)
 MAX_NOISE_STD: Final = 0.1
 """Of channels scaled to about [-1, 1]."""
 MAX_BLUR_SIGMA_VOX: Final = 1.0
+_BLUR_RADIUS_VOX: Final = math.ceil(3 * MAX_BLUR_SIGMA_VOX)
 
 
 @dataclass(frozen=True)
@@ -68,33 +77,60 @@ def draw(rng: np.random.Generator) -> Drawn:
     return Drawn(transform, strength=float(rng.uniform(0, MAX_BLUR_SIGMA_VOX)))
 
 
-def apply(drawn: Drawn, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply a drawn transform.
+def reach(drawn: Drawn, size_zyx: Sequence[int]) -> IntTriple:
+    """Return by how many voxels (z, y, x) a crop's source extends beyond it on each side."""
+    if drawn.transform == "affine":
+        half = torch.tensor([(size - 1) / 2 for size in size_zyx])
+        needed = _source_matrix(drawn).abs() @ half
+        z, y, x = (max(0, math.ceil(n)) for n in (needed - half + 1).tolist())
+        return z, y, x
+    margin = _BLUR_RADIUS_VOX if drawn.transform == "blur" else 0
+    return margin, margin, margin
+
+
+def apply(
+    drawn: Drawn,
+    image: Tensor,
+    labels: Tensor,
+    crop: Crop | None = None,
+    ranges: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Apply a drawn transform and crop.
 
     Parameters
     ----------
     image : float32, shape (channels, z, y, x).
     labels : integer label map, shape (z, y, x).
+    crop : the part to return, in voxels of `image`; where it is rotated or blurred, what lies
+        around it is taken from `image` as far as that goes, then border values (labels:
+        background). Without it all of the image.
+    ranges : lowest and highest value of each channel, shape (channels, 2), between which gamma
+        bends; those of the image if not given.
 
     Returns
     -------
-    The transformed image and labels, same shapes and types.
+    The transformed image and labels of the crop's shape, types as they were.
     """
+    z, y, x = labels.shape
+    inside = crop or (slice(0, z), slice(0, y), slice(0, x))
     if drawn.transform == "affine":
-        return _affine(drawn, image, labels)
-    intensity: dict[Transform, Callable[[Drawn, Tensor], Tensor]] = {
-        "gamma": _gamma,
-        "noise": _noise,
-        "blur": _blur,
-    }
-    return intensity[drawn.transform](drawn, image), labels
+        return _affine(drawn, image, labels, inside)
+    if drawn.transform == "blur":
+        return _blur(drawn, image)[:, *inside], labels[inside]
+    image, labels = image[:, *inside], labels[inside]
+    if drawn.transform == "gamma":
+        return _gamma(drawn, image, ranges), labels
+    return _noise(drawn, image), labels
 
 
-def _affine(drawn: Drawn, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    matrix = torch.zeros(1, 3, 4)
-    matrix[0, :, :3] = _rotation(drawn.angles_degrees) / drawn.scale
-    grid = functional.affine_grid(matrix, [1, 1, *labels.shape], align_corners=False)
-    # grid_sample's coordinates are fractions of each side; equal sides keep the rotation rigid.
+def _affine(drawn: Drawn, image: Tensor, labels: Tensor, inside: Crop) -> tuple[Tensor, Tensor]:
+    sides = torch.tensor(labels.shape, dtype=torch.float32)
+    center = torch.tensor([(s.start + s.stop - 1) / 2 for s in inside])
+    axes = [torch.arange(s.start, s.stop) - c for s, c in zip(inside, center.tolist(), strict=True)]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    source = offsets @ _source_matrix(drawn).T + center
+    # grid_sample counts from -1 to 1 between the outer faces of the first and last voxel, x first.
+    grid = ((2 * source + 1) / sides - 1).flip(-1)[None]
     moved = functional.grid_sample(
         image[None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -102,6 +138,12 @@ def _affine(drawn: Drawn, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
         labels[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
     )
     return moved[0], moved_labels[0, 0].to(labels.dtype)
+
+
+def _source_matrix(drawn: Drawn) -> Tensor:
+    """Return the 3x3 matrix from offsets (z, y, x) in the result to offsets in the source."""
+    # `_rotation` is in the order x, y, z.
+    return _rotation(drawn.angles_degrees).flip(0, 1) / drawn.scale
 
 
 def _rotation(angles_degrees: tuple[float, float, float]) -> Tensor:
@@ -118,10 +160,13 @@ def _rotation(angles_degrees: tuple[float, float, float]) -> Tensor:
     return about_z @ about_y @ about_x
 
 
-def _gamma(drawn: Drawn, image: Tensor) -> Tensor:
-    low = image.amin(dim=(1, 2, 3), keepdim=True)
-    span = (image.amax(dim=(1, 2, 3), keepdim=True) - low).clamp(min=1e-6)
-    return ((image - low) / span) ** drawn.strength * span + low
+def _gamma(drawn: Drawn, image: Tensor, ranges: Tensor | None) -> Tensor:
+    if ranges is None:
+        ranges = torch.stack([image.amin(dim=(1, 2, 3)), image.amax(dim=(1, 2, 3))], dim=1)
+    low, high = ranges.to(image)[:, :, None, None, None].unbind(dim=1)
+    span = (high - low).clamp(min=1e-6)
+    # The cache's rounding may leave a value a little outside the stated range.
+    return ((image - low) / span).clamp(0, 1) ** drawn.strength * span + low
 
 
 def _noise(drawn: Drawn, image: Tensor) -> Tensor:
@@ -130,7 +175,7 @@ def _noise(drawn: Drawn, image: Tensor) -> Tensor:
 
 
 def _blur(drawn: Drawn, image: Tensor) -> Tensor:
-    radius = math.ceil(3 * MAX_BLUR_SIGMA_VOX)
+    radius = _BLUR_RADIUS_VOX
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype)
     kernel = torch.exp(-0.5 * (offsets / max(drawn.strength, 1e-3)) ** 2)
     kernel = kernel / kernel.sum()

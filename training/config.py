@@ -6,18 +6,43 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError
 
+from shared.conventions import LESIONS
 from shared.errors import HecktorError
+from shared.postprocessing.rules import Rules
 from shared.preprocessing.intensity import Intensity
 from shared.preprocessing.region import Preparation
 from shared.schema import Strict
 
 CONFIGS_DIR: Final = Path(__file__).parent / "configs"
 
-Name: TypeAlias = Literal["paper", "demo"]
 Shape: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+def _of_lesions(sizes: dict[str, float]) -> dict[str, float]:
+    if not set(sizes) <= set(LESIONS):
+        raise ValueError(f"expected sizes of {', '.join(LESIONS)}, found {', '.join(sizes)}")
+    return sizes
+
+
+class Averaging(Strict):
+    """Stochastic weight averaging (SWA) after the training proper, from its best checkpoint.
+
+    The network is trained on with a constant learning rate and fresh moments of Adam, and the mean
+    is taken of its weights after each epoch. Instance norm keeps no statistics of its own, so none
+    have to be measured again.
+
+    References
+    ----------
+    Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization, UAI.
+    """
+
+    epochs: PositiveInt
+    learning_rate: PositiveFloat
+    keep: Literal["always", "better"]
+    """Whether the mean is the result in any case, or only where it scores better in validation."""
 
 
 class Schedule(Strict):
@@ -25,11 +50,15 @@ class Schedule(Strict):
 
     epochs: PositiveInt
     batch_size: PositiveInt
+    """Of each process, that is of each GPU."""
+    accumulate_batches: PositiveInt
+    """Batches whose gradients are added up to one step."""
     learning_rate: PositiveFloat
     cosine_decay: bool
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
     validate_every_epochs: PositiveInt
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    averaging: Averaging | None = None
 
 
 class SegmentationSettings(Schedule):
@@ -40,9 +69,15 @@ class SegmentationSettings(Schedule):
     crop_zyx: Shape
     overlap: Probability
     deep_supervision_heads: int
-    min_component_mm3: dict[str, float]
+    batch_dice: bool
+    """Whether the Dice loss counts the voxels of a batch together rather than image by image."""
     random_crop_probability: Probability
     """How often a crop is drawn anywhere rather than on a lesion."""
+    min_component_mm3: Annotated[dict[str, float], AfterValidator(_of_lesions)]
+    rules: Rules = Rules()
+    """Rules on lesions beyond their size; the paper has none."""
+    mirror_axes: tuple[Literal["x", "y", "z"], ...] = ()
+    """Mirroring at test time; the paper has none."""
 
 
 class HpvSettings(Schedule):
@@ -73,17 +108,24 @@ class Configuration(Strict):
     survival: SurvivalSettings
 
 
-def load_configuration(name: Name) -> Configuration:
-    """Read a configuration by its name.
+def load_configuration(name: str) -> Configuration:
+    """Read a configuration by its name in `configs/`, or by the path of a file of one's own.
 
     Raises
     ------
     HecktorError
-        If a key is unknown, missing or of the wrong kind.
+        If there is no such file, or a key is unknown, missing or of the wrong kind.
     """
-    path = CONFIGS_DIR / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else CONFIGS_DIR / f"{name}.toml"
     try:
         return Configuration.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        names = ", ".join(sorted(file.stem for file in CONFIGS_DIR.glob("*.toml")))
+        raise HecktorError(
+            f"expected a configuration, one of {names} or the path of a .toml file, found {name!r}"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise HecktorError(f"{path.name} is no TOML: {error}; correct the file") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -7,7 +7,7 @@ how many processes load its data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
@@ -21,7 +21,8 @@ from shared.conventions import IntTriple, Label, LabelVolume
 from shared.preprocessing.intensity import Intensity, scale_ct, scale_pet
 from shared.preprocessing.window import window_box
 from training import augment
-from training.data import Cached
+from training.cache import Cached
+from training.processes import processes
 
 Draw: TypeAlias = tuple[int, int]
 """Index of a patient, and the seed of its sample."""
@@ -37,9 +38,26 @@ def loader(
     )
 
 
-class _EpochBatches(Sampler[list[Draw]]):
-    """Batches that differ from epoch to epoch."""
+def validation_loader(windows: Windows, workers: int) -> DataLoader[Sample]:
+    """Return a loader of one patient at a time, each to one of the processes of a training."""
+    return DataLoader(
+        windows,
+        batch_size=1,
+        sampler=Share(len(windows)),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
 
+
+class _EpochBatches(Sampler[list[Draw]]):
+    """Batches that differ from epoch to epoch, dealt out among the processes of a training.
+
+    The processes draw the same order, and each takes its part of every batch: two with a batch of
+    two see in each step what one with a batch of four sees.
+    """
+
+    batch_size: int
+    seed: int
     epoch: int
 
     @property
@@ -62,19 +80,19 @@ class ShuffledBatches(_EpochBatches):
     epoch: int = field(default=0, init=False)
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
-        return self.patients // self.batch_size
+        """Batches in an epoch, of each process."""
+        return self.patients // (self.batch_size * processes()[1])
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Yield the epoch's batches."""
+        """Yield this process's part of the epoch's batches."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(self.patients)
-        seeds = rng.integers(2**31, size=self.patients)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            stop = start + self.batch_size
-            yield [
-                (int(i), int(s)) for i, s in zip(order[start:stop], seeds[start:stop], strict=True)
-            ]
+        order = rng.permutation(self.patients).tolist()
+        seeds = rng.integers(2**31, size=self.patients).tolist()
+        draws = list(zip(order, seeds, strict=True))
+        rank, count = processes()
+        for step in range(len(self)):
+            start = (step * count + rank) * self.batch_size
+            yield draws[start : start + self.batch_size]
 
 
 @dataclass
@@ -95,22 +113,41 @@ class BalancedBatches(_EpochBatches):
             raise ValueError("expected an even batch size and patients of both classes")
 
     def __len__(self) -> int:
-        """Batches in an epoch: as many as the larger class fills."""
+        """Batches in an epoch, of each process: as many as the larger class fills."""
         larger = max(sum(self.classes), len(self.classes) - sum(self.classes))
-        return max(1, larger // (self.batch_size // 2))
+        return max(1, larger // (self.batch_size // 2 * processes()[1]))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Yield the epoch's batches."""
+        """Yield this process's part of the epoch's batches."""
         rng = np.random.default_rng([self.seed, self.epoch])
+        rank, count = processes()
         half = self.batch_size // 2
         values = np.asarray(self.classes)
         queues = [
-            _repeated(np.flatnonzero(values == value), len(self) * half, rng)
+            _repeated(np.flatnonzero(values == value), len(self) * half * count, rng).tolist()
             for value in (True, False)
         ]
-        for start in range(0, len(self) * half, half):
-            members = [i for queue in queues for i in queue[start : start + half]]
-            yield [(int(i), int(rng.integers(2**31))) for i in members]
+        seeds = rng.integers(2**31, size=(len(self) * count, 2 * half)).tolist()
+        for step in range(len(self)):
+            batch = step * count + rank
+            members = [i for queue in queues for i in queue[batch * half : (batch + 1) * half]]
+            yield list(zip(members, seeds[batch], strict=True))
+
+
+@dataclass
+class Share(Sampler[int]):
+    """Every patient once, dealt out among the processes of a training, none twice."""
+
+    patients: int
+
+    def __len__(self) -> int:
+        """How many patients this process has."""
+        return len(range(processes()[0], self.patients, processes()[1]))
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers of this process's patients."""
+        rank, count = processes()
+        yield from range(rank, self.patients, count)
 
 
 def _repeated(members: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -132,7 +169,7 @@ class Samples(Dataset[Sample]):
     patients: Sequence[Cached]
     intensity: Intensity
     place: Callable[[LabelVolume, np.random.Generator], tuple[slice, slice, slice]]
-    targets: Sequence[dict[str, Any]]
+    targets: Sequence[Mapping[str, Any]]
     lesion_channels: bool = False
 
     def __len__(self) -> int:
@@ -144,18 +181,78 @@ class Samples(Dataset[Sample]):
         index, seed = drawn
         rng = np.random.default_rng(seed)
         patient = self.patients[index]
-        box = self.place(patient.labels, rng)
+        image, labels = augmented(
+            patient, self.place(patient.labels, rng), self.intensity, augment.draw(rng)
+        )
+        return _sample(image, labels, self.targets[index], self.lesion_channels)
+
+
+@dataclass(frozen=True)
+class Windows(Dataset[Sample]):
+    """Patients' windows as serving takes them, for validation.
+
+    Attributes
+    ----------
+    window_zyx : None is the whole region.
+    center_of : where a window is centred; None is the middle of the region.
+    targets, lesion_channels : as those of `Samples`.
+    """
+
+    patients: Sequence[Cached]
+    intensity: Intensity
+    window_zyx: IntTriple | None
+    center_of: Callable[[LabelVolume], IntTriple | None]
+    targets: Sequence[Mapping[str, Any]]
+    lesion_channels: bool = False
+
+    def __len__(self) -> int:
+        """How many patients there are."""
+        return len(self.patients)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return image (channels, z, y, x), labels (1, z, y, x) and the patient's targets."""
+        patient = self.patients[index]
+        size = self.window_zyx or patient.labels.shape
+        box = window_box(patient.labels.shape, size, self.center_of(patient.labels))
         image, labels = window(patient, box, self.intensity)
-        image, labels = augment.apply(augment.draw(rng), image, labels)
-        if self.lesion_channels:
-            image = with_lesions(image, labels)
-        targets = {name: torch.as_tensor(value) for name, value in self.targets[index].items()}
-        return {"image": image, "labels": labels[None], **targets}
+        return _sample(image, labels, self.targets[index], self.lesion_channels)
 
 
-def window(
-    patient: Cached, box: tuple[slice, slice, slice], intensity: Intensity
+def middle(_: LabelVolume) -> None:
+    """Centre a window in the region, whatever the labels."""
+
+
+def _sample(
+    image: Tensor, labels: Tensor, targets: Mapping[str, Any], lesion_channels: bool
+) -> Sample:
+    if lesion_channels:
+        image = with_lesions(image, labels)
+    known = {name: torch.as_tensor(value) for name, value in targets.items()}
+    return {"image": image, "labels": labels[None], **known}
+
+
+def augmented(
+    patient: Cached, box: augment.Crop, intensity: Intensity, drawn: augment.Drawn
 ) -> tuple[Tensor, Tensor]:
+    """Return one window as it is after the whole region was augmented, image and label map."""
+    reach = augment.reach(drawn, [side.stop - side.start for side in box])
+    z, y, x = (
+        slice(max(0, side.start - more), min(size, side.stop + more))
+        for side, more, size in zip(box, reach, patient.labels.shape, strict=True)
+    )
+    source = (z, y, x)
+    inner_z, inner_y, inner_x = (
+        slice(side.start - start.start, side.stop - start.start)
+        for side, start in zip(box, source, strict=True)
+    )
+    image, labels = window(patient, source, intensity)
+    # A region shows air and bone, so CT spans its window; PET goes up to its own maximum.
+    highest = float(scale_pet(np.asarray(patient.max_suv, np.float32), intensity))
+    ranges = torch.tensor([[-1.0, 1.0], [0.0, highest]])
+    return augment.apply(drawn, image, labels, (inner_z, inner_y, inner_x), ranges)
+
+
+def window(patient: Cached, box: augment.Crop, intensity: Intensity) -> tuple[Tensor, Tensor]:
     """Return CT and PET, scaled, (2, z, y, x), and the label map, (z, y, x), of one window."""
     ct_hu, pet_suv = np.asarray(patient.image[(slice(None), *box)], dtype=np.float32)
     image = np.stack([scale_ct(ct_hu, intensity), scale_pet(pet_suv, intensity)])

@@ -5,24 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 from monai.losses.dice import DiceCELoss
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from shared.conventions import Label, LabelVolume
+from shared.clinical import ClinicalFeature
+from shared.conventions import LESIONS, Label, LabelVolume, Volume
+from shared.errors import InputError
 from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
 from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
-from shared.models.segmentation import LABELS
+from shared.models.segmentation import LABELS, mean_probabilities
 from shared.postprocessing.components import remove_small
+from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.pipeline import Prepared
+from training import out_of_fold
+from training.cache import Cached
 from training.config import Configuration, SegmentationSettings
-from training.data import Cached
-from training.engine import TrainedModule, fit
-from training.samples import LesionCrops, Samples, ShuffledBatches, loader, window
+from training.engine import TrainedModule
+from training.folds import Fold
+from training.run import Job, Task
+from training.samples import (
+    LesionCrops,
+    Sample,
+    Samples,
+    ShuffledBatches,
+    Windows,
+    loader,
+    middle,
+    validation_loader,
+)
 
 
 def network_config(settings: SegmentationSettings) -> DynUNetConfig:
@@ -35,9 +52,12 @@ def network_config(settings: SegmentationSettings) -> DynUNetConfig:
     )
 
 
-def segmentation_loss() -> DiceCELoss:
-    """Return the paper's DiceCE on softmax outputs and label maps of shape (n, 1, z, y, x)."""
-    return DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+def segmentation_loss(batch_dice: bool) -> DiceCELoss:
+    """Return the paper's DiceCE on softmax outputs and label maps of shape (n, 1, z, y, x).
+
+    With `batch_dice` the Dice part counts the voxels of a process's batch together.
+    """
+    return DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=batch_dice)
 
 
 @dataclass
@@ -72,88 +92,151 @@ class Totals:
         }
 
 
-class SegmentationModule(TrainedModule):
-    """DynUNet with DiceCE; validated on whole regions as serving runs them."""
+class SegmentationModule(TrainedModule[Totals]):
+    """DynUNet with DiceCE; validated on whole regions, selected by the paper's combined score."""
 
     schedule: SegmentationSettings
 
-    def __init__(self, settings: SegmentationSettings, voxel_volume_mm3: float) -> None:
-        super().__init__(build(network_config(settings)), settings)
-        self.loss = segmentation_loss()
-        self.voxel_volume_mm3 = voxel_volume_mm3
-        self.totals = Totals()
+    def __init__(
+        self, network: nn.Module, settings: SegmentationSettings, seed: int, spacing_mm: float
+    ) -> None:
+        super().__init__(network, settings, seed)
+        self.criterion = segmentation_loss(settings.batch_dice)
+        self.spacing_mm = spacing_mm
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+    def loss(self, batch: Sample) -> Tensor:
         """Return the loss, averaged over the levels of deep supervision with halving weights."""
         logits = self.network(batch["image"])
         levels = logits.unbind(dim=1) if logits.ndim == 6 else (logits,)
         weights = [0.5**level for level in range(len(levels))]
         weighted = [
-            weight * self.loss(level.float(), batch["labels"])
+            weight * self.criterion(level.float(), batch["labels"])
             for weight, level in zip(weights, levels, strict=True)
         ]
-        loss = torch.stack(weighted).sum() / sum(weights)
-        self.log_loss(loss)
-        return loss
+        return torch.stack(weighted).sum() / sum(weights)
 
-    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        """Segment one region and keep its overlap with the truth."""
-        logits = sliding_window_inference(
-            batch["image"],
-            self.schedule.window_zyx,
-            1,
-            WithoutHeads(self.network),  # type: ignore[arg-type]
-            overlap=self.schedule.overlap,
-            mode="gaussian",
-        )
-        found = logits.argmax(dim=1)[0].cpu().numpy().astype(np.uint8)  # type: ignore[union-attr]
+    def validate(self, batch: Sample) -> Totals:
+        """Segment one region and compare it with the truth."""
+        logits = region_logits(self.network, batch["image"], self.schedule)
+        found = logits.argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
         minimum = {LABELS[n]: v for n, v in self.schedule.min_component_mm3.items()}
-        found = remove_small(found, self.voxel_volume_mm3, minimum)
-        self.totals.add(found, batch["labels"][0, 0].cpu().numpy(), self.voxel_volume_mm3)
+        found = remove_small(found, self.spacing_mm**3, minimum)
+        totals = Totals()
+        totals.add(found, batch["labels"][0, 0].cpu().numpy(), self.spacing_mm**3)
+        return totals
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the challenge's three scores and their sum, the paper's criterion."""
-        scores = self.totals.scores()
-        self.totals = Totals()
-        self.log_dict(scores, prog_bar=True)
-        self.log("score", sum(scores.values()), prog_bar=True)
-
-
-@dataclass(frozen=True)
-class WholeRegions(Dataset[dict[str, Tensor]]):
-    """Patients' whole regions, for validation."""
-
-    patients: Sequence[Cached]
-    configuration: Configuration
-
-    def __len__(self) -> int:
-        """How many patients there are."""
-        return len(self.patients)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return image (2, z, y, x) and labels (1, z, y, x)."""
-        everything = (slice(None),) * 3
-        image, labels = window(self.patients[index], everything, self.configuration.intensity)
-        return {"image": image, "labels": labels[None]}
+    def scores(self, seen: Sequence[Totals]) -> dict[str, float]:
+        """Return the challenge's three scores and their sum, the paper's criterion."""
+        scores = Totals.of(seen).scores()
+        return scores | {"score": sum(scores.values())}
 
 
-def train(
-    configuration: Configuration,
-    patients: Sequence[Cached],
-    held_out: Sequence[Cached],
-    run_folder: Path,
-    seed: int,
-    loader_workers: int,
-) -> nn.Module:
-    """Train on patients, validate on others, and return the network with the best score."""
-    settings = configuration.segmentation
-    samples = Samples(
-        patients,
-        configuration.intensity,
-        LesionCrops(settings.crop_zyx, settings.random_crop_probability),
-        [{} for _ in patients],
+def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSettings) -> Tensor:
+    """Return the logits of whole regions, shape (n, 3, z, y, x), in the windows of serving."""
+    logits = sliding_window_inference(
+        image,
+        settings.window_zyx,
+        1,
+        WithoutHeads(network),  # type: ignore[arg-type]
+        overlap=settings.overlap,
+        mode="gaussian",
     )
-    batches = ShuffledBatches(len(patients), settings.batch_size, seed)
-    module = SegmentationModule(settings, configuration.preparation.spacing_mm**3)
-    validation: DataLoader[Any] = DataLoader(WholeRegions(held_out, configuration), batch_size=1)
-    return fit(module, loader(samples, batches, loader_workers), validation, run_folder)
+    return cast(Tensor, logits)
+
+
+class Segmentation(Task):
+    """Task 1 on the frame of `training.run`."""
+
+    name = "segmentation"
+    model_folder = "task1_segmentation"
+    lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
+    """Those that every fold must have."""
+
+    def settings(self, configuration: Configuration) -> SegmentationSettings:
+        """Return the task's part of a configuration."""
+        return configuration.segmentation
+
+    def seen(self, patient: Cached) -> Cached | None:
+        """Return a patient with a label map, else None."""
+        return patient if patient.files.labels is not None else None
+
+    def outcome(self, patient: Cached) -> str:
+        """Return lesions and outcomes of all tasks, so that they can share the folds."""
+        files = patient.files
+        kinds = [name for name, label in LESIONS.items() if np.any(patient.labels == label)]
+        known = {"HPV": files.hpv, "relapse": files.relapse}
+        words = [f"{name} {value:d}" for name, value in known.items() if value is not None]
+        return ", ".join([*words, *(kinds or ["no lesion"])])
+
+    def network(self, configuration: Configuration, _: Sequence[ClinicalFeature]) -> nn.Module:
+        """Return the DynUNet with fresh weights."""
+        return build(network_config(configuration.segmentation))
+
+    def module(self, job: Job) -> SegmentationModule:
+        """Return the network with its loss and scores."""
+        configuration = job.configuration
+        return SegmentationModule(
+            self.network(configuration, ()),
+            configuration.segmentation,
+            job.seed,
+            configuration.preparation.spacing_mm,
+        )
+
+    def loaders(self, job: Job) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+        """Return crops to train on, and whole regions to validate on."""
+        settings, intensity = job.configuration.segmentation, job.configuration.intensity
+        samples = Samples(
+            job.fitted,
+            intensity,
+            LesionCrops(settings.crop_zyx, settings.random_crop_probability),
+            [{} for _ in job.fitted],
+        )
+        batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
+        regions = Windows(job.held_out, intensity, None, middle, [{} for _ in job.held_out])
+        return loader(samples, batches, job.workers), validation_loader(regions, job.workers)
+
+    def check(self, job: Job, fold: Fold) -> None:
+        """Raise InputError if one part of a fold has no node or no primary at all."""
+        parts = {"trained on": job.fitted, "held out": job.held_out}
+        for name in self.lesions:
+            for part, patients in parts.items():
+                if not any(np.any(p.labels == LESIONS[name]) for p in patients):
+                    raise InputError(
+                        f"fold {fold.name}: expected a patient with {name} among the "
+                        f"{len(patients)} {part}, found none; its score would say nothing: give "
+                        "other folds or a larger cohort"
+                    )
+
+    def card(self, configuration: Configuration) -> dict[str, Any]:
+        """Return the fields of the model card that only this task has."""
+        settings = configuration.segmentation
+        return {
+            "channels": ("CT", "PET"),
+            "window_zyx": settings.window_zyx,
+            "overlap": settings.overlap,
+            "labels": tuple(LABELS),
+            "min_component_mm3": settings.min_component_mm3,
+            "rules": settings.rules,
+            "mirror_axes": settings.mirror_axes,
+        }
+
+    def predict_held_out(self, network: nn.Module, job: Job, fold: Fold, run_folder: Path) -> None:
+        """Write label maps and probabilities of the held-out patients, and their scores."""
+        settings = job.configuration.segmentation
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = network.to(device).eval()
+
+        @torch.inference_mode()
+        def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:
+            tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(device)
+            logits: Volume = region_logits(network, tensor, settings)[0].cpu().numpy()
+            return logits
+
+        def probabilities(prepared: Prepared) -> Volume:
+            image = network_channels(prepared, job.configuration.intensity, ("CT", "PET"))
+            return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
+
+        out_of_fold.write(
+            run_folder / out_of_fold.FOLDER, fold.name, job.held_out, probabilities, settings
+        )
+        network.cpu()

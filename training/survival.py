@@ -2,91 +2,150 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
 from shared.metrics.survival import concordance_index
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
-from shared.preprocessing.window import lesion_center, window_box
-from training.config import Configuration
-from training.data import Cached
-from training.engine import TrainedModule, fit
+from shared.preprocessing.window import lesion_center
+from training.cache import Cached
+from training.config import Configuration, SurvivalSettings
+from training.engine import TrainedModule
 from training.losses import cox_loss
+from training.run import Job, Task
 from training.samples import (
     JitteredWindow,
+    Sample,
     Samples,
     ShuffledBatches,
+    Windows,
     loader,
-    window,
-    with_lesions,
+    validation_loader,
 )
 
-CLINICAL_KEYS = (
-    "hpv",
-    "tobacco",
-    "alcohol",
-    "age",
-    "gender",
-    "performance_status",
-    "treatment",
-    "m_stage",
-)
-"""The paper's clinical inputs of Task 2, in its order."""
 
-
-class SurvivalModule(TrainedModule):
+class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
     """Cox's partial likelihood within the batch; validated by the C-index."""
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+    def loss(self, batch: Sample) -> Tensor:
         """Return the Cox loss of the batch."""
         risks = self.network(batch["image"], batch["clinical"])[:, 0]
-        loss = cox_loss(risks, batch["rfs_days"], batch["relapse"])
-        self.log_loss(loss)
-        return loss
+        return cox_loss(risks, batch["rfs_days"], batch["relapse"])
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin to collect risks."""
-        self.results: list[tuple[float, float, bool]] = []
-
-    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        """Keep one patient's risk."""
+    def validate(self, batch: Sample) -> tuple[float, float, bool]:
+        """Return one patient's risk and outcome."""
         risk = self.network(batch["image"], batch["clinical"])
-        self.results.append((float(risk), float(batch["rfs_days"]), bool(batch["relapse"])))
+        return float(risk), float(batch["rfs_days"]), bool(batch["relapse"])
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the C-index."""
-        risks, times, events = zip(*self.results, strict=True)
-        c_index = concordance_index(risks, times, events)
-        self.log_dict({"c_index": c_index, "score": c_index}, prog_bar=True)
+    def scores(self, seen: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
+        """Return the C-index."""
+        c_index = concordance_index(*zip(*seen, strict=True))
+        return {"c_index": c_index, "score": c_index}
 
 
-@dataclass(frozen=True)
-class LesionWindows(Dataset[dict[str, Tensor]]):
-    """Patients' windows as serving takes them."""
+class Survival(Task):
+    """Task 2 on the frame of `training.run`; true masks and HPV status, as in the paper."""
 
-    patients: Sequence[Cached]
-    configuration: Configuration
-    features: tuple[ClinicalFeature, ...]
+    name = "survival"
+    model_folder = "task2_survival"
+    clinical_keys = (
+        "hpv",
+        "tobacco",
+        "alcohol",
+        "age",
+        "gender",
+        "performance_status",
+        "treatment",
+        "m_stage",
+    )
+    """The paper's clinical inputs of Task 2, in its order."""
 
-    def __len__(self) -> int:
-        """How many patients there are."""
-        return len(self.patients)
+    def settings(self, configuration: Configuration) -> SurvivalSettings:
+        """Return the task's part of a configuration."""
+        return configuration.survival
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return image (4, z, y, x), clinical vector and outcome."""
-        patient = self.patients[index]
-        labels = patient.labels
-        size = self.configuration.survival.window_zyx
-        box = window_box(labels.shape, size, lesion_center(labels))
-        image, cut = window(patient, box, self.configuration.intensity)
-        return {"image": with_lesions(image, cut), **_targets(patient, self.features)}
+    def seen(self, patient: Cached) -> Cached | None:
+        """Return a patient with follow-up, the true HPV status in the record, else None."""
+        files = patient.files
+        if files.relapse is None or files.rfs_days is None:
+            return None
+        known = dataclasses.replace(
+            files.clinical, hpv=None if files.hpv is None else float(files.hpv)
+        )
+        return dataclasses.replace(patient, files=dataclasses.replace(files, clinical=known))
+
+    def outcome(self, patient: Cached) -> str:
+        """Return whether a recurrence was observed."""
+        return f"relapse {bool(patient.files.relapse):d}"
+
+    def network(
+        self, configuration: Configuration, features: Sequence[ClinicalFeature]
+    ) -> SurvivalNetwork:
+        """Return the network with fresh weights."""
+        settings = configuration.survival
+        return SurvivalNetwork(
+            SurvivalConfig(
+                block_inplanes=settings.block_inplanes,
+                clinical_features=len(features),
+                clinical_width=settings.clinical_width,
+                dropout=settings.dropout,
+            )
+        )
+
+    def module(self, job: Job) -> SurvivalModule:
+        """Return the network with its loss and scores."""
+        network = self.network(job.configuration, job.features)
+        return SurvivalModule(network, job.configuration.survival, job.seed)
+
+    def loaders(self, job: Job) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+        """Return windows near the lesions to train on, and those of serving to validate on."""
+        settings = job.configuration.survival
+        samples = Samples(
+            job.fitted,
+            job.configuration.intensity,
+            JitteredWindow(settings.window_zyx, lesion_center),
+            [_targets(patient, job.features) for patient in job.fitted],
+            lesion_channels=True,
+        )
+        batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
+        windows = _windows(job.held_out, job)
+        return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
+
+    def card(self, configuration: Configuration) -> dict[str, Any]:
+        """Return the fields of the model card that only this task has."""
+        return {
+            "channels": ("CT", "PET", "GTVp", "GTVn"),
+            "window_zyx": configuration.survival.window_zyx,
+        }
+
+    @torch.inference_mode()
+    def member(self, network: nn.Module, job: Job) -> dict[str, float]:
+        """Return mean and standard deviation of the risks of the patients trained on."""
+        windows = _windows(job.fitted, job)
+        risks = torch.cat(
+            [
+                network(s["image"][None], s["clinical"][None])[0]
+                for s in map(windows.__getitem__, range(len(windows)))
+            ]
+        )
+        return {"risk_mean": float(risks.mean()), "risk_std": float(risks.std())}
+
+
+def _windows(patients: Sequence[Cached], job: Job) -> Windows:
+    return Windows(
+        patients,
+        job.configuration.intensity,
+        job.configuration.survival.window_zyx,
+        lesion_center,
+        [_targets(patient, job.features) for patient in patients],
+        lesion_channels=True,
+    )
 
 
 def _targets(patient: Cached, features: Sequence[ClinicalFeature]) -> dict[str, Tensor]:
@@ -95,59 +154,3 @@ def _targets(patient: Cached, features: Sequence[ClinicalFeature]) -> dict[str, 
         "rfs_days": torch.tensor(patient.files.rfs_days),
         "relapse": torch.tensor(bool(patient.files.relapse)),
     }
-
-
-def train(
-    configuration: Configuration,
-    patients: Sequence[Cached],
-    held_out: Sequence[Cached],
-    features: tuple[ClinicalFeature, ...],
-    run_folder: Path,
-    seed: int,
-    loader_workers: int,
-) -> nn.Module:
-    """Train and return the network with the best C-index.
-
-    Patients without follow-up are the caller's to leave out. Their clinical records carry the HPV
-    status that training is to see.
-    """
-    settings = configuration.survival
-    network = SurvivalNetwork(
-        SurvivalConfig(
-            block_inplanes=settings.block_inplanes,
-            clinical_features=len(features),
-            clinical_width=settings.clinical_width,
-            dropout=settings.dropout,
-        )
-    )
-    samples = Samples(
-        patients,
-        configuration.intensity,
-        JitteredWindow(settings.window_zyx, lesion_center),
-        [_targets(patient, features) for patient in patients],
-        lesion_channels=True,
-    )
-    batches = ShuffledBatches(len(patients), settings.batch_size, seed)
-    validation: DataLoader[Any] = DataLoader(
-        LesionWindows(held_out, configuration, features), batch_size=1
-    )
-    module = SurvivalModule(network, settings)
-    return fit(module, loader(samples, batches, loader_workers), validation, run_folder)
-
-
-@torch.inference_mode()
-def risk_scale(
-    network: nn.Module,
-    configuration: Configuration,
-    patients: Sequence[Cached],
-    features: tuple[ClinicalFeature, ...],
-) -> tuple[float, float]:
-    """Return mean and standard deviation of the risks of patients, for the model card."""
-    samples = LesionWindows(patients, configuration, features)
-    risks = torch.cat(
-        [
-            network(s["image"][None], s["clinical"][None])[0]
-            for s in map(samples.__getitem__, range(len(samples)))
-        ]
-    )
-    return float(risks.mean()), float(risks.std())

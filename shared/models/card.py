@@ -17,6 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from shared.clinical import ClinicalFeature
 from shared.errors import ModelError
+from shared.postprocessing.rules import Rules
 from shared.preprocessing.intensity import Channel, Intensity
 from shared.preprocessing.region import Preparation
 from shared.schema import Strict
@@ -58,7 +59,8 @@ class Card(Strict):
 
     format: Literal[1] = 1
     task: Literal["segmentation", "survival", "hpv"]
-    configuration: Literal["paper", "demo"]
+    configuration: Annotated[str, Field(min_length=1)]
+    """Name of the file in training/configs, or of another that was given in its place."""
     notice: str
     """What a user must know before trusting the output; printed at every start."""
     licence: str
@@ -73,6 +75,10 @@ class Card(Strict):
     """Segmentation: the meaning of the output channels, in order."""
     min_component_mm3: dict[str, float] = Field(default_factory=dict)
     """Segmentation: smaller components of a label are removed."""
+    rules: Rules = Rules()
+    """Segmentation: what else lesions must hold; all off in cards that do not say."""
+    mirror_axes: tuple[Literal["x", "y", "z"], ...] = ()
+    """Segmentation: predictions are averaged over mirrorings along each subset of these axes."""
     threshold: float | None = None
     """HPV: the probability from which the decision is positive."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +16,7 @@ from shared.errors import ModelError
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
 from shared.models.sliding_window import sliding_window
-from shared.postprocessing.components import remove_small
+from shared.postprocessing.rules import label_map
 from shared.preprocessing.intensity import network_channels
 from shared.preprocessing.pipeline import Prepared
 
@@ -36,24 +39,32 @@ class SegmentationModel(Ensemble):
                 f"and components of {sorted(removed)}; export the model again"
             )
 
-    def predict_probabilities(self, prepared: Prepared) -> Volume:
+    def predict_probabilities(
+        self, prepared: Prepared, mirror_axes: Sequence[str] | None = None
+    ) -> Volume:
         """Return probabilities of background, GTVp and GTVn, shape (3, z, y, x).
 
-        They are the mean over the networks of the softmax of the sliding window's logits. Windows
-        without body are background.
+        They are the mean over the networks and over mirrorings (the card's if none are given) of
+        the softmax of the sliding window's logits. Windows without body are background.
         """
+        axes = self.card.mirror_axes if mirror_axes is None else mirror_axes
         image = network_channels(prepared, self.card.intensity, self.card.channels)
         total = np.zeros((len(LABELS), *image.shape[1:]), np.float32)
         for _, network in self.networks():
-            total += softmax(self._logits(network, image, prepared.body))
+            predict = partial(self._logits, network)
+            total += mean_probabilities(predict, image, prepared.body, axes)
         total /= len(self.card.members)
         return total
 
     def segment(self, prepared: Prepared) -> LabelVolume:
-        """Return the label map on the region, [z, y, x], without components that are too small."""
-        labels = self.predict_probabilities(prepared).argmax(axis=0).astype(np.uint8)
-        minimum = {LABELS[name]: size for name, size in self.card.min_component_mm3.items()}
-        return remove_small(labels, prepared.undo.region.voxel_volume_mm3, minimum)
+        """Return the label map on the region, [z, y, x], after the card's rules on lesions."""
+        return label_map(
+            self.predict_probabilities(prepared),
+            prepared.pet_suv,
+            self.card.preparation.spacing_mm,
+            self.card.min_component_mm3,
+            self.card.rules,
+        )
 
     def _logits(self, network: Network, image: Volume, body: NDArray[np.bool_]) -> Volume:
         def predict(window: Volume) -> Volume:
@@ -61,6 +72,30 @@ class SegmentationModel(Ensemble):
 
         window_zyx, overlap = self.card.window_zyx, self.card.overlap
         return sliding_window(predict, image, window_zyx, overlap, len(LABELS), needed=body)
+
+
+def mean_probabilities(
+    predict: Callable[[Volume, NDArray[np.bool_]], Volume],
+    image: Volume,
+    body: NDArray[np.bool_],
+    mirror_axes: Sequence[str],
+) -> Volume:
+    """Return the mean softmax over all mirrorings of an image.
+
+    Parameters
+    ----------
+    predict : from an image, shape (C, z, y, x), and its body, shape (z, y, x), to logits, shape
+        (K, z, y, x).
+    mirror_axes : names of axes; each subset of them is mirrored once, the empty one too.
+    """
+    axes = ["zyx".index(name) - 3 for name in mirror_axes]
+    subsets = [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]
+    total = softmax(predict(image, body))
+    for flipped in subsets[1:]:
+        logits = predict(np.flip(image, flipped), np.flip(body, flipped))
+        total += np.flip(softmax(logits), flipped)
+    total /= len(subsets)
+    return total
 
 
 def softmax(logits: Volume) -> Volume:

@@ -1,8 +1,9 @@
-"""The challenge's layout, indexed and prepared into a cache."""
+"""The challenge's layout: what its tables say, and what is found wrong with it."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,12 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from shared.case import Case
-from shared.conventions import Label
+from shared.clinical import ClinicalRecord
 from shared.errors import InputError
-from shared.geometry import resample
-from shared.preprocessing.pipeline import prepare
-from shared.preprocessing.region import Preparation
-from training.data import Cached, PatientFiles, build_cache, index_cohort
+from training.data import PatientFiles, check_images, index_cohort, read_cohort
 from training.phantom import Kind, make_cohort
 
 KIND = Kind(small=True, whole_body=False, brain_in_fov=True, bqml=False, spacing_mm=(4.0, 4.0, 6.0))
-REGION = Preparation(spacing_mm=6, size_xyz=(48, 40, 44), interpolation="linear")
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +29,6 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def patients(cohort: Path) -> list[PatientFiles]:
     return index_cohort(cohort)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache") / "new"
-
-
-@pytest.fixture(scope="module")
-def prepared(patients: list[PatientFiles], cache: Path) -> list[Cached]:
-    return build_cache(patients, cache, REGION, workers=1)
 
 
 def table_of(cohort: Path, task: int) -> Path:
@@ -100,63 +86,150 @@ def test_tables_may_lie_beside_the_task_folders(
 
 
 def test_a_folder_without_a_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected HECKTOR_2025_Training_Task_N\.csv in"):
+    with pytest.raises(InputError, match=r"expected HECKTOR_2025_Training_Task_N\.csv with"):
         index_cohort(tmp_path)
 
 
-def test_a_patient_without_images_is_refused(cohort: Path, tmp_path: Path) -> None:
-    copy = edited(cohort, tmp_path, 1, PatientID=["MDA-997", "MDA-998", "MDA-999"])
-    with pytest.raises(InputError, match=r"expected .*MDA-997__CT.nii.gz for patient MDA-997"):
+def test_ids_are_texts_and_name_their_centre(cohort: Path, tmp_path: Path) -> None:
+    copy = edited(cohort, tmp_path, 1, PatientID=["007", "CHUM-012", "MDA_3"])
+    names = [finding.patient_id for finding in read_cohort(copy).findings]
+    assert "007" in names
+    record = ClinicalRecord(center_id=5)
+    for name, center in (("CHUM-012", "CHUM"), ("MDA_3", "MDA"), ("007", "5"), ("AB", "5")):
+        files = PatientFiles(name, copy, copy, None, record, None, None, None)
+        assert files.center == center
+
+
+def test_what_a_later_table_leaves_empty_does_not_erase_what_is_known(
+    cohort: Path, patients: list[PatientFiles], tmp_path: Path
+) -> None:
+    copy = edited(cohort, tmp_path, 3, Age=np.nan, CenterID=np.nan)
+    assert [p.clinical for p in index_cohort(copy)] == [p.clinical for p in patients]
+
+
+def test_values_that_contradict_are_remarked_and_the_first_is_taken(
+    cohort: Path, patients: list[PatientFiles], tmp_path: Path
+) -> None:
+    found = read_cohort(edited(cohort, tmp_path, 3, Age=[1.5, 1.5, 1.5]))
+    assert [p.clinical.age for p in found.patients] == [p.clinical.age for p in patients]
+    assert (
+        sum("Age is" in remark and "the first is taken" in remark for remark in found.remarks) == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (["0", "1", "unknown"], [False, True, None]),
+        (["0.0", "1.0", ""], [False, True, None]),
+        ([0, 1, np.nan], [False, True, None]),
+        (["no", "Yes", "FALSE"], [False, True, False]),
+    ],
+)
+def test_a_column_with_texts_is_read_as_what_it_says(
+    cohort: Path, tmp_path: Path, column: list[object], expected: list[bool | None]
+) -> None:
+    copy = edited(cohort, tmp_path, 3, **{"HPV Status": column})
+    names = list(pd.read_csv(table_of(copy, 3))["PatientID"])
+    found = read_cohort(copy)
+    assert {p.patient_id: p.hpv for p in found.patients} == dict(zip(names, expected, strict=True))
+    assert any("unknown" in remark for remark in found.remarks) == ("unknown" in column)
+
+
+# Findings
+
+
+def findings_of(folder: Path) -> dict[str, str]:
+    cohort = read_cohort(folder)
+    found = [*cohort.findings, *check_images(cohort.patients, workers=1)]
+    return {finding.patient_id: finding.problem for finding in found}
+
+
+def test_a_good_cohort_has_no_findings(cohort: Path) -> None:
+    assert findings_of(cohort) == {}
+
+
+def test_duplicate_and_missing_are_found_together(cohort: Path, tmp_path: Path) -> None:
+    copy = edited(cohort, tmp_path, 1)
+    table = pd.read_csv(table_of(copy, 1))
+    first, second, third = table["PatientID"]
+    pd.concat([table, table[:1]]).to_csv(table_of(copy, 1), index=False)
+    (copy / "Task 1" / second / f"{second}__PT.nii.gz").unlink()
+    (copy / "Task 1" / third / f"{third}.nii.gz").unlink()
+    expected = {first: "duplicate ID", second: "missing file", third: "missing file"}
+    assert findings_of(copy) == expected
+    with pytest.raises(InputError, match=r"3 of the patients cannot be used.*--skip-bad") as caught:
         index_cohort(copy)
+    assert "\n" not in str(caught.value)
 
 
-def test_cache_holds_what_serving_prepares(prepared: list[Cached]) -> None:
-    for patient in prepared:
-        files = patient.files
-        case = Case(sitk.ReadImage(str(files.ct)), sitk.ReadImage(str(files.pet)), files.clinical)
-        expected = prepare(case, REGION)
-        assert patient.image.dtype == np.float16
-        assert patient.image.shape == (2, 44, 40, 48)
-        np.testing.assert_allclose(patient.image[0], expected.ct_hu, rtol=1e-3, atol=1)
-        np.testing.assert_allclose(patient.image[1], expected.pet_suv, rtol=1e-3, atol=1e-3)
-        truth = resample(
-            sitk.ReadImage(str(files.labels)), expected.undo.region, "nearest", Label.BACKGROUND
-        )
-        assert np.array_equal(patient.labels, sitk.GetArrayFromImage(truth))
-        assert patient.labels.any()
+def edited_labels(cohort: Path, folder: Path, change: Callable[[sitk.Image], sitk.Image]) -> str:
+    """Rewrite the label map of the first patient of a copy; return what is found in it."""
+    copy = edited(cohort, folder, 1)
+    path = index_cohort(copy)[0].labels
+    assert path is not None
+    changed = change(sitk.ReadImage(str(path)))
+    path.unlink()
+    sitk.WriteImage(changed, str(path))
+    return findings_of(copy).get(index_cohort(copy)[0].patient_id, "nothing")
 
 
-def test_cache_is_read_in_place(prepared: list[Cached]) -> None:
-    for patient in prepared:
-        assert isinstance(patient.image, np.memmap)
-        assert not patient.image.flags.writeable
+def shifted(image: sitk.Image, by_mm: float) -> sitk.Image:
+    moved = sitk.Image(image)
+    moved.SetOrigin([value + by_mm for value in image.GetOrigin()])
+    return moved
 
 
-def test_what_is_in_the_cache_is_not_made_again(
-    patients: list[PatientFiles], prepared: list[Cached], cache: Path
+def relabelled(image: sitk.Image) -> sitk.Image:
+    array = sitk.GetArrayFromImage(image)
+    array[0, 0, 0] = 7
+    changed = sitk.GetImageFromArray(array)
+    changed.CopyInformation(image)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda image: shifted(image, 1e-4), "nothing"),
+        (lambda image: shifted(image, 1.0), "other grid"),
+        (lambda image: image[:-1], "other grid"),
+        (relabelled, "unknown label"),
+    ],
+    ids=["rounding", "shift", "size", "label"],
+)
+def test_masks_are_checked_and_rounding_is_none_of_their_faults(
+    cohort: Path,
+    tmp_path: Path,
+    change: Callable[[sitk.Image], sitk.Image],
+    expected: str,
 ) -> None:
-    before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
-    removed = f"{patients[1].patient_id}.image.npy"
-    (cache / removed).unlink()
-    build_cache(patients, cache, REGION, workers=1)
-    after = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
-    assert set(after) == set(before)
-    made = {name for name in after if after[name] != before[name]}
-    assert made - {"preparation.json"} == {removed, removed.replace("image", "labels")}
-    assert len(prepared) == len(patients)
+    assert edited_labels(cohort, tmp_path, change) == expected
 
 
-def test_a_cache_of_another_preparation_is_refused(
-    patients: list[PatientFiles], prepared: list[Cached], cache: Path
+def test_what_is_no_image_is_found(cohort: Path, tmp_path: Path) -> None:
+    copy = edited(cohort, tmp_path, 1)
+    patient = index_cohort(copy)[0]
+    patient.ct.unlink()
+    patient.ct.write_bytes(b"this is no image")
+    assert findings_of(copy) == {patient.patient_id: "unreadable"}
+
+
+def test_skipping_leaves_the_bad_ones_out_and_says_so(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = REGION.model_copy(update={"spacing_mm": 5.0})
-    with pytest.raises(InputError, match="found one for another preparation; give another folder"):
-        build_cache(patients, cache, other, workers=1)
+    copy = edited(cohort, tmp_path, 1)
+    bad = index_cohort(copy)[1]
+    bad.pet.unlink()
+    left = index_cohort(copy, skip_bad=True)
+    assert bad.patient_id not in [p.patient_id for p in left]
+    assert len(left) == 2
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if bad.patient_id in text]
+    assert "missing file" in line
 
 
-def test_a_patient_without_labels_is_background(
-    patients: list[PatientFiles], tmp_path: Path
-) -> None:
-    unlabelled = PatientFiles(**{**vars(patients[0]), "labels": None})
-    (found,) = build_cache([unlabelled], tmp_path, REGION, workers=1)
-    assert not found.labels.any()
+def test_a_table_without_ids_is_refused(cohort: Path, tmp_path: Path) -> None:
+    copy = edited(cohort, tmp_path, 1)
+    table_of(copy, 1).write_text("Name,Age\nA,60\n")
+    with pytest.raises(InputError, match="expected a column PatientID"):
+        index_cohort(copy)

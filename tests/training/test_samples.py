@@ -17,7 +17,8 @@ from shared.clinical import ClinicalRecord
 from shared.conventions import Label, LabelVolume
 from shared.preprocessing.intensity import Intensity
 from shared.preprocessing.window import lesion_center, window_box
-from training.data import Cached, PatientFiles
+from training.cache import Cached
+from training.data import PatientFiles
 from training.samples import (
     BalancedBatches,
     Draw,

@@ -1,0 +1,62 @@
+"""Patients made of a bright ball and cube, cached in memory, and a configuration for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from shared.clinical import ClinicalRecord
+from shared.conventions import Label
+from shared.geometry import Grid
+from shared.preprocessing.pipeline import Undo
+from training.cache import Cached
+from training.config import Configuration, load_configuration
+from training.data import PatientFiles
+
+TINY = Path(__file__).with_name("tiny.toml")
+SHAPE = (24, 24, 24)
+GRID = Grid(SHAPE, (6.0, 6.0, 6.0), (0.0, 0.0, 0.0))
+
+
+def configuration(epochs: int = 2, averaging: int | None = None, **task1: Any) -> Configuration:
+    """Return a configuration of a few steps with crops and windows of 16 voxels."""
+    loaded = load_configuration(str(TINY))
+    mean = {"epochs": averaging, "learning_rate": 1e-3, "keep": "always"} if averaging else None
+    changes = {
+        "filters": (4, 8, 8),
+        "window_zyx": (16, 16, 16),
+        "crop_zyx": (16, 16, 16),
+        "epochs": epochs,
+        "averaging": mean,
+        **task1,
+    }
+    stated = loaded.model_dump()
+    stated["segmentation"] |= changes
+    stated["preparation"]["size_xyz"] = SHAPE
+    return Configuration.model_validate(stated)
+
+
+def patient(number: int, center: str = "MDA", folder: Path | None = None, **known: Any) -> Cached:
+    """Return a patient; in `folder`, where given, lies the label map."""
+    rng = np.random.default_rng(number)
+    labels = np.zeros(SHAPE, np.uint8)
+    z, y, x = np.indices(SHAPE)
+    c = rng.integers(7, 11, 3)
+    labels[(z - c[0]) ** 2 + (y - c[1]) ** 2 + (x - c[2]) ** 2 < 12] = Label.GTVP
+    a, b, d = rng.integers(15, 18, 3)
+    labels[a : a + 4, b : b + 4, d : d + 4] = Label.GTVN
+    ct = rng.normal(30, 20, SHAPE)
+    pet = rng.uniform(0, 1, SHAPE) + np.where(labels == Label.GTVP, 9, 0) + 5 * (labels == 2)
+    image = np.stack([ct, pet]).astype(np.float16)
+    name = f"{center}-{number:03d}"
+    path = Path("nowhere") if folder is None else folder / f"{name}.nii.gz"
+    if folder is not None:
+        sitk.WriteImage(GRID.image(labels), str(path))
+    record = ClinicalRecord(age=50.0 + number, gender=1.0)
+    files = PatientFiles(
+        name, path, path, path, record, known.get("hpv"), known.get("relapse"), known.get("days")
+    )
+    return Cached(files, image, labels, Undo(GRID, GRID), float(image[1].max()))

@@ -1,0 +1,227 @@
+"""The training loop: stopped and resumed, averaged, and on two processes as on one."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shared.metrics.segmentation import Detections, Overlap
+from tests.training.synthetic import configuration, patient
+from tests.training.two_processes import run_on_two
+from training.cache import Cached
+from training.config import Configuration
+from training.engine import RESULT, Hardware, TrainingError, fit
+from training.run import Job
+from training.samples import Sample, Share
+from training.segmentation import Segmentation, SegmentationModule, Totals
+
+CPU = Hardware(devices=1, accelerator="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Let Lightning and MONAI warn of what is theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture(scope="module")
+def patients() -> list[Cached]:
+    return [patient(number) for number in range(6)]
+
+
+def job(patients: list[Cached], settings: Configuration) -> Job:
+    return Job(settings, patients[:4], patients[4:], (), None, seed=3, workers=0)
+
+
+def train(
+    work: Job, folder: Path, make: Callable[[], SegmentationModule] | None = None
+) -> nn.Module:
+    task = Segmentation()
+    torch.manual_seed(work.seed)
+    return fit(make or (lambda: task.module(work)), *task.loaders(work), folder, CPU)
+
+
+def weights(network: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+class Stops(SegmentationModule):
+    """A training that ends in the middle of an epoch, as if it were killed."""
+
+    def __init__(self, *arguments: Any, after: int) -> None:
+        super().__init__(*arguments)
+        self.left = after
+
+    def loss(self, batch: Sample) -> Tensor:
+        if self.left == 0:
+            raise InterruptedError
+        self.left -= 1
+        return super().loss(batch)
+
+
+@pytest.mark.parametrize("after", [3, 9], ids=["in the training proper", "in averaging"])
+def test_interrupted_and_resumed_ends_where_uninterrupted_ends(
+    patients: list[Cached], tmp_path: Path, after: int
+) -> None:
+    """Same weights to 1e-6: 3 epochs of 2 steps, then 2 of averaging."""
+    work = job(patients, configuration(epochs=3, averaging=2))
+    whole = train(work, tmp_path / "whole")
+    settings = work.configuration.segmentation
+    steps = iter([after, max(0, after - 6)])
+
+    def stopping() -> SegmentationModule:
+        network = Segmentation().network(work.configuration, ())
+        return Stops(network, settings, work.seed, 6.0, after=next(steps))
+
+    with pytest.raises(InterruptedError):
+        train(work, tmp_path / "parts", stopping)
+    assert not (tmp_path / "parts" / RESULT).exists()
+    resumed = train(work, tmp_path / "parts")
+    torch.testing.assert_close(weights(resumed), weights(whole), atol=1e-6, rtol=0)
+    results = [json.loads((tmp_path / name / RESULT).read_text()) for name in ("whole", "parts")]
+    for key in ("kept", "best", "averaged"):
+        assert results[0][key] == results[1][key]
+
+
+def test_a_finished_training_is_not_done_again(patients: list[Cached], tmp_path: Path) -> None:
+    work = job(patients, configuration(epochs=1))
+    first = train(work, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = train(work, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert torch.equal(weights(first), weights(again))
+
+
+class Records(SegmentationModule):
+    """A training that keeps its weights after each epoch."""
+
+    kept: list[Tensor]
+
+    def on_train_epoch_end(self) -> None:
+        self.kept.append(weights(self.network))
+
+
+def test_averaging_is_the_mean_of_the_weights_after_each_epoch(
+    patients: list[Cached], tmp_path: Path
+) -> None:
+    work = job(patients, configuration(epochs=1, averaging=3))
+    made: list[Records] = []
+
+    def recording() -> SegmentationModule:
+        network = Segmentation().network(work.configuration, ())
+        made.append(Records(network, work.configuration.segmentation, work.seed, 6.0))
+        made[-1].kept = []
+        return made[-1]
+
+    network = train(work, tmp_path, recording)
+    assert len(made[1].kept) == 3
+    expected = torch.stack(made[1].kept).mean(dim=0)
+    torch.testing.assert_close(weights(network), expected, atol=1e-6, rtol=0)
+    result = json.loads((tmp_path / RESULT).read_text())
+    assert result["kept"] == "mean of weights"
+    assert result["train_seconds"] > 0
+    assert set(result["averaged"]) == set(result["best"])
+    assert {"gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1", "score"} <= set(
+        result["best"]
+    )
+
+
+def test_a_worse_mean_is_left_where_the_configuration_says_so(
+    patients: list[Cached], tmp_path: Path
+) -> None:
+    settings = configuration(epochs=1, averaging=1)
+    mean = settings.segmentation.averaging
+    assert mean is not None
+    # Such a rate ruins the weights; the check for finite losses stays quiet over one epoch.
+    ruinous = mean.model_copy(update={"learning_rate": 3.0, "keep": "better"})
+    task1 = settings.segmentation.model_copy(update={"averaging": ruinous})
+    work = job(patients, settings.model_copy(update={"segmentation": task1}))
+    scores = iter([0.5, 0.1])
+
+    class Scored(SegmentationModule):
+        def scores(self, _: object) -> dict[str, float]:
+            return {"score": self.stated}
+
+    def scored() -> SegmentationModule:
+        network = Segmentation().network(work.configuration, ())
+        module = Scored(network, work.configuration.segmentation, work.seed, 6.0)
+        module.stated = next(scores, 0.0)  # type: ignore[assignment]
+        return module
+
+    train(work, tmp_path, scored)
+    assert json.loads((tmp_path / RESULT).read_text())["kept"] == "best checkpoint"
+
+
+def test_a_loss_that_is_no_number_stops_at_once(patients: list[Cached], tmp_path: Path) -> None:
+    work = job(patients, configuration())
+
+    class Diverges(SegmentationModule):
+        def loss(self, batch: Sample) -> Tensor:
+            return super().loss(batch) * float("nan")
+
+    def diverging() -> SegmentationModule:
+        network = Segmentation().network(work.configuration, ())
+        return Diverges(network, work.configuration.segmentation, work.seed, 6.0)
+
+    with pytest.raises(TrainingError, match="the loss became nan at step 0; lower the learning"):
+        train(work, tmp_path, diverging)
+    assert not (tmp_path / RESULT).exists()
+
+
+def test_a_gradient_that_is_not_finite_is_warned_of(patients: list[Cached], tmp_path: Path) -> None:
+    work = job(patients, configuration(epochs=1))
+
+    class Explodes(SegmentationModule):
+        def loss(self, batch: Sample) -> Tensor:
+            loss = super().loss(batch)
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+            return loss
+
+    def exploding() -> SegmentationModule:
+        network = Segmentation().network(work.configuration, ())
+        return Explodes(network, work.configuration.segmentation, work.seed, 6.0)
+
+    with (
+        pytest.warns(UserWarning, match="the gradient is .* at step 0"),
+        pytest.raises(TrainingError),
+    ):
+        train(work, tmp_path, exploding)
+
+
+def test_two_processes_do_what_one_does_with_twice_the_batch(tmp_path: Path) -> None:
+    """Averaged gradient of one step, to 1e-5 of its largest entry; scores of all patients."""
+    run_on_two(tmp_path)
+    one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
+    assert float(one["gradient"].abs().max()) > 1e-3
+    tolerance = 1e-5 * float(one["gradient"].abs().max())
+    torch.testing.assert_close(two["gradient"], one["gradient"], atol=tolerance, rtol=0)
+    assert two["scores"] == pytest.approx(one["scores"])
+    assert two["seen"] == [1, 2]  # of three patients, by either process
+    assert one["seen"] == [3]
+
+
+def test_without_other_processes_each_has_everything() -> None:
+    assert list(Share(3)) == [0, 1, 2]
+    assert len(Share(3)) == 3
+
+
+def test_totals_of_parts_are_those_of_all() -> None:
+    parts = [
+        Totals([0.5], Overlap(1, 2, 2), Detections(1, 0, 1)),
+        Totals([1.0, 0.0], Overlap(0, 0, 4), Detections(0, 0, 1)),
+    ]
+    scores = Totals.of(parts).scores()
+    assert scores["gtvp_dice"] == pytest.approx(0.5)
+    assert scores["gtvn_aggregated_dice"] == pytest.approx(0.25)
+    assert scores["gtvn_aggregated_f1"] == pytest.approx(0.5)
+    assert np.isclose(sum(scores.values()), 1.25)

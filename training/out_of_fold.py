@@ -1,0 +1,133 @@
+"""Predictions for patients by the network that has not seen them, for Task 2 and for honest scores.
+
+`RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid,
+
+- `labels`: uint8, [z, y, x], after the rules of the configuration;
+- `probabilities`: uint8, [GTVp, GTVn; z, y, x], 255 is certain (background is the rest);
+- `fold`: the name of the fold that held the patient out.
+
+The region's grid is that of the patient in the cache. `scores.csv` beside them has one line for
+each patient, compared on the CT's own grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from shared.conventions import Label, LabelVolume, Volume
+from shared.errors import InputError
+from shared.metrics.segmentation import detections, dice, overlap
+from shared.postprocessing.restore import restore
+from shared.postprocessing.rules import label_map
+from shared.preprocessing.pipeline import Prepared
+from training.cache import Cached
+from training.config import SegmentationSettings
+
+FOLDER: Final = "out_of_fold"
+SCORES: Final = "scores.csv"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one patient's file holds.
+
+    Attributes
+    ----------
+    labels : [z, y, x] on the region's grid.
+    probabilities : of background, GTVp and GTVn, shape (3, z, y, x), to 1/255.
+    """
+
+    fold: str
+    labels: LabelVolume
+    probabilities: Volume
+
+
+def write(
+    folder: Path,
+    fold: str,
+    patients: Sequence[Cached],
+    predict: Callable[[Prepared], Volume],
+    settings: SegmentationSettings,
+) -> None:
+    """Predict patients and write each one's file; add their scores to the table.
+
+    Parameters
+    ----------
+    predict : from a prepared case to probabilities, shape (3, z, y, x), of a network that the
+        patients were held out from.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for patient in tqdm(patients, desc=f"fold {fold}: predicting", unit="patient"):
+        prepared = patient.prepared()
+        probabilities = predict(prepared)
+        labels = label_map(
+            probabilities,
+            prepared.pet_suv,
+            prepared.undo.region.spacing_mm[0],
+            settings.min_component_mm3,
+            settings.rules,
+        )
+        path = folder / f"{patient.files.patient_id}.npz"
+        partial = path.with_suffix(".partial.npz")
+        np.savez_compressed(
+            partial,
+            labels=labels,
+            probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
+            fold=np.array(fold),
+        )
+        partial.replace(path)
+        rows.append(
+            {"PatientID": patient.files.patient_id, "fold": fold, **_scores(patient, labels)}
+        )
+    path = folder / SCORES
+    table = pd.DataFrame(rows).set_index("PatientID")
+    if path.exists():
+        before = pd.read_csv(path, dtype={"PatientID": str, "fold": str}, index_col="PatientID")
+        table = pd.concat([before.drop(table.index, errors="ignore"), table])
+    table.sort_index().to_csv(path)
+
+
+def read(folder: Path, patient_id: str) -> Prediction:
+    """Read one patient's file.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    path = folder / f"{patient_id}.npz"
+    if not path.is_file():
+        raise InputError(
+            f"expected an out-of-fold prediction in {path}, found none; train all folds of Task 1"
+        )
+    with np.load(path) as stored:
+        lesions = stored["probabilities"].astype(np.float32) / 255
+        background = np.clip(1 - lesions.sum(axis=0), 0, 1)
+        probabilities = np.concatenate([background[None], lesions])
+        return Prediction(str(stored["fold"]), stored["labels"], probabilities)
+
+
+def _scores(patient: Cached, labels: LabelVolume) -> dict[str, float]:
+    """Return what the challenge's scores are made of, on the CT's grid."""
+    found = sitk.GetArrayFromImage(restore(labels, patient.undo))
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(patient.files.labels), sitk.sitkUInt8))
+    nodes = overlap(found, truth, Label.GTVN, patient.undo.ct.voxel_volume_mm3)
+    lesions = detections(found, truth, Label.GTVN)
+    return {
+        "gtvp_dice": dice(found, truth, Label.GTVP),
+        "gtvn_shared_mm3": nodes.shared_mm3,
+        "gtvn_found_mm3": nodes.prediction_mm3,
+        "gtvn_true_mm3": nodes.truth_mm3,
+        "gtvn_true_positives": lesions.true_positives,
+        "gtvn_false_positives": lesions.false_positives,
+        "gtvn_false_negatives": lesions.false_negatives,
+    }
