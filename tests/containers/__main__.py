@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from tests.containers.cases import CaseError, sample_cases, user_case
-from tests.containers.engines import EngineError, choose
+from evaluation.running.cases import CaseError, cases_in, open_case
+from evaluation.running.engines import EngineError, choose
+from evaluation.running.tasks import TASKS
 from tests.containers.report import Report
 from tests.containers.runner import Runner
-from tests.containers.tasks import TASKS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INTERRUPTED: Final = 130
@@ -88,15 +88,31 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        cases = [user_case(c) for c in options.case] if options.case else sample_cases(root)
-        engine = choose(root, options.engine, options.variant, not options.no_build, logs / "app")
+        cases = [open_case(c) for c in options.case or ()] or cases_in(root / "tests/cases")
+        engine = choose(
+            root,
+            options.engine,
+            options.variant,
+            not options.no_build,
+            logs / "app",
+            lambda: Path(sys.executable),
+        )
     except (CaseError, EngineError) as error:
         print(error, file=sys.stderr)
         report.say("0 passed, 1 failed")
         return 2
     _empty(logs)
     report.say(engine.description)
-    runner = Runner(root, engine, options.variant, cases, logs, report, options.update_expected)
+    runner = Runner(
+        root,
+        engine,
+        options.variant,
+        cases,
+        not options.case,
+        logs,
+        report,
+        options.update_expected,
+    )
     interrupted = False
     try:
         for task in TASKS:

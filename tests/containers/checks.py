@@ -18,8 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from tests.containers.engines import Run
-from tests.containers.tasks import LABELS, Task
+from evaluation.running.engines import Run
+from evaluation.running.tasks import LABELS, Task
 
 LEAST_AGREEMENT_DSC: Final = 0.98
 """With the expected mask, per label: providers and CPUs round differently at the lesions' rims."""

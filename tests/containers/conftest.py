@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from evaluation.running.tasks import TASKS
 from tests.containers import cases
-from tests.containers.tasks import TASKS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FAKES: Final = Path(__file__).with_name("fakes")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from evaluation.running.engines import Run
+from evaluation.running.tasks import TASKS
 from tests.containers import checks
 from tests.containers.conftest import LESION_ZYX, SIZE_XYZ, write_case
-from tests.containers.engines import Run
-from tests.containers.tasks import TASKS
 
 SEGMENTATION, SURVIVAL, HPV = TASKS
 

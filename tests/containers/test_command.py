@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.running.engines import NativeEngine
 from tests.containers import runner
 from tests.containers.__main__ import main
 from tests.containers.bad_inputs import BAD_INPUTS
 from tests.containers.conftest import Project
-from tests.containers.engines import NativeEngine
 
 
 @pytest.fixture

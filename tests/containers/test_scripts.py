@@ -16,9 +16,9 @@ from pathlib import Path
 import cc3d
 import pytest
 
+from evaluation.running.tasks import TASKS
 from shared.scripts import slim_environment
 from tests.containers.conftest import ROOT, Project
-from tests.containers.tasks import TASKS
 
 NAMES = [task.name for task in TASKS]
 
