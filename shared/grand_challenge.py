@@ -45,6 +45,7 @@ class Edition:
 
     Attributes
     ----------
+    name : of the challenge, with its year.
     ct, pet, ehr : slugs of the input sockets.
     relative_paths : where each socket lies below the input folder when `inputs.json` does not say.
     optional : sockets that no algorithm here reads; their presence is logged.
@@ -52,6 +53,7 @@ class Edition:
     risk_sign : 1 if the platform wants higher = earlier recurrence, -1 for the reverse.
     """
 
+    name: str
     ct: str
     pet: str
     ehr: str
@@ -64,6 +66,7 @@ class Edition:
 
 
 HECKTOR_2025: Final = Edition(
+    name="HECKTOR 2025",
     ct="ct-image",
     pet="pet-image",
     ehr="electronic-health-record",
@@ -248,7 +251,7 @@ def _find_image(
 def _read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple[str, ...]]:
     """Read one 3-D scalar image; values that are not finite become `outside`, with a remark."""
     try:
-        with _stderr_to_log():
+        with errors_of_libraries_in_log():
             image = sitk.ReadImage(str(path), imageIO=IMAGE_READERS[path.suffix.lower()])
     except RuntimeError:
         raise InputError(
@@ -325,7 +328,7 @@ def _whole_file(output_dir: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _stderr_to_log() -> Iterator[None]:
+def errors_of_libraries_in_log() -> Iterator[None]:
     """Send what C libraries print on stderr to stdout: the platform shows stderr to the user."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -100,6 +100,9 @@ class Engine(Protocol):
     def prepare(self, task: Task, log: Path) -> Image | None:
         """Make a task ready to run; return its image where there is one."""
 
+    def identify(self, task: Task) -> str:
+        """Return what tells a prepared task from one of other code or models."""
+
     def prepare_machine(self, task: Task) -> None:
         """Make another machine ready for a prepared task; it has the image or sees our files."""
 
@@ -175,6 +178,10 @@ class ContainerEngine:
         image = self._inspect(name, "leave out --no-build")
         self._link_input(name)
         return image
+
+    def identify(self, task: Task) -> str:
+        """Return the image's identifier."""
+        return self._inspect(self._image(task), "prepare it first").identifier
 
     def prepare_machine(self, task: Task) -> None:
         """Make another machine ready, which has the image from `do_save.sh` or a registry."""
@@ -312,6 +319,15 @@ class NativeEngine:
         shutil.copy(self._root / task.name / "inference.py", app)
         (app / "shared").symlink_to(self._root / "shared")
         stage_model(self._root, task, app / "model")
+
+    def identify(self, task: Task) -> str:
+        """Return a digest of the code and of the model cards, which hold their networks' own."""
+        app = self._app(task)
+        files = [*app.rglob("*.py"), *(self._root / "shared").rglob("*.py"), *app.rglob("*.json")]
+        digest = hashlib.sha256()
+        for path in sorted(files):
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()[:12]
 
     def prepare_machine(self, task: Task) -> None:
         """See that another machine sees the application."""

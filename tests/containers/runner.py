@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from evaluation.running.cases import Case, CaseError
 from evaluation.running.engines import Engine, EngineError, Image, Run
+from evaluation.running.logs import peak_memory_gb
 from evaluation.running.tasks import Task, stage_model
 from tests.containers import checks
 from tests.containers.bad_inputs import BAD_INPUTS, CHANGED_BYTE_WORDS, change_a_byte
@@ -114,7 +115,7 @@ class Runner:
                 checks.check_repeat(first, second, self._engine.run(task, staged, second, again))
             )
         shutil.rmtree(staged)
-        peak_gb = checks.peak_memory_gb(run)
+        peak_gb = peak_memory_gb(run.stdout)
         notes = [f"peak {peak_gb:.2f} GB"] if peak_gb is not None else []
         notes += [f"DSC {label} {value:.2f}" for label, value in dsc.items()]
         self._report.add(

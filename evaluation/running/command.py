@@ -1,0 +1,148 @@
+"""The command `python -m evaluation run`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final, Literal, NoReturn
+
+import typer
+from tqdm import tqdm
+
+from evaluation.running.cases import Case, cases_in
+from evaluation.running.engines import Engine, EngineError, choose
+from evaluation.running.runner import NotStarted, Outcome, Pool, Summary, here, run_cohort
+from evaluation.running.store import RunCard, RunStore
+from evaluation.running.tasks import TASKS, Task
+from evaluation.running.truth import write_ground_truth
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+GROUND_TRUTH: Final = "ground_truth"
+
+EngineName = Literal["auto", "docker", "podman", "native"]
+
+
+def run(
+    cases: Annotated[Path, typer.Argument(help="Folder of case folders, each with input/.")],
+    out: Annotated[Path, typer.Argument(help="The run's folder: new, or one to go on with.")],
+    task: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
+    engine: Annotated[EngineName, typer.Option(help="auto: Docker, Podman, native.")] = "auto",
+    variant: Annotated[Literal["cpu", "gpu"], typer.Option(help="Which images.")] = "cpu",
+    build: Annotated[bool, typer.Option(help="Build the images, or take those there.")] = True,
+    jobs: Annotated[int, typer.Option(min=1, help="Cases at once; each may take 15 GB.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, whose workers run the cases.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Run failed cases again.")] = False,
+) -> None:
+    """Run the algorithms on a folder of cases under the platform's limits.
+
+    Safe to stop at any time and to start again: what has ended is kept, the rest is run. A case
+    that fails is recorded with its reason and does not stop the others. Exit code 1 if a case could
+    not be started; the last line is JSON.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    found = cases_in(cases)
+    names = [known.name for known in TASKS]
+    if unknown := set(task or ()) - set(names):
+        raise typer.BadParameter(f"expected {', '.join(names)}, found {', '.join(unknown)}")
+    chosen = [known for known in TASKS if not task or known.name in task]
+    pool = here(jobs) if scheduler is None else _cluster(scheduler)
+    reports: dict[str, Any] = {}
+    for one in chosen:
+        store = RunStore(out / one.name)
+        runner = choose(ROOT, engine, variant, build, store.application, native_python)
+        summary = run_task(one, found, cases, runner, store, pool, retry_failed)
+        reports[one.name] = {
+            "succeeded": len(summary.records) - len(summary.failed),
+            "failed": len(summary.failed),
+            "not_started": len(summary.not_started),
+        }
+    if any(case.truth or (case.input.parent / "truth.json").is_file() for case in found):
+        write_ground_truth(found, out / GROUND_TRUTH)
+    print(json.dumps({"folder": str(out), "tasks": reports}))
+    if any(counts["not_started"] for counts in reports.values()):
+        raise typer.Exit(1)
+
+
+def run_task(
+    task: Task,
+    cases: Sequence[Case],
+    cases_folder: Path,
+    engine: Engine,
+    store: RunStore,
+    pool: Pool,
+    retry_failed: bool = False,
+) -> Summary:
+    """Prepare a task, run it on the cases with a progress bar, and say how it went."""
+    print(f"{task.name}: {engine.description}", flush=True)
+    started = time.perf_counter()
+    with store.opened(), contextlib.closing(engine):
+        engine.prepare(task, store.folder / "build.txt")
+        store.claim(
+            RunCard(
+                task=task.name,
+                made_by=engine.identify(task),
+                engine=engine.description,
+                cases=str(cases_folder.resolve()),
+            )
+        )
+        if retry_failed:
+            store.forget_failures()
+        with tqdm(total=len(cases), unit="case", disable=None) as bar:
+            bar.update(sum(store.record(case.name) is not None for case in cases))
+
+            def show(outcome: Outcome) -> None:
+                bar.update()
+                if isinstance(outcome, NotStarted):
+                    bar.write(f"  {outcome.case}: not started: {outcome.reason}")
+                elif not outcome.succeeded:
+                    bar.write(f"  {outcome.case}: failed: {outcome.reason}")
+
+            summary = run_cohort(task, cases, engine, store, pool, show)
+    seconds = time.perf_counter() - started
+    print(
+        f"  {len(summary.records)} of {len(cases)} cases have ended, {len(summary.failed)} failed, "
+        f"{summary.resumed} in earlier runs; {seconds:.0f} s"
+    )
+    if summary.not_started:
+        print(f"  {len(summary.not_started)} were not started: mend the cause and run it again")
+    return summary
+
+
+def native_python() -> Path:
+    """Return the Python of the images' lock file, whose environment is made where it is missing.
+
+    Raises
+    ------
+    EngineError
+        If it cannot be made.
+    """
+    done = subprocess.run(
+        [str(ROOT / "shared/scripts/native_environment.sh")], stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode != 0:
+        raise EngineError("the environment of the native runs could not be made; see above")
+    return Path(done.stdout.strip())
+
+
+def _cluster(address: str) -> Pool:
+    try:
+        from evaluation.running.cluster import on_cluster
+    except ImportError:
+        raise EngineError(
+            "expected the package distributed for --scheduler, found none; install the extra "
+            "`evaluation` of pyproject.toml"
+        ) from None
+    return on_cluster(address)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
