@@ -37,7 +37,7 @@ def on_cluster(address: str) -> Pool:
         if not orders:
             return
         try:
-            client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+            client = Client(address, timeout=CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, ValueError) as error:
             raise EngineError(
                 f"expected a Dask scheduler at {address}, found none ({error}); start one with "
