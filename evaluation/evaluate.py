@@ -9,27 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import numpy as np
 import SimpleITK as sitk
 
 from evaluation import hpv, segmentation, survival
-from evaluation.images import read_grid, read_labels
-from evaluation.jobs import Job, jobs_by_case, output_folder, recognise_task
-from evaluation.outputs import read_decision, read_mask, read_probability, read_risk
+from evaluation.cases import Answer, Entry, hpv_case, segmentation_case, survival_case
+from evaluation.jobs import Job, jobs_by_case, recognise_task
 from evaluation.schema import (
-    HpvCase,
     HpvMetrics,
     Metrics,
     Rules,
-    SegmentationCase,
     SegmentationMetrics,
-    SurvivalCase,
     SurvivalMetrics,
     Task,
     read_predictions,
@@ -41,16 +35,6 @@ from shared.grand_challenge import Edition
 PREDICTIONS: Final = "predictions.json"
 MOST_NAMED: Final = 5
 """Cases that an error names; more would bury what it says."""
-
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A case to score: its truth, and the job that has it, if any."""
-
-    patient: Patient
-    job: Job | None
 
 
 def evaluate(
@@ -87,11 +71,32 @@ def evaluate(
         raise InputError(f"expected the truth of {task} for at least one case, found none")
     entries = [Entry(patient, jobs.get(case_id)) for case_id, patient in scored.items()]
     unscored = tuple(case_id for case_id in jobs if case_id not in scored)
+    common: dict[str, Any] = {"edition": edition.name, "unscored": unscored}
     if task == "segmentation":
-        return _segmentation(entries, unscored, input_dir, edition, rules, workers)
+        read = partial(segmentation_case, input_dir=input_dir, edition=edition, rules=rules)
+        results, others = zip(*_in_processes(read, entries, workers), strict=True)
+        return SegmentationMetrics(
+            alternatives=segmentation.alternatives(results, others),
+            results=results,
+            **common,
+            **segmentation.SCORING.summary(results, rules),
+        )
     if task == "survival":
-        return _survival(entries, unscored, input_dir, edition, rules)
-    return _hpv(entries, unscored, input_dir, edition, rules)
+        risks = tuple(survival_case(entry, input_dir, edition) for entry in entries)
+        return SurvivalMetrics(
+            alternatives=survival.alternatives(risks),
+            results=risks,
+            **common,
+            **survival.SCORING.summary(risks, rules),
+        )
+    decisions = tuple(hpv_case(entry, input_dir, edition) for entry in entries)
+    return HpvMetrics(
+        alternatives=hpv.alternatives(decisions),
+        calibration=hpv.calibration_bins(decisions),
+        results=decisions,
+        **common,
+        **hpv.SCORING.summary(decisions, rules),
+    )
 
 
 def _require_known(jobs: Mapping[str, Job], patients: Mapping[str, Patient]) -> None:
@@ -112,66 +117,6 @@ def _has_truth(patient: Patient, task: Task) -> bool:
     }[task]
 
 
-def _answer(
-    entry: Entry, input_dir: Path, read: Callable[[Path], Answer]
-) -> tuple[Answer | None, str | None]:
-    """Return what a job has answered, or None and why the case counts as failed."""
-    if entry.job is None:
-        return None, "no job has this case"
-    if not entry.job.succeeded:
-        return None, f"the job ended as '{entry.job.status}'"
-    try:
-        return read(output_folder(input_dir, entry.job)), None
-    except InputError as error:
-        return None, str(error)
-
-
-def _about(entry: Entry, failure: str | None) -> dict[str, Any]:
-    """Return what every task says of a case."""
-    return {
-        "case_id": entry.patient.case_id,
-        "pk": entry.job.pk if entry.job else None,
-        "centre": entry.patient.centre,
-        "field_of_view": entry.patient.field_of_view,
-        "failure": failure,
-    }
-
-
-def _segmentation(
-    entries: Sequence[Entry],
-    unscored: tuple[str, ...],
-    input_dir: Path,
-    edition: Edition,
-    rules: Rules,
-    workers: int,
-) -> SegmentationMetrics:
-    score = partial(_score_masks, input_dir=input_dir, edition=edition, rules=rules)
-    results, others = zip(*_in_processes(score, entries, workers), strict=True)
-    return SegmentationMetrics(
-        edition=edition.name,
-        unscored=unscored,
-        alternatives=segmentation.alternatives(results, others),
-        results=results,
-        **segmentation.SCORING.summary(results, rules),
-    )
-
-
-def _score_masks(
-    entry: Entry, input_dir: Path, edition: Edition, rules: Rules
-) -> tuple[SegmentationCase, segmentation.Alternatives]:
-    assert entry.patient.mask is not None
-    try:
-        grid, truth = read_grid(entry.patient.mask), read_labels(entry.patient.mask)
-    except InputError as error:
-        raise InputError(f"ground truth of {entry.patient.case_id}: {error}") from None
-    mask, failure = _answer(entry, input_dir, partial(read_mask, edition=edition, truth=grid))
-    failed = mask is None
-    labels, others = segmentation.score_masks(
-        np.zeros_like(truth) if mask is None else mask, truth, grid, rules, failed
-    )
-    return SegmentationCase(labels=labels, **_about(entry, failure)), others
-
-
 def _in_processes(
     function: Callable[[Entry], Answer], entries: Sequence[Entry], workers: int
 ) -> Iterator[Answer]:
@@ -184,59 +129,3 @@ def _in_processes(
         workers, get_context("spawn"), sitk.ProcessObject.SetGlobalDefaultNumberOfThreads, (1,)
     ) as processes:
         yield from processes.map(function, entries)
-
-
-def _survival(
-    entries: Sequence[Entry],
-    unscored: tuple[str, ...],
-    input_dir: Path,
-    edition: Edition,
-    rules: Rules,
-) -> SurvivalMetrics:
-    results = []
-    for entry in entries:
-        patient = entry.patient
-        assert patient.time_days is not None
-        assert patient.event is not None
-        risk, failure = _answer(entry, input_dir, partial(read_risk, edition=edition))
-        about = _about(entry, failure)
-        results.append(
-            SurvivalCase(risk=risk, time_days=patient.time_days, event=patient.event, **about)
-        )
-    return SurvivalMetrics(
-        edition=edition.name,
-        unscored=unscored,
-        alternatives=survival.alternatives(results),
-        results=tuple(results),
-        **survival.SCORING.summary(results, rules),
-    )
-
-
-def _hpv(
-    entries: Sequence[Entry],
-    unscored: tuple[str, ...],
-    input_dir: Path,
-    edition: Edition,
-    rules: Rules,
-) -> HpvMetrics:
-    results = []
-    for entry in entries:
-        assert entry.patient.hpv is not None
-        answer, failure = _answer(
-            entry,
-            input_dir,
-            lambda output: (read_decision(output, edition), read_probability(output)),
-        )
-        decision, probability = answer or (None, None)
-        about = _about(entry, failure)
-        results.append(
-            HpvCase(decision=decision, truth=entry.patient.hpv, probability=probability, **about)
-        )
-    return HpvMetrics(
-        edition=edition.name,
-        unscored=unscored,
-        alternatives=hpv.alternatives(results),
-        calibration=hpv.calibration_bins(results),
-        results=tuple(results),
-        **hpv.SCORING.summary(results, rules),
-    )

@@ -10,14 +10,9 @@ from typing import Final
 
 from evaluation.schema import HpvCase
 from evaluation.scoring import Scores, Scoring, of_columns
+from shared.metrics.calibration import CalibrationBin, calibration, calibration_error
 from shared.metrics.classification import balanced_accuracy, sensitivity, specificity
-from shared.metrics.probability import (
-    CalibrationBin,
-    brier_score,
-    calibration,
-    calibration_error,
-    roc_auc,
-)
+from shared.metrics.probability import brier_score, roc_auc
 
 
 def scores_of(results: Sequence[HpvCase]) -> Scores:

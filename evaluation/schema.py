@@ -33,7 +33,7 @@ from pydantic import (
 )
 
 from shared.errors import InputError
-from shared.metrics.probability import CalibrationBin
+from shared.metrics.calibration import CalibrationBin
 from shared.metrics.segmentation import MIN_IOU, Connectivity, Matching
 from shared.metrics.surface import TOLERANCE_MM
 from shared.metrics.uncertainty import SAMPLES
