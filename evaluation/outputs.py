@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import SimpleITK as sitk
-from numpy.typing import NDArray
-
-from shared.conventions import Label, LabelVolume
+from evaluation.images import grid_difference, read_grid, read_labels
+from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.geometry import Grid
-from shared.grand_challenge import IMAGE_READERS, Edition, errors_of_libraries_in_log
+from shared.grand_challenge import IMAGE_READERS, Edition
 
 HPV_PROBABILITY: Final = "hpv-probability.json"
 """May lie beside Task 3's output: a JSON number, the probability of HPV-positive disease. The
 challenge asks for the decision only, so the platform has none; whoever runs an algorithm elsewhere
 can add it, and then AUC, Brier score and calibration are measured too."""
-
-GRID_TOLERANCE: Final = 1e-3
-"""Millimetres, or cosine: a NIfTI truth holds its geometry in 32 bits."""
 
 
 def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
@@ -48,63 +43,10 @@ def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     if len(images) != 1:
         names = ", ".join(path.name for path in images) or "none"
         raise InputError(f"expected one label map in {folder.relative_to(output)}, found {names}")
-    image = read_image(images[0])
-    if problem := grid_difference(Grid.of(image), truth):
+    # Before the voxels: a grid of the sender's choice might not fit into memory.
+    if problem := grid_difference(read_grid(images[0]), truth):
         raise InputError(f"expected the label map on the CT's grid, found {problem}")
-    return label_volume(image)
-
-
-def read_image(path: Path) -> sitk.Image:
-    """Read a scalar 3-D image of any of the formats that outputs and truths come in.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
-    try:
-        with errors_of_libraries_in_log():
-            image = sitk.ReadImage(str(path))
-    except RuntimeError:
-        raise InputError(f"expected a readable image, found {path.name} that is none") from None
-    components = image.GetNumberOfComponentsPerPixel()
-    if image.GetDimension() != 3 or components != 1:
-        raise InputError(
-            f"expected a 3-D image with one value a voxel, found {path.name} with "
-            f"{image.GetDimension()} dimensions and {components} value(s) a voxel"
-        )
-    return image
-
-
-def grid_difference(found: Grid, expected: Grid) -> str | None:
-    """Return how a grid differs from the expected one, or None where it is the same."""
-    if found.size_xyz != expected.size_xyz:
-        return f"size {found.size_xyz} instead of {expected.size_xyz}"
-    for name in ("spacing_mm", "origin_mm", "direction"):
-        ours, theirs = getattr(found, name), getattr(expected, name)
-        if not np.allclose(ours, theirs, rtol=0, atol=GRID_TOLERANCE):
-            return f"{name} {_rounded(ours)} instead of {_rounded(theirs)}"
-    return None
-
-
-def label_volume(image: sitk.Image) -> LabelVolume:
-    """Return a label map's voxels.
-
-    Raises
-    ------
-    InputError
-        If they are not whole numbers by type, or one of them is no label.
-    """
-    values: NDArray[np.generic] = sitk.GetArrayViewFromImage(image)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise InputError(f"expected a label map of whole numbers, found {values.dtype}")
-    lowest, highest = int(values.min()), int(values.max())
-    if lowest < min(Label) or highest > max(Label):
-        raise InputError(
-            f"expected the labels {', '.join(str(int(label)) for label in Label)}, found values "
-            f"from {lowest} to {highest}"
-        )
-    return np.array(values, dtype=np.uint8)
+    return read_labels(images[0])
 
 
 def read_risk(output: Path, edition: Edition) -> float:
@@ -153,9 +95,10 @@ def read_probability(output: Path) -> float | None:
 def _number(path: Path) -> float:
     value = _json(path)
     # A boolean is a number to Python, and a text of digits is none to the challenge.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not abs(number) <= sys.float_info.max:
         raise InputError(f"expected a finite number in {path.name}, found {_shortened(value)}")
-    return float(value)
+    return float(number)
 
 
 def _json(path: Path) -> object:
@@ -169,7 +112,3 @@ def _json(path: Path) -> object:
 
 def _shortened(value: object) -> str:
     return json.dumps(value)[:40]
-
-
-def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(round(value, 4) for value in values)

@@ -27,11 +27,16 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveInt,
     TypeAdapter,
     ValidationError,
 )
 
 from shared.errors import InputError
+from shared.metrics.calibration import CalibrationBin
+from shared.metrics.segmentation import MIN_IOU, Connectivity, Matching
+from shared.metrics.surface import TOLERANCE_MM
+from shared.metrics.uncertainty import SAMPLES
 from shared.schema import Strict
 
 Task: TypeAlias = Literal["segmentation", "survival", "hpv"]
@@ -74,6 +79,28 @@ class Prediction(_Foreign):
     status: str = "Succeeded"
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
+
+
+class Rules(Strict):
+    """The choices that the organisers have left open, as `aggregates` makes them.
+
+    Attributes
+    ----------
+    both_empty, one_empty : DSC of a label that neither, or exactly one, of the two masks has.
+    min_iou : what the IoU of a found and a true lesion must exceed (the challenge's own).
+    connectivity : of the voxels of a lesion.
+    matching : how lesions are paired where several would do.
+    tolerance_mm : of the surface DSC.
+    bootstrap_samples : resamples of each interval.
+    """
+
+    both_empty: Fraction = 1.0
+    one_empty: Fraction = 0.0
+    min_iou: Fraction = MIN_IOU
+    connectivity: Connectivity = 26
+    matching: Matching = "greedy"
+    tolerance_mm: NonNegativeFloat = TOLERANCE_MM
+    bootstrap_samples: PositiveInt = SAMPLES
 
 
 class Estimate(Strict):
@@ -126,9 +153,12 @@ class CaseResult(Strict):
 
 
 class Lesion(Strict):
-    """One true lesion, and its intersection over union with the found lesion that it matches.
+    """One true lesion.
 
-    `iou` is 0 where no found lesion touches it; it was found if a match exceeds the least IoU.
+    Attributes
+    ----------
+    iou : the highest intersection over union with a found lesion; 0 where none touches it.
+    found : whether it is matched, one to one, by a found lesion.
     """
 
     volume_mm3: NonNegativeFloat
@@ -198,21 +228,14 @@ class HpvCase(CaseResult):
     probability: Fraction | None
 
 
-class CalibrationBin(Strict):
-    """Patients of similar probability: what was predicted and what was observed."""
-
-    patients: NonNegativeInt
-    mean_probability: Fraction
-    observed_fraction: Fraction
-
-
 class _Metrics(Strict):
     """What every `metrics.json` holds.
 
     Attributes
     ----------
     edition : name of the challenge's year.
-    rules : the open choices as they were made for `aggregates`, in words, by parameter.
+    rules : the open choices as they were made for `aggregates`.
+    failure_rule : how a failed or missing case is scored, in words.
     ranked : names of the aggregates that the challenge ranks by.
     groups : by kind ("centre", "field_of_view", "gtvp_volume_ml", "gtvn_volume_ml"), then by name.
     alternatives : by score, then by the rule that it would be of.
@@ -222,7 +245,8 @@ class _Metrics(Strict):
 
     format: Literal[1] = 1
     edition: str
-    rules: dict[str, str | float]
+    rules: Rules
+    failure_rule: str
     ranked: tuple[str, ...]
     cases: NonNegativeInt
     failed: NonNegativeInt

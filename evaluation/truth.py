@@ -23,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
+import numpy as np
+
+from evaluation.images import read_grid
 from evaluation.jobs import case_name
 from evaluation.schema import FieldOfView
 from shared.errors import InputError
@@ -30,6 +33,9 @@ from shared.errors import InputError
 TABLE: Final = "patients.csv"
 MASKS: Final = "masks"
 MASK_SUFFIXES: Final = (".nii.gz", ".mha")
+WHOLE_BODY_MM: Final = 600.0
+"""Extent from which a scan counts as whole-body: those of head and neck take 0.3 to 0.5 m, those
+from skull to thigh 0.9 m and more."""
 CENTRES: Final = {
     1: "CHUM", 2: "CHUP", 3: "CHUS", 4: "CHUV", 5: "MDA", 6: "HGJ", 7: "HMR", 8: "USZ",
 }  # fmt: skip
@@ -121,7 +127,7 @@ def _patient(case_id: str, row: Mapping[str, str], mask: Path | None) -> Patient
     return Patient(
         case_id,
         centre=_centre(case_id, _number(case_id, row, "CenterID")),
-        field_of_view=_field_of_view(case_id, _value(row, "FieldOfView")),
+        field_of_view=_field_of_view(case_id, _value(row, "FieldOfView"), mask),
         mask=mask,
         event=event,
         time_days=time_days,
@@ -156,14 +162,17 @@ def _number(case_id: str, row: Mapping[str, str], column: str) -> float | None:
     return number
 
 
-def _field_of_view(case_id: str, text: str | None) -> FieldOfView | None:
+def _field_of_view(case_id: str, text: str | None, mask: Path | None) -> FieldOfView | None:
+    if text is None:
+        if mask is None:
+            return None
+        is_long = float(np.ptp(read_grid(mask).corners_mm()[:, 2])) >= WHOLE_BODY_MM
+        return "whole_body" if is_long else "head_neck"
     names: tuple[FieldOfView, ...] = get_args(FieldOfView)
     for name in names:
         if text == name:
             return name
-    if text is not None:
-        raise _unreadable(case_id, "FieldOfView", " or ".join(names), text)
-    return None
+    raise _unreadable(case_id, "FieldOfView", " or ".join(names), text)
 
 
 def _centre(case_id: str, center_id: float | None) -> str | None:

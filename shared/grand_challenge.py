@@ -153,7 +153,6 @@ def main(
     -------
     0; or 1 after one line on stderr, which the platform shows to the user.
     """
-    started = time.perf_counter()
     parser = argparse.ArgumentParser(description="Run the algorithm on one case.")
     parser.add_argument("--input", type=Path, default=Path("/input"), help="folder of the inputs")
     parser.add_argument("--output", type=Path, default=Path("/output"), help="folder to write to")
@@ -162,11 +161,25 @@ def main(
     uploaded = (MODEL_TARBALL / CARD_NAME).is_file()
     model_dir = options.model or (MODEL_TARBALL if uploaded else baked_model)
 
+    def predict() -> None:
+        log(f"models from {model_dir}")
+        run(init_model(model_dir), options.input, options.output)
+
+    return run_job(predict)
+
+
+def run_job(job: Callable[[], None]) -> int:
+    """Do what a container is for, and return its exit code.
+
+    Returns
+    -------
+    0, the last line of the log being time and memory; or 1 after one line on stderr.
+    """
+    started = time.perf_counter()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(granted_cpus())
     try:
-        log(f"models from {model_dir}")
-        run(init_model(model_dir), options.input, options.output)
+        job()
     except HecktorError as error:
         return _fail(str(error))
     except Exception as error:  # a job must end with one readable line, whatever happened
