@@ -1,4 +1,7 @@
-"""The command line of the evaluation container; by default the platform's paths."""
+"""The command line of the evaluation container; by default the platform's paths.
+
+In a checkout, a command as the first word (run, score, report) is that of `evaluation.commands`.
+"""
 
 from __future__ import annotations
 
@@ -74,4 +77,8 @@ def summary(metrics: Metrics) -> list[str]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        from evaluation import commands  # its libraries are not in the image
+
+        sys.exit(commands.main())
     sys.exit(main())

@@ -1,4 +1,7 @@
-"""Command line of the evaluation: `python -m evaluation COMMAND --help`."""
+"""Run the algorithms on a cohort of cases, score what they write, and report it.
+
+`python -m evaluation COMMAND --help`.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,14 @@ import sys
 
 import typer
 
+from evaluation.report.command import report
 from evaluation.running.command import run
+from evaluation.running.score import score
 from shared.errors import HecktorError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-app.command()(run)
-
-
-@app.callback()
-def _commands() -> None:
-    """Run the algorithms on a cohort, score what they write, and report it."""
+for command in (run, score, report):
+    app.command()(command)
 
 
 def main() -> int:
@@ -29,7 +30,3 @@ def main() -> int:
         print("interrupted: what has ended is kept; run it again to go on", file=sys.stderr)
         return 130
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -18,12 +18,12 @@ from tqdm import tqdm
 from evaluation.running.cases import Case, cases_in
 from evaluation.running.engines import Engine, EngineError, choose
 from evaluation.running.runner import NotStarted, Outcome, Pool, Summary, here, run_cohort
+from evaluation.running.score import WORKERS, score
 from evaluation.running.store import RunCard, RunStore
 from evaluation.running.tasks import TASKS, Task
-from evaluation.running.truth import write_ground_truth
+from evaluation.running.truth import GROUND_TRUTH, write_ground_truth
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-GROUND_TRUTH: Final = "ground_truth"
 
 EngineName = Literal["auto", "docker", "podman", "native"]
 
@@ -40,6 +40,7 @@ def run(
         str | None, typer.Option(help="Address of a Dask scheduler, whose workers run the cases.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Run failed cases again.")] = False,
+    then_score: Annotated[bool, typer.Option("--score", help="Score the run afterwards.")] = False,
 ) -> None:
     """Run the algorithms on a folder of cases under the platform's limits.
 
@@ -65,8 +66,9 @@ def run(
             "failed": len(summary.failed),
             "not_started": len(summary.not_started),
         }
-    if any(case.truth or (case.input.parent / "truth.json").is_file() for case in found):
-        write_ground_truth(found, out / GROUND_TRUTH)
+    write_ground_truth(found, out / GROUND_TRUTH)
+    if then_score:
+        score(out, workers=WORKERS)
     print(json.dumps({"folder": str(out), "tasks": reports}))
     if any(counts["not_started"] for counts in reports.values()):
         raise typer.Exit(1)

@@ -16,11 +16,13 @@ from typing import Any, Final
 from evaluation.running.cases import Case, CaseError
 from evaluation.truth import MASKS, TABLE
 
+GROUND_TRUTH: Final = "ground_truth"
+"""Its folder in the folder of a run."""
 COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", "Relapse", "RFS", "HPV Status")
 
 
 def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
-    """Write the truth of the cases that have any to a folder, emptied first, and return it.
+    """Write what the cases tell of their truth to a folder, emptied first, and return it.
 
     `truth.json` holds `relapse`, `rfs_days` and `hpv`, and may hold the phantoms' `facts`; the
     centre is the health record's.
@@ -28,7 +30,7 @@ def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
     Raises
     ------
     CaseError
-        If no case has a truth, or a `truth.json` is none.
+        If a `truth.json` is none.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / MASKS).mkdir(parents=True)
@@ -39,10 +41,7 @@ def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
                 os.path.relpath(case.truth, (folder / MASKS).resolve())
             )
         truth = _read(case.input.parent / "truth.json")
-        if truth or case.truth is not None:
-            rows.append(_row(case, truth))
-    if not rows:
-        raise CaseError("expected cases with truth.nii.gz or truth.json, found none; do not score")
+        rows.append(_row(case, truth))  # also where nothing is known: the case has a job
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

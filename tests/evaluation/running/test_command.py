@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from evaluation.__main__ import app
+from evaluation.commands import app
 from evaluation.jobs import jobs_by_case
 from evaluation.running import command
 from evaluation.running.cases import cases_in
