@@ -16,6 +16,15 @@ class CaseError(ValueError):
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of a patient, as in a case's `truth.json`."""
+
+    hpv: bool
+    relapse: bool
+    rfs_days: float
+
+
+@dataclass(frozen=True)
 class Case:
     """One case.
 
@@ -24,6 +33,7 @@ class Case:
     name : for reports.
     input : folder in the platform's layout.
     truth : the reference mask on the CT's grid, where there is one.
+    outcome : HPV status, recurrence and time to it, where they are known.
     is_sample : whether it is the repository's own: then outputs must agree with those expected,
         and the DSC must reach its bounds.
     """
@@ -32,6 +42,7 @@ class Case:
     input: Path
     truth: Path | None
     is_sample: bool
+    outcome: Outcome | None = None
 
     def size_bytes(self) -> int:
         """Return the size of all its input files."""
@@ -72,5 +83,11 @@ def _open(folder: Path, is_sample: bool) -> Case:
         raise CaseError(
             f"expected a folder with input/ in the platform's layout, found none in {folder}"
         )
-    truth = folder / "truth.nii.gz"
-    return Case(folder.name, folder / "input", truth if truth.is_file() else None, is_sample)
+    truth, told = folder / "truth.nii.gz", folder / "truth.json"
+    outcome = None
+    if told.is_file():
+        values = json.loads(told.read_bytes())
+        outcome = Outcome(bool(values["hpv"]), bool(values["relapse"]), float(values["rfs_days"]))
+    return Case(
+        folder.name, folder / "input", truth if truth.is_file() else None, is_sample, outcome
+    )

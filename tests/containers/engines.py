@@ -19,10 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.containers.tasks import MEMORY_LIMIT_BYTES, Task, stage_model
+from tests.containers.tasks import EVALUATION, MEMORY_LIMIT_BYTES, Task, stage_model
 
 CASE_MOUNT: Final = "/mnt/case"
 """Where the case lies in the container; `/input` is a symbolic link to it, as on the platform."""
+
+MODEL_MOUNT: Final = "/opt/ml/model"
+TRUTH_MOUNT: Final = "/opt/ml/input/data/ground_truth"
+"""Where the platform unpacks an algorithm's model tarball, and an evaluation's ground truth."""
 
 HARDENING: Final = (
     *("--network", "none"),
@@ -86,7 +90,7 @@ class Engine(Protocol):
         """Make a task ready to run; return its image where there is one."""
 
     def run(
-        self, task: Task, case: Path, output: Path, logs: Path, model: Path | None = None
+        self, task: Task, case: Path, output: Path, logs: Path, uploaded: Path | None = None
     ) -> Run:
         """Run a task once.
 
@@ -95,7 +99,8 @@ class Engine(Protocol):
         case : the staged input.
         output : a new, empty folder.
         logs : where `stdout.txt` and `stderr.txt` go.
-        model : model folder to use instead of the task's own, as an uploaded model tarball.
+        uploaded : what the platform unpacks beside the image: a model folder to use instead of the
+            task's own; for the evaluation, the ground truth.
         """
 
     def close(self) -> None:
@@ -127,9 +132,10 @@ class ContainerEngine:
         name = self._image(task)
         if self._build:
             script = self._root / task.name / "do_build.sh"
+            variant = [] if task == EVALUATION else ["--variant", self._variant]
             with log.open("w", encoding="utf-8") as file:
                 code = subprocess.run(
-                    [str(script), "--variant", self._variant],
+                    [str(script), *variant],
                     env={**os.environ, "ENGINE": self._command},
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -148,15 +154,15 @@ class ContainerEngine:
         return Image(name, identifier.removeprefix("sha256:")[:12], int(size))
 
     def run(
-        self, task: Task, case: Path, output: Path, logs: Path, model: Path | None = None
+        self, task: Task, case: Path, output: Path, logs: Path, uploaded: Path | None = None
     ) -> Run:
         """Run a task in a new container, which is gone afterwards, whatever happens."""
         output.mkdir()
         output.chmod(0o777)  # The image's user, not ours, writes here.
         options = [*HARDENING, *self._dialect(), *_mount(case, CASE_MOUNT)]
         options += _mount(output, "/output", writable=True)
-        if model is not None:
-            options += _mount(model, "/opt/ml/model")
+        if uploaded is not None:
+            options += _mount(uploaded, TRUTH_MOUNT if task == EVALUATION else MODEL_MOUNT)
         # Created first and started then: so the engine's own warnings do not pass for the
         # algorithm's stderr.
         container = self._call("create", *options, f"{self._image(task)}-linked").split()[-1]
@@ -187,7 +193,7 @@ class ContainerEngine:
             subprocess.run([self._command, "rmi", name], capture_output=True)
 
     def _image(self, task: Task) -> str:
-        return f"hecktor2025/{task.name}:{self._variant}"
+        return f"hecktor2025/{task.name}:{'cpu' if task == EVALUATION else self._variant}"
 
     def _link_input(self, image: str, folder: Path) -> None:
         """Build `image` plus one file: the link /input -> /mnt/case.
@@ -241,6 +247,7 @@ class NativeEngine:
         self._root = root
         self._work = work
         self._isolation = _network_isolation()
+        self._python: dict[str, str] = {}
 
     @property
     def description(self) -> str:
@@ -255,26 +262,29 @@ class NativeEngine:
         """Lay the application out as it is in the image."""
         app = self._app(task)
         app.mkdir(parents=True)
-        shutil.copy(self._root / task.name / "inference.py", app)
         (app / "shared").symlink_to(self._root / "shared")
-        stage_model(self._root, task, app / "model")
+        if task == EVALUATION:
+            (app / "evaluation").symlink_to(self._root / "evaluation")
+            self._python[task.name] = evaluation_python(self._root)
+        else:
+            shutil.copy(self._root / task.name / "inference.py", app)
+            stage_model(self._root, task, app / "model")
 
     def run(
-        self, task: Task, case: Path, output: Path, logs: Path, model: Path | None = None
+        self, task: Task, case: Path, output: Path, logs: Path, uploaded: Path | None = None
     ) -> Run:
         """Run a task in a new process."""
         output.mkdir()
         link = logs / "input"
         link.symlink_to(case)
         app = self._app(task)
+        option = "--truth" if task == EVALUATION else "--model"
         paths = [
-            "--input",
-            str(link),
-            "--output",
-            str(output),
-            "--model",
-            str(model or app / "model"),
+            *("--input", str(link)),
+            *("--output", str(output)),
+            *(option, str(uploaded or app / "model")),
         ]
+        python = self._python.get(task.name, sys.executable)
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(logs),
@@ -285,7 +295,7 @@ class NativeEngine:
         _set_writable(case, False)
         try:
             return _run(
-                [*self._isolation, sys.executable, str(app / "inference.py"), *paths],
+                [*self._isolation, python, *task.program, *paths],
                 limit_s=task.limit_s,
                 logs=logs,
                 folder=app,
@@ -323,6 +333,17 @@ def choose(root: Path, name: str, variant: str, build: bool, work: Path) -> Engi
     if variant == "gpu":
         raise EngineError("expected Docker or Podman for --variant gpu, found neither")
     return NativeEngine(root, work)
+
+
+def evaluation_python(root: Path) -> str:
+    """Return the interpreter of an environment made from the evaluation's lock file."""
+    venv = root / ".venv-evaluation"
+    script = root / "shared" / "scripts" / "environment.sh"
+    lock = root / "evaluation" / "requirements.lock"
+    made = subprocess.run([str(script), str(venv), str(lock)], capture_output=True, text=True)
+    if made.returncode != 0:
+        raise EngineError(f"{script.name} ended with exit code {made.returncode}:\n{made.stderr}")
+    return str(venv / "bin" / "python")
 
 
 def _succeeds(*command: str) -> bool:
