@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from evaluation.outputs import label_volume, read_image, read_mask
+from evaluation.images import read_grid, read_labels
+from evaluation.outputs import read_mask
 from evaluation.report import pictures
 from evaluation.report.drawing import Drawn, draw
 from evaluation.report.errors import LesionError, find_errors
 from evaluation.schema import Rules, SegmentationCase, SegmentationMetrics
-from shared.geometry import Grid
 from shared.grand_challenge import HECKTOR_2025, read_case
 
 MOST_ERRORS: Final = 4
@@ -77,11 +77,10 @@ def show_case(
     InputError
         If one of them cannot be read.
     """
-    truth = read_image(truth_path)
-    grid = Grid.of(truth)
+    grid, truth = read_grid(truth_path), read_labels(truth_path)
     found = read_mask(output, HECKTOR_2025, grid)
-    errors = tuple(find_errors(found, label_volume(truth), grid, rules))
-    shown = pictures.view(read_case(case_input, HECKTOR_2025), truth, grid.image(found))
+    errors = tuple(find_errors(found, truth, grid, rules))
+    shown = pictures.view(read_case(case_input, HECKTOR_2025), grid.image(truth), grid.image(found))
     pictured = errors[:MOST_ERRORS]
     slices = None
     if pictured:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ GREEN: Final = "#009E73"
 INK: Final = "#1f2933"
 PALE: Final = "#c9d1d9"
 
-STYLE: Final = {
+STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 11,

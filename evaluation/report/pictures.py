@@ -140,8 +140,13 @@ def error_slices(shown: View, errors: Sequence[LesionError]) -> Figure:
                     _outline(axis, axial(labels == LESIONS[label], plane)[cut], colour, style)
             angle = np.linspace(0, 2 * np.pi, 60)
             radius = (error.radius_mm + 7) / spacing
-            axis.plot(x - corner[0] + radius * np.cos(angle), y - corner[1] + radius * np.sin(angle),
-                      color="white", linewidth=0.9, linestyle=":")  # fmt: skip
+            axis.plot(
+                x - corner[0] + radius * np.cos(angle),
+                y - corner[1] + radius * np.sin(angle),
+                color="white",
+                linewidth=0.9,
+                linestyle=":",
+            )
             axis.set_xlim(-0.5, 2 * half - 0.5)
             axis.set_ylim(2 * half - 0.5, -0.5)
             _mark(axis, f"{number + 1}  {modality}", "R", "L")
@@ -187,7 +192,7 @@ def _outline(axis: Axes, mask: NDArray[np.bool_], colour: str, style: str) -> No
 
 
 def _mark(axis: Axes, title: str, left: str, right: str) -> None:
-    place = {"transform": axis.transAxes, "color": "white", "fontsize": 9}
+    place: dict[str, Any] = {"transform": axis.transAxes, "color": "white", "fontsize": 9}
     axis.text(0.03, 0.97, title, ha="left", va="top", fontweight="bold", **place)
     axis.text(0.02, 0.5, left, ha="left", va="center", **place)
     axis.text(0.98, 0.5, right, ha="right", va="center", **place)

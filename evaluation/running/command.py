@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 from tqdm import tqdm
 
 from evaluation.running.cases import Case, cases_in
-from evaluation.running.engines import Engine, EngineError, choose
+from evaluation.running.engines import Engine, EngineError, choose, locked_python
 from evaluation.running.runner import NotStarted, Outcome, Pool, Summary, here, run_cohort
 from evaluation.running.score import WORKERS, score
 from evaluation.running.store import RunCard, RunStore
@@ -120,19 +119,9 @@ def run_task(
 
 
 def native_python() -> Path:
-    """Return the Python of the images' lock file, whose environment is made where it is missing.
-
-    Raises
-    ------
-    EngineError
-        If it cannot be made.
-    """
-    done = subprocess.run(
-        [str(ROOT / "shared/scripts/native_environment.sh")], stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode != 0:
-        raise EngineError("the environment of the native runs could not be made; see above")
-    return Path(done.stdout.strip())
+    """Return the Python of the images' lock file, whose environment is made where it is missing."""
+    # The tasks' locks are equal.
+    return locked_python(ROOT, ".venv-containers", "task1_segmentation/requirements-cpu.lock")
 
 
 def _cluster(address: str) -> Pool:

@@ -25,11 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from evaluation.running.tasks import MEMORY_LIMIT_BYTES, Task, stage_model
+from evaluation.running.tasks import EVALUATION, MEMORY_LIMIT_BYTES, Task, stage_model
 from shared.errors import HecktorError
 
 CASE_MOUNT: Final = "/mnt/case"
 """Where the case lies in the container; `/input` is a symbolic link to it, as on the platform."""
+
+MODEL_MOUNT: Final = "/opt/ml/model"
+TRUTH_MOUNT: Final = "/opt/ml/input/data/ground_truth"
+"""Where the platform unpacks an algorithm's model tarball, and an evaluation's ground truth."""
 
 HARDENING: Final = (
     *("--network", "none"),
@@ -112,7 +116,7 @@ class Engine(Protocol):
         case: Path,
         output: Path,
         logs: Path,
-        model: Path | None = None,
+        uploaded: Path | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
@@ -123,7 +127,8 @@ class Engine(Protocol):
         case : the staged input.
         output : a new, empty folder.
         logs : where `stdout.txt` and `stderr.txt` go; one run at a time uses it.
-        model : model folder to use instead of the task's own, as an uploaded model tarball.
+        uploaded : what the platform unpacks beside the image: a model folder to use instead of the
+            task's own; for the evaluation, the ground truth.
         cpus : which of this machine's CPUs the run may use; a container may use as many.
         cancelled : stops the run once it is set.
 
@@ -165,9 +170,10 @@ class ContainerEngine:
         name = self._image(task)
         if self._build:
             script = self._root / task.name / "do_build.sh"
+            variant = [] if task == EVALUATION else ["--variant", self._variant]
             with log.open("w", encoding="utf-8") as file:
                 code = subprocess.run(
-                    [str(script), "--variant", self._variant],
+                    [str(script), *variant],
                     env={**os.environ, "ENGINE": self._command},
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -194,7 +200,7 @@ class ContainerEngine:
         case: Path,
         output: Path,
         logs: Path,
-        model: Path | None = None,
+        uploaded: Path | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
@@ -205,8 +211,8 @@ class ContainerEngine:
         self._call("rm", "--force", name, check=False)
         options = [*HARDENING, *self._dialect(), "--name", name, *_mount(case, CASE_MOUNT)]
         options += _mount(output, "/output", writable=True)
-        if model is not None:
-            options += _mount(model, "/opt/ml/model")
+        if uploaded is not None:
+            options += _mount(uploaded, TRUTH_MOUNT if task == EVALUATION else MODEL_MOUNT)
         if cpus is not None:
             options += ["--cpus", str(len(cpus))]
         # Created first and started then: so the engine's own warnings do not pass for the
@@ -240,7 +246,7 @@ class ContainerEngine:
             subprocess.run([self._command, "rmi", name], capture_output=True)
 
     def _image(self, task: Task) -> str:
-        return f"hecktor2025/{task.name}:{self._variant}"
+        return f"hecktor2025/{task.name}:{'cpu' if task == EVALUATION else self._variant}"
 
     def _inspect(self, name: str, remedy: str) -> Image:
         try:
@@ -300,6 +306,7 @@ class NativeEngine:
         self._root = root
         self._work = work
         self._python = python
+        self._pythons: dict[str, Path] = {}
         self._isolation = _network_isolation()
         self._prefix = [*_death_with_parent(), *self._isolation]
 
@@ -316,9 +323,15 @@ class NativeEngine:
         """Lay the application out as it is in the image."""
         app = self._app(task)
         app.mkdir(parents=True)
-        shutil.copy(self._root / task.name / "inference.py", app)
         (app / "shared").symlink_to(self._root / "shared")
-        stage_model(self._root, task, app / "model")
+        if task == EVALUATION:
+            (app / "evaluation").symlink_to(self._root / "evaluation")
+            self._pythons[task.name] = locked_python(
+                self._root, ".venv-evaluation", "evaluation/requirements.lock"
+            )
+        else:
+            shutil.copy(self._root / task.name / "inference.py", app)
+            stage_model(self._root, task, app / "model")
 
     def identify(self, task: Task) -> str:
         """Return a digest of the code and of the model cards, which hold their networks' own."""
@@ -344,7 +357,7 @@ class NativeEngine:
         case: Path,
         output: Path,
         logs: Path,
-        model: Path | None = None,
+        uploaded: Path | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
@@ -353,14 +366,13 @@ class NativeEngine:
         link = logs / "input"
         link.symlink_to(case)
         app = self._app(task)
+        option = "--truth" if task == EVALUATION else "--model"
         paths = [
-            "--input",
-            str(link),
-            "--output",
-            str(output),
-            "--model",
-            str(model or app / "model"),
+            *("--input", str(link)),
+            *("--output", str(output)),
+            *(option, str(uploaded or app / "model")),
         ]
+        python = self._pythons.get(task.name, self._python)
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(logs),
@@ -371,7 +383,7 @@ class NativeEngine:
         _set_writable(case, False)
         try:
             return _run(
-                [*self._prefix, str(self._python), str(app / "inference.py"), *paths],
+                [*self._prefix, str(python), *task.program, *paths],
                 limit_s=task.limit_s,
                 logs=logs,
                 folder=app,
@@ -426,6 +438,23 @@ def choose(
     if variant == "gpu":
         raise EngineError("expected Docker or Podman for --variant gpu, found neither")
     return NativeEngine(root, work, python())
+
+
+def locked_python(root: Path, venv: str, lock: str) -> Path:
+    """Return the interpreter of an environment made from a lock file, both below the checkout.
+
+    Raises
+    ------
+    EngineError
+        If the environment cannot be made.
+    """
+    script = root / "shared" / "scripts" / "environment.sh"
+    made = subprocess.run(
+        [str(script), str(root / venv), str(root / lock)], capture_output=True, text=True
+    )
+    if made.returncode != 0:
+        raise EngineError(f"{script.name} ended with exit code {made.returncode}:\n{made.stderr}")
+    return root / venv / "bin" / "python"
 
 
 def _succeeds(*command: str) -> bool:

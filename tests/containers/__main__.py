@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from evaluation.running.cases import CaseError, cases_in, open_case
 from evaluation.running.engines import EngineError, choose
-from evaluation.running.tasks import TASKS
+from evaluation.running.tasks import EVALUATION, TASKS
 from tests.containers.report import Report
 from tests.containers.runner import Runner
 
@@ -25,8 +25,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="./test_containers.sh",
-        description="Build the three containers, run them on the sample cases under the "
-        "platform's limits, and check all that they write.",
+        description="Build the three containers and the evaluation's, run them on the sample "
+        "cases under the platform's limits, and check all that they write.",
         epilog="Ends with a table and 'N passed, N failed'; exit code 0 if nothing failed.",
     )
     made.add_argument(
@@ -45,8 +45,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--task",
         action="append",
-        choices=[task.name for task in TASKS],
-        help="only this task; may be repeated",
+        choices=[task.name for task in (*TASKS, EVALUATION)],
+        help="only this one; may be repeated. The evaluation scores the outputs of the tasks that "
+        "ran, and the expected ones of the others",
     )
     made.add_argument("--no-build", action="store_true", help="take the images that are there")
     made.add_argument(
@@ -118,6 +119,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         for task in TASKS:
             if not options.task or task.name in options.task:
                 runner.check_task(task)
+        # A case of the user's has no outcome to be scored by.
+        if not options.case and (not options.task or EVALUATION.name in options.task):
+            runner.check_evaluation()
     except KeyboardInterrupt:
         interrupted = True
     finally:

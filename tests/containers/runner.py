@@ -14,12 +14,13 @@ import SimpleITK as sitk
 from evaluation.running.cases import Case, CaseError
 from evaluation.running.engines import Engine, EngineError, Image, Run
 from evaluation.running.logs import peak_memory_gb
-from evaluation.running.tasks import Task, stage_model
+from evaluation.running.tasks import EVALUATION, TASKS, Task, stage_model
 from tests.containers import checks
 from tests.containers.bad_inputs import BAD_INPUTS, CHANGED_BYTE_WORDS, change_a_byte
 from tests.containers.cases import dsc_bounds
 from tests.containers.checks import Check
 from tests.containers.report import Group, Report
+from tests.containers.submission import BAD_SUBMISSIONS, check_metrics, stage
 
 SIZE_LIMIT_GB: Final = {"cpu": 0.7, "gpu": 4.0}
 """Of an image by variant, in 10^9 bytes."""
@@ -73,6 +74,84 @@ class Runner:
         except EngineError as error:
             broken = [Check("engine", str(error))]
             self._report.add(Group(task.name, "engine", broken, 0.0, logs=logs))
+
+    def check_evaluation(self) -> None:
+        """Check the evaluation on the outputs of this run, else on the expected ones."""
+        logs = self._logs / EVALUATION.name
+        logs.mkdir(parents=True)
+        if not self._prepare(EVALUATION, logs):
+            return
+        try:
+            for task in TASKS:
+                self._check_metrics(task, logs / task.name)
+            self._check_bad_submissions(TASKS[-1], logs / "bad_submissions")
+        except (EngineError, ValueError, OSError) as error:
+            broken = [Check("engine", str(error))]
+            self._report.add(Group(EVALUATION.name, "engine", broken, 0.0, logs=logs))
+
+    def _outputs(self, task: Task) -> dict[str, Path]:
+        found = {}
+        for case in self._cases:
+            made = self._logs / task.name / case.name / "output"
+            expected = self._root / task.name / "test" / case.name
+            found[case.name] = made if (made / task.output).is_file() else expected
+        return found
+
+    def _check_metrics(self, task: Task, logs: Path) -> None:
+        logs.mkdir()
+        outputs = self._outputs(task)
+        submission = stage(task, outputs, self._cases, logs / "submission")
+        first, second = logs / "output", logs / "output_again"
+        run = self._engine.run(EVALUATION, submission.input, first, logs, submission.truth)
+        found = [checks.check_end(run)]
+        if run.exit_code == 0:
+            found += checks.check_limits(run, EVALUATION)
+            found.append(checks.check_files(first, EVALUATION))
+            if found[-1].passed:
+                found += check_metrics(first, task, outputs, self._cases)
+            submission.shuffle()
+            again = logs / "shuffled"
+            again.mkdir()
+            repeated = self._engine.run(
+                EVALUATION, submission.input, second, again, submission.truth
+            )
+            found.append(checks.check_repeat(first, second, repeated))
+        shutil.rmtree(logs / "submission")
+        self._report.add(
+            Group(
+                EVALUATION.name,
+                task.name,
+                found,
+                run.seconds,
+                limit_s=EVALUATION.limit_s,
+                peak_gb=peak_memory_gb(run.stdout),
+                note="scores as worked out here, the same bytes for shuffled jobs",
+                logs=logs,
+            )
+        )
+
+    def _check_bad_submissions(self, task: Task, logs: Path) -> None:
+        started = time.perf_counter()
+        logs.mkdir()
+        found = []
+        for name, (spoil, words) in BAD_SUBMISSIONS.items():
+            submission = stage(task, self._outputs(task), self._cases, logs / "submission")
+            spoil(submission)
+            run, output = self._run_beside(
+                EVALUATION, submission.input, logs / name.replace(" ", "_"), submission.truth
+            )
+            found.append(checks.check_refusal(name, run, output, words))
+            shutil.rmtree(logs / "submission")
+        self._report.add(
+            Group(
+                EVALUATION.name,
+                "bad submissions",
+                found,
+                time.perf_counter() - started,
+                note="exit code 1, one line, no output",
+                logs=logs,
+            )
+        )
 
     def _prepare(self, task: Task, logs: Path) -> bool:
         started = time.perf_counter()
@@ -216,12 +295,12 @@ class Runner:
         )
 
     def _run_beside(
-        self, task: Task, staged: Path, logs: Path, model: Path | None = None
+        self, task: Task, staged: Path, logs: Path, uploaded: Path | None = None
     ) -> tuple[Run, Path]:
         """Run once with logs and output in a folder of its own."""
         logs.mkdir()
         output = logs / "output"
-        return self._engine.run(task, staged, output, logs, model), output
+        return self._engine.run(task, staged, output, logs, uploaded), output
 
 
 def _replace(folder: Path, source: Path) -> None:

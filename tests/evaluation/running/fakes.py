@@ -45,7 +45,7 @@ class RecordingEngine:
         case: Path,
         output: Path,
         logs: Path,
-        model: Path | None = None,
+        uploaded: Path | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
