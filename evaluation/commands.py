@@ -14,7 +14,9 @@ from evaluation.running.command import run
 from evaluation.running.score import score
 from shared.errors import HecktorError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
+)
 for command in (run, score, report):
     app.command()(command)
 

@@ -80,12 +80,14 @@ def view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
 
 def coronal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
     """Return the maximum along y as a picture: head at row 0, the patient's left at the right."""
-    return volume_zyx.max(axis=1)[::-1]
+    picture: NDArray[Any] = volume_zyx.max(axis=1)[::-1]
+    return picture
 
 
 def sagittal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
     """Return the maximum along x as a picture: head at row 0, the face at the left."""
-    return volume_zyx.max(axis=2)[::-1]
+    picture: NDArray[Any] = volume_zyx.max(axis=2)[::-1]
+    return picture
 
 
 def axial(volume_zyx: NDArray[Any], z: int) -> NDArray[Any]:
@@ -193,7 +195,8 @@ def _outline(axis: Axes, mask: NDArray[np.bool_], colour: str, style: str) -> No
 
 def _mark(axis: Axes, title: str, left: str, right: str) -> None:
     place: dict[str, Any] = {"transform": axis.transAxes, "color": "white", "fontsize": 9}
-    axis.text(0.03, 0.97, title, ha="left", va="top", fontweight="bold", **place)
+    box = {"facecolor": BLACK, "alpha": 0.6, "linewidth": 0, "pad": 2}
+    axis.text(0.03, 0.965, title, ha="left", va="top", fontweight="bold", bbox=box, **place)
     axis.text(0.02, 0.5, left, ha="left", va="center", **place)
     axis.text(0.98, 0.5, right, ha="right", va="center", **place)
 
