@@ -40,7 +40,7 @@ def forest(
     for kind, members in groups:
         rows += [(kind, None), *members]
     height = 0.62 + 0.27 * len(rows)
-    figure = Figure(figsize=(9.6, height), layout="constrained")
+    figure = Figure(figsize=(2.6 + 2.3 * len(scores), height), layout="constrained")
     axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
     for axis, (score, measure) in zip(axes, scores.items(), strict=True):
         whole = overall[score]
@@ -101,7 +101,8 @@ def dice_by_volume(metrics: SegmentationMetrics) -> Figure:
         axis.set_ylim(-0.04, 1.04)
         axis.grid(axis="y")
         axis.set_axisbelow(True)
-        ticks = [t for t in (0.1, 0.3, 1, 3, 10, 30, 100, 300) if lowest <= t <= where.max() * 1.2]
+        marks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+        ticks = [mark for mark in marks if lowest / 1.2 <= mark <= where.max() * 1.2]
         names = [f"{tick:g}" for tick in ticks]
         if not present.all():
             ticks, names = [absent_at, *ticks], ["absent", *names]
@@ -118,7 +119,8 @@ def survival(groups: RiskGroups) -> Figure:
     rows = len(groups.curves)
     figure = Figure(figsize=(7.6, 4.3 + 0.22 * rows))
     bottom = (0.85 + 0.22 * rows) / figure.get_figheight()
-    axis = figure.add_axes((0.16, bottom, 0.81, 0.97 - bottom))
+    top = 1 - 0.62 / figure.get_figheight()
+    axis = figure.add_axes((0.17, bottom, 0.8, top - bottom))
     last = max(float(curve.times_years.max()) for curve in groups.curves)
     step = next(step for step in (1, 2, 3, 5, 10) if last / step <= 8)
     ticks = np.arange(0, last + 1e-9, step)
@@ -131,23 +133,19 @@ def survival(groups: RiskGroups) -> Figure:
     axis.set_ylabel("recurrence-free survival")
     axis.grid(axis="y")
     axis.set_axisbelow(True)
-    axis.legend(loc="lower left")
-    if groups.p_value is not None:
-        axis.text(0.985, 0.975, f"log-rank test: {p_value(groups.p_value)}", ha="right", va="top",
-                  transform=axis.transAxes)  # fmt: skip
+    test = None if groups.p_value is None else f"log-rank test: {p_value(groups.p_value)}"
+    axis.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, title=test,
+                columnspacing=1.4, handlelength=2.2)  # fmt: skip
     # Below the axis: one row a group, its numbers under the ticks.
     inch = 1 / (figure.get_figheight() * axis.get_position().height)
-    trans = axis.get_xaxis_transform()
-    axis.text(-0.02, -0.56 * inch, "at risk", ha="right", va="center", fontsize=9,
-              fontweight="bold", transform=axis.transAxes)  # fmt: skip
+    beside = {"ha": "right", "va": "center", "fontsize": 9, "transform": axis.transAxes}
+    axis.text(-0.05, -0.56 * inch, "at risk", fontweight="bold", **beside)
     for row, curve in enumerate(groups.curves):
         y = -(0.78 + 0.22 * row) * inch
-        colour, _ = CURVE_STYLES[curve.name]
-        axis.text(-0.02, y, curve.name, ha="right", va="center", fontsize=9, color=colour,
-                  fontweight="bold", transform=axis.transAxes)  # fmt: skip
+        axis.text(-0.05, y, curve.name, **beside)
         for tick in ticks:
             axis.text(tick, y, str(curve.at_risk(tick)), ha="center", va="center", fontsize=9,
-                      transform=trans)  # fmt: skip
+                      transform=axis.get_xaxis_transform())  # fmt: skip
     return figure
 
 
@@ -202,8 +200,6 @@ def calibration(bins: Sequence[CalibrationBin], probabilities: Sequence[float]) 
         interval = binomtest(events, one.patients).proportion_ci(method="wilson")
         axis.plot([one.mean_probability] * 2, [interval.low, interval.high], color=BLUE,
                   linewidth=1.4)  # fmt: skip
-        axis.annotate(f"n = {one.patients}", (one.mean_probability, one.observed_fraction),
-                      xytext=(6, -3), textcoords="offset points", fontsize=8)  # fmt: skip
     axis.plot([b.mean_probability for b in bins], [b.observed_fraction for b in bins], color=BLUE,
               marker="o", markersize=6, linewidth=1, label="patients in bins")  # fmt: skip
     axis.set_ylabel("observed fraction HPV-positive")

@@ -54,12 +54,14 @@ class Drawn:
     name : of its file, without suffix.
     alt : what it shows, for who cannot see it.
     svg : None for pictures of voxels.
+    width_inches : as it was drawn, where its type has the size that was meant.
     """
 
     name: str
     alt: str
     png: bytes
     svg: bytes | None
+    width_inches: float
 
 
 def draw(name: str, alt: str, make: Callable[[], Figure], vector: bool = True) -> Drawn:
@@ -72,4 +74,5 @@ def draw(name: str, alt: str, make: Callable[[], Figure], vector: bool = True) -
         figure.savefig(png, format="png", dpi=dpi, facecolor=face, metadata={"Software": None})
         if vector:
             figure.savefig(svg, format="svg", metadata={"Date": None}, facecolor=face)
-    return Drawn(name, alt, png.getvalue(), svg.getvalue() if vector else None)
+    width = float(figure.get_figwidth())
+    return Drawn(name, alt, png.getvalue(), svg.getvalue() if vector else None, width)

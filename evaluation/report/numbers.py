@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from evaluation.schema import Estimate
@@ -38,7 +38,7 @@ MEASURES: Final = {
     "dice": Measure("Mean DSC"),
     "aggregated_dice": Measure("Aggregated DSC"),
     "aggregated_f1": Measure("Aggregated F1"),
-    "sensitivity": Measure("Lesion sensitivity"),
+    "sensitivity": Measure("Sensitivity"),
     "false_positives_per_case": Measure("False lesions a case", "lower", 2, None),
     "hd95_mm": Measure("HD95, mm", "lower", 1, None),
     "surface_dice": Measure("Surface DSC"),
@@ -55,20 +55,18 @@ LABELS: Final = {"gtvp": "GTVp", "gtvn": "GTVn"}
 
 
 def measure(score: str) -> Measure:
-    """Return what a score of `metrics.json` is called, `gtvp_dice` for one: "GTVp mean DSC"."""
+    """Return what a score of `metrics.json` is called: `gtvp_dice` is "GTVp mean DSC"."""
     label, _, rest = score.partition("_")
     if label in LABELS:
-        plain = measure(rest)
+        plain = label_measure(rest)
         name = plain.name if plain.name[1].isupper() else plain.name[0].lower() + plain.name[1:]
-        return Measure(f"{LABELS[label]} {name}", plain.better, plain.digits, plain.scale)
-    if score == "sensitivity":  # of patients, where it is of no label
-        return Measure("Sensitivity")
+        return replace(plain, name=f"{LABELS[label]} {name}")
     return MEASURES.get(score, Measure(score.replace("_", " "), scale=None))
 
 
 def label_measure(score: str) -> Measure:
     """Return what a score of one label is called, without the label's name."""
-    return MEASURES.get(score, Measure(score.replace("_", " "), scale=None))
+    return Measure("Lesion sensitivity") if score == "sensitivity" else measure(score)
 
 
 @dataclass(frozen=True)

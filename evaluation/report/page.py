@@ -48,6 +48,8 @@ from shared.errors import HecktorError, InputError
 
 PAGE: Final = "report.html"
 FIGURES: Final = "figures"
+PIXELS_AN_INCH: Final = 100
+"""So that 10 points, the charts' type, are 14 pixels, a little below the page's 16."""
 GROUP_NAMES: Final = {
     "centre": "Centre",
     "field_of_view": "Field of view",
@@ -109,7 +111,7 @@ def write_report(sources: Sources, out: Path, title: str, count: int) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals = {"number": number_tag, "figure": figure_tag}
+    environment.globals = {"number": number_tag, "figure": figure_tag, "write": write}
     text = environment.get_template("page.html.j2").render(
         title=title,
         sections=sections,
@@ -138,14 +140,16 @@ def number_tag(number: Number) -> Markup:
     )
 
 
-def figure_tag(drawn: Drawn, width_percent: int = 100) -> Markup:
-    """Return a figure as HTML that needs no other file."""
-    kind, content = ("svg+xml", drawn.svg) if drawn.svg is not None else ("png", drawn.png)
+def figure_tag(drawn: Drawn) -> Markup:
+    """Return a figure as HTML that needs no other file; charts keep the size of their type."""
+    if drawn.svg is None:
+        kind, content, style, name = "png", drawn.png, "", "voxels"
+    else:
+        kind, content, name = "svg+xml", drawn.svg, "chart"
+        style = f"width: {drawn.width_inches * PIXELS_AN_INCH:.0f}px"
     encoded = base64.b64encode(content).decode("ascii")
-    return Markup(
-        '<img alt="{}" style="width: {}%" class="{}" src="data:image/{};base64,{}">'
-    ).format(
-        drawn.alt, width_percent, "chart" if drawn.svg is not None else "voxels", kind, encoded
+    return Markup('<img class="{}" style="{}" alt="{}" src="data:image/{};base64,{}">').format(
+        name, style, drawn.alt, kind, encoded
     )
 
 
@@ -439,6 +443,17 @@ def _hpv(metrics: HpvMetrics) -> dict[str, Any]:
     return {
         "confusion": confusion(metrics),
         "probabilities": len(known),
+        "bins": [
+            [
+                Number((TASKS[2].name, "calibration", index, key), value, write(value, digits))
+                for key, value, digits in (
+                    ("patients", one.patients, 0),
+                    ("mean_probability", one.mean_probability, 3),
+                    ("observed_fraction", one.observed_fraction, 3),
+                )
+            ]
+            for index, one in enumerate(metrics.calibration)
+        ],
         "classes": sorted({result.truth for result in metrics.results}),
         "curves": figures,
         "own_figures": figures,

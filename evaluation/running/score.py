@@ -12,7 +12,7 @@ from evaluation.evaluate import evaluate
 from evaluation.running.store import PREDICTIONS
 from evaluation.running.tasks import TASKS
 from evaluation.running.truth import GROUND_TRUTH
-from evaluation.schema import Metrics, write_metrics
+from evaluation.schema import Metrics, Rules, write_metrics
 from shared.errors import InputError
 from shared.grand_challenge import HECKTOR_2025
 from shared.resources import granted_cpus
@@ -32,7 +32,9 @@ def score(
         print("\n".join(summary(metrics)), flush=True)
 
 
-def score_run(folder: Path, truth: Path, workers: int) -> dict[str, Metrics]:
+def score_run(
+    folder: Path, truth: Path, workers: int, rules: Rules | None = None
+) -> dict[str, Metrics]:
     """Score each task of a run, and write and return its metrics by the task's name.
 
     Raises
@@ -48,7 +50,7 @@ def score_run(folder: Path, truth: Path, workers: int) -> dict[str, Metrics]:
         )
     scores = {}
     for task in found:
-        metrics = evaluate(folder / task.name, truth, HECKTOR_2025, workers=workers)
+        metrics = evaluate(folder / task.name, truth, HECKTOR_2025, rules=rules, workers=workers)
         write_metrics(folder / task.name / METRICS, metrics)
         scores[task.name] = metrics
     return scores
