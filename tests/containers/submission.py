@@ -19,7 +19,7 @@ from typing import Any, Final
 import SimpleITK as sitk
 
 from tests.containers.cases import Case, Outcome
-from tests.containers.checks import Check, dsc_by_label, find_ct, read_json, read_mask
+from tests.containers.checks import Check, dsc_by_label, read_json, read_mask
 from tests.containers.tasks import EVALUATION, Task
 
 NAMES: Final = {"mask": "segmentation", "number": "survival", "boolean": "hpv"}
@@ -110,9 +110,7 @@ def stage(
             {
                 "pk": pk,
                 "status": "Succeeded",
-                "inputs": [
-                    {"socket": ct, "image": {"name": find_ct(case.input).name}, "value": None}
-                ],
+                "inputs": [{"socket": ct, "image": {"name": f"{case.name}.mha"}, "value": None}],
                 "outputs": [{"socket": {"slug": task.kind, "relative_path": relative}}],
             }
         )
