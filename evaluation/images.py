@@ -77,14 +77,14 @@ def grid_difference(found: Grid, expected: Grid) -> str | None:
 @contextmanager
 def _readable(path: Path) -> Iterator[sitk.ImageFileReader]:
     """Give a reader for a file; what the reader cannot read becomes an InputError."""
-    _refuse_reference(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[path.suffix.lower()])
     try:
+        _refuse_reference(path)
         with errors_of_libraries_in_log():
             yield reader
-    except RuntimeError:
+    except (RuntimeError, OSError):
         raise InputError(
             f"expected a readable image, found {path.name} that is truncated or no image"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -138,7 +139,12 @@ def survival(groups: RiskGroups) -> Figure:
                 columnspacing=1.4, handlelength=2.2)  # fmt: skip
     # Below the axis: one row a group, its numbers under the ticks.
     inch = 1 / (figure.get_figheight() * axis.get_position().height)
-    beside = {"ha": "right", "va": "center", "fontsize": 9, "transform": axis.transAxes}
+    beside: dict[str, Any] = {
+        "ha": "right",
+        "va": "center",
+        "fontsize": 9,
+        "transform": axis.transAxes,
+    }
     axis.text(-0.05, -0.56 * inch, "at risk", fontweight="bold", **beside)
     for row, curve in enumerate(groups.curves):
         y = -(0.78 + 0.22 * row) * inch

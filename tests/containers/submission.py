@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from evaluation.running.cases import Case
 from evaluation.running.tasks import EVALUATION, Task
 from tests.containers.cases import Outcome, read_outcome
-from tests.containers.checks import Check, dsc_by_label, find_ct, read_json, read_mask
+from tests.containers.checks import Check, dsc_by_label, read_json, read_mask
 
 NAMES: Final = {"mask": "segmentation", "number": "survival", "boolean": "hpv"}
 """Of the tasks in `metrics.json`, by what their output is."""
@@ -111,9 +111,7 @@ def stage(
             {
                 "pk": pk,
                 "status": "Succeeded",
-                "inputs": [
-                    {"socket": ct, "image": {"name": find_ct(case.input).name}, "value": None}
-                ],
+                "inputs": [{"socket": ct, "image": {"name": f"{case.name}.mha"}, "value": None}],
                 "outputs": [{"socket": {"slug": task.kind, "relative_path": relative}}],
             }
         )

@@ -165,6 +165,11 @@ def test_exactly_one_image_is_expected(submission: Submission) -> None:
     folder.rmdir()
     assert "found none" in (submission.segmentation().results[0].failure or "")
     folder.mkdir()
+    (folder / "c.mha").mkdir()
+    assert "c.mha that is truncated or no image" in (
+        submission.segmentation().results[0].failure or ""
+    )
+    (folder / "c.mha").rmdir()
     (folder / "c.mha").write_bytes(b"ObjectType = Image\nElementDataFile = LOCAL\n")
     assert "c.mha that is truncated or no image" in (
         submission.segmentation().results[0].failure or ""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from matplotlib.colors import to_hex, to_rgb
+from numpy.typing import NDArray
 
 from evaluation.report import pictures
 from evaluation.report.errors import LesionError
@@ -56,7 +57,7 @@ def directions() -> list[tuple[float, ...]]:
     return [*flips, turned, tuple(ROTATED)]
 
 
-def centre(mask: np.ndarray) -> tuple[float, float]:  # type: ignore[type-arg]
+def centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
     """Return row and column of a mask's centre, as fractions of the picture."""
     rows, columns = np.nonzero(mask)
     return float(rows.mean() / mask.shape[0]), float(columns.mean() / mask.shape[1])
@@ -107,7 +108,7 @@ def small_view() -> View:
 def test_outlines_have_the_colours_of_the_paper_and_only_where_there_is_a_label() -> None:
     figure = projections(small_view())
     coronal_truth, coronal_prediction, *_ = figure.axes
-    drawn = [to_hex(line.get_edgecolor()[0]) for line in coronal_truth.collections]
+    drawn = [to_hex(np.asarray(line.get_edgecolor())[0]) for line in coronal_truth.collections]
     assert drawn == [pictures.OUTLINE["GTVp"], pictures.OUTLINE["GTVn"]]
     for name, (red, green, blue) in {n: to_rgb(c) for n, c in pictures.OUTLINE.items()}.items():
         assert green > 0.8 > 0.4 > blue
@@ -125,7 +126,7 @@ def test_each_error_has_a_ct_and_a_pet_slice_even_at_the_edge(count: int) -> Non
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert len(shown) == 2 * count
     for axis in shown:
-        assert axis.get_images()[0].get_array().shape == (60, 60)
+        assert axis.get_images()[0].get_size() == (60, 60)
     titles = [axis.texts[0].get_text() for axis in shown]
     assert titles[:2] == ["1  CT", "1  PET"]
     solid = shown[0].collections
