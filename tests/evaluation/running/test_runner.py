@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from evaluation.running.store import RunCard, RunStore
 from evaluation.schema import read_predictions
 from shared.errors import InputError
 from shared.grand_challenge import HECKTOR_2025
+from tests.containers.conftest import Project
 from tests.evaluation.running.fakes import TASK, RecordingEngine, make_cases, set_wish
 
 ROOT = Path(__file__).parents[3]
@@ -170,6 +173,49 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
         assert (store.folder / case.name / "output" / "rfs.json").read_text() == "0.5"
     assert len(read_predictions(store.folder / "predictions.json")) == 12
     assert not list(store.work.glob("MDA-???"))
+
+
+def test_a_native_run_that_is_killed_takes_its_processes_along_and_goes_on(
+    tmp_path: Path, project: Project
+) -> None:
+    for index in range(4):
+        shutil.copytree(project.root / "tests/cases/tiny", tmp_path / "cases" / f"MDA-{index:03}")
+    command = [sys.executable, "-m", "tests.evaluation.running.cohort", str(tmp_path), "1"]
+    command.append(str(project.root))
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    store = RunStore(tmp_path / "run")
+    while not store.records() or not processes_of(store.work):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    given_up = time.monotonic() + 10
+    while processes_of(store.work) and time.monotonic() < given_up:
+        time.sleep(0.01)
+    assert not processes_of(store.work)
+    whole = {record.case: written(store, record.case) for record in store.records()}
+    assert 1 <= len(whole) < 4
+
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert [record.status for record in store.records()] == ["Succeeded"] * 4
+    for case, before in whole.items():
+        assert written(store, case) == before
+    assert not list(store.work.glob("app-*"))
+
+
+def written(store: RunStore, case: str) -> tuple[int, int]:
+    """Return which file a case's record is and when it was written."""
+    found = (store.folder / case / "job.json").stat()
+    return found.st_ino, found.st_mtime_ns
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the processes that an application below a folder runs in."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if str(folder) in line and "inference.py" in line]
 
 
 def test_an_interrupt_stops_what_goes_on_and_records_nothing_of_it(
