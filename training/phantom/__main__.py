@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from training.phantom.cohort import make_cohort
+from training.phantom.oracle import oracle_scores
 from training.phantom.patient import Kind
 
 
@@ -21,18 +22,32 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     prevalence: Annotated[float | None, typer.Option(min=0, max=1, help="HPV positive.")] = None,
     tasks: Annotated[str, typer.Option(help="Whose folders to write, as in 1,2.")] = "1,2,3",
+    centers: Annotated[
+        Literal["training", "unseen", "all"],
+        typer.Option(help="Hospitals of the training set, two others, or both."),
+    ] = "training",
     whole_body: Annotated[
         bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
     ] = None,
+    anatomy: Annotated[
+        Path | None, typer.Option(help="Build patients on the CTs and labels of this folder.")
+    ] = None,
+    real_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the patients on these CTs; others synthetic.")
+    ] = 1.0,
 ) -> None:
     """Make a cohort of phantom patients in FOLDER, or complete one that was stopped."""
-    kind = Kind(small=small, prevalence=prevalence, whole_body=whole_body)
+    kind = Kind(
+        small=small, prevalence=prevalence, whole_body=whole_body, centers=centers,
+        anatomy=None if anatomy is None else str(anatomy), real_share=real_share,
+    )  # fmt: skip
     try:
         numbers = tuple(int(task) for task in tasks.split(","))
         records = make_cohort(folder, patients, seed, kind, workers, numbers, as_cases)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    print(json.dumps({"folder": str(folder), "patients": len(records)}))
+    result = {"patients": len(records), "oracle": oracle_scores(records)}
+    print(json.dumps({"folder": str(folder), **result}, indent=2))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,11 +20,15 @@ from training.phantom.shapes import (
     Capsule,
     Column,
     Ellipsoid,
+    Folded,
     Point,
     Pose,
     Ribs,
     Shape,
 )
+
+if TYPE_CHECKING:
+    from training.phantom.painting import Slab
 
 
 class Tissue(IntEnum):
@@ -100,15 +105,56 @@ class Organ:
     inside: tuple[Tissue, ...] = ()
 
 
+# Site: (canonical centre for the left side in mm, semi-axis ratios).
+SITES: dict[str, tuple[Point, Point]] = {
+    "tonsil": ((19, -43, -57), (0.85, 1.0, 1.25)),
+    "base of tongue": ((7, -53, -72), (1.2, 0.95, 0.95)),
+    "oral cavity": ((15, -84, -66), (0.9, 1.35, 0.8)),
+    "larynx": ((7, -52, -108), (0.9, 1.1, 1.1)),
+    "hypopharynx": ((15, -40, -94), (0.9, 0.9, 1.35)),
+    "nasopharynx": ((10, -40, -22), (1.2, 0.9, 1.0)),
+}
+# Level: (canonical centre for the left side in mm, its spread in mm, relative frequency).
+LEVELS: dict[str, tuple[Point, Point, float]] = {
+    "II": ((41, -24, -56), (3, 5, 10), 0.52),
+    "III": ((39, -28, -92), (3, 4, 9), 0.28),
+    "IV": ((34, -27, -128), (4, 4, 9), 0.11),
+    "V": ((48, 14, -92), (3, 6, 15), 0.09),
+}
+
+
 @dataclass(frozen=True)
 class Body:
-    """A patient without tumours."""
+    """A patient without tumours, all of analytic organs; a `painting.Anatomy`."""
 
     organs: tuple[Organ, ...]
     pose: Pose
     ct_hu: Array  # by tissue
     pet_suv: Array  # by tissue
     metal_mm: tuple[Point, ...]  # canonical centres of metal fillings
+    grain: float = 1.0
+    z_range_mm: tuple[float, float] = (-np.inf, np.inf)
+
+    def ground(self, slab: Slab) -> None:
+        """See `painting.Anatomy`: the organs are all there is."""
+
+    def hu(self, slab: Slab) -> Array:
+        """See `painting.Anatomy`."""
+        return self.ct_hu[slab.tissue]
+
+    def offers(self, place: str, side: float) -> bool:
+        """See `painting.Anatomy`: everywhere."""
+        return True
+
+    def seat(self, rng: np.random.Generator, place: str, side: float, volume_ml: float) -> Point:
+        """See `painting.Anatomy`: the place's centre, scattered; large primaries grow outwards."""
+        if place in SITES:
+            center, spread = SITES[place][0], (2.0, 2.0, 5.0)
+            push = 0.25 * np.cbrt(volume_ml) * np.array([side, -0.3, 0])
+        else:
+            (center, spread, _), push = LEVELS[place], np.zeros(3)
+        where = np.array([side * center[0], *center[1:]]) + push + rng.normal(0, spread)
+        return tuple(map(float, where))  # type: ignore[return-value]
 
 
 SOFT = (T.SKIN, T.FAT, T.MUSCLE, T.LOOSE)
@@ -245,6 +291,21 @@ def make_body(rng: np.random.Generator, arms_up: bool, coarse: bool = False) -> 
         for side in SIDES:
             egg(T.BROWN_FAT, (side * 55, 15, -158), (12, 10, 12), (T.FAT, T.LOOSE))
 
+    ct_hu, suv = draw_looks(rng)
+    pose = Pose(
+        offset_mm=tuple(rng.normal([0, 0, rng.uniform(-900, 200)], [6, 8, 0])),
+        scale=tuple(rng.normal(1, 0.035) * np.exp(0.02 * rng.normal(size=3))),
+        turn_rad=float(np.radians(rng.normal(0, 4))),
+        lean_mm=float(rng.normal(0, 5)),
+        nod_mm=float(rng.normal(0, 5)),
+        ripple_mm=float(rng.uniform(0.3, 1.4)),
+        phase_rad=float(rng.uniform(0, 2 * np.pi)),
+    )
+    return Body(tuple(builder.organs), pose, ct_hu, suv, metal)
+
+
+def draw_looks(rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw how one patient's tissues look: (CT in HU, uptake in SUV), by tissue."""
     table = np.array([LOOKS[tissue] for tissue in Tissue], dtype=np.float32)
     ct_hu, suv = table[:, 0].copy(), table[:, 1] * np.exp(0.12 * rng.normal(size=len(table)))
     ct_hu[[T.VESSEL, T.BLOOD]] += 110 * (rng.random() < 0.45)
@@ -255,16 +316,7 @@ def make_body(rng: np.random.Generator, arms_up: bool, coarse: bool = False) -> 
                            (T.GREY_MATTER, 0.12)):  # fmt: skip
         suv[tissue] *= np.exp(spread * rng.normal())
     suv[[T.GREY_MATTER, T.WHITE_MATTER]] = np.clip(suv[T.GREY_MATTER], 6.5, 13) * np.array([1, 0.4])
-    pose = Pose(
-        offset_mm=tuple(rng.normal([0, 0, rng.uniform(-900, 200)], [6, 8, 0])),
-        scale=tuple(rng.normal(1, 0.035) * np.exp(0.02 * rng.normal(size=3))),
-        turn_rad=float(np.radians(rng.normal(0, 4))),
-        lean_mm=float(rng.normal(0, 5)),
-        nod_mm=float(rng.normal(0, 5)),
-        ripple_mm=float(rng.uniform(0.3, 1.4)),
-        phase_rad=float(rng.uniform(0, 2 * np.pi)),
-    )
-    return Body(tuple(builder.organs), pose, ct_hu, suv.astype(np.float32), metal)
+    return ct_hu, suv.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -437,7 +489,9 @@ def _skull_and_brain(build: _Builder) -> None:
     add(T.SKULL, Ellipsoid(center, (71, 91, 76)))
     add(T.CSF, Ellipsoid(center, (68.5, 88, 73.5)))
     add(T.GREY_MATTER, Ellipsoid(center, (66.5, 86, 71.5)))
-    add(T.WHITE_MATTER, Ellipsoid((0, -22, 62), (55, 74, 56)))
+    white = Ellipsoid((0, -22, 62), (57, 76, 60))
+    phase = float(build.rng.uniform(0, 2 * np.pi))
+    add(T.WHITE_MATTER, Folded(white, depth=0.22, period_mm=26, phase_rad=phase))
     for side in SIDES:
         egg(T.GREY_MATTER, (side * 20, -28, 52), (11, 22, 15))  # deep nuclei
         egg(T.CSF, (side * 10, -25, 72), (5, 28, 9))

@@ -1,8 +1,14 @@
 """Cohorts on disk: the challenge's layout, or Grand Challenge case folders.
 
-A cohort folder holds `cohort.json` (what made it), `cohort.jsonl` (one line for each finished
-patient) and the patients. A patient is written aside and moved in whole, so that a stopped run
-can go on where it was; what a patient is depends on the card alone, not on the run.
+A cohort folder holds `cohort.json` (the card: what made it and, once it is complete, the oracle's
+scores), `cohort.jsonl` (one line for each finished patient) and the patients. A patient is written
+aside and moved in whole, so that a stopped run can go on where it was; what a patient is depends on
+the card alone, not on the run.
+
+    challenge   Task 1|2|3/<ID>/<ID>__CT.nii.gz, __PT.nii.gz; Task 1 <ID>.nii.gz; Task 2, for a few,
+                __CTPlanning.nii.gz and __RTDOSE.nii.gz; HECKTOR_2025_Training_Task_N.csv
+    cases       <ID>/input/ as the platform mounts it, <ID>/truth.nii.gz and truth.json for people,
+                ground_truth/patients.csv and masks/<ID>.nii.gz for the evaluation
 """
 
 from __future__ import annotations
@@ -16,26 +22,35 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import SimpleITK as sitk
 from tqdm import tqdm
 
+from training.phantom.oracle import oracle_scores
 from training.phantom.patient import ANY_KIND, Kind, Patient, make_patient
+from training.phantom.real_anatomy import fingerprint
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 CARD, RECORDS, PARTIAL = "cohort.json", "cohort.jsonl", ".partial"
 CLINICAL_COLUMNS = ("CenterID", "Age", "Gender", "Tobacco Consumption", "Alcohol Consumption",
                     "Performance Status", "Treatment", "M-stage")  # fmt: skip
 TASK_COLUMNS = {1: (), 2: ("Relapse", "RFS"), 3: ("HPV Status",)}
+TRUTH = "ground_truth"
+TRUTH_COLUMNS = ("CenterID", "FieldOfView", "Relapse", "RFS", "HPV Status")
+
+Record: TypeAlias = dict[str, Any]
+"""A patient's line in `cohort.jsonl`."""
 
 
 def _card(seed: int, kind: Kind, tasks: Sequence[int], as_cases: bool) -> dict[str, Any]:
+    # the CTs by what they are, not by where: a cohort is recognised on another machine
+    anatomy = None if kind.anatomy is None else fingerprint(kind.anatomy)
     card = {
         "made_by": "training.phantom",
         "generator_version": GENERATOR_VERSION,
         "seed": seed,
-        "kind": asdict(kind),
+        "kind": {**asdict(kind), "anatomy": anatomy},
         "layout": "cases" if as_cases else "challenge",
         "tasks": [] if as_cases else sorted(tasks),
     }
@@ -57,7 +72,7 @@ def _claim(folder: Path, card: dict[str, Any]) -> None:
         raise ValueError(f"{folder} is not empty and has no {CARD}: give a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(json.dumps(card, indent=2) + "\n")
+        _write_json(card, path)
 
 
 def _write_image(image: sitk.Image, path: Path) -> None:
@@ -73,7 +88,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_json(value: object, path: Path) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    whole = path.with_name(path.name + PARTIAL)
+    whole.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    whole.replace(path)
 
 
 def write_case(patient: Patient, folder: Path) -> None:
@@ -81,19 +98,36 @@ def write_case(patient: Patient, folder: Path) -> None:
     name = patient.patient_id
     _write_image(patient.ct_hu, folder / "input/images/ct" / f"{name}.mha")
     _write_image(patient.pet_suv, folder / "input/images/pet" / f"{name}.mha")
+    if patient.plan:
+        _write_image(patient.plan.ct_hu, folder / "input/images/ct-planning" / f"{name}.mha")
+        _write_image(patient.plan.dose_gy, folder / "input/images/rt-dose" / f"{name}.mha")
     _write_image(patient.labels, folder / "truth.nii.gz")
     _write_json(patient.ehr, folder / "input/ehr.json")
     truth = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
     _write_json({**truth, "facts": patient.facts}, folder / "truth.json")
 
 
-def write_task(patient: Patient, folder: Path, task: int) -> None:
-    """Write one patient as the challenge does for a task; labels for Task 1 only."""
+def write_task(patient: Patient, folder: Path, task: int, images_from: Path | None) -> None:
+    """Write one patient as the challenge does for a task.
+
+    Parameters
+    ----------
+    task : Task 1 has the labels, Task 2 planning CT and dose where there are any.
+    images_from : folder of another task of this patient, whose images are linked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     name = patient.patient_id
-    _write_image(patient.ct_hu, folder / f"{name}__CT.nii.gz")
-    _write_image(patient.pet_suv, folder / f"{name}__PT.nii.gz")
+    for suffix, image in (("CT", patient.ct_hu), ("PT", patient.pet_suv)):
+        file = f"{name}__{suffix}.nii.gz"
+        if images_from:
+            _link(images_from / file, folder / file)
+        else:
+            _write_image(image, folder / file)
     if task == 1:
         _write_image(patient.labels, folder / f"{name}.nii.gz")
+    if task == 2 and patient.plan:
+        _write_image(patient.plan.ct_hu, folder / f"{name}__CTPlanning.nii.gz")
+        _write_image(patient.plan.dose_gy, folder / f"{name}__RTDOSE.nii.gz")
 
 
 def _move_in(source: Path, target: Path) -> None:
@@ -103,9 +137,10 @@ def _move_in(source: Path, target: Path) -> None:
     source.rename(target)
 
 
-def _make_one(
+def make_one(
     folder: Path, seed: int, index: int, kind: Kind, tasks: Sequence[int], as_cases: bool
-) -> dict[str, Any]:
+) -> Record:
+    """Make one patient, move it into the cohort whole, and return its record."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     patient = make_patient(seed, index, kind)
     name = patient.patient_id
@@ -114,14 +149,15 @@ def _make_one(
     if as_cases:
         write_case(patient, partial)
         _move_in(partial, folder / name)
+        masks = folder / TRUTH / "masks"
+        masks.mkdir(parents=True, exist_ok=True)
+        (masks / f"{name}.nii.gz").unlink(missing_ok=True)
+        _link(folder / name / "truth.nii.gz", masks / f"{name}.nii.gz")
     else:
-        first, *others = sorted(tasks)
-        write_task(patient, partial / str(first), first)
-        for task in others:
-            (partial / str(task)).mkdir()
-            for suffix in ("__CT.nii.gz", "__PT.nii.gz"):
-                source = partial / str(first) / f"{name}{suffix}"
-                _link(source, partial / str(task) / source.name)
+        first = partial / str(min(tasks))
+        for task in sorted(tasks):
+            own = partial / str(task)
+            write_task(patient, own, task, images_from=None if own == first else first)
         for task in tasks:
             _move_in(partial / str(task), folder / f"Task {task}" / name)
         partial.rmdir()
@@ -131,20 +167,28 @@ def _make_one(
     }  # fmt: skip
 
 
-def _write_table(folder: Path, task: int, records: Iterable[dict[str, Any]]) -> None:
-    path = folder / f"Task {task}" / f"HECKTOR_2025_Training_Task_{task}.csv"
+def _outcome(record: Record) -> dict[str, Any]:
+    """Return what the tables call the outcome; empty where it is not known."""
+    hpv = record["hpv"]
+    return {
+        "Relapse": record["relapse"],
+        "RFS": record["rfs_days"],
+        "HPV Status": "" if hpv is None else int(hpv),
+    }
+
+
+def _write_table(path: Path, columns: Sequence[str], records: Iterable[Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["PatientID", *CLINICAL_COLUMNS, *TASK_COLUMNS[task]])
+        writer = csv.DictWriter(file, ["PatientID", *columns], extrasaction="ignore")
+        writer.writeheader()
         for record in records:
-            hpv = "" if record["hpv"] is None else int(record["hpv"])
-            extra = {1: [], 2: [record["relapse"], record["rfs_days"]], 3: [hpv]}[task]
-            clinical = [record["ehr"].get(column) for column in CLINICAL_COLUMNS]
-            writer.writerow([record["PatientID"], *clinical, *extra])
+            field_of_view = "whole_body" if record["facts"]["whole_body"] else "head_neck"
+            row = {"PatientID": record["PatientID"], "FieldOfView": field_of_view}
+            writer.writerow(row | record["ehr"] | _outcome(record))
 
 
-def read_records(folder: Path) -> list[dict[str, Any]]:
+def read_records(folder: Path) -> list[Record]:
     """Return what is known of each finished patient of a cohort, by index."""
     path = folder / RECORDS
     if not path.exists():
@@ -167,7 +211,7 @@ def make_cohort(
     workers: int = 1,
     tasks: Sequence[int] = (1, 2, 3),
     as_cases: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Write patients 0 to `patients` - 1 of a cohort and return their records.
 
     Parameters
@@ -193,7 +237,8 @@ def make_cohort(
     folder = Path(folder)
     if not as_cases and (not tasks or not set(tasks) <= set(TASK_COLUMNS)):
         raise ValueError(f"expected tasks among 1, 2, 3, found {list(tasks)}")
-    _claim(folder, _card(seed, kind, tasks, as_cases))
+    card = _card(seed, kind, tasks, as_cases)
+    _claim(folder, card)
     done = {record["index"] for record in read_records(folder)}
     missing = [index for index in range(patients) if index not in done]
     records_path = folder / RECORDS
@@ -203,7 +248,7 @@ def make_cohort(
     # spawn: SimpleITK's threads do not survive a fork
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [
-            pool.submit(_make_one, folder, seed, index, kind, tuple(tasks), as_cases)
+            pool.submit(make_one, folder, seed, index, kind, tuple(tasks), as_cases)
             for index in missing
         ]
         try:
@@ -215,7 +260,11 @@ def make_cohort(
             raise
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     records = [record for record in read_records(folder) if record["index"] < patients]
-    if not as_cases:
-        for task in tasks:
-            _write_table(folder, task, records)
+    if as_cases:
+        _write_table(folder / TRUTH / "patients.csv", TRUTH_COLUMNS, records)
+    for task in () if as_cases else tasks:
+        table = folder / f"Task {task}" / f"HECKTOR_2025_Training_Task_{task}.csv"
+        _write_table(table, (*CLINICAL_COLUMNS, *TASK_COLUMNS[task]), records)
+    complete = {**card, "patients": len(records), "oracle": oracle_scores(records)}
+    _write_json(complete, folder / CARD)
     return records

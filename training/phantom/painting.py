@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from training.phantom.anatomy import Body, Tissue
-from training.phantom.shapes import Array, Pose, Shape
+from training.phantom.anatomy import Organ, Tissue
+from training.phantom.shapes import Array, Point, Pose, Shape
 
 if TYPE_CHECKING:
     from training.phantom.tumour import Lesion
 
+BARS_PRIMARY, BARS_NODE = np.uint8(1), np.uint8(2)  # bits of `Slab.barred`
 SLAB_VOXELS = 3_000_000  # about 12 MB for each float32 array at work
 
 
@@ -41,6 +42,7 @@ class Slab:
 
     start: int
     tissue: npt.NDArray[np.uint8]  # (z, y, x)
+    barred: npt.NDArray[np.uint8]  # (z, y, x), to whom beyond what the tissue says
     x: Array
     y: Array
     z: Array
@@ -71,7 +73,62 @@ class Slab:
         return self.x[box], self.y[box], self.z[box[0]]
 
 
-def paint(body: Body, lesions: Sequence[Lesion], raster: Raster, pose: Pose) -> Iterator[Slab]:
+class Anatomy(Protocol):
+    """A patient without tumours: what painting, the scanners and the tumours ask of one."""
+
+    @property
+    def organs(self) -> tuple[Organ, ...]:
+        """What is painted onto the ground, in this order."""
+        ...
+
+    @property
+    def pose(self) -> Pose:
+        """From canonical coordinates to the world."""
+        ...
+
+    @property
+    def ct_hu(self) -> Array:
+        """HU by tissue."""
+        ...
+
+    @property
+    def pet_suv(self) -> Array:
+        """SUV by tissue."""
+        ...
+
+    @property
+    def metal_mm(self) -> tuple[Point, ...]:
+        """Canonical centres of what throws streaks."""
+        ...
+
+    @property
+    def grain(self) -> float:
+        """Share of the scanner's CT noise to add: below 1 where `hu` is noisy already."""
+        ...
+
+    @property
+    def z_range_mm(self) -> tuple[float, float]:
+        """Lowest and highest canonical z that exists."""
+        ...
+
+    def ground(self, slab: Slab) -> None:
+        """Write what lies under the organs into `slab.tissue` and `slab.barred`."""
+        ...
+
+    def hu(self, slab: Slab) -> Array:
+        """Return the CT of a painted slab before blur and noise, in HU, shape (z, y, x)."""
+        ...
+
+    def offers(self, place: str, side: float) -> bool:
+        """Return whether a lesion may sit at a site or level on a side (1 left, -1 right)."""
+        ...
+
+    def seat(self, rng: np.random.Generator, place: str, side: float, volume_ml: float) -> Point:
+        """Draw the canonical centre of a lesion at a place that is on offer."""
+        ...
+
+
+def paint(body: Anatomy, lesions: Sequence[Lesion], raster: Raster, pose: Pose) -> Iterator[Slab]:
     """Yield the painted slabs of an image from its first slice to its last.
 
     Parameters
@@ -88,7 +145,9 @@ def paint(body: Body, lesions: Sequence[Lesion], raster: Raster, pose: Pose) -> 
     for start in range(0, nz, step):
         coordinates = pose.to_canonical(*raster.axes(start, start + step))
         tissue = np.zeros(coordinates[0].shape, dtype=np.uint8)
-        slab = Slab(start, tissue, *coordinates, raster=raster, pose=pose)
+        barred = np.zeros_like(tissue)
+        slab = Slab(start, tissue, barred, *coordinates, raster=raster, pose=pose)
+        body.ground(slab)
         for organ in body.organs:
             box = slab.box(organ.shape)
             if box is None:
@@ -106,7 +165,7 @@ def paint(body: Body, lesions: Sequence[Lesion], raster: Raster, pose: Pose) -> 
                 continue
             target = tissue[box]
             field = lesion.field(*slab.coordinates(box))
-            mask = (field < 1) & lesion.may_fill(target, field)
+            mask = (field < 1) & lesion.may_fill(target, field, barred[box])
             target[mask] = lesion.tissue
             target[mask & (field < lesion.necrosis)] = lesion.core_tissue
         yield slab

@@ -17,7 +17,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 Image2d = npt.NDArray[np.float32]
-OUTLINES = ((1, "#ff3030"), (2, "#30ff60"))
+OUTLINES = ((1, "#30ff60"), (2, "#ffe030"))  # GTVp green, GTVn yellow, as in the paper
+VIEW_MM = 300.0  # of head and neck, from the vertex or the upper end of the scan
 
 
 def _arrays(patient: Patient) -> tuple[list[Image2d], tuple[float, ...], sitk.Image]:
@@ -37,8 +38,9 @@ def _arrays(patient: Patient) -> tuple[list[Image2d], tuple[float, ...], sitk.Im
 def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
     """Draw axial, coronal and sagittal planes through the largest lesion, and the PET's MIP.
 
-    Rows: CT in a soft-tissue window, PET over CT, GTVp (red) and GTVn (green) over CT. PETs in
-    Bq/mL are shown relative to their brain.
+    Rows: CT in a soft-tissue window, PET over CT, GTVp (green) and GTVn (yellow) over CT. Planes
+    show head and neck, projections the whole scan; the patient's left is on the viewer's right.
+    PETs in Bq/mL are shown relative to their hottest part.
     """
     (ct_hu, pet, labels), (sx, sy, sz), pet_own = _arrays(patient)
     scale = float(np.percentile(pet, 99.9)) / 9 if pet.max() > 1000 else 1.0
@@ -51,7 +53,7 @@ def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
         ("coronal", lambda a: a[:, y], sz / sx, "lower"),
         ("sagittal", lambda a: a[:, :, x], sz / sy, "lower"),
     )
-    figure, axes = plt.subplots(3, 4, figsize=(16, 12), facecolor="black")
+    figure, axes = plt.subplots(3, 4, figsize=(15, 13), facecolor="black")
     for column, (name, cut, aspect, origin) in enumerate(planes):
         for row, axis in enumerate(axes[:, column]):
             axis.imshow(cut(ct_hu), cmap="gray", vmin=-160, vmax=280, aspect=aspect, origin=origin)
@@ -73,7 +75,7 @@ def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
         axis.set_title(name, color="white")
     lesions = "\n".join(
         f"{'GTVp' if item['label'] == 1 else 'GTVn'} {item['side']} {item['place']}: "
-        f"{item['volume_ml']} ml{', necrotic' if item['necrotic'] else ''}"
+        f"{item['volume_ml']} ml{'' if item['core'] == 'solid' else ', ' + item['core']}"
         for item in patient.facts["lesions"]
     )
     ehr = "\n".join(f"{key}: {value}" for key, value in patient.ehr.items())
@@ -82,8 +84,12 @@ def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
                     va="top", fontsize=9, transform=axes[2, 3].transAxes)  # fmt: skip
     for axis in axes.flat:
         axis.axis("off")
-    for axis in axes[:, 0]:  # the head fills the picture
-        axis.set_xlim(x0 - 130 / sx, x0 + 130 / sx)
+    top = float(np.flatnonzero((ct_hu > -300).any(axis=(1, 2))).max())
+    for column, (across, down) in enumerate(((x0, sx), (x0, sx), (y0, sy))):
+        for axis in axes[:, column]:
+            axis.set_xlim(across - 130 / down, across + 130 / down)
+            axis.set_ylim(top - VIEW_MM / sz, top + 5 / sz)
+    for axis in axes[:, 0]:
         axis.set_ylim(y0 + 130 / sy, y0 - 130 / sy)
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=80, facecolor="black")
@@ -98,9 +104,14 @@ def main(
     whole_body: Annotated[
         bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
     ] = None,
+    anatomy: Annotated[
+        Path | None, typer.Option(help="Build the patient on a CT of this folder.")
+    ] = None,
 ) -> None:
     """Draw one patient of a cohort."""
-    render(make_patient(seed, index, Kind(small=small, whole_body=whole_body)), picture)
+    folder = None if anatomy is None else str(anatomy)
+    kind = Kind(small=small, whole_body=whole_body, anatomy=folder)
+    render(make_patient(seed, index, kind), picture)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,29 @@ class Ellipsoid:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """An ellipsoid whose surface is folded like a gyroid: the white matter under the gyri."""
+
+    ellipsoid: Ellipsoid
+    depth: float  # amplitude, as a share of the squared radius
+    period_mm: float
+    phase_rad: float
+
+    def bounds(self) -> Bounds:
+        """See `Shape.bounds`."""
+        reach = (1 - 1.5 * self.depth) ** -0.5
+        semi = tuple(reach * s for s in self.ellipsoid.semi)
+        return Ellipsoid(self.ellipsoid.center, semi).bounds()
+
+    def field(self, x: Array, y: Array, z: Array) -> Array:
+        """See `Shape.field`."""
+        wave = np.float32(2 * np.pi / self.period_mm)
+        u, v, w = (wave * axis + np.float32(self.phase_rad) for axis in (x, y, z))
+        folds = np.sin(u) * np.cos(v) + np.sin(v) * np.cos(w) + np.sin(w) * np.cos(u)
+        return self.ellipsoid.field(x, y, z) * (1 + np.float32(self.depth) * folds)
+
+
+@dataclass(frozen=True)
 class Column:
     """A stack of ellipses along z, piecewise linear between knots, flat at both ends.
 

@@ -13,31 +13,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from training.phantom.anatomy import Body, T, Tissue
-from training.phantom.painting import Raster, paint
+from training.phantom.anatomy import LEVELS, SIDES, SITES, T, Tissue
+from training.phantom.biology import (
+    BIOLOGY,
+    CORES,
+    MIN_CORED_NODE_ML,
+    MIN_CORED_PRIMARY_ML,
+    NODE_ML_SIGMA,
+    PRIMARY_ML_SIGMA,
+    SUV_SIGMA,
+    Core,
+)
+from training.phantom.painting import BARS_NODE, BARS_PRIMARY, Anatomy, Raster, paint
 from training.phantom.shapes import Array, Bounds, Point
 
 # Tissues no tumour enters; LUMEN is entered by the middle of a primary only.
 BARRED = (T.AIR, T.SKIN, T.COUCH_SHELL, T.COUCH_FOAM, T.BONE, T.SPONGY, T.SKULL, T.TOOTH, T.METAL,
           T.CORD, T.CSF, T.CARTILAGE, T.LUNG, T.CELLS, T.VESSEL, T.BLOOD)  # fmt: skip
 MAX_LEVEL = 1.8  # how far past its ellipsoid a lesion may grow to reach its volume
-
-# Site: (canonical centre for the left side in mm, semi-axis ratios, may the side be chosen).
-SITES: dict[str, tuple[Point, Point, bool]] = {
-    "tonsil": ((19, -43, -57), (0.85, 1.0, 1.25), True),
-    "base of tongue": ((7, -53, -72), (1.2, 0.95, 0.95), True),
-    "oral cavity": ((15, -84, -66), (0.9, 1.35, 0.8), True),
-    "larynx": ((7, -52, -108), (0.9, 1.1, 1.1), True),
-    "hypopharynx": ((15, -40, -94), (0.9, 0.9, 1.35), True),
-    "nasopharynx": ((10, -40, -22), (1.2, 0.9, 1.0), True),
-}
-# Level: (canonical centre for the left side in mm, its spread in mm, relative frequency).
-LEVELS: dict[str, tuple[Point, Point, float]] = {
-    "II": ((41, -24, -56), (3, 5, 10), 0.52),
-    "III": ((39, -28, -92), (3, 4, 9), 0.28),
-    "IV": ((34, -27, -128), (4, 4, 9), 0.11),
-    "V": ((48, 14, -92), (3, 6, 15), 0.09),
-}
 
 
 @dataclass(frozen=True)
@@ -79,6 +72,7 @@ class Lesion:
     rough: float
     suv: float  # of viable tumour before blurring
     texture: Waves
+    core: Core = "solid"
     necrosis: float = 0.0  # the core is where the field is below this share; 0 for none
     level: float = 1.0
 
@@ -108,16 +102,18 @@ class Lesion:
         wavy = 1 + np.float32(self.rough) * np.clip(self.surface.at(x, y, z), -2, 2)
         return np.sqrt(radius2) * wavy / np.float32(self.level)
 
-    def may_fill(self, tissue: npt.NDArray[np.uint8], field: Array) -> npt.NDArray[np.bool_]:
-        """Return where the lesion may grow, given the healthy tissue there."""
-        barred = np.zeros(len(Tissue), dtype=bool)
-        barred[list(BARRED)] = True
+    def may_fill(
+        self, tissue: npt.NDArray[np.uint8], field: Array, barred: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.bool_]:
+        """Return where the lesion may grow, given the healthy tissue and `Slab.barred` there."""
+        closed = np.zeros(len(Tissue), dtype=bool)
+        closed[list(BARRED)] = True
         if self.primary:
-            barred[T.VESSEL] = True
+            closed[T.VESSEL] = True
         else:
-            barred[[T.VESSEL, T.LUMEN, T.MUCOSA, T.TONSIL, T.LARYNX, T.GTVP, T.GTVP_CORE]] = [
+            closed[[T.VESSEL, T.LUMEN, T.MUCOSA, T.TONSIL, T.LARYNX, T.GTVP, T.GTVP_CORE]] = [
                 False, *[True] * 6]  # fmt: skip
-        allowed = ~barred[tissue]
+        allowed = ~closed[tissue] & (barred & (BARS_PRIMARY if self.primary else BARS_NODE) == 0)
         if self.primary:
             allowed &= (tissue != T.LUMEN) | (field * self.level < 0.75)
         return allowed
@@ -146,8 +142,8 @@ def _lesion(
     center: Point,
     ratios: Point,
     volume_ml: float,
-    body: Body,
-    **kwargs: float | bool,
+    body: Anatomy,
+    **kwargs: float | bool | str,
 ) -> Lesion:
     radius = (1000 * volume_ml / float(np.prod(body.pose.scale)) * 3 / (4 * np.pi)) ** (1 / 3)
     shape = np.array(ratios) * np.exp(0.1 * rng.normal(size=3))
@@ -160,42 +156,59 @@ def _lesion(
     )  # fmt: skip
 
 
-def draw_primary(rng: np.random.Generator, body: Body, hpv: bool) -> Lesion:
-    """Draw the primary: HPV-positive ones are oropharyngeal and smaller."""
-    share = [0.53, 0.40, 0.02, 0.02, 0.01, 0.02] if hpv else [0.32, 0.25, 0.13, 0.15, 0.14, 0.01]
-    place = str(rng.choice(list(SITES), p=share))
-    center, ratios, _ = SITES[place]
-    side = float(rng.choice([-1, 1]))
-    volume_ml = float(np.clip(np.exp(rng.normal(np.log(7.5 if hpv else 16), 0.75)), 1.2, 60))
-    push = 0.25 * np.cbrt(volume_ml) * np.array([side, -0.3, 0])  # large ones grow outwards
-    where = np.array([side * center[0], *center[1:]]) + push + rng.normal(0, [2, 2, 5])
-    suv = float(np.clip(np.exp(rng.normal(np.log(13.5 if hpv else 15.5), 0.4)), 5, 40))
-    necrosis = float(rng.uniform(0.35, 0.6)) * (volume_ml > 12 and rng.random() < 0.3)
+def _core(
+    rng: np.random.Generator, shares: tuple[float, float, float], large_enough: bool
+) -> tuple[Core, float]:
+    """Draw what is inside a lesion, and how far the inside reaches (`Lesion.necrosis`)."""
+    drawn, reach = rng.choice(len(CORES), p=shares), rng.random()
+    core = CORES[drawn] if large_enough else "solid"
+    low, high = {"solid": (0.0, 0.0), "necrotic": (0.4, 0.65), "cystic": (0.7, 0.85)}[core]
+    return core, float(low + (high - low) * reach)
+
+
+def offered_sites(body: Anatomy) -> list[str]:
+    """Return the sites where this anatomy has room for a primary."""
+    return [site for site in SITES if any(body.offers(site, side) for side in SIDES)]
+
+
+def draw_primary(rng: np.random.Generator, body: Anatomy, hpv: bool) -> Lesion:
+    """Draw the primary; site, volume, uptake and core depend on the HPV status (`biology`)."""
+    biology, sites = BIOLOGY[hpv], offered_sites(body)
+    shares = np.array([biology.sites[site] for site in sites])
+    place = str(rng.choice(sites, p=shares / shares.sum()))
+    side = float(rng.choice([side for side in SIDES if body.offers(place, side)]))
+    volume_ml = float(np.exp(rng.normal(np.log(biology.primary_ml), PRIMARY_ML_SIGMA)))
+    volume_ml = float(np.clip(volume_ml, 1.2, 60))
+    where = body.seat(rng, place, side, volume_ml)
+    suv = float(np.clip(np.exp(rng.normal(np.log(biology.primary_suv), SUV_SIGMA)), 5, 40))
+    core, necrosis = _core(rng, biology.primary_cores, volume_ml > MIN_CORED_PRIMARY_ML)
     return _lesion(
-        rng, place, side, tuple(map(float, where)), ratios, volume_ml, body,  # type: ignore[arg-type]
-        primary=True, suv=suv, necrosis=necrosis,
+        rng, place, side, where, SITES[place][1], volume_ml, body,
+        primary=True, suv=suv, core=core, necrosis=necrosis,
     )  # fmt: skip
 
 
-def draw_node(rng: np.random.Generator, body: Body, hpv: bool, side: float, first: bool) -> Lesion:
+def draw_node(
+    rng: np.random.Generator, body: Anatomy, hpv: bool, side: float, first: bool
+) -> Lesion:
     """Draw a node on `side`; the first is the largest, and level II for preference."""
-    shares = np.array([frequency for _, _, frequency in LEVELS.values()])
+    biology = BIOLOGY[hpv]
+    shares = np.array([row[2] * body.offers(level, side) for level, row in LEVELS.items()])
     if first:
         shares = shares * np.array([2.5, 1, 0.4, 0.3])
     level = str(rng.choice(list(LEVELS), p=shares / shares.sum()))
-    center, spread, _ = LEVELS[level]
-    median_ml = (7.5 if hpv else 4.0) if first else 1.7
-    volume_ml = float(np.clip(np.exp(rng.normal(np.log(median_ml), 0.8)), 0.5, 25))
-    where = np.array([side * center[0], *center[1:]]) + rng.normal(0, spread)
-    suv = float(np.clip(np.exp(rng.normal(np.log(15.5), 0.4)), 5, 40))
-    necrotic = volume_ml > 1.5 and rng.random() < (0.45 if hpv else 0.2)
+    median_ml = biology.first_node_ml if first else 1.7
+    volume_ml = float(np.clip(np.exp(rng.normal(np.log(median_ml), NODE_ML_SIGMA)), 0.5, 25))
+    where = body.seat(rng, level, side, volume_ml)
+    suv = float(np.clip(np.exp(rng.normal(np.log(15.5), SUV_SIGMA)), 5, 40))
+    core, necrosis = _core(rng, biology.node_cores, volume_ml > MIN_CORED_NODE_ML)
     return _lesion(
-        rng, level, side, tuple(map(float, where)), (0.85, 0.95, 1.25), volume_ml, body,  # type: ignore[arg-type]
-        primary=False, suv=suv, necrosis=float(rng.uniform(0.45, 0.8)) * necrotic,
+        rng, level, side, where, (0.85, 0.95, 1.25), volume_ml, body,
+        primary=False, suv=suv, core=core, necrosis=necrosis,
     )  # fmt: skip
 
 
-def settle(lesion: Lesion, body: Body, others: list[Lesion]) -> Lesion:
+def settle(lesion: Lesion, body: Anatomy, others: list[Lesion]) -> Lesion:
     """Set the level of a lesion so that the tissue it fills has the volume that was drawn.
 
     Where even `MAX_LEVEL` does not give it room, the lesion stays smaller and says so.
@@ -208,9 +221,11 @@ def settle(lesion: Lesion, body: Body, others: list[Lesion]) -> Lesion:
     spacing = 1.0 if lesion.volume_ml < 3 else 1.6
     size = np.ceil((np.array([x1, y1, z1]) - [x0, y0, z0]) / spacing).astype(int) + 1
     raster = Raster((x0, y0, float(z0)), (spacing,) * 3, (int(size[0]), int(size[1]), int(size[2])))
-    tissue = np.concatenate([slab.tissue for slab in paint(body, others, raster, body.pose)])
+    slabs = list(paint(body, others, raster, body.pose))
+    tissue, barred = (np.concatenate(part) for part in zip(
+        *((slab.tissue, slab.barred) for slab in slabs), strict=True))  # fmt: skip
     field = lesion.field(*body.pose.to_canonical(*raster.axes()))
-    allowed = np.sort(field[lesion.may_fill(tissue, field) & (field < MAX_LEVEL)])
+    allowed = np.sort(field[lesion.may_fill(tissue, field, barred) & (field < MAX_LEVEL)])
     wanted = round(1000 * lesion.volume_ml / spacing**3)
     if not len(allowed):
         return replace(lesion, volume_ml=0.0)
@@ -219,18 +234,20 @@ def settle(lesion: Lesion, body: Body, others: list[Lesion]) -> Lesion:
 
 
 def draw_lesions(
-    rng: np.random.Generator, body: Body, hpv: bool, primary: bool, nodes: int
+    rng: np.random.Generator, body: Anatomy, hpv: bool, primary: bool, nodes: int
 ) -> list[Lesion]:
     """Draw the primary (if `primary`) and `nodes` nodes that do not lie inside one another."""
     lesions: list[Lesion] = []
     if primary:
         lesions.append(settle(draw_primary(rng, body, hpv), body, []))
     main_side = lesions[0].side if lesions else float(rng.choice([-1, 1]))
+    open_sides = [side for side in SIDES if any(body.offers(level, side) for level in LEVELS)]
     found = 0
     for _ in range(12 * nodes):
         if found == nodes:
             break
         side = main_side if found == 0 or rng.random() < 0.72 else -main_side
+        side = side if side in open_sides else -side
         node = draw_node(rng, body, hpv, side, first=found == 0)
         apart = all(
             np.linalg.norm(np.subtract(node.center, other.center))

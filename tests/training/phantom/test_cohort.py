@@ -10,8 +10,12 @@ import pytest
 import SimpleITK as sitk
 
 from training.phantom import Kind, make_cohort
+from training.phantom.cohort import read_records
+from training.phantom.oracle import oracle_scores
 
-KIND = Kind(small=True, whole_body=False, brain_in_fov=False, spacing_mm=(3.0, 3.0, 6.0))
+KIND = Kind(
+    small=True, whole_body=False, brain_in_fov=False, spacing_mm=(3.0, 3.0, 6.0), planned=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +36,21 @@ def test_challenge_layout(challenge: Path) -> None:
     for task in (1, 2, 3):
         for name in names:
             files = {path.name for path in (challenge / f"Task {task}" / name).iterdir()}
-            labels = {f"{name}.nii.gz"} if task == 1 else set()
-            assert files == {f"{name}__CT.nii.gz", f"{name}__PT.nii.gz"} | labels
+            suffixes = {
+                1: ["__CT", "__PT", ""], 2: ["__CT", "__PT", "__CTPlanning", "__RTDOSE"],
+                3: ["__CT", "__PT"],
+            }  # fmt: skip
+            assert files == {f"{name}{suffix}.nii.gz" for suffix in suffixes[task]}
     assert {"Relapse", "RFS"} <= set(rows(challenge, 2)[0])
     assert rows(challenge, 3)[0]["HPV Status"] in ("0", "1", "")
     assert not (challenge / ".partial").exists()
-    assert json.loads((challenge / "cohort.json").read_text())["seed"] == 1
+
+
+def test_the_card_says_what_was_made_and_what_the_best_score_is(challenge: Path) -> None:
+    card = json.loads((challenge / "cohort.json").read_text())
+    assert card["seed"] == 1
+    assert card["kind"]["small"] is True
+    assert card["oracle"] == oracle_scores(read_records(challenge)[: card["patients"]])
 
 
 def test_finished_patients_are_kept_and_missing_ones_made(challenge: Path) -> None:
@@ -57,12 +70,23 @@ def test_processes_and_layout_do_not_change_a_patient(challenge: Path, tmp_path:
             (case / f"input/images/ct/{name}.mha", f"{name}__CT.nii.gz"),
             (case / f"input/images/pet/{name}.mha", f"{name}__PT.nii.gz"),
             (case / "truth.nii.gz", f"{name}.nii.gz"),
+            (tmp_path / f"cases/ground_truth/masks/{name}.nii.gz", f"{name}.nii.gz"),
         ):
             twin = sitk.ReadImage(str(challenge / "Task 1" / name / other))
             assert sitk.Hash(sitk.ReadImage(str(one))) == sitk.Hash(twin)
         truth = json.loads((case / "truth.json").read_text())
         assert {"hpv", "relapse", "rfs_days"} <= set(truth)
         assert "Age" in json.loads((case / "input/ehr.json").read_text())
+        for socket in ("ct-planning", "rt-dose"):
+            assert (case / f"input/images/{socket}/{name}.mha").is_file()
+    with (tmp_path / "cases/ground_truth/patients.csv").open() as file:
+        truth = {row["PatientID"]: row for row in csv.DictReader(file)}
+    assert list(truth) == [record["PatientID"] for record in records]
+    for record in records:
+        row = truth[record["PatientID"]]
+        assert float(row["RFS"]) == record["rfs_days"]
+        assert row["Relapse"] == str(record["relapse"])
+        assert row["FieldOfView"] == "head_neck"
 
 
 def test_a_strangers_folder_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +25,7 @@ def cohort() -> list[tuple[Person, float, int, float]]:
         centre = CENTRES[str(name)]
         person = draw_person(rng, bool(rng.random() < centre.hpv_prevalence))
         lesions = [draw_primary(rng, BODY, person.hpv), draw_node(rng, BODY, person.hpv, 1.0, True)]
-        eta = log_hazard(person, lesions, centre)
+        eta = log_hazard(person, lesions, centre).total
         people.append((person, eta, *draw_relapse(rng, eta)))
     return people
 
@@ -56,9 +57,20 @@ def test_relapsed_patients_had_the_higher_hazard(
 
 
 def test_log_hazard_by_hand() -> None:
-    # MTV 18 ml and no node: ln(20 / 20) = 0, so eta = -0.12 * 1.5 - 0.80 * 0.16.
+    # MTV 18 ml and no node: ln(20 / 20) = 0, so eta = -0.12 * 1.5 - 0.65 * 0.16.
     primary = SimpleNamespace(volume_ml=18.0, primary=True)
-    assert log_hazard(BEST, [primary], CENTRES["MDA"]) == pytest.approx(-0.18 - 0.128)
+    hazard = log_hazard(BEST, [primary], CENTRES["MDA"])
+    assert hazard.total == pytest.approx(-0.18 - 0.104)
+    worst = replace(
+        BEST, hpv=False, tobacco=True, alcohol=True, performance_status=2, chemotherapy=False,
+        age=70, m_stage="M1",
+    )  # fmt: skip
+    node = SimpleNamespace(volume_ml=20.0, primary=False)
+    # MTV 38 ml and one node: 0.60 ln 2 - 0.06; then HPV 1, PS 0.9, 0.5, 0.15, 0.3, 0.546, M1 1.
+    hazard = log_hazard(worst, [primary, node], CENTRES["CHUP"])
+    assert hazard.images == pytest.approx(0.4159 - 0.06, abs=1e-4)
+    assert hazard.clinical == pytest.approx(0.9 + 0.5 + 0.15 + 0.3 + 0.546 + 1)
+    assert hazard.total == pytest.approx(0.3559 + 3.396 + 1 + 0.25, abs=1e-3)
 
 
 def test_gaps_in_the_record_follow_the_centre() -> None:

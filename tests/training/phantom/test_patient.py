@@ -126,8 +126,11 @@ def test_bqml_is_the_same_pet_in_other_units(patient: Patient) -> None:
 
 def test_without_the_brain_the_scan_ends_below_it(patient: Patient) -> None:
     headless = make_patient(3, 1, changed(brain_in_fov=False))
-    height_mm = [p.ct_hu.GetSize()[2] * p.ct_hu.GetSpacing()[2] for p in (headless, patient)]
-    assert height_mm[0] < height_mm[1] - 100
+    top_mm = [
+        p.ct_hu.GetOrigin()[2] + p.ct_hu.GetSize()[2] * p.ct_hu.GetSpacing()[2]
+        for p in (headless, patient)
+    ]
+    assert top_mm[0] < top_mm[1] - 100
 
 
 @pytest.mark.parametrize(("primary", "nodes"), [(False, 1), (True, 0), (True, 3)])
