@@ -135,8 +135,8 @@ def survival(groups: RiskGroups) -> Figure:
     axis.grid(axis="y")
     axis.set_axisbelow(True)
     test = None if groups.p_value is None else f"log-rank test: {p_value(groups.p_value)}"
-    axis.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, title=test,
-                columnspacing=1.4, handlelength=2.2)  # fmt: skip
+    figure.legend(loc="upper center", ncols=3, title=test, fontsize=9, columnspacing=1.2,
+                  borderaxespad=0.2)  # fmt: skip
     # Below the axis: one row a group, its numbers under the ticks.
     inch = 1 / (figure.get_figheight() * axis.get_position().height)
     beside: dict[str, Any] = {
