@@ -45,6 +45,7 @@ class Edition:
 
     Attributes
     ----------
+    name : of the challenge, with its year.
     ct, pet, ehr : slugs of the input sockets.
     relative_paths : where each socket lies below the input folder when `inputs.json` does not say.
     optional : sockets that no algorithm here reads; their presence is logged.
@@ -52,6 +53,7 @@ class Edition:
     risk_sign : 1 if the platform wants higher = earlier recurrence, -1 for the reverse.
     """
 
+    name: str
     ct: str
     pet: str
     ehr: str
@@ -64,6 +66,7 @@ class Edition:
 
 
 HECKTOR_2025: Final = Edition(
+    name="HECKTOR 2025",
     ct="ct-image",
     pet="pet-image",
     ehr="electronic-health-record",
@@ -150,7 +153,6 @@ def main(
     -------
     0; or 1 after one line on stderr, which the platform shows to the user.
     """
-    started = time.perf_counter()
     parser = argparse.ArgumentParser(description="Run the algorithm on one case.")
     parser.add_argument("--input", type=Path, default=Path("/input"), help="folder of the inputs")
     parser.add_argument("--output", type=Path, default=Path("/output"), help="folder to write to")
@@ -159,11 +161,25 @@ def main(
     uploaded = (MODEL_TARBALL / CARD_NAME).is_file()
     model_dir = options.model or (MODEL_TARBALL if uploaded else baked_model)
 
+    def predict() -> None:
+        log(f"models from {model_dir}")
+        run(init_model(model_dir), options.input, options.output)
+
+    return run_job(predict)
+
+
+def run_job(job: Callable[[], None]) -> int:
+    """Do what a container is for, and return its exit code.
+
+    Returns
+    -------
+    0, the last line of the log being time and memory; or 1 after one line on stderr.
+    """
+    started = time.perf_counter()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(granted_cpus())
     try:
-        log(f"models from {model_dir}")
-        run(init_model(model_dir), options.input, options.output)
+        job()
     except HecktorError as error:
         return _fail(str(error))
     except Exception as error:  # a job must end with one readable line, whatever happened
@@ -248,7 +264,7 @@ def _find_image(
 def _read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple[str, ...]]:
     """Read one 3-D scalar image; values that are not finite become `outside`, with a remark."""
     try:
-        with _stderr_to_log():
+        with errors_of_libraries_in_log():
             image = sitk.ReadImage(str(path), imageIO=IMAGE_READERS[path.suffix.lower()])
     except RuntimeError:
         raise InputError(
@@ -325,7 +341,7 @@ def _whole_file(output_dir: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _stderr_to_log() -> Iterator[None]:
+def errors_of_libraries_in_log() -> Iterator[None]:
     """Send what C libraries print on stderr to stdout: the platform shows stderr to the user."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from shared.case import Case
@@ -21,6 +19,7 @@ from shared.errors import InputError
 from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
+from shared.metrics.uncertainty import Statistic, bootstrap
 from shared.models.card import Score, load_card, require_same_preparation, write_card
 from shared.models.hpv import HpvModel
 from shared.models.segmentation import SegmentationModel
@@ -29,10 +28,6 @@ from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import prepare
 from training.data import PatientFiles
 from training.segmentation import Totals
-
-BOOTSTRAP_SAMPLES: Final = 1000
-
-Statistic = Callable[[NDArray[np.intp]], float]
 
 
 def evaluate(
@@ -91,8 +86,10 @@ def evaluate(
     }
     for task, measured in scores.items():
         for score in measured:
+            error = score.standard_error
             print(
-                f"{task:13} {score.metric:22} {score.value:.3f} ± {score.standard_error:.3f} "
+                f"{task:13} {score.metric:22} {score.value:.3f} ± "
+                f"{'unknown' if error is None else f'{error:.3f}'} "
                 f"({score.patients} patients: {cohort})"
             )
         if write:
@@ -114,17 +111,11 @@ def _on(metric: Callable[..., float], rows: Sequence[tuple[float, ...]]) -> Stat
 
 def _score(metric: str, statistic: Statistic, patients: int, cohort: str) -> Score:
     """Return a statistic of all patients with its bootstrap standard error."""
-    rng = np.random.default_rng(0)
-    resampled = []
-    for _ in range(BOOTSTRAP_SAMPLES):
-        try:
-            resampled.append(statistic(rng.integers(patients, size=patients)))
-        except ValueError:
-            continue  # a resample without both classes or without a comparable pair has no score
+    measured = bootstrap(statistic, patients)
     return Score(
         metric=metric,
-        value=statistic(np.arange(patients)),
-        standard_error=float(np.std(resampled)),
+        value=measured.value,
+        standard_error=measured.standard_error,
         patients=patients,
         cohort=cohort,
     )

@@ -1,4 +1,4 @@
-"""The score of a yes-or-no decision."""
+"""The scores of a yes-or-no decision."""
 
 from __future__ import annotations
 
@@ -23,18 +23,43 @@ def balanced_accuracy(decision: ArrayLike, truth: ArrayLike) -> float:
         If shapes differ, or if the truth holds one class only: one of the two recalls then has no
         patient to be measured on, and NaN would go unnoticed into means and reports.
     """
+    return (sensitivity(decision, truth) + specificity(decision, truth)) / 2
+
+
+def sensitivity(decision: ArrayLike, truth: ArrayLike) -> float:
+    """Return the fraction of the positive patients that are decided positive.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or nobody is positive.
+    """
+    return _recall(decision, truth, True)
+
+
+def specificity(decision: ArrayLike, truth: ArrayLike) -> float:
+    """Return the fraction of the negative patients that are decided negative.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or nobody is negative.
+    """
+    return _recall(decision, truth, False)
+
+
+def _recall(decision: ArrayLike, truth: ArrayLike, side: bool) -> float:
     decisions, truths = np.asarray(decision, dtype=bool), np.asarray(truth, dtype=bool)
     if decisions.shape != truths.shape or truths.ndim != 1:
         raise ValueError(
             "expected one decision and one truth for each patient, found shapes "
             f"{decisions.shape} and {truths.shape}"
         )
-    positives, negatives = np.count_nonzero(truths), np.count_nonzero(~truths)
-    if positives == 0 or negatives == 0:
+    members = truths == side
+    if not members.any():
+        positives = np.count_nonzero(truths)
         raise ValueError(
-            f"expected patients of both classes, found {positives} positive and {negatives} "
-            "negative"
+            f"expected patients of both classes, found {positives} positive and "
+            f"{truths.size - positives} negative"
         )
-    sensitivity = np.count_nonzero(decisions & truths) / positives
-    specificity = np.count_nonzero(~decisions & ~truths) / negatives
-    return (sensitivity + specificity) / 2
+    return np.count_nonzero(decisions[members] == side) / np.count_nonzero(members)

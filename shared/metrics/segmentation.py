@@ -2,7 +2,8 @@
 
 What is counted for a case is an `Overlap` or a `Detections`; both are added up over the cases, one
 case in memory at a time, and the aggregated score is that of the sum:
-`sum((overlap(...) for ... in cases), Overlap()).dice()`.
+`sum((overlap(...) for ... in cases), Overlap()).dice()`. Lesions are connected components; which of
+them a prediction finds, invents and misses follows from the `LesionPairs` of a case.
 
 The organisers have not published connectivity, matching rule and the DSC of an absent GTVp; these
 are parameters, and the defaults are this project's reading.
@@ -15,13 +16,19 @@ Andrearczyk et al. 2023, Overview of the HECKTOR challenge at MICCAI 2022 (aggre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from shared.conventions import Label, LabelVolume
+
+Connectivity: TypeAlias = Literal[6, 18, 26]
+Matching: TypeAlias = Literal["greedy", "most"]
+"""How lesions are paired one to one: by falling IoU, or so that as many as possible are found."""
 
 MIN_IOU: Final = 0.30
 """IoU that a found lesion must exceed to count as detected (HECKTOR 2025)."""
@@ -83,6 +90,64 @@ class Detections:
         counted = 2 * self.true_positives + self.false_positives + self.false_negatives
         return 2 * self.true_positives / counted if counted else no_lesions
 
+    def sensitivity(self) -> float:
+        """Return the fraction of the true lesions that were found.
+
+        Raises
+        ------
+        ValueError
+            If there is no true lesion.
+        """
+        lesions = self.true_positives + self.false_negatives
+        if lesions == 0:
+            raise ValueError("expected at least one true lesion, found none")
+        return self.true_positives / lesions
+
+
+@dataclass(frozen=True)
+class LesionPairs:
+    """The lesions of one label in a prediction and in the truth, and which of them overlap.
+
+    Attributes
+    ----------
+    found_voxels, true_voxels : size of each lesion, shapes (found,) and (true,).
+    pairs : shape (n, 2), indices into both of each found and true lesion that share a voxel.
+    iou : shape (n,), intersection over union of each pair.
+    """
+
+    found_voxels: NDArray[np.int64]
+    true_voxels: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+    def matches(
+        self, min_iou: float = MIN_IOU, matching: Matching = "greedy"
+    ) -> list[tuple[int, int]]:
+        """Return the pairs that count, each lesion in at most one of them.
+
+        Parameters
+        ----------
+        min_iou : what the IoU of a pair must exceed.
+        matching : which pairs count where a lesion could be in several.
+        """
+        able = self.iou > min_iou
+        pairs, iou = self.pairs[able], self.iou[able]
+        if matching == "most":
+            shape = (len(self.found_voxels), len(self.true_voxels))
+            graph = csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
+            partners = maximum_bipartite_matching(graph, perm_type="column").tolist()
+            return [(found, true) for found, true in enumerate(partners) if true >= 0]
+        matched: list[tuple[int, int]] = []
+        for found, true in pairs[np.argsort(-iou, kind="stable")].tolist():
+            if all(found != other and true != another for other, another in matched):
+                matched.append((found, true))
+        return matched
+
+    def detections(self, min_iou: float = MIN_IOU, matching: Matching = "greedy") -> Detections:
+        """Count the lesions that are found, invented and missed; parameters as in `matches`."""
+        hits = len(self.matches(min_iou, matching))
+        return Detections(hits, len(self.found_voxels) - hits, len(self.true_voxels) - hits)
+
 
 def overlap(
     prediction: LabelVolume, truth: LabelVolume, label: Label, voxel_volume_mm3: float
@@ -119,17 +184,10 @@ def dice(
     return overlap(prediction, truth, label, 1.0).dice(both_empty, one_empty)
 
 
-def detections(
-    prediction: LabelVolume,
-    truth: LabelVolume,
-    label: Label,
-    min_iou: float = MIN_IOU,
-    connectivity: Literal[6, 18, 26] = 26,
-) -> Detections:
-    """Count the lesions of one label that are found, invented and missed.
-
-    A lesion is a connected component. A found and a true lesion match if their intersection over
-    union exceeds `min_iou`; each matches at most one, pairs being taken by falling IoU.
+def lesion_pairs(
+    prediction: LabelVolume, truth: LabelVolume, label: Label, connectivity: Connectivity = 26
+) -> LesionPairs:
+    """Return the lesions of one label in two label maps on the same grid, and how they overlap.
 
     Raises
     ------
@@ -140,21 +198,37 @@ def detections(
         cc3d.connected_components(mask, connectivity=connectivity)
         for mask in _masks(prediction, truth, label)
     )
-    found_sizes, true_sizes = np.bincount(found.ravel()), np.bincount(true.ravel())
+    found_voxels, true_voxels = np.bincount(found.ravel())[1:], np.bincount(true.ravel())[1:]
     both = (found > 0) & (true > 0)
     pairs, shared = np.unique(
-        np.stack([found[both], true[both]], axis=1).astype(np.int64), axis=0, return_counts=True
+        np.stack([found[both], true[both]], axis=1).astype(np.int64) - 1,
+        axis=0,
+        return_counts=True,
     )
-    iou = shared / (found_sizes[pairs[:, 0]] + true_sizes[pairs[:, 1]] - shared)
-    matched_found: set[int] = set()
-    matched_true: set[int] = set()
-    for pair in np.argsort(-iou, kind="stable"):
-        a, b = pairs[pair].tolist()
-        if iou[pair] > min_iou and a not in matched_found and b not in matched_true:
-            matched_found.add(a)
-            matched_true.add(b)
-    hits = len(matched_true)
-    return Detections(hits, len(found_sizes) - 1 - hits, len(true_sizes) - 1 - hits)
+    iou = shared / (found_voxels[pairs[:, 0]] + true_voxels[pairs[:, 1]] - shared)
+    return LesionPairs(found_voxels, true_voxels, pairs, iou)
+
+
+def detections(
+    prediction: LabelVolume,
+    truth: LabelVolume,
+    label: Label,
+    min_iou: float = MIN_IOU,
+    connectivity: Connectivity = 26,
+    matching: Matching = "greedy",
+) -> Detections:
+    """Count the lesions of one label that are found, invented and missed.
+
+    A lesion is a connected component. A found and a true lesion match if their intersection over
+    union exceeds `min_iou`; each matches at most one, pairs being taken by falling IoU unless
+    `matching` says otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    return lesion_pairs(prediction, truth, label, connectivity).detections(min_iou, matching)
 
 
 def _masks(

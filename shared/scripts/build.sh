@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Builds the image of one task; the tasks' do_build.sh call it with their own name.
+# Builds the image of one task or of the evaluation; their do_build.sh call it with their own name.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
 Usage: do_build.sh [--variant cpu|gpu] [--base IMAGE] [--network NAME]
 
-  --variant cpu|gpu   cpu (default): ONNX Runtime with OpenVINO; gpu: with CUDA 12
+  --variant cpu|gpu   cpu (default): ONNX Runtime with OpenVINO; gpu: with CUDA 12; the evaluation
+                      has cpu only
   --base IMAGE        base image instead of python:3.11-slim-bookworm; to pin it, name its digest
   --network NAME      network of the build (default: host)
 
@@ -35,16 +36,21 @@ main() {
     shift || die "the last option wants a value; see -h"
   done
   [[ $variant == cpu || $variant == gpu ]] || die "expected --variant cpu or gpu, found '$variant'"
+  [[ $variant == cpu || $task != evaluation ]] || die "expected --variant cpu, for the evaluation uses no GPU; leave it out"
   local engine=${ENGINE:-docker}
   command -v "$engine" >/dev/null || die "expected the container engine '$engine' on the PATH, found none; install it, or set ENGINE=podman"
 
   cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-  local models=("$task/model")
-  [[ $task != task2_survival ]] || models+=(task1_segmentation/model task3_hpv/model)
+  local models=() code=("$task/inference.py")
+  case $task in
+    evaluation) code=(evaluation) ;;
+    task2_survival) models=(task2_survival/model task1_segmentation/model task3_hpv/model) ;;
+    *) models=("$task/model") ;;
+  esac
   python3 shared/scripts/check_model.py "${models[@]}" || die "no image was built"
 
   # A checkout made under umask 077 would give files that the image's user cannot read.
-  find shared "$task/inference.py" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +
+  find shared "${code[@]}" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +
 
   local version revision epoch created
   version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
@@ -57,9 +63,9 @@ main() {
 
   local image=hecktor2025/$task:$variant
   local arguments=(
-    --build-arg "VARIANT=$variant" --build-arg "VERSION=$version"
-    --build-arg "REVISION=$revision" --build-arg "CREATED=$created"
+    --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-arg "CREATED=$created"
   )
+  [[ $task == evaluation ]] || arguments+=(--build-arg "VARIANT=$variant")
   [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
   # BuildKit dates files and image by SOURCE_DATE_EPOCH, so that a commit gives one image.
   SOURCE_DATE_EPOCH=$epoch "$engine" build --platform linux/amd64 --network "$network" \

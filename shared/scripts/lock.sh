@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the lock files of the three images from their requirements*.in, or checks that they fit.
+# Makes the lock files of the images from their requirements*.in, or checks that they fit.
 # Versions already locked are kept: only a changed .in, or --upgrade, changes a lock.
 set -euo pipefail
 
@@ -14,13 +14,13 @@ Needs uv and a package index, as pip finds it; with --check and no index it says
 USAGE
 }
 
-compile() { # compile FOLDER NAME OPTION...: FOLDER/requirements-NAME.in -> .lock
+compile() { # compile FOLDER NAME OPTION...: FOLDER/NAME.in -> .lock
   local folder=$1 name=$2
   shift 2
   (cd "$folder" && uv pip compile --quiet --generate-hashes --no-emit-index-url \
     --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --custom-compile-command 'shared/scripts/lock.sh' "$@" \
-    "requirements-$name.in" --output-file "requirements-$name.lock")
+    "$name.in" --output-file "$name.lock")
 }
 
 main() {
@@ -41,30 +41,33 @@ main() {
   fi
   [[ -z ${PIP_CERT:-} ]] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
 
-  local scratch task name failed=0
+  local scratch image folder name failed=0
   scratch=$(mktemp -d)
   # shellcheck disable=SC2064  # the path as it is now
   trap "rm -rf '$scratch'" EXIT
-  for task in task1_segmentation task2_survival task3_hpv; do
-    mkdir "$scratch/$task"
-    cp "$task"/requirements*.in "$scratch/$task/"
-    cp "$task"/requirements*.lock "$scratch/$task/" 2>/dev/null || true
-    for name in cpu gpu; do
-      if ! compile "$scratch/$task" "$name" "${options[@]}" 2>"$scratch/error"; then
-        if [[ $check == yes ]] && grep -qiE 'failed to fetch|connect|dns|timed out' "$scratch/error"; then
-          echo "locks not checked: no package index can be reached"
-          exit 0
-        fi
-        cat "$scratch/error" >&2
-        exit 1
+  local images=(evaluation/requirements)
+  for folder in task1_segmentation task2_survival task3_hpv; do
+    images+=("$folder/requirements-cpu" "$folder/requirements-gpu")
+  done
+  for image in "${images[@]}"; do
+    folder=${image%/*} name=${image#*/}
+    mkdir -p "$scratch/$folder"
+    cp "$folder"/requirements*.in "$scratch/$folder/"
+    cp "$image.lock" "$scratch/$folder/" 2>/dev/null || true
+    if ! compile "$scratch/$folder" "$name" "${options[@]}" 2>"$scratch/error"; then
+      if [[ $check == yes ]] && grep -qiE 'failed to fetch|connect|dns|timed out' "$scratch/error"; then
+        echo "locks not checked: no package index can be reached"
+        exit 0
       fi
-      if [[ $check == no ]]; then
-        cp "$scratch/$task/requirements-$name.lock" "$task/"
-      elif ! diff -u "$task/requirements-$name.lock" "$scratch/$task/requirements-$name.lock"; then
-        echo "$task/requirements-$name.lock does not follow from its .in; run shared/scripts/lock.sh" >&2
-        failed=1
-      fi
-    done
+      cat "$scratch/error" >&2
+      exit 1
+    fi
+    if [[ $check == no ]]; then
+      cp "$scratch/$image.lock" "$image.lock"
+    elif ! diff -u "$image.lock" "$scratch/$image.lock"; then
+      echo "$image.lock does not follow from its .in; run shared/scripts/lock.sh" >&2
+      failed=1
+    fi
   done
   exit "$failed"
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image of one task and saves it for upload; the tasks' do_save.sh call it.
+# Builds an image and saves it for upload; each do_save.sh calls it with its own name.
 set -euo pipefail
 
 readonly LIMIT=$((10 * 10 ** 9)) # bytes: the platform refuses a larger image
@@ -64,16 +64,26 @@ main() {
   mv "$output/$name.partial" "$output/$name"
   (cd "$output" && sha256sum "$name" >"$name.sha256")
 
-  cat <<STEPS
+  cat <<SAVED
 saved   $output/$name
 bytes   $(stat --format %s "$output/$name")
 sha256  $(cut -d ' ' -f 1 "$output/$name.sha256")
 
 To upload it:
+SAVED
+  if [[ $task == evaluation ]]; then
+    cat <<'STEPS'
+  1. Open your challenge on the platform, and its phase: Admin > Phases > Evaluation Methods.
+  2. Add a new method, and choose the file above.
+  3. Add the ground truth as a tarball of patients.csv and masks/.
+STEPS
+  else
+    cat <<'STEPS'
   1. Open your algorithm on the platform: https://grand-challenge.org/algorithms/
   2. Containers > Upload a Container, and choose the file above.
   3. When it is active, Try-out Algorithm with one case; then submit it to the phase.
 STEPS
+  fi
 }
 
 main "$@"

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from tests.containers.cases import CaseError, sample_cases, user_case
-from tests.containers.engines import EngineError, choose
+from evaluation.running.cases import CaseError, cases_in, open_case
+from evaluation.running.engines import EngineError, choose
+from evaluation.running.tasks import EVALUATION, TASKS
 from tests.containers.report import Report
 from tests.containers.runner import Runner
-from tests.containers.tasks import TASKS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INTERRUPTED: Final = 130
@@ -25,8 +25,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="./test_containers.sh",
-        description="Build the three containers, run them on the sample cases under the "
-        "platform's limits, and check all that they write.",
+        description="Build the three containers and the evaluation's, run them on the sample "
+        "cases under the platform's limits, and check all that they write.",
         epilog="Ends with a table and 'N passed, N failed'; exit code 0 if nothing failed.",
     )
     made.add_argument(
@@ -45,8 +45,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--task",
         action="append",
-        choices=[task.name for task in TASKS],
-        help="only this task; may be repeated",
+        choices=[task.name for task in (*TASKS, EVALUATION)],
+        help="only this one; may be repeated. The evaluation scores the outputs of the tasks that "
+        "ran, and the expected ones of the others",
     )
     made.add_argument("--no-build", action="store_true", help="take the images that are there")
     made.add_argument(
@@ -88,20 +89,39 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        cases = [user_case(c) for c in options.case] if options.case else sample_cases(root)
-        engine = choose(root, options.engine, options.variant, not options.no_build, logs / "app")
+        cases = [open_case(c) for c in options.case or ()] or cases_in(root / "tests/cases")
+        engine = choose(
+            root,
+            options.engine,
+            options.variant,
+            not options.no_build,
+            logs / "app",
+            lambda: Path(sys.executable),
+        )
     except (CaseError, EngineError) as error:
         print(error, file=sys.stderr)
         report.say("0 passed, 1 failed")
         return 2
     _empty(logs)
     report.say(engine.description)
-    runner = Runner(root, engine, options.variant, cases, logs, report, options.update_expected)
+    runner = Runner(
+        root,
+        engine,
+        options.variant,
+        cases,
+        not options.case,
+        logs,
+        report,
+        options.update_expected,
+    )
     interrupted = False
     try:
         for task in TASKS:
             if not options.task or task.name in options.task:
                 runner.check_task(task)
+        # A case of the user's has no outcome to be scored by.
+        if not options.case and (not options.task or EVALUATION.name in options.task):
+            runner.check_evaluation()
     except KeyboardInterrupt:
         interrupted = True
     finally:

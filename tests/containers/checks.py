@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from tests.containers.engines import Run
-from tests.containers.tasks import LABELS, Task
+from evaluation.running.engines import Run
+from evaluation.running.logs import peak_memory_gb
+from evaluation.running.tasks import LABELS, Task
 
 LEAST_AGREEMENT_DSC: Final = 0.98
 """With the expected mask, per label: providers and CPUs round differently at the lesions' rims."""
@@ -63,7 +63,7 @@ def check_limits(run: Run, task: Task) -> Iterator[Check]:
     yield Check(
         "time", None if in_time else f"expected {task.limit_s} s at most, found {run.seconds:.0f} s"
     )
-    peak_gb = peak_memory_gb(run)
+    peak_gb = peak_memory_gb(run.stdout)
     if peak_gb is None:
         last = run.stdout.strip().splitlines()[-1:] or ["nothing"]
         problem = f"expected 'peak memory … GB' in the last line of the log, found: {last[0]}"
@@ -72,13 +72,6 @@ def check_limits(run: Run, task: Task) -> Iterator[Check]:
         enough = peak_gb < MEMORY_LIMIT_GB
         problem = f"expected a peak under {MEMORY_LIMIT_GB:g} GB, found {peak_gb:g} GB"
         yield Check("memory", None if enough else problem)
-
-
-def peak_memory_gb(run: Run) -> float | None:
-    """Return the peak memory that the last line of the log states."""
-    last = (run.stdout.strip().splitlines() or [""])[-1]
-    match = re.search(r"peak memory (\d+(?:\.\d+)?) GB", last)
-    return float(match[1]) if match else None
 
 
 def check_files(output: Path, task: Task) -> Check:

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from evaluation.running import engines
+from evaluation.running.tasks import EVALUATION, TASKS
 from tests.containers import cases
-from tests.containers.tasks import TASKS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FAKES: Final = Path(__file__).with_name("fakes")
@@ -51,6 +52,7 @@ def write_case(folder: Path) -> None:
         sitk.WriteImage(image, str(path))
     (folder / "input" / "ehr.json").write_text('{"Age": 61, "M-stage": "M0"}')
     sitk.WriteImage(sitk.Cast(pet > 5, sitk.sitkUInt8), str(folder / "truth.nii.gz"))
+    (folder / "truth.json").write_text('{"hpv": true, "relapse": 0, "rfs_days": 900}')
 
 
 @dataclass
@@ -86,8 +88,12 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     root = tmp_path / "checkout"
-    shutil.copytree(ROOT / "shared", root / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("shared", EVALUATION.name):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, root / package, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", root)
+    # Making an environment takes a minute; this one has what the evaluation needs.
+    monkeypatch.setattr(engines, "locked_python", lambda *_: Path(sys.executable))
     for task in TASKS:
         folder = root / task.name
         write_model(folder / "model", kind=task.kind)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from evaluation.running.tasks import LABELS
 from tests.containers.checks import Check
-from tests.containers.tasks import LABELS
 
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 

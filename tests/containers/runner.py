@@ -11,13 +11,16 @@ from typing import Final
 
 import SimpleITK as sitk
 
+from evaluation.running.cases import Case, CaseError
+from evaluation.running.engines import Engine, EngineError, Image, Run
+from evaluation.running.logs import peak_memory_gb
+from evaluation.running.tasks import EVALUATION, TASKS, Task, stage_model
 from tests.containers import checks
 from tests.containers.bad_inputs import BAD_INPUTS, CHANGED_BYTE_WORDS, change_a_byte
-from tests.containers.cases import Case, CaseError, dsc_bounds
+from tests.containers.cases import dsc_bounds
 from tests.containers.checks import Check
-from tests.containers.engines import Engine, EngineError, Image, Run
 from tests.containers.report import Group, Report
-from tests.containers.tasks import Task, stage_model
+from tests.containers.submission import BAD_SUBMISSIONS, check_metrics, stage
 
 SIZE_LIMIT_GB: Final = {"cpu": 0.7, "gpu": 4.0}
 """Of an image by variant, in 10^9 bytes."""
@@ -31,6 +34,8 @@ class Runner:
 
     Everything lies below one folder, `logs`, and stays there for the reader: what each run printed
     and wrote. It is on the checkout's file system, which an engine in a virtual machine can see.
+    `are_samples` says that the cases are the repository's own: outputs must then agree with those
+    expected, and the DSC must reach its bounds.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Runner:
         engine: Engine,
         variant: str,
         cases: Sequence[Case],
+        are_samples: bool,
         logs: Path,
         report: Report,
         update_expected: bool = False,
@@ -47,6 +53,7 @@ class Runner:
         self._engine = engine
         self._variant = variant
         self._cases = cases
+        self._are_samples = are_samples
         self._logs = logs
         self._report = report
         self._update_expected = update_expected
@@ -60,14 +67,91 @@ class Runner:
         try:
             for case in self._cases:
                 self._check_case(task, case, logs / case.name)
-            samples = [case for case in self._cases if case.is_sample]
-            if samples:
-                smallest = min(samples, key=Case.size_bytes)
+            if self._are_samples:
+                smallest = min(self._cases, key=Case.size_bytes)
                 self._check_model(task, smallest, logs / "model_folder")
                 self._check_bad_inputs(task, smallest, logs / "bad_inputs")
         except EngineError as error:
             broken = [Check("engine", str(error))]
             self._report.add(Group(task.name, "engine", broken, 0.0, logs=logs))
+
+    def check_evaluation(self) -> None:
+        """Check the evaluation on the outputs of this run, else on the expected ones."""
+        logs = self._logs / EVALUATION.name
+        logs.mkdir(parents=True)
+        if not self._prepare(EVALUATION, logs):
+            return
+        try:
+            for task in TASKS:
+                self._check_metrics(task, logs / task.name)
+            self._check_bad_submissions(TASKS[-1], logs / "bad_submissions")
+        except (EngineError, ValueError, OSError) as error:
+            broken = [Check("engine", str(error))]
+            self._report.add(Group(EVALUATION.name, "engine", broken, 0.0, logs=logs))
+
+    def _outputs(self, task: Task) -> dict[str, Path]:
+        found = {}
+        for case in self._cases:
+            made = self._logs / task.name / case.name / "output"
+            expected = self._root / task.name / "test" / case.name
+            found[case.name] = made if (made / task.output).is_file() else expected
+        return found
+
+    def _check_metrics(self, task: Task, logs: Path) -> None:
+        logs.mkdir()
+        outputs = self._outputs(task)
+        submission = stage(task, outputs, self._cases, logs / "submission")
+        first, second = logs / "output", logs / "output_again"
+        run = self._engine.run(EVALUATION, submission.input, first, logs, submission.truth)
+        found = [checks.check_end(run)]
+        if run.exit_code == 0:
+            found += checks.check_limits(run, EVALUATION)
+            found.append(checks.check_files(first, EVALUATION))
+            if found[-1].passed:
+                found += check_metrics(first, task, outputs, self._cases)
+            submission.shuffle()
+            again = logs / "shuffled"
+            again.mkdir()
+            repeated = self._engine.run(
+                EVALUATION, submission.input, second, again, submission.truth
+            )
+            found.append(checks.check_repeat(first, second, repeated))
+        shutil.rmtree(logs / "submission")
+        self._report.add(
+            Group(
+                EVALUATION.name,
+                task.name,
+                found,
+                run.seconds,
+                limit_s=EVALUATION.limit_s,
+                peak_gb=peak_memory_gb(run.stdout),
+                note="scores as worked out here, the same bytes for shuffled jobs",
+                logs=logs,
+            )
+        )
+
+    def _check_bad_submissions(self, task: Task, logs: Path) -> None:
+        started = time.perf_counter()
+        logs.mkdir()
+        found = []
+        for name, (spoil, words) in BAD_SUBMISSIONS.items():
+            submission = stage(task, self._outputs(task), self._cases, logs / "submission")
+            spoil(submission)
+            run, output = self._run_beside(
+                EVALUATION, submission.input, logs / name.replace(" ", "_"), submission.truth
+            )
+            found.append(checks.check_refusal(name, run, output, words))
+            shutil.rmtree(logs / "submission")
+        self._report.add(
+            Group(
+                EVALUATION.name,
+                "bad submissions",
+                found,
+                time.perf_counter() - started,
+                note="exit code 1, one line, no output",
+                logs=logs,
+            )
+        )
 
     def _prepare(self, task: Task, logs: Path) -> bool:
         started = time.perf_counter()
@@ -110,7 +194,7 @@ class Runner:
                 checks.check_repeat(first, second, self._engine.run(task, staged, second, again))
             )
         shutil.rmtree(staged)
-        peak_gb = checks.peak_memory_gb(run)
+        peak_gb = peak_memory_gb(run.stdout)
         notes = [f"peak {peak_gb:.2f} GB"] if peak_gb is not None else []
         notes += [f"DSC {label} {value:.2f}" for label, value in dsc.items()]
         self._report.add(
@@ -134,7 +218,7 @@ class Runner:
         found = list(checks.check_content(output, task, staged))
         if not all(check.passed for check in found):
             return found, {}
-        if case.is_sample:
+        if self._are_samples:
             expected = self._root / task.name / "test" / case.name
             if self._update_expected:
                 _replace(expected, output)
@@ -145,7 +229,7 @@ class Runner:
         if problem := checks.geometry_problem(truth, mask, checks.NIFTI_TOLERANCE):
             return [*found, Check("truth", f"{case.truth}: {problem}")], {}
         dsc = checks.dsc_by_label(mask, truth)
-        if case.is_sample:
+        if self._are_samples:
             try:
                 found.append(checks.check_truth(dsc, dsc_bounds(case)))
             except CaseError as error:
@@ -211,12 +295,12 @@ class Runner:
         )
 
     def _run_beside(
-        self, task: Task, staged: Path, logs: Path, model: Path | None = None
+        self, task: Task, staged: Path, logs: Path, uploaded: Path | None = None
     ) -> tuple[Run, Path]:
         """Run once with logs and output in a folder of its own."""
         logs.mkdir()
         output = logs / "output"
-        return self._engine.run(task, staged, output, logs, model), output
+        return self._engine.run(task, staged, output, logs, uploaded), output
 
 
 def _replace(folder: Path, source: Path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from evaluation.running.engines import Run
+from evaluation.running.tasks import TASKS
 from tests.containers import checks
 from tests.containers.conftest import LESION_ZYX, SIZE_XYZ, write_case
-from tests.containers.engines import Run
-from tests.containers.tasks import TASKS
 
 SEGMENTATION, SURVIVAL, HPV = TASKS
 
@@ -173,7 +173,6 @@ def test_agreement_of_masks_and_values(case_input: Path, tmp_path: Path) -> None
 def test_limits() -> None:
     good = Run(0, "loading\ndone in 1.2 s, peak memory 0.85 GB\n", "", 1.4)
     assert problems(list(checks.check_limits(good, SEGMENTATION))) == {}
-    assert checks.peak_memory_gb(good) == 0.85
     bad = Run(0, "peak memory 15.2 GB", "warning: slow\n", 601)
     assert set(problems(list(checks.check_limits(bad, SEGMENTATION)))) == {
         "stderr",

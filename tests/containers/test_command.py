@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.running.engines import NativeEngine
+from evaluation.running.tasks import TASKS
 from tests.containers import runner
 from tests.containers.__main__ import main
 from tests.containers.bad_inputs import BAD_INPUTS
 from tests.containers.conftest import Project
-from tests.containers.engines import NativeEngine
+from tests.containers.submission import BAD_SUBMISSIONS
 
 
 @pytest.fixture
@@ -33,8 +35,9 @@ def command(
 
 @pytest.fixture
 def few_bad_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run two bad inputs instead of all, where they are not the point."""
+    """Run few bad inputs instead of all, where they are not the point."""
     monkeypatch.setattr(runner, "BAD_INPUTS", BAD_INPUTS[:2])
+    monkeypatch.setattr(runner, "BAD_SUBMISSIONS", dict(list(BAD_SUBMISSIONS.items())[:1]))
 
 
 def counts(lines: list[str]) -> tuple[int, int]:
@@ -73,7 +76,26 @@ def test_docker_runs_all_tasks(command: Command, on_path: Callable[..., None]) -
     code, lines = command("--update-expected")
     assert lines[0] == "engine docker: cpu images, no GPU (Fake version 1.0)"
     assert (code, counts(lines)[1]) == (0, 0), lines
-    assert sum("hecktor2025/" in line for line in lines) == 3
+    assert sum("hecktor2025/" in line for line in lines) == 4
+    for task in TASKS:
+        assert any(re.match(rf"evaluation +{task.name} +passed", line) for line in lines)
+
+
+@pytest.mark.usefixtures("few_bad_inputs")
+def test_the_evaluation_alone_scores_the_expected_outputs(
+    project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TASKS[2]
+    monkeypatch.setattr(runner, "TASKS", (task,))
+    alone = ("--engine", "native", "--task", "evaluation")
+    code, lines = command(*alone)
+    assert (code, counts(lines)) == (1, (0, 1))  # there is nothing to score
+    output = project.root / task.name / "test" / "tiny" / task.output
+    output.parent.mkdir(parents=True)
+    output.write_text("true")
+    code, lines = command(*alone)
+    assert (code, counts(lines)[1]) == (0, 0), lines
+    assert not any(line.startswith(task.name) for line in lines)
 
 
 @pytest.mark.usefixtures("few_bad_inputs")

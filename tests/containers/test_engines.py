@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.containers.cases import sample_cases
-from tests.containers.conftest import Project
-from tests.containers.engines import (
+from evaluation.running.cases import cases_in
+from evaluation.running.engines import (
     HARDENING,
     ContainerEngine,
     Engine,
@@ -20,9 +20,15 @@ from tests.containers.engines import (
     Run,
     choose,
 )
-from tests.containers.tasks import MEMORY_LIMIT_BYTES, TASKS, Task
+from evaluation.running.tasks import MEMORY_LIMIT_BYTES, TASKS, Task
+from tests.containers.conftest import Project
 
 TASK = TASKS[0]
+
+
+def python() -> Path:
+    """Return the interpreter of the native runs."""
+    return Path(sys.executable)
 
 
 def run_once(project: Project, engine: Engine, task: Task = TASK) -> Run:
@@ -30,7 +36,7 @@ def run_once(project: Project, engine: Engine, task: Task = TASK) -> Run:
     work = project.root / "work"
     work.mkdir()
     engine.prepare(task, work / "build.txt")
-    staged = sample_cases(project.root)[0].stage(work / "case")
+    staged = cases_in(project.root / "tests/cases")[0].stage(work / "case")
     return engine.run(task, staged, work / "output", work)
 
 
@@ -52,7 +58,7 @@ def test_auto_takes_docker_then_podman_then_native(
     expected: str,
 ) -> None:
     on_path(*present, **settings)
-    engine = choose(project.root, "auto", "cpu", True, tmp_path / "app")
+    engine = choose(project.root, "auto", "cpu", True, tmp_path / "app", python)
     assert engine.description.startswith(expected)
 
 
@@ -61,9 +67,9 @@ def test_an_engine_that_is_asked_for_must_work(
 ) -> None:
     on_path("docker", broken=["info"])
     with pytest.raises(EngineError, match="start it, or use --engine native"):
-        choose(project.root, "docker", "cpu", True, tmp_path / "app")
+        choose(project.root, "docker", "cpu", True, tmp_path / "app", python)
     with pytest.raises(EngineError, match="for --variant gpu"):
-        choose(project.root, "auto", "gpu", True, tmp_path / "app")
+        choose(project.root, "auto", "gpu", True, tmp_path / "app", python)
 
 
 def test_container_runs_hardened_and_is_removed(
@@ -89,7 +95,8 @@ def test_container_runs_hardened_and_is_removed(
     assert f"type=bind,source={project.root}/work/output,target=/output" in options
     assert options[-1] == "hecktor2025/task1_segmentation:cpu-linked"
     assert "--gpus" not in options
-    assert project.calls("rm") == [["--force", "c0ffee"]]
+    name = options[options.index("--name") + 1]
+    assert project.calls("rm") == [["--force", name], ["--force", "c0ffee"]]
     engine.close()
     assert project.calls("rmi") == [["hecktor2025/task1_segmentation:cpu-linked"]]
 
@@ -104,7 +111,7 @@ def test_container_is_stopped_at_the_time_limit(
     assert run.exit_code is None
     assert run.note == "stopped after the task's limit of 2 s"
     assert project.calls("kill") == [["c0ffee"]]
-    assert project.calls("rm") == [["--force", "c0ffee"]]
+    assert project.calls("rm")[-1] == ["--force", "c0ffee"]
 
 
 def test_a_container_that_never_started_is_the_engines_fault(
@@ -114,7 +121,7 @@ def test_a_container_that_never_started_is_the_engines_fault(
     engine = ContainerEngine(project.root, "docker", "cpu", build=False)
     with pytest.raises(EngineError, match="could not start it: start: the daemon does not answer"):
         run_once(project, engine)
-    assert project.calls("rm") == [["--force", "c0ffee"]]
+    assert project.calls("rm")[-1] == ["--force", "c0ffee"]
 
 
 def test_a_build_that_fails_shows_the_end_of_its_log(
@@ -131,7 +138,7 @@ def test_native_runs_under_limits_and_in_a_clean_environment(
 ) -> None:
     monkeypatch.setenv("SOME_SECRET", "of the user's")
     project.set_fault(TASK.name, "tells its conditions")
-    engine = NativeEngine(project.root, project.root / "app")
+    engine = NativeEngine(project.root, project.root / "app", python())
     run = run_once(project, engine)
     assert (run.exit_code, run.stderr) == (0, "")
     (line,) = (x for x in run.stdout.splitlines() if x.startswith("conditions: "))
@@ -147,7 +154,7 @@ def test_native_runs_under_limits_and_in_a_clean_environment(
 
 
 def test_native_lays_out_the_bundled_models_as_the_image_does(project: Project) -> None:
-    engine = NativeEngine(project.root, project.root / "app")
+    engine = NativeEngine(project.root, project.root / "app", python())
     engine.prepare(TASKS[1], project.root / "build.txt")
     model = project.root / "app" / "task2_survival" / "model"
     assert (model / "segmentation" / "model.json").is_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gzip
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,9 +17,9 @@ from pathlib import Path
 import cc3d
 import pytest
 
+from evaluation.running.tasks import EVALUATION, TASKS
 from shared.scripts import slim_environment
 from tests.containers.conftest import ROOT, Project
-from tests.containers.tasks import TASKS
 
 NAMES = [task.name for task in TASKS]
 
@@ -55,6 +56,30 @@ def test_build_passes_variant_version_and_revision(
     assert re.search(r"^size +0\.60 GB$", done.stdout, re.MULTILINE)
     assert re.search(r"^id +sha256:", done.stdout, re.MULTILINE)
     assert re.search(r"^revision +\S", done.stdout, re.MULTILINE)
+
+
+def test_the_evaluation_is_built_without_model_and_variant(
+    project: Project, on_path: Callable[..., None], tmp_path: Path
+) -> None:
+    on_path("docker")
+    shutil.rmtree(project.root / "task1_segmentation" / "model")
+    folder = project.root / "evaluation"
+    done = call(folder / "do_build.sh")
+    assert done.returncode == 0, done.stderr
+    (options,) = project.calls("build")
+    assert options[-5:] == [
+        "--file",
+        "evaluation/Dockerfile",
+        "--tag",
+        "hecktor2025/evaluation:cpu",
+        ".",
+    ]
+    assert not any("VARIANT" in option for option in options)
+    assert "the evaluation uses no GPU" in call(folder / "do_build.sh", "--variant", "gpu").stderr
+    done = call(folder / "do_save.sh", "--no-build", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "Evaluation Methods" in done.stdout
+    assert len(list(tmp_path.glob("evaluation_*.tar.gz"))) == 1
 
 
 def lfs_pointer(model: Path) -> None:
@@ -96,7 +121,7 @@ def test_build_says_what_it_wants(project: Project, on_path: Callable[..., None]
     assert "wants a value" in call(script, "--variant").stderr
 
 
-@pytest.mark.parametrize("task", NAMES)
+@pytest.mark.parametrize("task", [*NAMES, EVALUATION.name])
 def test_every_script_explains_itself(task: str) -> None:
     for name in ("do_build.sh", "do_save.sh"):
         done = call(ROOT / task / name, "-h")
@@ -154,11 +179,11 @@ def test_dockerfiles_differ_by_the_task_and_its_bundled_models_only() -> None:
 
 
 def test_dockerfiles_take_both_builders() -> None:
-    for task in NAMES:
-        text = (ROOT / task / "Dockerfile").read_text()
+    for task in (*TASKS, EVALUATION):
+        text = (ROOT / task.name / "Dockerfile").read_text()
         assert "# syntax" not in text
         assert "--mount" not in text
-        assert 'ENTRYPOINT ["python", "inference.py"]' in text
+        assert f"ENTRYPOINT {json.dumps(['python', *task.program])}" in text
         assert "USER 10001:10001" in text
 
 
@@ -169,6 +194,24 @@ def test_the_tasks_share_one_lock_without_the_name_of_an_index(variant: str) -> 
     assert "--hash=sha256:" in lock
     assert "://" not in lock
     assert "index" not in lock
+
+
+def test_the_evaluation_has_what_the_tasks_have_and_no_torch() -> None:
+    ours = pinned(ROOT / "evaluation" / "requirements.lock")
+    theirs = pinned(ROOT / NAMES[0] / "requirements-cpu.lock")
+    assert {name: ours[name] for name in ours.keys() & theirs.keys()} == {
+        name: theirs[name] for name in ours.keys() & theirs.keys()
+    }
+    assert {"numpy", "simpleitk", "scipy", "scikit-learn", "surface-distance"} <= ours.keys()
+    assert not {"torch", "monai", "onnxruntime", "pandas", "scikit-survival"} & ours.keys()
+    text = (ROOT / "evaluation" / "requirements.lock").read_text()
+    assert "--hash=sha256:" in text
+    assert "://" not in text
+
+
+def pinned(lock: Path) -> dict[str, str]:
+    """Return the versions in a lock file, by package."""
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(), re.MULTILINE))
 
 
 def test_the_locks_follow_from_their_requirements() -> None:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from evaluation.running.tasks import TASKS, stage_model
 from shared.geometry import Grid, resample
 from shared.preprocessing.region import Preparation, find_region
-from tests.containers.tasks import TASKS, stage_model
 
 ROOT = Path(__file__).resolve().parents[2]
 REALDATA = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))

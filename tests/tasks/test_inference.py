@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from evaluation.running.tasks import TASKS, Task, stage_model
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
@@ -23,7 +24,6 @@ from shared.models.hpv import HpvModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
 from shared.preprocessing.pipeline import Prepared, prepare
-from tests.containers.tasks import TASKS, Task, stage_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "tests/cases"

@@ -53,12 +53,14 @@ def start(root: str) -> int:
         parts = dict(part.partition("=")[::2] for part in mount.split(","))
         mounts[parts["target"]] = parts["source"]
     task = Path(root) / options[-1].split("/")[1].split(":")[0]
-    model = mounts.get("/opt/ml/model", str(task / "model"))
-    paths = ["--input", mounts["/mnt/case"], "--output", mounts["/output"], "--model", model]
+    paths = ["--input", mounts["/mnt/case"], "--output", mounts["/output"]]
+    if task.name == "evaluation":
+        program = ["-m", "evaluation", "--truth", mounts["/opt/ml/input/data/ground_truth"]]
+    else:
+        model = mounts.get("/opt/ml/model", str(task / "model"))
+        program = [str(task / "inference.py"), "--model", model]
     environment = {**os.environ, "PYTHONPATH": root}
-    return subprocess.run(
-        [sys.executable, str(task / "inference.py"), *paths], env=environment
-    ).returncode
+    return subprocess.run([sys.executable, *program, *paths], env=environment).returncode
 
 
 if __name__ == "__main__":

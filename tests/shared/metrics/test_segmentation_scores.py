@@ -5,6 +5,7 @@ from collections.abc import Callable
 import cc3d
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,14 @@ from monai.metrics.meandice import DiceMetric
 from surface_distance import compute_dice_coefficient
 
 from shared.conventions import Label, LabelVolume
-from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
+from shared.metrics.segmentation import (
+    Detections,
+    Overlap,
+    detections,
+    dice,
+    lesion_pairs,
+    overlap,
+)
 
 P, N = Label.GTVP, Label.GTVN
 EMPTY = np.zeros((1, 1, 4), np.uint8)
@@ -83,6 +91,28 @@ def test_dice_equals_monai_and_surface_distance(seed: int, label: Label) -> None
     assert ours == pytest.approx(compute_dice_coefficient(a == label, b == label), abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_overlap_equals_simpleitk(seed: int) -> None:
+    a, b = random_labels(seed), random_labels(seed + 100)
+    measured = sitk.LabelOverlapMeasuresImageFilter()
+    measured.Execute(sitk.GetImageFromArray(a), sitk.GetImageFromArray(b))
+    for label in (P, N):
+        ours = overlap(a, b, label, 1.0)
+        union = ours.prediction_mm3 + ours.truth_mm3 - ours.shared_mm3
+        assert ours.dice() == pytest.approx(measured.GetDiceCoefficient(int(label)), abs=1e-6)
+        jaccard = measured.GetJaccardCoefficient(int(label))
+        assert ours.shared_mm3 / union == pytest.approx(jaccard, abs=1e-6)
+
+
+def test_aggregated_dice_equals_a_direct_sum() -> None:
+    rng = np.random.default_rng(7)
+    cases = [(random_labels(i), random_labels(i + 100), float(rng.uniform(1, 9))) for i in range(6)]
+    total = sum((overlap(a, b, N, mm3) for a, b, mm3 in cases), Overlap())
+    true_positives = sum(np.sum((a == N) & (b == N)) * mm3 for a, b, mm3 in cases)
+    volumes = sum((np.sum(a == N) + np.sum(b == N)) * mm3 for a, b, mm3 in cases)
+    assert total.dice() == pytest.approx(2 * true_positives / volumes, abs=1e-6)
+
+
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.sampled_from([P, N]))
 def test_scores_do_not_depend_on_the_voxel_order(seed_a: int, seed_b: int, label: Label) -> None:
@@ -136,6 +166,35 @@ def test_matching_takes_the_best_pair_first() -> None:
     prediction = row(".nnnnnnnnn.nnn")
     truth = row("nnnn.nnnnnnnnn")
     assert detections(prediction, truth, N, min_iou=0.25) == Detections(1, 1, 1)
+
+
+def test_matching_may_find_as_many_as_possible() -> None:
+    # As above, but now the first goes with the first and the second with the second.
+    prediction = row(".nnnnnnnnn.nnn")
+    truth = row("nnnn.nnnnnnnnn")
+    assert detections(prediction, truth, N, min_iou=0.25, matching="most") == Detections(2, 0, 0)
+    assert detections(EMPTY, EMPTY, N, matching="most") == Detections()
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.integers(0, 1000), st.floats(0, 0.9))
+def test_most_are_at_least_as_many_as_greedy_finds(
+    seed_a: int, seed_b: int, min_iou: float
+) -> None:
+    pairs = lesion_pairs(random_labels(seed_a), random_labels(seed_b), N)
+    greedy, most = pairs.matches(min_iou, "greedy"), pairs.matches(min_iou, "most")
+    assert len(greedy) <= len(most) <= 2 * len(greedy)
+    able = {(f, t) for (f, t), iou in zip(pairs.pairs.tolist(), pairs.iou, strict=True)
+            if iou > min_iou}  # fmt: skip
+    for matched in (greedy, most):
+        assert set(matched) <= able
+        assert len({f for f, _ in matched}) == len({t for _, t in matched}) == len(matched)
+
+
+def test_sensitivity_counts_true_lesions_only() -> None:
+    assert Detections(2, 5, 1).sensitivity() == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="at least one true lesion"):
+        Detections(0, 3, 0).sensitivity()
 
 
 def test_connectivity_is_a_parameter() -> None:

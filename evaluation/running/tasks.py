@@ -9,22 +9,24 @@ from typing import Final, Literal
 
 @dataclass(frozen=True)
 class Task:
-    """One algorithm.
+    """One algorithm, or the evaluation.
 
     Attributes
     ----------
     name : its folder in the repository.
     output : the one file that it writes, below /output.
     kind : what that file holds.
-    limit_s : seconds that the platform grants for a case.
+    limit_s : seconds that the platform grants for a run.
     bundled : model folders of other tasks that it needs, by their name below its own.
+    program : what Python is told to run, below the application's folder.
     """
 
     name: str
     output: str
-    kind: Literal["mask", "number", "boolean"]
+    kind: Literal["mask", "number", "boolean", "metrics"]
     limit_s: int
     bundled: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("inference.py",)
 
 
 TASKS: Final = (
@@ -40,6 +42,11 @@ TASKS: Final = (
     ),
     Task("task3_hpv", "hpv-status.json", "boolean", limit_s=600),
 )
+
+EVALUATION: Final = Task(
+    "evaluation", "metrics.json", "metrics", limit_s=600, program=("-m", "evaluation")
+)
+"""600 s are this project's own aim, for 400 cases; the platform grants an hour."""
 
 LABELS: Final = {"GTVp": 1, "GTVn": 2}
 """Values in the mask; 0 is background."""

@@ -2,27 +2,38 @@
 
 Both give the algorithm the platform's conditions as far as they can: no network, a read-only input
 behind a symbolic link, a fresh output folder, limited memory. A `Run` is all that the checks see.
+
+Several runs may go on at once, each in a thread of its own. None outlives its caller: a process
+dies with the thread that started it, and a container left by a caller that was killed is removed
+when its folder of logs is used again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.containers.tasks import MEMORY_LIMIT_BYTES, Task, stage_model
+from evaluation.running.tasks import EVALUATION, MEMORY_LIMIT_BYTES, Task, stage_model
+from shared.errors import HecktorError
 
 CASE_MOUNT: Final = "/mnt/case"
 """Where the case lies in the container; `/input` is a symbolic link to it, as on the platform."""
+
+MODEL_MOUNT: Final = "/opt/ml/model"
+TRUTH_MOUNT: Final = "/opt/ml/input/data/ground_truth"
+"""Where the platform unpacks an algorithm's model tarball, and an evaluation's ground truth."""
 
 HARDENING: Final = (
     *("--network", "none"),
@@ -43,8 +54,16 @@ NEVER: Final = "0001-01-01"
 """When a container started that never did, to both engines."""
 
 
-class EngineError(RuntimeError):
+POLL_S: Final = 0.5
+"""How often a run looks whether it is out of time or cancelled."""
+
+
+class EngineError(HecktorError):
     """An image cannot be made or an engine cannot be used; the message tells the next step."""
+
+
+class Cancelled(Exception):  # noqa: N818  # no error: somebody wanted it
+    """A run was stopped because its caller stops; nothing is known of the algorithm."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +104,21 @@ class Engine(Protocol):
     def prepare(self, task: Task, log: Path) -> Image | None:
         """Make a task ready to run; return its image where there is one."""
 
+    def identify(self, task: Task) -> str:
+        """Return what tells a prepared task from one of other code or models."""
+
+    def prepare_machine(self, task: Task) -> None:
+        """Make another machine ready for a prepared task; it has the image or sees our files."""
+
     def run(
-        self, task: Task, case: Path, output: Path, logs: Path, model: Path | None = None
+        self,
+        task: Task,
+        case: Path,
+        output: Path,
+        logs: Path,
+        uploaded: Path | None = None,
+        cpus: frozenset[int] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Run:
         """Run a task once.
 
@@ -94,8 +126,18 @@ class Engine(Protocol):
         ----------
         case : the staged input.
         output : a new, empty folder.
-        logs : where `stdout.txt` and `stderr.txt` go.
-        model : model folder to use instead of the task's own, as an uploaded model tarball.
+        logs : where `stdout.txt` and `stderr.txt` go; one run at a time uses it.
+        uploaded : what the platform unpacks beside the image: a model folder to use instead of the
+            task's own; for the evaluation, the ground truth.
+        cpus : which of this machine's CPUs the run may use; a container may use as many.
+        cancelled : stops the run once it is set.
+
+        Raises
+        ------
+        EngineError
+            If it could not be started.
+        Cancelled
+            If `cancelled` was set before the end.
         """
 
     def close(self) -> None:
@@ -112,6 +154,7 @@ class ContainerEngine:
         self._build = build
         self._gpu = variant == "gpu" and _succeeds("nvidia-smi")
         self._linked: list[str] = []
+        self._prefix = _death_with_parent()
 
     @property
     def description(self) -> str:
@@ -127,9 +170,10 @@ class ContainerEngine:
         name = self._image(task)
         if self._build:
             script = self._root / task.name / "do_build.sh"
+            variant = [] if task == EVALUATION else ["--variant", self._variant]
             with log.open("w", encoding="utf-8") as file:
                 code = subprocess.run(
-                    [str(script), "--variant", self._variant],
+                    [str(script), *variant],
                     env={**os.environ, "ENGINE": self._command},
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -137,35 +181,50 @@ class ContainerEngine:
                 ).returncode
             if code != 0:
                 raise EngineError(f"{script.name} ended with exit code {code}:\n{_tail(log)}")
-        try:
-            found = self._call("image", "inspect", "--format", "{{.Id}} {{.Size}}", name)
-        except EngineError:
-            raise EngineError(
-                f"expected the image {name}, found none; leave out --no-build"
-            ) from None
-        identifier, size = found.split()
-        self._link_input(name, log.parent)
-        return Image(name, identifier.removeprefix("sha256:")[:12], int(size))
+        image = self._inspect(name, "leave out --no-build")
+        self._link_input(name)
+        return image
+
+    def identify(self, task: Task) -> str:
+        """Return the image's identifier."""
+        return self._inspect(self._image(task), "prepare it first").identifier
+
+    def prepare_machine(self, task: Task) -> None:
+        """Make another machine ready, which has the image from `do_save.sh` or a registry."""
+        self._inspect(self._image(task), "load it on every worker's machine")
+        self._link_input(self._image(task))
 
     def run(
-        self, task: Task, case: Path, output: Path, logs: Path, model: Path | None = None
+        self,
+        task: Task,
+        case: Path,
+        output: Path,
+        logs: Path,
+        uploaded: Path | None = None,
+        cpus: frozenset[int] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Run:
         """Run a task in a new container, which is gone afterwards, whatever happens."""
         output.mkdir()
         output.chmod(0o777)  # The image's user, not ours, writes here.
-        options = [*HARDENING, *self._dialect(), *_mount(case, CASE_MOUNT)]
+        name = f"hecktor-{hashlib.sha256(str(logs.resolve()).encode()).hexdigest()[:16]}"
+        self._call("rm", "--force", name, check=False)
+        options = [*HARDENING, *self._dialect(), "--name", name, *_mount(case, CASE_MOUNT)]
         options += _mount(output, "/output", writable=True)
-        if model is not None:
-            options += _mount(model, "/opt/ml/model")
+        if uploaded is not None:
+            options += _mount(uploaded, TRUTH_MOUNT if task == EVALUATION else MODEL_MOUNT)
+        if cpus is not None:
+            options += ["--cpus", str(len(cpus))]
         # Created first and started then: so the engine's own warnings do not pass for the
         # algorithm's stderr.
         container = self._call("create", *options, f"{self._image(task)}-linked").split()[-1]
         try:
             run = _run(
-                [self._command, "start", "--attach", container],
+                [*self._prefix, self._command, "start", "--attach", container],
                 limit_s=task.limit_s,
                 logs=logs,
                 stop=lambda: self._call("kill", container),
+                cancelled=cancelled,
             )
             template = "{{.State.OOMKilled}} {{.State.StartedAt}}"
             killed, started = self._call("inspect", "--format", template, container).split()[:2]
@@ -187,25 +246,31 @@ class ContainerEngine:
             subprocess.run([self._command, "rmi", name], capture_output=True)
 
     def _image(self, task: Task) -> str:
-        return f"hecktor2025/{task.name}:{self._variant}"
+        return f"hecktor2025/{task.name}:{'cpu' if task == EVALUATION else self._variant}"
 
-    def _link_input(self, image: str, folder: Path) -> None:
+    def _inspect(self, name: str, remedy: str) -> Image:
+        try:
+            found = self._call("image", "inspect", "--format", "{{.Id}} {{.Size}}", name)
+        except EngineError:
+            raise EngineError(f"expected the image {name}, found none; {remedy}") from None
+        identifier, size = found.split()
+        return Image(name, identifier.removeprefix("sha256:")[:12], int(size))
+
+    def _link_input(self, image: str) -> None:
         """Build `image` plus one file: the link /input -> /mnt/case.
 
         A container's root is read-only here, so the link cannot be made in it, and bind mounts
         follow links on the host.
         """
-        context = folder / "linked_input"
-        context.mkdir(exist_ok=True)
         link = tarfile.TarInfo("input")
         link.type, link.linkname = tarfile.SYMTYPE, CASE_MOUNT
-        with tarfile.open(context / "input.tar", "w") as archive:
-            archive.addfile(link)
-        recipe = f"FROM {image}\nADD input.tar /\n"
-        (context / "Dockerfile").write_text(recipe, encoding="utf-8")
-        self._call("build", "--quiet", "--tag", f"{image}-linked", str(context))
+        with tempfile.TemporaryDirectory() as context:
+            with tarfile.open(Path(context) / "input.tar", "w") as archive:
+                archive.addfile(link)
+            recipe = f"FROM {image}\nADD input.tar /\n"
+            (Path(context) / "Dockerfile").write_text(recipe, encoding="utf-8")
+            self._call("build", "--quiet", "--tag", f"{image}-linked", context)
         self._linked.append(f"{image}-linked")
-        shutil.rmtree(context)
 
     def _dialect(self) -> list[str]:
         if self._command == "podman":
@@ -235,12 +300,15 @@ class ContainerEngine:
 
 
 class NativeEngine:
-    """The same `inference.py` in this Python environment, made from the images' lock file."""
+    """The same `inference.py` in a Python environment made from the images' lock file."""
 
-    def __init__(self, root: Path, work: Path) -> None:
+    def __init__(self, root: Path, work: Path, python: Path) -> None:
         self._root = root
         self._work = work
+        self._python = python
+        self._pythons: dict[str, Path] = {}
         self._isolation = _network_isolation()
+        self._prefix = [*_death_with_parent(), *self._isolation]
 
     @property
     def description(self) -> str:
@@ -255,26 +323,56 @@ class NativeEngine:
         """Lay the application out as it is in the image."""
         app = self._app(task)
         app.mkdir(parents=True)
-        shutil.copy(self._root / task.name / "inference.py", app)
         (app / "shared").symlink_to(self._root / "shared")
-        stage_model(self._root, task, app / "model")
+        if task == EVALUATION:
+            (app / "evaluation").symlink_to(self._root / "evaluation")
+            self._pythons[task.name] = locked_python(
+                self._root, ".venv-evaluation", "evaluation/requirements.lock"
+            )
+        else:
+            shutil.copy(self._root / task.name / "inference.py", app)
+            stage_model(self._root, task, app / "model")
+
+    def identify(self, task: Task) -> str:
+        """Return a digest of the code and of the model cards, which hold their networks' own."""
+        app = self._app(task)
+        files = [*app.rglob("*.py"), *(self._root / "shared").rglob("*.py"), *app.rglob("*.json")]
+        digest = hashlib.sha256()
+        for path in sorted(files):
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()[:12]
+
+    def prepare_machine(self, task: Task) -> None:
+        """See that another machine sees the application."""
+        for path in (self._python, self._app(task)):
+            if not path.exists():
+                raise EngineError(
+                    f"expected {path} on every worker's machine, found none; share the checkout "
+                    "and the folder of the run among the machines"
+                )
 
     def run(
-        self, task: Task, case: Path, output: Path, logs: Path, model: Path | None = None
+        self,
+        task: Task,
+        case: Path,
+        output: Path,
+        logs: Path,
+        uploaded: Path | None = None,
+        cpus: frozenset[int] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Run:
         """Run a task in a new process."""
         output.mkdir()
         link = logs / "input"
         link.symlink_to(case)
         app = self._app(task)
+        option = "--truth" if task == EVALUATION else "--model"
         paths = [
-            "--input",
-            str(link),
-            "--output",
-            str(output),
-            "--model",
-            str(model or app / "model"),
+            *("--input", str(link)),
+            *("--output", str(output)),
+            *(option, str(uploaded or app / "model")),
         ]
+        python = self._pythons.get(task.name, self._python)
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(logs),
@@ -285,12 +383,14 @@ class NativeEngine:
         _set_writable(case, False)
         try:
             return _run(
-                [*self._isolation, sys.executable, str(app / "inference.py"), *paths],
+                [*self._prefix, str(python), *task.program, *paths],
                 limit_s=task.limit_s,
                 logs=logs,
                 folder=app,
                 environment=environment,
                 memory_limit_bytes=MEMORY_LIMIT_BYTES,
+                cpus=cpus,
+                cancelled=cancelled,
             )
         finally:
             _set_writable(case, True)
@@ -304,8 +404,23 @@ class NativeEngine:
         return self._work / task.name
 
 
-def choose(root: Path, name: str, variant: str, build: bool, work: Path) -> Engine:
+def choose(
+    root: Path,
+    name: str,
+    variant: str,
+    build: bool,
+    work: Path,
+    python: Callable[[], Path],
+) -> Engine:
     """Return the engine of a name; "auto" takes Docker, else Podman, else native.
+
+    Parameters
+    ----------
+    root : the checkout.
+    variant : "cpu" or "gpu" images.
+    build : whether to build images, or take those that are there.
+    work : a folder for the native engine's files.
+    python : returns the interpreter of the images' lock file; asked only where it is needed.
 
     Raises
     ------
@@ -322,7 +437,24 @@ def choose(root: Path, name: str, variant: str, build: bool, work: Path) -> Engi
         return ContainerEngine(root, name, variant, build)
     if variant == "gpu":
         raise EngineError("expected Docker or Podman for --variant gpu, found neither")
-    return NativeEngine(root, work)
+    return NativeEngine(root, work, python())
+
+
+def locked_python(root: Path, venv: str, lock: str) -> Path:
+    """Return the interpreter of an environment made from a lock file, both below the checkout.
+
+    Raises
+    ------
+    EngineError
+        If the environment cannot be made.
+    """
+    script = root / "shared" / "scripts" / "environment.sh"
+    made = subprocess.run(
+        [str(script), str(root / venv), str(root / lock)], capture_output=True, text=True
+    )
+    if made.returncode != 0:
+        raise EngineError(f"{script.name} ended with exit code {made.returncode}:\n{made.stderr}")
+    return root / venv / "bin" / "python"
 
 
 def _succeeds(*command: str) -> bool:
@@ -338,6 +470,12 @@ def _network_isolation() -> list[str]:
         if _succeeds(*prefix, "true"):
             return prefix
     return []
+
+
+def _death_with_parent() -> list[str]:
+    """Return the command prefix that kills a process when the thread that started it ends."""
+    prefix = ["setpriv", "--pdeathsig", "KILL"]
+    return prefix if _succeeds(*prefix, "true") else []
 
 
 def _mount(source: Path, target: str, writable: bool = False) -> list[str]:
@@ -360,6 +498,8 @@ def _run(
     folder: Path | None = None,
     environment: dict[str, str] | None = None,
     memory_limit_bytes: int | None = None,
+    cpus: frozenset[int] | None = None,
+    cancelled: threading.Event | None = None,
 ) -> Run:
     """Run a command to its end or its time limit, its output in files.
 
@@ -367,9 +507,11 @@ def _run(
     own, so that an interrupt reaches them through us, in order.
     """
 
-    def limit_memory() -> None:
+    def set_limits() -> None:
         if memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, memory_limit_bytes))
+        if cpus is not None:
+            os.sched_setaffinity(0, cpus)
 
     out, err = logs / "stdout.txt", logs / "stderr.txt"
     note = ""
@@ -383,14 +525,17 @@ def _run(
             cwd=folder,
             env=environment,
             start_new_session=True,
-            preexec_fn=limit_memory,
+            preexec_fn=set_limits,
         )
         try:
-            process.wait(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            note = f"stopped after the task's limit of {limit_s} s"
-            if stop is not None:
-                stop()
+            while not _ends_within(process, POLL_S):
+                if cancelled is not None and cancelled.is_set():
+                    raise Cancelled
+                if time.perf_counter() - started > limit_s:
+                    note = f"stopped after the task's limit of {limit_s} s"
+                    if stop is not None:
+                        stop()
+                    break
         finally:
             seconds = time.perf_counter() - started
             if process.poll() is None:
@@ -403,6 +548,14 @@ def _run(
         seconds=seconds,
         note=note,
     )
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _tail(log: Path, lines: int = 15) -> str:

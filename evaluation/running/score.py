@@ -1,0 +1,56 @@
+"""Scores what a run has left, task by task, as the evaluation container does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from evaluation.__main__ import METRICS, summary
+from evaluation.evaluate import evaluate
+from evaluation.running.store import PREDICTIONS
+from evaluation.running.tasks import TASKS
+from evaluation.running.truth import GROUND_TRUTH
+from evaluation.schema import Metrics, Rules, write_metrics
+from shared.errors import InputError
+from shared.grand_challenge import HECKTOR_2025
+from shared.resources import granted_cpus
+
+WORKERS: Final = granted_cpus()
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    truth: Annotated[
+        Path | None, typer.Option(help="Ground truth (default: ground_truth in the run's folder).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read masks.")] = WORKERS,
+) -> None:
+    """Score each task of a run and write metrics.json into its folder."""
+    for metrics in score_run(folder, truth or folder / GROUND_TRUTH, workers).values():
+        print("\n".join(summary(metrics)), flush=True)
+
+
+def score_run(
+    folder: Path, truth: Path, workers: int, rules: Rules | None = None
+) -> dict[str, Metrics]:
+    """Score each task of a run, and write and return its metrics by the task's name.
+
+    Raises
+    ------
+    InputError
+        If there is no run, or jobs and truth do not fit together.
+    """
+    found = [task for task in TASKS if (folder / task.name / PREDICTIONS).is_file()]
+    if not found:
+        raise InputError(
+            f"expected task1_segmentation/{PREDICTIONS} or another task's in {folder}, found none; "
+            "give the folder of `python -m evaluation run`"
+        )
+    scores = {}
+    for task in found:
+        metrics = evaluate(folder / task.name, truth, HECKTOR_2025, rules=rules, workers=workers)
+        write_metrics(folder / task.name / METRICS, metrics)
+        scores[task.name] = metrics
+    return scores

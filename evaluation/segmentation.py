@@ -1,0 +1,193 @@
+"""Task 1: mean GTVp DSC, aggregated GTVn DSC and aggregated GTVn F1, and what explains them.
+
+A failed or missing case scores as if nothing had been outlined, and DSC 0 also for a label that the
+truth has not: no answer is never rewarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias, get_args
+
+import numpy as np
+
+from evaluation.schema import LabelScores, Lesion, Rules, SegmentationCase
+from evaluation.scoring import GroupOf, Scores, Scoring, mean, of_columns
+from shared.conventions import LESIONS, Label, LabelVolume
+from shared.geometry import Grid
+from shared.metrics.segmentation import (
+    Connectivity,
+    Detections,
+    LesionPairs,
+    Matching,
+    Overlap,
+    lesion_pairs,
+    overlap,
+)
+from shared.metrics.surface import surface_distances
+
+VOLUME_EDGES_ML: Final = (5.0, 20.0)
+"""Between small, middle and large: spheres of 2.1 and 3.4 cm."""
+
+Alternatives: TypeAlias = dict[str, Detections]
+"""Lesion counts of the GTVn under other rules, by the rule."""
+
+
+def score_masks(
+    prediction: LabelVolume, truth: LabelVolume, grid: Grid, rules: Rules, failed: bool = False
+) -> tuple[dict[str, LabelScores], Alternatives]:
+    """Return the scores of a label map, and the counts of GTVn lesions under other rules.
+
+    Parameters
+    ----------
+    prediction, truth : indexed [z, y, x], on `grid`. A failed case has an empty prediction.
+    failed : whether the case counts as failed.
+    """
+    box = _box_around(prediction, truth)
+    prediction, truth = prediction[box], truth[box]
+    labels = {}
+    for name, label in LESIONS.items():
+        pairs = lesion_pairs(prediction, truth, label, rules.connectivity)
+        labels[name] = _score_label(prediction, truth, label, pairs, grid, rules, failed)
+    return labels, _other_rules(prediction, truth, rules)
+
+
+def scores_of(results: Sequence[SegmentationCase]) -> Scores:
+    """Return the scores of Task 1, for each label."""
+    return {
+        f"{name.lower()}_{score}": value
+        for name in LESIONS
+        for score, value in _label_scores([result.labels[name] for result in results]).items()
+    }
+
+
+def alternatives(
+    results: Sequence[SegmentationCase], others: Sequence[Alternatives]
+) -> dict[str, dict[str, float | None]]:
+    """Return the scores under the choices that the organisers have left open.
+
+    Parameters
+    ----------
+    others : lesion counts of each case under other rules.
+    """
+    counts = {rule: sum((o[rule] for o in others), Detections()) for rule in others[0]}
+    gtvp = [(result, result.labels["GTVp"]) for result in results]
+    # A failed case has scored 0 where both masks are empty, and stays in.
+    absent = [s.truth_mm3 == s.prediction_mm3 == 0 and r.failure is None for r, s in gtvp]
+    pairs = list(zip(absent, [scores for _, scores in gtvp], strict=True))
+    return {
+        "gtvp_dice": {
+            "absent in both masks: 0": mean([0.0 if a else s.dice for a, s in pairs]).value(),
+            "absent in both masks: left out": mean([s.dice for a, s in pairs if not a]).value(),
+            "absent in the truth: left out": mean([s.dice for _, s in gtvp if s.truth_mm3]).value(),
+        },
+        "gtvn_aggregated_f1": {rule: total.f1() for rule, total in counts.items()},
+    }
+
+
+def _score_label(
+    prediction: LabelVolume,
+    truth: LabelVolume,
+    label: Label,
+    pairs: LesionPairs,
+    grid: Grid,
+    rules: Rules,
+    failed: bool,
+) -> LabelScores:
+    shared = overlap(prediction, truth, label, grid.voxel_volume_mm3)
+    counted = pairs.detections(rules.min_iou, rules.matching)
+    matches = pairs.matches(rules.min_iou, rules.matching)
+    surfaces = None
+    if shared.prediction_mm3 > 0 and shared.truth_mm3 > 0:
+        surfaces = surface_distances(prediction == label, truth == label, grid.spacing_mm[::-1])
+    return LabelScores(
+        dice=0.0 if failed else shared.dice(rules.both_empty, rules.one_empty),
+        shared_mm3=shared.shared_mm3,
+        prediction_mm3=shared.prediction_mm3,
+        truth_mm3=shared.truth_mm3,
+        true_positives=counted.true_positives,
+        false_positives=counted.false_positives,
+        false_negatives=counted.false_negatives,
+        hd95_mm=None if surfaces is None else surfaces.hd95_mm(),
+        surface_dice=None if surfaces is None else surfaces.surface_dice(rules.tolerance_mm),
+        lesions=_lesions(pairs, {true for _, true in matches}, grid.voxel_volume_mm3),
+        false_positives_mm3=_false(pairs, {found for found, _ in matches}, grid.voxel_volume_mm3),
+    )
+
+
+def _lesions(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> tuple[Lesion, ...]:
+    best = np.zeros(len(pairs.true_voxels))
+    np.maximum.at(best, pairs.pairs[:, 1], pairs.iou)
+    lesions = [
+        Lesion(volume_mm3=size * voxel_mm3, iou=float(best[i]), found=i in matched)
+        for i, size in enumerate(pairs.true_voxels.tolist())
+    ]
+    return tuple(sorted(lesions, key=lambda lesion: (-lesion.volume_mm3, -lesion.iou)))
+
+
+def _false(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> tuple[float, ...]:
+    sizes = [s for i, s in enumerate(pairs.found_voxels.tolist()) if i not in matched]
+    return tuple(size * voxel_mm3 for size in sorted(sizes, reverse=True))
+
+
+def _other_rules(prediction: LabelVolume, truth: LabelVolume, rules: Rules) -> Alternatives:
+    counted: Alternatives = {}
+    connectivities: tuple[Connectivity, ...] = get_args(Connectivity)
+    matchings: tuple[Matching, ...] = get_args(Matching)
+    for connectivity in connectivities:
+        pairs = lesion_pairs(prediction, truth, Label.GTVN, connectivity)
+        for matching in matchings:
+            if (connectivity, matching) != (rules.connectivity, rules.matching):
+                rule = f"connectivity {connectivity}, matching {matching}"
+                counted[rule] = pairs.detections(rules.min_iou, matching)
+    return counted
+
+
+def _label_scores(labels: Sequence[LabelScores]) -> Scores:
+    volumes = [(s.shared_mm3, s.prediction_mm3, s.truth_mm3) for s in labels]
+    counts = [(s.true_positives, s.false_positives, s.false_negatives) for s in labels]
+    return {
+        "dice": mean([s.dice for s in labels]),
+        "aggregated_dice": of_columns(lambda *mm3: Overlap(*map(np.sum, mm3)).dice(), volumes),
+        "aggregated_f1": of_columns(lambda *n: Detections(*map(np.sum, n)).f1(), counts),
+        "sensitivity": of_columns(lambda *n: Detections(*map(np.sum, n)).sensitivity(), counts),
+        "false_positives_per_case": mean([s.false_positives for s in labels]),
+        "hd95_mm": mean([s.hd95_mm for s in labels]),
+        "surface_dice": mean([s.surface_dice for s in labels]),
+    }
+
+
+def _by_volume(name: str) -> GroupOf[SegmentationCase]:
+    small, large = VOLUME_EDGES_ML
+
+    def group_of(result: SegmentationCase) -> str:
+        volume_ml = result.labels[name].truth_mm3 / 1000
+        if volume_ml == 0:
+            return "0"
+        if volume_ml < small:
+            return f"0-{small:g}"
+        return f"{small:g}-{large:g}" if volume_ml < large else f"{large:g}+"
+
+    return group_of
+
+
+def _box_around(prediction: LabelVolume, truth: LabelVolume) -> tuple[slice, ...]:
+    """Return the slices around all labels of both masks: lesions fill a hundredth of a scan."""
+    if prediction.shape != truth.shape:
+        raise ValueError(f"expected one grid, found shapes {prediction.shape} and {truth.shape}")
+    labelled = (prediction | truth) > 0
+    slices = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        inside = np.flatnonzero(labelled.any(axis=others))
+        slices.append(slice(inside[0], inside[-1] + 1) if inside.size else slice(0, 1))
+        labelled = labelled[tuple(slice(None) if a != axis else slices[-1] for a in range(3))]
+    return tuple(slices)
+
+
+SCORING: Final = Scoring(
+    ranked=("gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1"),
+    failure_rule="as if nothing had been outlined; DSC 0 also of a label that the truth has not",
+    scores_of=scores_of,
+    group_kinds={f"{name.lower()}_volume_ml": _by_volume(name) for name in LESIONS},
+)

@@ -1,0 +1,188 @@
+"""The ground truth: a folder, as the platform unpacks the organisers' tarball.
+
+::
+
+    ground_truth/
+      patients.csv            one row a patient
+      masks/<PatientID>.nii.gz   (or .mha) Task 1: the label map on the CT's grid
+
+`patients.csv` has the columns of the challenge's own tables: `PatientID`, `CenterID`, `Relapse`
+(1 recurrence, 0 censored), `RFS` (days), `HPV Status` (1 positive, 0 negative), and one more,
+`FieldOfView` (head_neck or whole_body). All but `PatientID` may be absent or empty. For Task 1
+alone the table may be left out. What a table does not say of centre and field of view follows from
+the patient's ID (`MDA-001`) and from the extent of the mask.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+import numpy as np
+
+from evaluation.images import read_grid
+from evaluation.jobs import case_name
+from evaluation.schema import FieldOfView
+from shared.errors import InputError
+
+TABLE: Final = "patients.csv"
+MASKS: Final = "masks"
+MASK_SUFFIXES: Final = (".nii.gz", ".mha")
+WHOLE_BODY_MM: Final = 600.0
+"""Extent from which a scan counts as whole-body: those of head and neck take 0.3 to 0.5 m, those
+from skull to thigh 0.9 m and more."""
+CENTRES: Final = {
+    1: "CHUM", 2: "CHUP", 3: "CHUS", 4: "CHUV", 5: "MDA", 6: "HGJ", 7: "HMR", 8: "USZ",
+}  # fmt: skip
+"""The organisers' CenterID; others appear at test time and go by their number."""
+_YES_NO: Final = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_MISSING: Final = frozenset({"", "nan", "na", "n/a", "none", "null"})
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is known of a patient; None where nothing is.
+
+    Attributes
+    ----------
+    mask : the true label map.
+    event, time_days : recurrence observed, and time to it or to the end of follow-up.
+    hpv : whether the disease is HPV-positive.
+    """
+
+    case_id: str
+    centre: str | None = None
+    field_of_view: FieldOfView | None = None
+    mask: Path | None = None
+    event: bool | None = None
+    time_days: float | None = None
+    hpv: bool | None = None
+
+
+def read_truth(folder: Path) -> dict[str, Patient]:
+    """Read the truth, patients sorted by ID.
+
+    Raises
+    ------
+    InputError
+        If there is neither table nor mask, a patient appears twice, or a value is none.
+    """
+    masks = _masks(folder / MASKS)
+    rows = _rows(folder / TABLE)
+    if not masks and not rows:
+        raise InputError(
+            f"expected {TABLE} or {MASKS}/<PatientID>.nii.gz in {folder}, found neither; "
+            "upload the ground truth as a tarball with these at its root"
+        )
+    return {
+        case_id: _patient(case_id, rows.get(case_id, {}), masks.get(case_id))
+        for case_id in sorted(masks.keys() | rows.keys())
+    }
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    masks: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not path.name.endswith(MASK_SUFFIXES):
+            continue
+        case_id = case_name(path.name)
+        if case_id in masks:
+            raise InputError(
+                f"expected one mask for the case {case_id}, found {masks[case_id]} and {path}; "
+                "leave out one of them"
+            )
+        masks[case_id] = path
+    return masks
+
+
+def _rows(path: Path) -> dict[str, Mapping[str, str]]:
+    if not path.is_file():
+        return {}
+    rows: dict[str, Mapping[str, str]] = {}
+    # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            case_id = (row.get("PatientID") or "").strip()
+            if not case_id or case_id in rows:
+                raise InputError(
+                    f"expected each row of {path} to have a PatientID of its own, found "
+                    f"'{case_id}' {'twice' if case_id else ''}; mend the table"
+                )
+            rows[case_id] = {name: (value or "").strip() for name, value in row.items() if name}
+    return rows
+
+
+def _patient(case_id: str, row: Mapping[str, str], mask: Path | None) -> Patient:
+    event, time_days = _flag(case_id, row, "Relapse"), _number(case_id, row, "RFS")
+    if (event is None) != (time_days is None) or (time_days is not None and time_days < 0):
+        raise InputError(
+            f"expected Relapse and RFS of {case_id} both known, RFS from 0, or both missing; found "
+            f"'{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; mend the table"
+        )
+    return Patient(
+        case_id,
+        centre=_centre(case_id, _number(case_id, row, "CenterID")),
+        field_of_view=_field_of_view(case_id, _value(row, "FieldOfView"), mask),
+        mask=mask,
+        event=event,
+        time_days=time_days,
+        hpv=_flag(case_id, row, "HPV Status"),
+    )
+
+
+def _value(row: Mapping[str, str], column: str) -> str | None:
+    text = row.get(column, "")
+    return None if text.lower() in _MISSING else text
+
+
+def _flag(case_id: str, row: Mapping[str, str], column: str) -> bool | None:
+    text = _value(row, column)
+    if text is None:
+        return None
+    if text.lower() not in _YES_NO:
+        raise _unreadable(case_id, column, "0 or 1", text)
+    return _YES_NO[text.lower()]
+
+
+def _number(case_id: str, row: Mapping[str, str], column: str) -> float | None:
+    text = _value(row, column)
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise _unreadable(case_id, column, "a number", text)
+    return number
+
+
+def _field_of_view(case_id: str, text: str | None, mask: Path | None) -> FieldOfView | None:
+    if text is None:
+        if mask is None:
+            return None
+        is_long = float(np.ptp(read_grid(mask).corners_mm()[:, 2])) >= WHOLE_BODY_MM
+        return "whole_body" if is_long else "head_neck"
+    names: tuple[FieldOfView, ...] = get_args(FieldOfView)
+    for name in names:
+        if text == name:
+            return name
+    raise _unreadable(case_id, "FieldOfView", " or ".join(names), text)
+
+
+def _centre(case_id: str, center_id: float | None) -> str | None:
+    if center_id is not None:
+        return CENTRES.get(int(center_id), f"centre {center_id:g}")
+    match = re.fullmatch(r"([A-Z]+)-\d+", case_id)
+    return match[1] if match else None
+
+
+def _unreadable(case_id: str, column: str, expected: str, found: str) -> InputError:
+    return InputError(
+        f"expected {expected} for {column} of {case_id} in {TABLE}, found '{found}'; mend the table"
+    )

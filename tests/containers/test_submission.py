@@ -1,0 +1,124 @@
+"""The checks of `metrics.json` find what is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from evaluation.running.cases import Case
+from evaluation.running.tasks import TASKS, Task
+from tests.containers.cases import Outcome
+from tests.containers.submission import check_metrics, stage
+
+OUTCOMES = {
+    "a": Outcome(hpv=True, relapse=True, rfs_days=100),
+    "b": Outcome(hpv=False, relapse=False, rfs_days=200),
+    "c": Outcome(hpv=True, relapse=True, rfs_days=300),
+}
+RANKED: dict[str, dict[str, float | None]] = {
+    # 4 of 4 and 4 of 8 voxels of the one-row masks; the node is in neither but in c's truth.
+    "mask": {"gtvp_dice": (1 + 1 + 2 * 4 / 12) / 3, "gtvn_dice": 2 / 3},
+    "number": {"c_index": (1 + 0.5) / 2},  # (a, b) right, (a, c) equal
+    "boolean": {"balanced_accuracy": (1 / 2 + 0) / 2},
+}
+ANSWERS: dict[str, dict[str, object]] = {
+    "number": {"a": 2.0, "b": 1.0, "c": 2.0},
+    "boolean": {"a": True, "b": True, "c": False},
+}
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[Case]:
+    made = []
+    for name, outcome in OUTCOMES.items():
+        truth = tmp_path / f"{name}.nii.gz"
+        sitk.WriteImage(row("pppp" + ("ppppn" if name == "c" else ".....")), str(truth))
+        folder = tmp_path / "cases" / name
+        folder.mkdir(parents=True)
+        (folder / "truth.json").write_text(json.dumps(dataclasses.asdict(outcome)))
+        made.append(Case(name, folder / "input", truth))
+    return made
+
+
+def row(text: str) -> sitk.Image:
+    """Return a label map of one row: '.' background, 'p' GTVp, 'n' GTVn."""
+    return sitk.GetImageFromArray(np.array([[[".pn".index(c) for c in text]]], np.uint8))
+
+
+def outputs(task: Task, folder: Path) -> dict[str, Path]:
+    for name in OUTCOMES:
+        path = folder / name / task.output
+        path.parent.mkdir(parents=True)
+        if task.kind == "mask":
+            sitk.WriteImage(row("pppp....."), str(path))
+        else:
+            path.write_text(json.dumps(ANSWERS[task.kind][name]))
+    return {name: folder / name for name in OUTCOMES}
+
+
+def right(task: Task) -> dict[str, Any]:
+    """Return a `metrics.json` that is right."""
+    return {
+        "task": {"mask": "segmentation", "number": "survival", "boolean": "hpv"}[task.kind],
+        "ranked": [], "cases": 3, "failed": 0, "groups": {}, "alternatives": {},
+        "aggregates": {name: {"value": value} for name, value in RANKED[task.kind].items()},
+        "results": [{"case_id": name, "failure": None} for name in OUTCOMES],
+    }  # fmt: skip
+
+
+def problems(task: Task, metrics: object, cases: list[Case], folder: Path) -> list[str]:
+    text = metrics if isinstance(metrics, str) else json.dumps(metrics)
+    (folder / "metrics.json").write_text(text)
+    found = check_metrics(folder, task, {c.name: folder / task.name / c.name for c in cases}, cases)
+    return [check.problem for check in found if check.problem]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_what_is_right_passes_and_what_is_wrong_is_named(
+    task: Task, cases: list[Case], tmp_path: Path
+) -> None:
+    outputs(task, tmp_path / task.name)
+    assert problems(task, right(task), cases, tmp_path) == []
+
+    def wrong(change: Callable[[dict[str, Any]], object]) -> str:
+        metrics = copy.deepcopy(right(task))
+        change(metrics)
+        (problem,) = problems(task, metrics, cases, tmp_path)
+        return problem
+
+    first = next(iter(RANKED[task.kind]))
+    assert wrong(lambda m: m["aggregates"].update({first: {"value": 0.1}})).endswith("found 0.1")
+    assert wrong(lambda m: m["aggregates"].update({first: {"value": None}})).endswith("found None")
+    assert "expected the keys groups" in wrong(lambda m: m.pop("groups"))
+    assert "found ('other'" in wrong(lambda m: m.update(task="other"))
+    assert "['b', 'c', 'a']" in wrong(lambda m: m["results"].append(m["results"].pop(0)))
+    assert "found ['late']" in wrong(lambda m: m["results"][0].update(failure="late"))
+    assert "strict JSON" in problems(task, '{"cases": NaN}', cases, tmp_path)[0]
+
+
+def test_a_staged_submission_has_the_platforms_layout(cases: list[Case], tmp_path: Path) -> None:
+    task = TASKS[0]
+    staged = stage(task, outputs(task, tmp_path / "made"), cases, tmp_path / "staged")
+    jobs = json.loads((staged.input / "predictions.json").read_bytes())
+    assert [job["inputs"][0]["image"]["name"] for job in jobs] == ["a.mha", "b.mha", "c.mha"]
+    for job in jobs:
+        (value,) = job["outputs"]
+        folder = staged.input / job["pk"] / "output" / value["socket"]["relative_path"]
+        assert [path.name for path in folder.iterdir()] == ["output.mha"]
+    table = (staged.truth / "patients.csv").read_text().splitlines()
+    assert table[:2] == ["PatientID,Relapse,RFS,HPV Status", "a,1,100.0,1"]
+    assert sorted(path.name for path in (staged.truth / "masks").iterdir()) == [
+        "a.nii.gz", "b.nii.gz", "c.nii.gz",
+    ]  # fmt: skip
+    staged.shuffle()
+    shuffled = json.loads((staged.input / "predictions.json").read_bytes())
+    assert shuffled != jobs
+    assert sorted(shuffled, key=lambda job: job["pk"]) == jobs

@@ -1,0 +1,133 @@
+"""Pictures stand upright and by the radiological convention, however a scan lies on disk."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from matplotlib.colors import to_hex, to_rgb
+from numpy.typing import NDArray
+
+from evaluation.report import pictures
+from evaluation.report.errors import LesionError
+from evaluation.report.pictures import View, axial, coronal, projections, sagittal, view
+from shared.case import Case
+from shared.clinical import ClinicalRecord
+from shared.conventions import Label
+from shared.geometry import Grid
+
+SPACING = 6.0
+SIZE = 40
+LEFT_FRONT_LOW = np.array([48.0, -36.0, -60.0])
+"""World point (LPS) of the primary: to the patient's left, in front, towards the feet."""
+ROTATED = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
+
+
+def head(direction: tuple[float, ...]) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
+    """Return CT, PET and labels of a body of water with one hot lesion, on a grid of a direction.
+
+    Right of the lesion, behind it and above it, there is a node.
+    """
+    matrix = np.asarray(direction).reshape(3, 3)
+    origin = -matrix @ np.full(3, SPACING * (SIZE - 1) / 2)
+    grid = Grid((SIZE,) * 3, (SPACING,) * 3, tuple(origin.tolist()), direction)
+    zyx = np.indices(grid.shape_zyx).reshape(3, -1)[::-1].T.astype(float)
+    world = grid.world_mm(zyx)
+    body = np.hypot(world[:, 0], world[:, 1]) < 75
+    primary = np.linalg.norm(world - LEFT_FRONT_LOW, axis=1) < 14
+    node = np.linalg.norm(world + LEFT_FRONT_LOW, axis=1) < 14
+    ct = np.where(body, 0, -1000).astype(np.int16)
+    pet = np.where(body, 1.0, 0.0).astype(np.float32)
+    pet[primary] = 9
+    labels = np.zeros(len(world), np.uint8)
+    labels[primary], labels[node] = Label.GTVP, Label.GTVN
+    ct_image, pet_image, label_image = (
+        grid.image(values.reshape(grid.shape_zyx)) for values in (ct, pet, labels)
+    )
+    return ct_image, pet_image, label_image
+
+
+def directions() -> list[tuple[float, ...]]:
+    flips = [
+        tuple(np.diag(signs).ravel().tolist()) for signs in itertools.product((1.0, -1.0), repeat=3)
+    ]
+    turned = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    return [*flips, turned, tuple(ROTATED)]
+
+
+def centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return row and column of a mask's centre, as fractions of the picture."""
+    rows, columns = np.nonzero(mask)
+    return float(rows.mean() / mask.shape[0]), float(columns.mean() / mask.shape[1])
+
+
+@pytest.mark.parametrize("direction", directions())
+def test_left_is_right_front_is_left_and_head_is_up(direction: tuple[float, ...]) -> None:
+    ct, pet, labels = head(direction)
+    shown = view(Case(ct, pet, ClinicalRecord()), labels, labels)
+    assert np.array_equal(shown.truth, shown.prediction)
+    primary, node = shown.truth == Label.GTVP, shown.truth == Label.GTVN
+    p_row, p_column = centre(coronal(primary))
+    n_row, n_column = centre(coronal(node))
+    assert p_column > n_column  # the patient's left on the viewer's right
+    assert p_row > n_row  # towards the feet is down
+    p_row, p_column = centre(sagittal(primary))
+    n_row, n_column = centre(sagittal(node))
+    assert p_column < n_column  # the front on the viewer's left
+    assert p_row > n_row
+    x, y, z = np.round(shown.grid.index(LEFT_FRONT_LOW[None])[0]).astype(int)
+    plane = axial(primary, z)
+    assert plane[y, x]
+    assert not plane[y, shown.grid.size_xyz[0] - 1 - x]
+    row, column = centre(plane)
+    middle_y, middle_x = shown.grid.index(np.zeros((1, 3)))[0][[1, 0]]
+    assert row * plane.shape[0] < middle_y  # the front is up
+    assert column * plane.shape[1] > middle_x
+    # The hot spot of the PET lies where the label lies.
+    hottest = np.unravel_index(np.argmax(coronal(shown.pet_suv)), coronal(primary).shape)
+    assert coronal(primary)[hottest]
+
+
+def test_the_windows_are_the_papers() -> None:
+    low, high = pictures.PET_WINDOW_SUV
+    assert ((low + high) / 2, high - low) == (3, 7)
+
+
+def small_view() -> View:
+    grid = Grid((100, 100, 100), (2.0,) * 3, (0.0, 0.0, 0.0))
+    labels = np.zeros(grid.shape_zyx, np.uint8)
+    labels[40:50, 40:50, 60:70] = Label.GTVP
+    labels[70:75, 40:50, 30:36] = Label.GTVN
+    empty = np.zeros_like(labels)
+    volume = np.ones(grid.shape_zyx, np.float32)
+    return View(grid, volume, volume, labels, empty)
+
+
+def test_outlines_have_the_colours_of_the_paper_and_only_where_there_is_a_label() -> None:
+    figure = projections(small_view())
+    coronal_truth, coronal_prediction, *_ = figure.axes
+    drawn = [to_hex(np.asarray(line.get_edgecolor())[0]) for line in coronal_truth.collections]
+    assert drawn == [pictures.OUTLINE["GTVp"], pictures.OUTLINE["GTVn"]]
+    for name, (red, green, blue) in {n: to_rgb(c) for n, c in pictures.OUTLINE.items()}.items():
+        assert green > 0.8 > 0.4 > blue
+        assert (red > 0.8) == (name == "GTVn")  # yellow, else green
+    assert not coronal_prediction.collections
+    image = coronal_truth.get_images()[0]
+    assert image.get_clim() == pictures.PET_WINDOW_SUV
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_each_error_has_a_ct_and_a_pet_slice_even_at_the_edge(count: int) -> None:
+    places = [(130.0, 90.0, 90.0), (0.0, 0.0, 0.0), (198.0, 198.0, 250.0)][:count]
+    errors = [LesionError("missed node", 1.0, place, 6.0) for place in places]
+    figure = pictures.error_slices(small_view(), errors)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(shown) == 2 * count
+    for axis in shown:
+        assert axis.get_images()[0].get_size() == (60, 60)
+    titles = [axis.texts[0].get_text() for axis in shown]
+    assert titles[:2] == ["1  CT", "1  PET"]
+    solid = shown[0].collections
+    assert solid  # the primary's outline: the first slice goes through it

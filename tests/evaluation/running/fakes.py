@@ -1,0 +1,100 @@
+"""An engine that runs nothing: it records each call and answers as the case's record tells it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.running.cases import Case
+from evaluation.running.engines import Cancelled, EngineError, Run
+from evaluation.running.tasks import TASKS, Task
+
+TASK = TASKS[1]
+"""Its output is one number."""
+
+
+@dataclass(frozen=True)
+class RecordingEngine:
+    """Writes a line to `calls` when a run starts and another when it ends.
+
+    A case's `ehr.json` says what happens: `{"seconds": 0.1, "fault": "exit"}`.
+    """
+
+    calls: Path
+
+    @property
+    def description(self) -> str:
+        return "engine of the tests"
+
+    def prepare(self, task: Task, log: Path) -> None:
+        self._note("prepare")
+
+    def identify(self, task: Task) -> str:
+        return "0123"
+
+    def prepare_machine(self, task: Task) -> None:
+        self._note(f"machine {os.getpid()}")
+
+    def run(
+        self,
+        task: Task,
+        case: Path,
+        output: Path,
+        logs: Path,
+        uploaded: Path | None = None,
+        cpus: frozenset[int] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Run:
+        wish = json.loads((case / "ehr.json").read_bytes())
+        name = wish["name"]
+        output.mkdir()
+        self._note(f"start {name}")
+        ends = time.monotonic() + wish.get("seconds", 0)
+        while time.monotonic() < ends:
+            if cancelled is not None and cancelled.is_set():
+                self._note(f"cancelled {name}")
+                raise Cancelled
+            time.sleep(0.01)
+        fault = wish.get("fault")
+        if fault == "engine":
+            raise EngineError("the daemon\ndoes not answer")
+        if fault != "no output":
+            (output / task.output).write_text("0.5")
+        self._note(f"end {name}")
+        stderr = "a warning\nexpected exactly one .mha, found 2\n\n" if fault == "exit" else ""
+        return Run(int(fault == "exit"), "done in 0.1 s, peak memory 0.50 GB\n", stderr, 0.1234)
+
+    def close(self) -> None:
+        self._note("close")
+
+    def noted(self, word: str) -> list[str]:
+        """Return what stands behind a word in the calls, in order."""
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        return [line.split(" ", 1)[1] for line in lines if line.startswith(f"{word} ")]
+
+    def _note(self, line: str) -> None:
+        # One write of a short line is whole, whatever other threads and processes write.
+        with self.calls.open("a") as file:
+            file.write(line + "\n")
+
+
+def make_cases(folder: Path, count: int, **wish: object) -> list[Case]:
+    """Write cases without images; `wish` goes into each record."""
+    cases = []
+    for index in range(count):
+        name = f"MDA-{index:03}"
+        source = folder / name / "input"
+        source.mkdir(parents=True)
+        (source / "ehr.json").write_text(json.dumps({"name": name, "CenterID": 5, **wish}))
+        cases.append(Case(name, source, None))
+    return cases
+
+
+def set_wish(case: Case, **wish: object) -> None:
+    """Change what happens when a case is run."""
+    path = case.input / "ehr.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **wish}))

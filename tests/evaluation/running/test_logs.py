@@ -1,0 +1,36 @@
+"""What is read out of an algorithm's log."""
+
+from __future__ import annotations
+
+import pytest
+
+from evaluation.running.logs import hpv_probability, last_line, peak_memory_gb
+
+LOG = """models from /opt/app/model
+HPV: logit -1.250, probability 0.223, threshold 0.500
+done in 1.2 s, peak memory 0.85 GB
+"""
+
+
+def test_the_last_line_states_the_memory() -> None:
+    assert peak_memory_gb(LOG) == 0.85
+    assert peak_memory_gb(LOG + "bye\n") is None
+    assert peak_memory_gb("") is None
+
+
+@pytest.mark.parametrize(
+    ("log", "probability"),
+    [
+        (LOG, 0.223),
+        ("HPV: logit 9.000, probability 1.000, threshold 0.5", 1.0),
+        ("the card says: probability 0.5", None),
+        ("", None),
+    ],
+)
+def test_task_3_logs_its_probability(log: str, probability: float | None) -> None:
+    assert hpv_probability(log) == probability
+
+
+def test_the_last_line_that_is_not_blank() -> None:
+    assert last_line("a\n b \n\n") == "b"
+    assert last_line(" \n") is None

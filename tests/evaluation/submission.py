@@ -1,0 +1,152 @@
+"""Writes what the platform gives an evaluation: jobs with their outputs, and the ground truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from evaluation.evaluate import evaluate
+from evaluation.schema import (
+    HpvMetrics,
+    Metrics,
+    Rules,
+    SegmentationMetrics,
+    SurvivalMetrics,
+    Task,
+)
+from shared.geometry import Grid
+from shared.grand_challenge import HECKTOR_2025
+
+GRID = Grid((12, 10, 8), (1.0, 2.0, 3.0), (-5.0, 7.5, 100.0))
+"""Voxels of 6 mm³."""
+SLUGS = {
+    "segmentation": ("tumor-lymph-node-segmentation", "images/tumor-lymph-node-segmentation"),
+    "survival": ("rfs", "rfs.json"),
+    "hpv": ("hpv-status", "hpv-status.json"),
+}
+QUICK = Rules(bootstrap_samples=50)
+
+
+def labels(*boxes: tuple[int, slice, slice, slice]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a label map on `GRID` with boxes [z, y, x] of a label."""
+    volume = np.zeros(GRID.shape_zyx, np.uint8)
+    for label, *where in boxes:
+        volume[tuple(where)] = label
+    return volume
+
+
+def image(values: np.ndarray[Any, Any], grid: Grid = GRID) -> sitk.Image:
+    """Return an image on a grid."""
+    made = sitk.GetImageFromArray(values)
+    made.SetSpacing(grid.spacing_mm)
+    made.SetOrigin(grid.origin_mm)
+    made.SetDirection(grid.direction)
+    return made
+
+
+@dataclass
+class Submission:
+    """A submission that grows job by job.
+
+    Attributes
+    ----------
+    root : holds `input` and `ground_truth`.
+    jobs, rows : of `predictions.json` and of the table.
+    socket : how the platform calls a socket.
+    """
+
+    root: Path
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, object]] = field(default_factory=list)
+    socket: str = "socket"
+
+    @property
+    def input(self) -> Path:
+        return self.root / "input"
+
+    @property
+    def truth(self) -> Path:
+        return self.root / "ground_truth"
+
+    def add_job(
+        self, case_id: str, task: Task, status: str = "Succeeded", suffix: str = ".mha"
+    ) -> Path:
+        """Add a job without outputs, and return the folder for them."""
+        pk = f"job-{len(self.jobs):03}"
+        slug, relative_path = SLUGS[task]
+        ct = {"slug": "ct-image", "relative_path": "images/ct", "kind": "Image"}
+        self.jobs.append(
+            {
+                "pk": pk,
+                "status": status,
+                "inputs": [
+                    {self.socket: ct, "image": {"name": case_id + suffix, "pk": "x"}, "value": None}
+                ],
+                "outputs": [{self.socket: {"slug": slug, "relative_path": relative_path}}],
+                "started_at": "2025-07-01T00:00:00Z",
+            }
+        )
+        output = self.input / pk / "output"
+        output.mkdir(parents=True)
+        return output
+
+    def add_value(self, case_id: str, task: Task, value: object) -> Path:
+        """Add a job that has written a JSON value, given as such or as text."""
+        output = self.add_job(case_id, task)
+        text = value if isinstance(value, str) else json.dumps(value)
+        (output / SLUGS[task][1]).write_text(text)
+        return output
+
+    def add_mask(self, case_id: str, mask: sitk.Image, name: str = "x.mha") -> Path:
+        """Add a job that has written a label map."""
+        folder = self.add_job(case_id, "segmentation") / SLUGS["segmentation"][1]
+        folder.mkdir(parents=True)
+        sitk.WriteImage(mask, str(folder / name))
+        return folder
+
+    def add_truth(self, case_id: str, mask: sitk.Image | None = None, **columns: object) -> None:
+        """Add a patient to the truth; `HPV_Status` stands for the column 'HPV Status'."""
+        if mask is not None:
+            (self.truth / "masks").mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(mask, str(self.truth / "masks" / f"{case_id}.nii.gz"))
+        if columns:
+            row = {name.replace("_", " "): value for name, value in columns.items()}
+            self.rows.append({"PatientID": case_id, **row})
+
+    def write(self) -> None:
+        """Write `predictions.json` and the table."""
+        self.input.mkdir(exist_ok=True)
+        self.truth.mkdir(exist_ok=True)
+        (self.input / "predictions.json").write_text(json.dumps(self.jobs))
+        if self.rows:
+            columns = list(dict.fromkeys(name for row in self.rows for name in row))
+            with (self.truth / "patients.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+    def evaluate(self, task: Task | None = None, rules: Rules = QUICK, workers: int = 1) -> Metrics:
+        """Write and evaluate."""
+        self.write()
+        return evaluate(self.input, self.truth, HECKTOR_2025, task, rules, workers)
+
+    def segmentation(self, **options: Any) -> SegmentationMetrics:
+        metrics = self.evaluate(**options)
+        assert isinstance(metrics, SegmentationMetrics)
+        return metrics
+
+    def survival(self) -> SurvivalMetrics:
+        metrics = self.evaluate()
+        assert isinstance(metrics, SurvivalMetrics)
+        return metrics
+
+    def hpv(self) -> HpvMetrics:
+        metrics = self.evaluate()
+        assert isinstance(metrics, HpvMetrics)
+        return metrics

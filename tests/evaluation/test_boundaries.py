@@ -1,0 +1,255 @@
+"""What comes from the organisers must be sound; what goes out is strict and always the same."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.__main__ import main
+from evaluation.evaluate import evaluate
+from evaluation.jobs import case_name
+from evaluation.schema import Rules, SegmentationCase, Task, read_metrics, write_metrics
+from evaluation.segmentation import SCORING, score_masks
+from evaluation.truth import read_truth
+from shared.grand_challenge import HECKTOR_2025
+from tests.containers.checks import read_json
+from tests.evaluation.submission import GRID, Submission, image, labels
+
+NODE = (2, slice(2, 4), slice(3, 5), slice(4, 8))
+TASKS: tuple[Task, ...] = ("segmentation", "survival", "hpv")
+
+
+def fill(submission: Submission, task: Task, cases: int = 5) -> Submission:
+    """Add cases of which the last but one fails and the last has no job."""
+    for number in range(cases):
+        case_id = f"{'MDA' if number % 2 else 'CHUP'}-{number:03}"
+        mask = labels((1 + number % 2, slice(2, 4), slice(3, 5), slice(number, number + 4)))
+        submission.add_truth(
+            case_id, image(mask), Relapse=number % 2, RFS=100 + number, HPV_Status=number // 2 % 2
+        )
+        if number == cases - 1:
+            break
+        if number == cases - 2:
+            submission.add_job(case_id, task)
+        elif task == "segmentation":
+            submission.add_mask(case_id, image(labels((1, *NODE[1:]))))
+        else:
+            submission.add_value(case_id, task, number * 0.5 if task == "survival" else True)
+    return submission
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_metrics_are_strict_and_read_back(
+    submission: Submission, tmp_path: Path, task: Task
+) -> None:
+    metrics = fill(submission, task).evaluate()
+    path = tmp_path / "out" / "metrics.json"
+    write_metrics(path, metrics)
+    assert read_json(path)["task"] == task
+    assert read_metrics(path) == metrics
+    assert (metrics.cases, metrics.failed) == (5, 2)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_bytes_twice_and_for_shuffled_jobs(
+    submission: Submission, tmp_path: Path, task: Task
+) -> None:
+    fill(submission, task)
+    contents = []
+    for order in range(3):
+        if order == 2:
+            random.Random(1).shuffle(submission.jobs)
+            submission.rows.reverse()
+        path = tmp_path / f"{order}.json"
+        write_metrics(path, submission.evaluate())
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_older_files_say_interface(submission: Submission, task: Task, tmp_path: Path) -> None:
+    newer = fill(Submission(tmp_path / "newer"), task).evaluate()
+    submission.socket = "interface"
+    assert fill(submission, task).evaluate() == newer
+
+
+@pytest.mark.parametrize(
+    ("name", "case_id"),
+    [
+        ("MDA-001.mha", "MDA-001"),
+        ("MDA-001__CT.nii.gz", "MDA-001"),
+        ("MDA-001__CT.MHA", "MDA-001"),
+        ("MDA-001", "MDA-001"),
+        ("a.b.tiff", "a.b"),
+    ],
+)
+def test_a_case_goes_by_its_ct(name: str, case_id: str) -> None:
+    assert case_name(name) == case_id
+
+
+def spoiled(submission: Submission, **changes: Any) -> Submission:
+    fill(submission, "hpv").jobs[0].update(changes)
+    return submission
+
+
+CT = {"slug": "ct-image", "relative_path": "images/ct"}
+OTHER = {"slug": "x", "relative_path": "y.json"}
+MASK = {"slug": "m", "relative_path": "images/tumor-lymph-node-segmentation"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pk": "../../etc"}, "expected pk to be the name of a folder, found '../../etc'"),
+        ({"pk": ".."}, "expected pk to be the name of a folder"),
+        ({"pk": 7}, "found otherwise at 0.pk: Input should be a valid string"),
+        ({"inputs": []}, "expected the job job-000 to have one input ct-image with an image name"),
+        ({"inputs": [{"socket": CT, "image": None}]}, "found 0; send the platform's own"),
+        ({"inputs": [{"socket": CT, "image": {"name": "MDA-001.mha"}}]}, "job-000 and job-001 for"),
+        ({"inputs": [{"socket": CT, "image": {"name": "new.mha"}}]}, "found none for 1: new;"),
+        ({"inputs": [{"image": None}]}, "found otherwise at 0.inputs.0.socket: Field required"),
+        ({"outputs": [{"socket": MASK}]}, "found segmentation, hpv in hpv-status.json, images/tum"),
+    ],
+)
+def test_unsound_jobs_end_with_one_clear_line(
+    submission: Submission, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=r"expected") as error:
+        spoiled(submission, **changes).evaluate()
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_other_outputs_are_no_task(submission: Submission) -> None:
+    fill(submission, "hpv")
+    for job in submission.jobs:
+        job["outputs"] = [{"socket": OTHER}]
+    with pytest.raises(ValueError, match=r"found none in y\.json; name the task with --task"):
+        submission.evaluate()
+    assert submission.evaluate("hpv").task == "hpv"
+
+
+def test_predictions_must_be_there(submission: Submission) -> None:
+    fill(submission, "hpv").write()
+    (submission.input / "predictions.json").write_text("{}")
+    with pytest.raises(ValueError, match="found otherwise at the file: Input should be a valid"):
+        evaluate(submission.input, submission.truth, HECKTOR_2025)
+    (submission.input / "predictions.json").unlink()
+    with pytest.raises(ValueError, match=r"predictions\.json, found no such file"):
+        evaluate(submission.input, submission.truth, HECKTOR_2025)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"Relapse": 1}, "Relapse and RFS of MDA-1 both known"),
+        ({"RFS": 100}, "Relapse and RFS of MDA-1 both known"),
+        ({"Relapse": 1, "RFS": -1}, "RFS from 0"),
+        ({"Relapse": "maybe", "RFS": 1}, "expected 0 or 1 for Relapse of MDA-1"),
+        ({"RFS": "soon", "Relapse": 1}, "expected a number for RFS of MDA-1"),
+        ({"RFS": "inf", "Relapse": 1}, "expected a number for RFS of MDA-1"),
+        ({"HPV_Status": 2}, "expected 0 or 1 for HPV Status"),
+        ({"FieldOfView": "legs"}, "expected head_neck or whole_body for FieldOfView of MDA-1"),
+        ({"CenterID": "x"}, "expected a number for CenterID"),
+    ],
+)
+def test_an_unsound_table_is_refused(
+    submission: Submission, row: dict[str, Any], words: str
+) -> None:
+    submission.add_truth("MDA-1", **row)
+    submission.write()
+    with pytest.raises(ValueError, match="mend the table") as error:
+        read_truth(submission.truth)
+    assert words in str(error.value)
+
+
+def test_truths_are_there_once(submission: Submission) -> None:
+    submission.write()
+    with pytest.raises(ValueError, match="found neither; upload the ground truth"):
+        read_truth(submission.truth)
+    submission.add_truth("MDA-1", CenterID=1)
+    submission.add_truth("MDA-1", CenterID=2)
+    submission.write()
+    with pytest.raises(ValueError, match="found 'MDA-1' twice"):
+        read_truth(submission.truth)
+
+
+def test_two_masks_of_a_case_are_refused(submission: Submission) -> None:
+    submission.add_truth("MDA-1", image(labels(NODE)))
+    (submission.truth / "masks" / "MDA-1.mha").touch()
+    with pytest.raises(ValueError, match="expected one mask for the case MDA-1"):
+        read_truth(submission.truth)
+
+
+def test_a_table_from_a_spreadsheet_is_read(submission: Submission) -> None:
+    submission.write()
+    (submission.truth / "patients.csv").write_text(
+        "\ufeffPatientID,CenterID,Relapse,RFS,HPV Status,Age\r\n"
+        "MDA-1,5,0.0,12.5,NaN,60\r\n\r\nnew-2,11,,,True,\r\nCHUP-3,,,,0,\r\n"
+    )
+    known, new, third = (read_truth(submission.truth)[c] for c in ("MDA-1", "new-2", "CHUP-3"))
+    assert (known.centre, known.event, known.time_days, known.hpv) == ("MDA", False, 12.5, None)
+    assert (new.centre, new.event, new.hpv) == ("centre 11", None, True)
+    assert (third.centre, third.hpv) == ("CHUP", False)
+
+
+def test_the_command_writes_metrics_and_says_what_failed(
+    submission: Submission, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fill(submission, "survival").write()
+    folders = ["--input", str(submission.input), "--truth", str(submission.truth)]
+    assert main([*folders, "--output", str(tmp_path / "out"), "--workers", "1"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "survival, HECKTOR 2025: 5 cases, 2 failed" in out
+    assert "failed: CHUP-004: no job has this case" in out
+    assert out.splitlines()[-1].startswith("done in ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+
+    assert main([*folders, "--output", str(tmp_path / "no"), "--task", "segmentation"]) == 0
+    (submission.input / "predictions.json").unlink()
+    assert main([*folders, "--output", str(tmp_path / "none")]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "found no such file" in lines[0]
+    assert not (tmp_path / "none").exists()
+
+
+@settings(derandomize=True, deadline=None, max_examples=6)
+@given(st.permutations(range(4)), st.integers(0, 1000))
+def test_order_of_cases_and_labels_of_components_do_not_matter(order: list[int], seed: int) -> None:
+    rules = Rules(bootstrap_samples=2)
+    rng = np.random.default_rng(seed)
+    masks = [rng.integers(0, 3, (2, *GRID.shape_zyx)).astype(np.uint8) for _ in range(4)]
+    flipped = (slice(None), slice(None, None, -1), slice(None), slice(None, None, -1))
+
+    def scores(cases: list[np.ndarray[Any, Any]]) -> dict[str, float | None]:
+        results = []
+        for pair in cases:
+            prediction, truth = (np.ascontiguousarray(mask) for mask in pair)
+            found, _ = score_masks(prediction, truth, GRID, rules)
+            results.append(
+                SegmentationCase(
+                    case_id="x", pk="x", centre=None, field_of_view=None, failure=None, labels=found
+                )
+            )
+        aggregates = SCORING.summary(results, rules)["aggregates"]
+        return {name: estimate.value for name, estimate in aggregates.items()}
+
+    expected = scores(masks)
+    for name, value in scores([masks[i] for i in order]).items():
+        assert value == pytest.approx(expected[name]), name
+    # Reversed axes number the components in another order.
+    for name, value in scores([pair[flipped] for pair in masks]).items():
+        assert value == pytest.approx(expected[name]), name
+    for name, value in expected.items():
+        assert value is not None
+        assert value >= 0
+        if name.endswith(("dice", "f1", "sensitivity")):
+            assert value <= 1

@@ -1,0 +1,125 @@
+"""Task 2: concordance by hand, and what counts as an answer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from lifelines.utils import concordance_index
+from sksurv.metrics import concordance_index_censored
+
+from evaluation.evaluate import evaluate
+from evaluation.schema import SurvivalMetrics
+from shared.grand_challenge import HECKTOR_2025
+from tests.evaluation.submission import QUICK, Submission
+
+TIMES = {"MDA-1": 100, "MDA-2": 200, "CHUP-3": 300, "CHUP-4": 1000}
+EVENTS = {"MDA-1": 1, "MDA-2": 0, "CHUP-3": 1, "CHUP-4": 0}
+
+
+@pytest.fixture
+def survival(submission: Submission) -> Submission:
+    for case_id, time_days in TIMES.items():
+        submission.add_truth(case_id, Relapse=EVENTS[case_id], RFS=time_days)
+    return submission
+
+
+def test_by_hand(survival: Submission) -> None:
+    # Comparable: (1,2), (1,3), (1,4), (3,4); wrong: (1,3).
+    for case_id, risk in zip(TIMES, (3.0, 2.0, 4, 1.0), strict=True):
+        survival.add_value(case_id, "survival", risk)
+    metrics = survival.survival()
+    assert metrics.ranked == ("c_index",)
+    assert metrics.aggregates["c_index"].value == 3 / 4
+    assert metrics.aggregates["c_index"].patients == 4
+    # By 730 days: 1 and 3 against 4.
+    assert metrics.aggregates["auc_2_years"].value == 1
+    assert metrics.aggregates["auc_5_years"].value is None
+    first = metrics.results[0]
+    assert (first.case_id, first.risk, first.time_days, first.event) == ("CHUP-3", 4, 300, True)
+    assert {n: g.patients for n, g in metrics.groups["centre"].items()} == {"CHUP": 2, "MDA": 2}
+    assert metrics.groups["centre"]["CHUP"].aggregates["c_index"].value == 1
+    assert metrics.groups["field_of_view"] == {}
+
+
+def test_equals_lifelines_and_scikit_survival(submission: Submission) -> None:
+    risks = [(i * 37 % 11) / 3 for i in range(30)]
+    times = [100 + i * 53 % 29 * 10 for i in range(30)]
+    events = [i % 3 == 0 for i in range(30)]
+    for i in range(30):
+        submission.add_truth(f"MDA-{i:03}", Relapse=int(events[i]), RFS=times[i])
+        submission.add_value(f"MDA-{i:03}", "survival", risks[i])
+    found = submission.survival().aggregates["c_index"].value
+    assert found == pytest.approx(concordance_index(times, [-r for r in risks], events), abs=1e-6)
+    assert found == pytest.approx(concordance_index_censored(events, times, risks)[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("NaN", "expected a finite number in rfs.json, found NaN"),
+        ("Infinity", "found Infinity"),
+        ("1" + "0" * 400, "expected a finite number"),
+        ("1e999", "found Infinity"),
+        ("null", "found null"),
+        ("true", "found true"),
+        ('"0.3"', 'found "0.3"'),
+        ('{"rfs": 1}', 'found {"rfs": 1}'),
+        ("", "expected JSON in rfs.json, found a file that is none"),
+        ("[" * 100_000, "expected JSON"),
+    ],
+)
+def test_what_is_no_number_fails_and_counts_one_half(
+    survival: Submission, value: str, words: str
+) -> None:
+    survival.add_value("MDA-1", "survival", value)
+    for case_id in ("MDA-2", "CHUP-3", "CHUP-4"):
+        survival.add_value(case_id, "survival", -TIMES[case_id])
+    metrics = survival.survival()
+    (failed,) = (result for result in metrics.results if result.failure)
+    assert failed.case_id == "MDA-1"
+    assert failed.risk is None
+    assert words in (failed.failure or "")
+    # Its three pairs count one half each, (3,4) is right.
+    assert metrics.aggregates["c_index"].value == (3 / 2 + 1) / 4
+    assert metrics.alternatives["c_index"]["failed cases: left out"] == 1
+
+
+def test_a_missing_file_and_a_missing_job_count_one_half(survival: Submission) -> None:
+    survival.add_job("MDA-1", "survival")
+    survival.add_value("MDA-2", "survival", 1)
+    survival.add_value("CHUP-4", "survival", 1)
+    metrics = survival.survival()
+    assert metrics.aggregates["c_index"].value == 0.5
+    assert {r.case_id: r.failure for r in metrics.results if r.failure} == {
+        "MDA-1": "expected rfs.json, found no such file",
+        "CHUP-3": "no job has this case",
+    }
+
+
+def test_an_edition_may_turn_the_sign(survival: Submission) -> None:
+    for case_id, time_days in TIMES.items():
+        survival.add_value(case_id, "survival", time_days)
+    assert survival.survival().aggregates["c_index"].value == 0
+    turned = evaluate(
+        survival.input, survival.truth, replace(HECKTOR_2025, risk_sign=-1), rules=QUICK
+    )
+    assert isinstance(turned, SurvivalMetrics)
+    assert turned.aggregates["c_index"].value == 1
+    assert [result.risk for result in turned.results] == [-300, -1000, -100, -200]
+
+
+def test_one_patient_has_no_score(submission: Submission) -> None:
+    submission.add_truth("MDA-1", Relapse=1, RFS=100)
+    submission.add_value("MDA-1", "survival", 1)
+    estimate = submission.survival().aggregates["c_index"]
+    assert (estimate.value, estimate.low, estimate.patients) == (None, None, 1)
+
+
+def test_unknown_outcomes_are_not_scored_but_named(survival: Submission) -> None:
+    survival.add_truth("MDA-9", Relapse="", RFS=math.nan)
+    for case_id in (*TIMES, "MDA-9"):
+        survival.add_value(case_id, "survival", 1)
+    metrics = survival.survival()
+    assert (metrics.cases, metrics.unscored) == (4, ("MDA-9",))
