@@ -12,9 +12,11 @@ patient's record is written last, so that a run stopped at any time goes on wher
 from __future__ import annotations
 
 import ast
+import gzip
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -259,6 +261,9 @@ def _write(path: Path, array: NDArray[Any]) -> None:
 def _prepare(
     patient: PatientFiles, preparation: Preparation
 ) -> tuple[NDArray[np.float16], LabelVolume, Undo]:
+    for path in (patient.ct, patient.pet, patient.labels):
+        if path is not None:
+            _require_whole(path)
     case = Case(sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical)
     prepared = prepare(case, preparation)
     with np.errstate(over="ignore"):
@@ -272,6 +277,16 @@ def _prepare(
         on_region = resample(truth, prepared.undo.region, "nearest", Label.BACKGROUND)
         labels = sitk.GetArrayFromImage(on_region)
     return image, labels, prepared.undo
+
+
+def _require_whole(path: Path) -> None:
+    """Raise InputError if a file is cut short, where SimpleITK reads zeros for the rest."""
+    try:
+        with gzip.open(path) as file:
+            while file.read(2**24):
+                pass
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise InputError(f"{path.name} is damaged or cut short") from None
 
 
 def _open(folder: Path, patient: PatientFiles) -> Cached:

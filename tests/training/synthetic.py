@@ -36,6 +36,8 @@ def configuration(epochs: int = 2, averaging: int | None = None, **task1: Any) -
     stated = loaded.model_dump()
     stated["segmentation"] |= changes
     stated["preparation"]["size_xyz"] = SHAPE
+    for other in ("hpv", "survival"):
+        stated[other]["window_zyx"] = (16, 16, 16)
     return Configuration.model_validate(stated)
 
 

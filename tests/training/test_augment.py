@@ -195,3 +195,22 @@ def test_blur_is_a_gaussian_of_the_drawn_width(sigma: float) -> None:
     assert ratio.item() == pytest.approx(np.exp(-0.5 / sigma**2), rel=1e-3)
     for z, y, x in ((13, 12, 12), (12, 13, 12)):
         torch.testing.assert_close(blurred[0, z, y, x], blurred[0, 12, 12, 13])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_crop_holds_no_padding_where_the_volume_goes_on(seed: int) -> None:
+    """`reach` is enough: more of the volume around a crop changes nothing in it."""
+    rng = np.random.default_rng(seed)
+    drawn = draw(rng)
+    image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    labels = ball()
+    crop = (slice(8, 16), slice(9, 15), slice(8, 14))
+    margin = augment.reach(drawn, (8, 6, 6))
+    source = tuple(slice(s.start - m, s.stop + m) for s, m in zip(crop, margin, strict=True))
+    inner = tuple(slice(m, m + s.stop - s.start) for s, m in zip(crop, margin, strict=True))
+    ranges = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    near = apply(drawn, image[:, *source], labels[source], inner, ranges)
+    far = apply(drawn, image, labels, crop, ranges)
+    torch.testing.assert_close(near[0], far[0], atol=1e-5, rtol=1e-5)
+    assert torch.equal(near[1], far[1])
+    assert near[0].shape == (2, 8, 6, 6)

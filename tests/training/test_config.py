@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from shared.errors import HecktorError
+from shared.postprocessing.rules import Rules
 from training import config
-from training.config import CONFIGS_DIR, Configuration, Name, load_configuration
+from training.config import CONFIGS_DIR, Configuration, load_configuration
 
-NAMES = get_args(Name)
+NAMES = ("demo", "paper")
 
 
-def test_every_file_has_a_name_and_every_name_a_file() -> None:
+def test_there_are_the_two_configurations() -> None:
     assert {path.stem for path in CONFIGS_DIR.glob("*.toml")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_windows_and_crops_fit_the_region_and_the_network(name: Name) -> None:
+def test_windows_and_crops_fit_the_region_and_the_network(name: str) -> None:
     found = load_configuration(name)
     task1 = found.segmentation
     divisor = 2 ** (len(task1.filters) - 1)
@@ -42,6 +42,25 @@ def test_paper_has_the_numbers_of_the_paper() -> None:
     assert [task.batch_size for task in tasks] == [2, 16, 4]
     for task in tasks:
         assert (task.epochs, task.learning_rate, task.cosine_decay) == (500, 1e-4, False)
+
+
+def test_paper_averages_in_any_case_and_has_no_rules_of_its_own() -> None:
+    task1 = load_configuration("paper").segmentation
+    assert task1.averaging is not None
+    assert task1.averaging.keep == "always"
+    assert task1.rules == Rules()
+    assert task1.mirror_axes == ()
+
+
+def test_a_file_of_ones_own_can_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes((CONFIGS_DIR / "demo.toml").read_bytes())
+    assert load_configuration(str(path)) == load_configuration("demo")
+    with pytest.raises(HecktorError, match=r"one of demo, paper or the path of a \.toml file"):
+        load_configuration("colour")
+    path.write_text("epochs = ")
+    with pytest.raises(HecktorError, match=r"mine\.toml is no TOML"):
+        load_configuration(str(path))
 
 
 def test_demo_sees_the_field_of_view_of_the_paper() -> None:
@@ -67,6 +86,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("spacing_mm = 2.0", "", r"demo.toml: preparation\.spacing_mm: Field required"),
         ("pet_unit_suv = 5.0", "pet_unit_suv = nan", r"demo.toml: intensity\.pet_unit_suv: "),
         ("[hpv]\n", "[hpv]\nbatch_sise = 4\n", r"demo.toml: hpv\.batch_sise: "),
+        (
+            "GTVp = 100.0",
+            "GTVq = 100.0",
+            "expected sizes of GTVp, GTVn, found",
+        ),
         ("random_crop_probability = 0.1", "random_crop_probability = 1.1", "random_crop_probab"),
     ],
 )

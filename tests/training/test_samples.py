@@ -15,8 +15,13 @@ from torch.utils.data import Dataset
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import Label, LabelVolume
+from shared.geometry import Grid
 from shared.preprocessing.intensity import Intensity
+from shared.preprocessing.pipeline import Undo
 from shared.preprocessing.window import lesion_center, window_box
+from training import augment
+from training import samples as module
+from training.augment import Drawn
 from training.cache import Cached
 from training.data import PatientFiles
 from training.samples import (
@@ -26,8 +31,12 @@ from training.samples import (
     LesionCrops,
     Sample,
     Samples,
+    Share,
     ShuffledBatches,
+    Windows,
+    augmented,
     loader,
+    middle,
     window,
     with_lesions,
 )
@@ -44,7 +53,9 @@ def cached(seed: int = 0) -> Cached:
     image = np.stack([rng.uniform(-250, 250, SHAPE), rng.uniform(0, 25, SHAPE)])
     nowhere = Path("nowhere")
     files = PatientFiles("MDA-000", nowhere, nowhere, None, ClinicalRecord(), True, None, None)
-    return Cached(files, image.astype(np.float16), labels)
+    grid = Grid(SHAPE[::-1], (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    stored = image.astype(np.float16)
+    return Cached(files, stored, labels, Undo(grid, grid), float(stored[1].max()))
 
 
 # Batches
@@ -258,3 +269,68 @@ def test_samples_make_batches(lesion_channels: bool, channels: int) -> None:
     assert sorted(batch["hpv"].tolist()) == [False, True]
     if lesion_channels:  # drawn from the labels that came out of the augmentation
         assert torch.equal(batch["image"][:, 2] == 1, batch["labels"][:, 0] == 1)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        Drawn("affine", angles_degrees=(14, -9, 6), scale=0.9),
+        Drawn("gamma", strength=0.7),
+        Drawn("blur", strength=0.9),
+    ],
+    ids=lambda d: d.transform,
+)
+def test_a_sample_is_the_crop_of_the_augmented_region(drawn: Drawn) -> None:
+    """As the paper: augment all of it, then crop; the rotation is about the crop's centre."""
+    patient = cached()
+    box = (slice(6, 14), slice(8, 16), slice(10, 18))
+    everything = (slice(0, 20), slice(0, 24), slice(0, 28))
+    image, labels = window(patient, everything, INTENSITY)
+    ranges = torch.tensor([[-1.0, 1.0], [0.0, float(image[1].max())]])
+    expected = augment.apply(drawn, image, labels, box, ranges)
+    found = augmented(patient, box, INTENSITY, drawn)
+    torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
+    assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_processes_share_the_batches_of_one(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches(size: int, rank: int, count: int) -> list[list[Draw]]:
+        monkeypatch.setattr(module, "processes", lambda: (rank, count))
+        made = (ShuffledBatches(13, size, 5), BalancedBatches(CLASSES, size, 5))[which]
+        found = list(made)
+        assert len(found) == len(made)
+        return found
+
+    parts = [batches(2, rank, 2) for rank in (0, 1)]
+    whole = batches(4, 0, 1)
+    if which == 0:
+        assert [a + b for a, b in zip(*parts, strict=True)] == whole
+    else:
+        members = [sorted(i for i, _ in a + b) for a, b in zip(*parts, strict=True)]
+        assert members == [sorted(i for i, _ in batch) for batch in whole]
+    drawn = [draw for part in parts for batch in part for draw in batch]
+    assert len({seed for _, seed in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_patient_is_validated_by_one_process(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for rank in range(count):
+        monkeypatch.setattr(module, "processes", lambda rank=rank: (rank, count))
+        seen += list(Share(5))
+        assert len(Share(5)) == len(list(Share(5)))
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+def test_windows_of_validation_are_those_of_serving() -> None:
+    patient = cached()
+    whole = Windows([patient], INTENSITY, None, middle, [{}])[0]
+    assert whole["image"].shape == (2, *SHAPE)
+    near = Windows([patient], INTENSITY, (8, 8, 8), lesion_center, [{"hpv": True}], True)[0]
+    box = window_box(SHAPE, (8, 8, 8), lesion_center(patient.labels))
+    assert near["image"].shape == (4, 8, 8, 8)
+    assert np.array_equal(near["labels"][0], patient.labels[box])
+    assert near["hpv"].item() is True

@@ -1,0 +1,154 @@
+"""A training command from cohort to model folder, on patients made in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shared.clinical import ClinicalRecord, encode
+from shared.errors import HecktorError, InputError
+from shared.models.card import load_card
+from tests.training.synthetic import configuration, patient
+from training import out_of_fold, run
+from training.cache import Cached
+from training.engine import Hardware
+from training.folds import Fold
+from training.hpv import Hpv
+from training.run import Job, Options, export_run, features_of, train
+from training.segmentation import Segmentation
+from training.survival import Survival
+
+CPU = Hardware(devices=1, accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> list[Cached]:
+    folder = tmp_path_factory.mktemp("labels")
+    return [
+        patient(
+            n, "MDA" if n % 3 else "USZ", folder, hpv=n % 2 == 0, relapse=n % 4 < 2, days=9.0 + n
+        )
+        for n in range(6)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _in_memory(patients: list[Cached], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(run, "prepared", lambda *_: patients)
+    monkeypatch.setattr(run, "load_configuration", lambda _: configuration(epochs=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's and MONAI's
+        yield
+
+
+def options(tmp_path: Path, **changes: object) -> Options:
+    start = Options(seed=1, workers=0, hardware=CPU, model=tmp_path / "model", notice="For tests.")
+    return dataclasses.replace(start, **changes)  # type: ignore[arg-type]
+
+
+def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
+    patients: list[Cached], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, task = tmp_path / "runs", Segmentation()
+    train(task, tmp_path, runs, options(tmp_path, folds=2, fold="0"))
+    assert "folds are left to train" in capsys.readouterr().out
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(HecktorError, match=r"expected fold 1 of .* trained"):
+        export_run(task, runs, model=tmp_path / "model")
+    train(task, tmp_path, runs, options(tmp_path, folds=2))
+    card = load_card(tmp_path / "model", "segmentation")
+    files = [member.file for member in card.members]
+    assert files == ["segmentation_fold0.onnx", "segmentation_fold1.onnx"]
+    assert card.training.patients == 6
+    assert card.notice == "For tests."
+    export_run(task, runs, ["1"], tmp_path / "single")
+    single = load_card(tmp_path / "single", "segmentation")
+    assert [member.file for member in single.members] == ["segmentation.onnx"]
+    assert single.training.patients == 3
+    folder = runs / "segmentation" / out_of_fold.FOLDER
+    stated = json.loads((runs / "segmentation/folds.json").read_text())
+    table = pd.read_csv(folder / out_of_fold.SCORES, index_col="PatientID")
+    assert sorted(table.index) == sorted(p.files.patient_id for p in patients)
+    for fold in stated["folds"]:
+        for name in fold["held_out"]:
+            found = out_of_fold.read(folder, name)
+            assert found.fold == fold["name"] == str(table.loc[name, "fold"])
+            assert found.labels.shape == patients[0].labels.shape
+            assert found.probabilities.shape == (3, *found.labels.shape)
+            np.testing.assert_allclose(found.probabilities.sum(axis=0), 1, atol=0.01)
+    with pytest.raises(InputError, match="expected an out-of-fold prediction in"):
+        out_of_fold.read(folder, "ABC-001")
+    for other in ({"folds": 3}, {"seed": 2, "folds": 2}):
+        with pytest.raises(HecktorError, match="expected the run in"):
+            train(task, tmp_path, runs, options(tmp_path, **other))
+
+
+def test_the_other_tasks_run_on_the_same_frame(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    with pytest.raises(HecktorError, match="expected a Task 1 network in"):
+        train(Hpv(), tmp_path, runs, options(tmp_path, held_out=2))
+    train(Segmentation(), tmp_path, runs, options(tmp_path, held_out=2))
+    for task in (Hpv(), Survival()):
+        train(task, tmp_path, runs, options(tmp_path, held_out=2, model=tmp_path / task.name))
+        card = load_card(tmp_path / task.name, task.name)
+        assert [feature.key for feature in card.clinical] == list(task.clinical_keys)
+        assert card.training.patients == 4
+    (member,) = load_card(tmp_path / "survival", "survival").members
+    assert member.risk_std != 1.0
+
+
+def test_ways_to_hold_out_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(HecktorError, match="expected one of --folds, --by-center and --splits"):
+        train(Segmentation(), tmp_path, tmp_path, options(tmp_path, folds=2, by_center=True))
+
+
+def test_a_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HecktorError, match="expected one of the folds 0, 1, found '7'"):
+        train(Segmentation(), tmp_path, tmp_path, options(tmp_path, folds=2, fold="7"))
+
+
+@pytest.mark.parametrize("part", ["trained on", "held out"])
+def test_a_fold_with_no_node_at_all_is_refused(patients: list[Cached], part: str) -> None:
+    without = [dataclasses.replace(p, labels=np.minimum(p.labels, 1)) for p in patients]
+    fitted = without[:4] if part == "trained on" else patients[:4]
+    job = Job(configuration(), fitted, without[4:], (), None, 0, 0)
+    with pytest.raises(InputError, match=rf"fold 3: expected a patient with GTVn .* {part}"):
+        Segmentation().check(job, Fold("3", (), ()))
+
+
+def test_features_are_the_papers_encoding_by_hand() -> None:
+    def of(**clinical: float) -> Cached:
+        made = patient(0)
+        files = dataclasses.replace(made.files, clinical=ClinicalRecord(**clinical))
+        return dataclasses.replace(made, files=files)
+
+    features = features_of(("hpv", "age", "gender"), [of(age=50.0), of(age=70.0), of()])
+    assert [f.key for f in features] == ["hpv", "age", "gender"]
+    assert (features[1].mean, features[1].std) == (60, 10)
+    assert encode(ClinicalRecord(age=75, hpv=0.5), features).tolist() == [0.5, 1.5, -1]
+
+
+@pytest.mark.parametrize(("status", "expected"), [(True, 1.0), (False, 0.0), (None, None)])
+def test_training_of_task_2_sees_the_true_hpv_status(
+    status: bool | None, expected: float | None
+) -> None:
+    seen = Survival().seen(patient(0, hpv=status, relapse=True, days=3.0))
+    assert seen is not None
+    assert seen.files.clinical == ClinicalRecord(age=50.0, gender=1.0, hpv=expected)
+    assert Survival().seen(patient(0, hpv=status)) is None
+
+
+def test_card_names_no_path_of_the_training_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["training", "hpv", "/data/secret/train", "/data/runs", "--data", "two words"]
+    monkeypatch.setattr(run.sys, "argv", words)
+    training = run._training("phantoms", 3)
+    assert training["command"] == "python -m training hpv train runs --data 'two words'"
+    assert (training["data"], training["seed"]) == ("phantoms", 3)
+    assert training["revision"]
