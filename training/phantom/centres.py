@@ -57,7 +57,7 @@ CENTRES: dict[str, Centre] = {
         Centre(
             "CHUP", code=2, patients=72, whole_body=1.0,
             ct_pixel_mm=(0.98, 1.37, 1.52), ct_slice_mm=(2.0, 3.0), padding_hu=(0, -1024, -1024),
-            pet_voxels=((4.07, 168), (2.73, 256)), pet_slice_mm=(2.0, 3.0),
+            pet_voxels=((4.07, 168), (2.73, 256)), pet_slice_mm=(2.78, 3.0),
             psf_mm=(5.0, 6.0), noise=0.24, suv_scale=0.95, bqml=0.02,
             missing=_missing(0.96, 0.96, 0.97, hpv=0.35),
             hpv_prevalence=0.84, log_hazard=0.25,
@@ -114,7 +114,7 @@ CENTRES: dict[str, Centre] = {
         Centre(
             "CHB", code=9, patients=58, whole_body=0.1, unseen=True,
             ct_pixel_mm=(0.98, 1.17), ct_slice_mm=(2.0, 4.0), padding_hu=(0, -1024),
-            pet_voxels=((4.07, 200), (5.31, 128)), pet_slice_mm=(2.0, 4.0),
+            pet_voxels=((4.07, 200), (5.31, 128)), pet_slice_mm=(2.78, 4.0),
             psf_mm=(7.0, 8.5), noise=0.16, suv_scale=1.15, bqml=0.1,
             missing=_missing(0.05, 0.05, 0.1, hpv=0.1),
             hpv_prevalence=0.7, log_hazard=0.2,

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from training.phantom.anatomy import SITES, make_body
 from training.phantom.biology import BIOLOGY, SUV_SIGMA
 from training.phantom.centres import CENTRES
 from training.phantom.oracle import Evidence, oracle_scores, weigh
 from training.phantom.outcome import LogHazard, draw_ehr, draw_person
 from training.phantom.tumour import draw_node, draw_primary
 
-BODY = SimpleNamespace(pose=SimpleNamespace(scale=(1.0, 1.0, 1.0)))
+BODY = make_body(np.random.default_rng(0), arms_up=False)
+ALL = list(SITES)
 NOTHING = LogHazard(hpv=0.0, images=0.0, clinical=0.0, centre=0.0)
 FULL = {"Age": 62.6, "Gender": 1, "Tobacco Consumption": 1, "Alcohol Consumption": 0}
 
@@ -28,7 +30,7 @@ def lesion(**changes: object) -> SimpleNamespace:
 
 def test_record_by_hand() -> None:
     # 62.6 lies midway between the two mean ages, so it says nothing.
-    evidence = weigh(FULL, [], NOTHING, prevalence=0.5)
+    evidence = weigh(FULL, [], ALL, NOTHING, prevalence=0.5)
     expected = np.log(0.85 / 0.72) + np.log(0.42 / 0.80) + np.log(0.38 / 0.18)
     assert evidence.hpv_record == pytest.approx(expected)
     assert evidence.hpv_images == 0
@@ -41,28 +43,37 @@ def test_record_by_hand() -> None:
 
 def test_images_by_hand() -> None:
     cored = np.log(0.85 / 0.60)
-    site = weigh({}, [lesion()], NOTHING, 0.9).hpv_images
+    site = weigh({}, [lesion()], ALL, NOTHING, 0.9).hpv_images
     assert site == pytest.approx(np.log(0.53 / 0.32) + cored)
-    hot = weigh({}, [lesion(suv=BIOLOGY[False].primary_suv)], NOTHING, 0.9).hpv_images
+    hot = weigh({}, [lesion(suv=BIOLOGY[False].primary_suv)], ALL, NOTHING, 0.9).hpv_images
     distance = np.log(BIOLOGY[False].primary_suv / BIOLOGY[True].primary_suv)
     assert hot - site == pytest.approx(-(distance**2) / (2 * SUV_SIGMA**2))
     cyst = lesion(primary=False, place="II", volume_ml=np.sqrt(7.5 * 4.0), core="cystic")
-    assert weigh({}, [cyst], NOTHING, 0.9).hpv_images == pytest.approx(np.log(0.35 / 0.03))
+    assert weigh({}, [cyst], ALL, NOTHING, 0.9).hpv_images == pytest.approx(np.log(0.35 / 0.03))
     small = lesion(primary=False, place="II", volume_ml=1.0)
-    assert weigh({}, [cyst, small], NOTHING, 0.9).hpv_images == pytest.approx(np.log(0.35 / 0.03))
+    assert weigh({}, [cyst, small], ALL, NOTHING, 0.9).hpv_images == pytest.approx(
+        np.log(0.35 / 0.03)
+    )
+
+
+def test_a_site_weighs_among_those_that_the_anatomy_offers() -> None:
+    two = weigh({}, [lesion()], ["tonsil", "larynx"], NOTHING, 0.9).hpv_images
+    every = weigh({}, [lesion()], ALL, NOTHING, 0.9).hpv_images
+    share = (0.53 / 0.55) / (0.32 / 0.47)
+    assert two - every == pytest.approx(np.log(share) - np.log(0.53 / 0.32))
 
 
 def test_a_gap_in_the_record_says_nothing() -> None:
     for key in FULL:
         gap, absent = FULL | {key: None}, {k: v for k, v in FULL.items() if k != key}
-        assert weigh(gap, [], NOTHING, 0.5) == weigh(absent, [], NOTHING, 0.5)
-    assert weigh({}, [], NOTHING, 0.5).hpv_record == 0
+        assert weigh(gap, [], ALL, NOTHING, 0.5) == weigh(absent, [], ALL, NOTHING, 0.5)
+    assert weigh({}, [], ALL, NOTHING, 0.5).hpv_record == 0
 
 
 @pytest.mark.parametrize("prevalence", [0.0, 1.0])
 def test_a_certain_prior_needs_no_evidence(prevalence: float) -> None:
-    evidence = weigh(FULL, [lesion()], NOTHING, prevalence)
-    nothing = weigh(FULL, [], NOTHING, prevalence)
+    evidence = weigh(FULL, [lesion()], ALL, NOTHING, prevalence)
+    nothing = weigh(FULL, [], ALL, NOTHING, prevalence)
     assert evidence.risk_joint == nothing.risk_joint
     assert evidence.risk_images == 1 - prevalence
 
@@ -74,7 +85,7 @@ def test_the_evidence_is_calibrated_and_bayes_beats_its_parts() -> None:
         person = draw_person(rng, hpv)
         ehr, _ = draw_ehr(rng, person, CENTRES["MDA"])
         lesions = [draw_primary(rng, BODY, hpv), draw_node(rng, BODY, hpv, 1.0, first=True)]
-        evidence.append(weigh(ehr, lesions, NOTHING, 0.5))
+        evidence.append(weigh(ehr, lesions, ALL, NOTHING, 0.5))
     joint, images, record = (
         np.array([getattr(e, f"hpv_{reader}") for e in evidence])
         for reader in ("joint", "images", "record")

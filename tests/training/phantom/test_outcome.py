@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from training.phantom.anatomy import make_body
 from training.phantom.centres import CENTRES
 from training.phantom.outcome import Person, draw_ehr, draw_person, draw_relapse, log_hazard
 from training.phantom.tumour import draw_node, draw_primary
 
-BODY = SimpleNamespace(pose=SimpleNamespace(scale=(1.0, 1.0, 1.0)))
+BODY = make_body(np.random.default_rng(0), arms_up=False)
 BEST = Person(True, 60, True, False, False, 0, True, "M0")
 
 
