@@ -1,0 +1,116 @@
+"""Throughput of training, by stage: `python -m tests.benchmarks.training COHORT RUNS`.
+
+Milliseconds of each stage of a step: reading crops from the cache, each augmentation, forward,
+backward with the optimiser's step; then a run of real steps through the loader, and which part of
+it the network waits for data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from training import augment
+from training.config import load_configuration
+from training.engine import keep_freed_memory
+from training.run import Job, Options, prepared
+from training.samples import LesionCrops, augmented, window
+from training.segmentation import Segmentation
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def per_call_ms(call: Callable[[], object], repeats: int) -> float:
+    """Return the median milliseconds of a call."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return 1000 * float(np.median(seconds))
+
+
+@app.command()
+def main(
+    cohort: Annotated[Path, typer.Argument(help="Patients in the challenge's layout.")],
+    runs: Annotated[Path, typer.Argument(help="Where the cache is or comes.")],
+    configuration: Annotated[str, typer.Option()] = "demo",
+    workers: Annotated[int, typer.Option(min=0)] = 1,
+    steps: Annotated[int, typer.Option(min=2)] = 20,
+) -> None:
+    """Measure and print."""
+    settings = load_configuration(configuration)
+    task1, intensity = settings.segmentation, settings.intensity
+    patients = prepared(cohort, runs, Options(configuration, workers=workers))
+    rng = np.random.default_rng(0)
+    place = LesionCrops(task1.crop_zyx, task1.random_crop_probability)
+    job = Job(settings, patients * (steps * task1.batch_size // len(patients) + 1), patients[:1],
+              (), None, 0, workers)  # fmt: skip
+    task = Segmentation()
+    module = task.module(job)
+    optimizer = torch.optim.Adam(module.parameters(), lr=task1.learning_rate)
+    batches, _ = task.loaders(job)
+    keep_freed_memory()
+
+    def pick() -> tuple[int, augment.Crop]:
+        index = int(rng.integers(len(patients)))
+        return index, place(patients[index].labels, rng)
+
+    def read() -> None:
+        index, box = pick()
+        window(patients[index], box, intensity)
+
+    print(
+        f"{configuration}: crops of {task1.crop_zyx}, batch {task1.batch_size}, {workers} workers"
+    )
+    reading = per_call_ms(read, 10)
+    print(f"{'place and read a crop':32} {reading:8.1f} ms")
+    for name in augment.TRANSFORMS:
+        drawn = next(d for d in iter(lambda: augment.draw(rng), None) if d.transform == name)
+
+        def transform(drawn: augment.Drawn = drawn) -> None:
+            index, box = pick()
+            augmented(patients[index], box, intensity, drawn)
+
+        extra = per_call_ms(transform, 6) - reading
+        print(f"{'  augment: ' + name:32} {extra:8.1f} ms more")
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module.to(device)
+    waited = forward = backward = 0.0
+    done = 0
+    started = last = time.perf_counter()
+    for number, batch in enumerate(batches):
+        batch = {key: value.to(device) for key, value in batch.items()}
+        got = time.perf_counter()
+        loss = module.loss(batch)
+        float(loss)  # waits for a GPU
+        half = time.perf_counter()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if number == 0:  # the loader starts, memory is taken
+            started = last = now
+            continue
+        waited, forward, backward = waited + got - last, forward + half - got, backward + now - half
+        done, last = done + 1, now
+        if done == steps:
+            break
+    total = last - started
+    for name, seconds in (("forward and loss", forward), ("backward and step", backward)):
+        print(f"{name:32} {1000 * seconds / done:8.1f} ms")
+    print(f"{'a step, loader and all':32} {1000 * total / done:8.1f} ms")
+    print(f"the network waits for data {waited / total:.1%} of the time")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,34 @@
+"""A network learns two patients by heart; slow: `./run_tests.sh -m slow`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.synthetic import configuration, patient
+from training.engine import RESULT, Hardware, fit
+from training.run import Job
+from training.segmentation import Segmentation
+
+
+@pytest.mark.slow
+def test_two_patients_are_learnt_by_heart(tmp_path: Path) -> None:
+    """DSC over 0.9 for GTVp and GTVn of the two patients, augmented as ever, trained on only."""
+    warnings.simplefilter("ignore")  # Lightning's and MONAI's
+    settings = configuration(
+        epochs=300, filters=(8, 16, 16), learning_rate=3e-3, validate_every_epochs=50,
+        random_crop_probability=0.1,
+    )  # fmt: skip
+    both = [patient(0), patient(1)]
+    job = Job(settings, both, both, (), None, seed=0, workers=0)
+    task = Segmentation()
+    torch.manual_seed(0)
+    fit(lambda: task.module(job), *task.loaders(job), tmp_path, Hardware(1, accelerator="cpu"))
+    best = json.loads((tmp_path / RESULT).read_text())["best"]
+    assert best["gtvp_dice"] > 0.9
+    assert best["gtvn_aggregated_dice"] > 0.9
+    assert best["gtvn_aggregated_f1"] == 1
