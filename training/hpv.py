@@ -11,11 +11,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
+from shared.errors import InputError
 from shared.metrics.classification import balanced_accuracy
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from training.cache import Cached
 from training.config import Configuration, HpvSettings
 from training.engine import TrainedModule
+from training.folds import Fold
 from training.run import Job, Task
 from training.samples import (
     BalancedBatches,
@@ -129,6 +131,17 @@ class Hpv(Task):
         targets = [_targets(patient, job.features) for patient in job.held_out]
         windows = Windows(job.held_out, intensity, settings.window_zyx, middle, targets)
         return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
+
+    def check(self, job: Job, fold: Fold) -> None:
+        """Raise InputError if one part of a fold has one status only."""
+        for part, patients in (("trained on", job.fitted), ("held out", job.held_out)):
+            positive = sum(bool(patient.files.hpv) for patient in patients)
+            if positive in (0, len(patients)):
+                raise InputError(
+                    f"fold {fold.name}: expected patients of both HPV statuses among the "
+                    f"{len(patients)} {part}, found {positive} positive; hold out more, or give "
+                    "other folds or a larger cohort"
+                )
 
     def card(self, configuration: Configuration) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""

@@ -90,18 +90,27 @@ def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
             train(task, tmp_path, runs, options(tmp_path, **other))
 
 
-def test_the_other_tasks_run_on_the_same_frame(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
+def test_the_other_tasks_run_on_the_same_frame(patients: list[Cached], tmp_path: Path) -> None:
+    runs, names = tmp_path / "runs", [p.files.patient_id for p in patients]
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps([{"train": names[2:], "val": names[:2]}]))
     with pytest.raises(HecktorError, match="expected a Task 1 network in"):
-        train(Hpv(), tmp_path, runs, options(tmp_path, held_out=2))
-    train(Segmentation(), tmp_path, runs, options(tmp_path, held_out=2))
+        train(Hpv(), tmp_path, runs, options(tmp_path, splits=splits))
+    train(Segmentation(), tmp_path, runs, options(tmp_path, splits=splits))
     for task in (Hpv(), Survival()):
-        train(task, tmp_path, runs, options(tmp_path, held_out=2, model=tmp_path / task.name))
+        train(task, tmp_path, runs, options(tmp_path, splits=splits, model=tmp_path / task.name))
         card = load_card(tmp_path / task.name, task.name)
         assert [feature.key for feature in card.clinical] == list(task.clinical_keys)
         assert card.training.patients == 4
     (member,) = load_card(tmp_path / "survival", "survival").members
     assert member.risk_std != 1.0
+
+
+def test_a_fold_with_one_hpv_status_is_refused(patients: list[Cached]) -> None:
+    positive = [p for p in patients if p.files.hpv]
+    job = Job(configuration(), patients, positive, (), None, 0, 0)
+    with pytest.raises(InputError, match=r"fold 2: expected patients of both .* held out, found 3"):
+        Hpv().check(job, Fold("2", (), ()))
 
 
 def test_ways_to_hold_out_exclude_each_other(tmp_path: Path) -> None:
