@@ -181,7 +181,14 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         )
         for fold in chosen
     }
+    together = (options.hardware.devices or 1) * options.hardware.nodes
+    batch = task.settings(configuration).batch_size * together
     for fold in chosen:
+        if len(fold.fitted) < batch:
+            raise InputError(
+                f"fold {fold.name}: expected at least the {batch} patients of a batch to train on, "
+                f"found {len(fold.fitted)}; give a larger cohort or a smaller batch"
+            )
         task.check(jobs[fold.name], fold)
     networks = {}
     for fold in chosen:

@@ -132,6 +132,11 @@ def test_a_fold_with_no_node_at_all_is_refused(patients: list[Cached], part: str
         Segmentation().check(job, Fold("3", (), ()))
 
 
+def test_fewer_patients_than_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected at least the 2 patients of a batch"):
+        train(Segmentation(), tmp_path, tmp_path, options(tmp_path, held_out=5))
+
+
 def test_features_are_the_papers_encoding_by_hand() -> None:
     def of(**clinical: float) -> Cached:
         made = patient(0)
