@@ -25,7 +25,6 @@ from torch.utils.data import DataLoader
 
 from shared.errors import HecktorError
 from training.config import Schedule
-from training.convolution import use_fast_weight_gradients
 from training.processes import gathered, is_first_process
 from training.samples import Sample
 
@@ -256,7 +255,6 @@ def _fit(
     averaging: EpochAveraging | None = None,
 ) -> tuple[dict[str, float], float]:
     """Train; return the scores of the best checkpoint, `best.ckpt`, and the seconds it took."""
-    use_fast_weight_gradients(module.network)
     timer = Timer()
     best = ModelCheckpoint(
         folder, "best", monitor="score", mode="max", enable_version_counter=False
