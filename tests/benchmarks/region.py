@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Annotated, Final
 
 import numpy as np
@@ -51,11 +52,10 @@ class Held:
     gtvn: bool | None
 
 
-def look(index: int, name: str, seed: int) -> Held:
-    """Make one patient of a kind and look for its lesions in the region."""
+def look(index: int, kind: Kind, turned: bool, seed: int) -> Held:
+    """Make one patient of a kind, perhaps stored along other axes, and look for its lesions."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    kind = KINDS[name]
-    if name == "any axes":
+    if turned:
         axes = AXES[index % len(AXES)]
         kind = replace(kind, direction=axes, pet_direction=axes[::-1])
     patient = make_patient(seed, index, kind)
@@ -77,15 +77,22 @@ def _whole(labels: sitk.Image, label: int, region: Grid) -> bool | None:
 
 
 def main(
+    anatomy: Annotated[
+        Path | None, typer.Option(help="CTs and labels: patients on real anatomy too.")
+    ] = None,
     patients: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 300,
     seed: Annotated[int, typer.Option(help="Of the phantoms.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Print, for each kind, in how many patients the region holds each label whole."""
     short = False
-    for name in KINDS:
+    kinds = dict(KINDS)
+    if anatomy is not None:
+        kinds["real anatomy"] = replace(COARSE, anatomy=str(anatomy))
+    for name, kind in kinds.items():
+        one = partial(look, kind=kind, turned=name == "any axes", seed=seed)
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = pool.map(partial(look, name=name, seed=seed), range(patients))
+            jobs = pool.map(one, range(patients))
             held = list(tqdm(jobs, total=patients, desc=name, disable=None))
         line = [f"{name:<14}"]
         for label, bound in BOUNDS.items():
@@ -93,7 +100,7 @@ def main(
             share = sum(values) / len(values)
             short |= share < bound
             line.append(f"{label} whole in {sum(values)} of {len(values)} ({share:.1%})")
-        print("  ".join(line))
+        print("  ".join(line), flush=True)
     raise typer.Exit(int(short))
 
 

@@ -239,13 +239,16 @@ def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Patient:
     drawn = draw_patient(seed, index, kind)
     rng = np.random.default_rng([seed, index, SCANS])
     ct_hu, labels = scan_ct(rng, drawn.body, drawn.lesions, drawn.protocol)
+    ct_hu = reorient(ct_hu, drawn.ct_direction, fill=-1024)
+    labels = reorient(labels, drawn.ct_direction, fill=0)
     pet_suv = scan_pet(rng, drawn.body, drawn.lesions, drawn.protocol)
+    pet_suv = reorient(pet_suv, drawn.pet_direction, fill=0)
     plan = plan_treatment(rng, drawn.body, drawn.lesions, drawn.protocol) if drawn.planned else None
     return Patient(
         patient_id=drawn.patient_id,
-        ct_hu=reorient(ct_hu, drawn.ct_direction, fill=-1024),
-        pet_suv=reorient(pet_suv, drawn.pet_direction, fill=0),
-        labels=reorient(labels, drawn.ct_direction, fill=0),
+        ct_hu=ct_hu,
+        pet_suv=pet_suv,
+        labels=labels,
         ehr=drawn.ehr,
         hpv=drawn.hpv,
         relapse=drawn.relapse,

@@ -172,7 +172,9 @@ def scan_ct(
         if padding is not None:
             hu[:, padding] = protocol.ct_padding_hu
         ct_hu[part] = np.round(hu)
-    return image_of(ct_hu, raster), image_of(labels, raster)
+    image = image_of(ct_hu, raster)
+    del ct_hu  # fine scans are large: one copy of each array at a time
+    return image, image_of(labels, raster)
 
 
 def _blurred(values: Array, axis: int, sigma: float, factor: int) -> Array:
@@ -214,11 +216,14 @@ def scan_pet(
             part = _blurred(part, axis, sigma[2 - axis], factor[2 - axis])
         planes[slab.start : slab.start + len(part)] = part
     suv = _blurred(planes, 0, sigma[2], factor[2])
+    del planes
     noise = rng.standard_normal(suv.shape, dtype=np.float32)
     grain = tuple(2.2 / s for s in raster.spacing_mm[::-1])
     noise = ndimage.gaussian_filter(noise, grain, truncate=3)
     noise *= np.float32(protocol.pet_noise * 0.6 / float(noise.std()))
-    suv += noise * np.sqrt(suv + np.float32(0.02))
+    noise *= np.sqrt(suv + np.float32(0.02))
+    suv += noise
+    del noise
     np.maximum(suv, 0, out=suv)
     suv *= np.float32(protocol.suv_scale * protocol.bqml_per_suv)
     return image_of(suv, raster)
