@@ -20,25 +20,15 @@ Ends with 'N passed, N failed', each lint counting as one.
 USAGE
 }
 
-find_python() { # the first Python of 3.11 or later
-  local name
-  for name in python3.11 python3.12 python3.13 python3; do
-    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      echo "$name"
-      return
-    fi
-  done
-  echo "run_tests.sh: expected Python 3.11 or later on the PATH, found none; install it" >&2
-  exit 1
-}
-
 make_environment() {
   local stamp
   stamp=$(sha256sum pyproject.toml | cut -d ' ' -f 1)
   [[ ! -f $VENV/stamp || $(<"$VENV/stamp") != "$stamp" ]] || return 0
   echo "installing the dependencies into $VENV, once; torch is large"
   if [[ ! -x $VENV/bin/python ]]; then
-    "$(find_python)" -m venv "$VENV" || {
+    local python
+    python=$(find_python)
+    "$python" -m venv "$VENV" || {
       echo "run_tests.sh: making $VENV failed; on Debian: apt-get install python3-venv" >&2
       exit 1
     }
@@ -100,6 +90,8 @@ main() {
     exit 0
   fi
   cd "$(dirname "${BASH_SOURCE[0]}")"
+  # shellcheck source=shared/scripts/python.sh
+  source shared/scripts/python.sh
   make_environment
   PATH=$PWD/$VENV/bin:$PATH
   local scripts=(*.sh .ci/run shared/scripts/*.sh task*/*.sh)

@@ -8,16 +8,8 @@ die() {
   exit 1
 }
 
-find_python() { # the first Python of 3.11 or later
-  local name
-  for name in python3.11 python3.12 python3.13 python3; do
-    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      echo "$name"
-      return
-    fi
-  done
-  die "expected Python 3.11 or later on the PATH, found none; install it"
-}
+# shellcheck source=shared/scripts/python.sh
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 
 main() {
   local venv=$1 lock=$2 stamp python

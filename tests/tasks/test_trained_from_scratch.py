@@ -33,7 +33,7 @@ def short_demo(path: Path) -> Path:
     """Write the demo configuration with fewer filters and one epoch, and nothing else changed."""
     text = (CONFIGS_DIR / "demo.toml").read_text()
     text = text.replace("filters = [16, 32, 64, 80, 80]", "filters = [8, 16, 16, 16, 16]")
-    text = text.replace("epochs = 15", "epochs = 1")
+    text = re.sub(r"\nepochs = \d+", "\nepochs = 1", text, count=1)
     text = re.sub(r"\[segmentation\.averaging\]\n(.+\n)+", "", text)
     path.write_text(text)
     return path

@@ -1,0 +1,92 @@
+"""The table of rules on lesions, for a network whose faults are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from shared.clinical import ClinicalRecord
+from shared.conventions import Label, Volume
+from shared.errors import InputError
+from shared.geometry import resample
+from shared.models.card import load_card
+from shared.models.segmentation import SegmentationModel
+from shared.postprocessing.rules import Rules
+from shared.preprocessing.pipeline import Prepared
+from training.ablate import Setting, ablate, markdown, settings
+from training.data import PatientFiles
+
+ROOT = Path(__file__).resolve().parents[2]
+CASE = ROOT / "tests/cases/no_primary"
+MODEL = ROOT / "task1_segmentation/model"
+PATIENT = PatientFiles(
+    "no_primary",
+    CASE / "input/images/ct/no_primary.mha",
+    CASE / "input/images/pet/no_primary.mha",
+    CASE / "truth.nii.gz",
+    ClinicalRecord(),
+    None,
+    None,
+    None,
+)
+
+
+class InventsAPrimary:
+    """Finds every node and, unless mirrored, an unsure primary in the corner of the region."""
+
+    card = load_card(MODEL, "segmentation")
+
+    def predict_probabilities(self, prepared: Prepared, axes: Sequence[str]) -> Volume:
+        truth = sitk.ReadImage(str(PATIENT.labels), sitk.sitkUInt8)
+        labels = sitk.GetArrayFromImage(resample(truth, prepared.undo.region, "nearest", 0))
+        probabilities = np.stack([labels == label for label in (0, 1, 2)]).astype(np.float32)
+        # within the scan, away from the nodes: whatever lies there is not a lesion
+        nodes = np.argwhere(labels == Label.GTVN)
+        z, y, x = nodes.min(axis=0)
+        corner = np.s_[z : z + 6, y - 20 : y - 14, x : x + 6]
+        if not axes:
+            probabilities[:, *corner] = np.array([0.35, 0.55, 0.1])[:, None, None, None]
+        return probabilities
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[pd.DataFrame]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationModel, "load", lambda _: InventsAPrimary())
+        yield ablate([PATIENT], MODEL, settings(Rules(min_primary_mass_mm3=5000), ["x"]))
+
+
+def test_a_rule_that_takes_the_invented_primary_away_scores_better(table: pd.DataFrame) -> None:
+    paper = table.loc["paper: components under 100 mm³"]
+    for name in (
+        "primary by mean probability, 0.6",
+        "primary by mass, 1000",
+        "mirrored along x",
+        "the configuration's rules together",
+    ):
+        assert table.loc[name, "no_primary_found"] == 1, name
+        assert table.loc[name, "gtvp_dice"] == 1, name
+    assert paper["no_primary_found"] == 0
+    assert paper["gtvp_dice"] == 0
+    assert paper["gtvn_aggregated_dice"] > 0.9
+    assert paper["sum"] == pytest.approx(paper.iloc[:3].sum())
+
+
+def test_lines_differ_by_one_setting_each(table: pd.DataFrame) -> None:
+    assert table.index.is_unique
+    assert table.index[:2].tolist() == ["nothing", "paper: components under 100 mm³"]
+    lines = markdown(table).splitlines()
+    assert len(lines) == 2 + len(table)
+    assert all(line.count("|") == 2 + table.shape[1] for line in lines)
+
+
+def test_a_patient_without_labels_is_refused() -> None:
+    unlabelled = dataclasses.replace(PATIENT, labels=None)
+    with pytest.raises(InputError, match="expected labels for patient no_primary"):
+        ablate([unlabelled], MODEL, [Setting("nothing", {})])
