@@ -138,8 +138,9 @@ def window(name: str) -> None:
         served = Network(path)
         tensor = torch.from_numpy(image)
         with torch.inference_mode():
-            torch_seconds = _best(lambda: network(tensor))
-        seconds = _best(lambda: served(image=image))
+            torch_seconds, seconds = _best_in_turn(
+                lambda: network(tensor), lambda: served(image=image)
+            )
     result = {"provider": served.provider, "seconds": seconds, "torch": torch_seconds}
     print(json.dumps({"size": size, **result}))
 
@@ -173,13 +174,15 @@ def run() -> None:
     raise SystemExit(0 if held else 1)
 
 
-def _best(call: Callable[[], object], repeats: int = 3) -> float:
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def _best_in_turn(*calls: Callable[[], object], rounds: int = 8) -> list[float]:
+    """Return the least seconds of each call; they take turns, so that other load hits all alike."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, times in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - started)
+    return [min(times) for times in seconds]
 
 
 def _measure(*arguments: str) -> dict[str, Any]:
