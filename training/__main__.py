@@ -112,7 +112,7 @@ app.command("survival")(
     _training_command(
         TASKS["survival"],
         60,
-        "Train Task 2 on true masks and HPV status, as the paper; write its model folder.",
+        "Train Task 2, on true or predicted masks and HPV status; write its model folder.",
     )
 )
 

@@ -80,22 +80,36 @@ class SegmentationSettings(Schedule):
     """Mirroring at test time; the paper has none."""
 
 
-class HpvSettings(Schedule):
+class PrognosisSettings(Schedule):
+    """What the networks of Tasks 2 and 3 share: one window of the region and a clinical branch."""
+
+    clinical_width: PositiveInt
+    dropout: Probability
+    window_zyx: Shape
+    clinical_dropout: Probability = 0.0
+    """How often a known clinical value is shown as missing in training; the paper does not."""
+    mirror: bool = False
+    """Show every other sample in training with left and right exchanged; the paper does not."""
+
+
+class HpvSettings(PrognosisSettings):
     """Task 3: the Task 1 network with a linear head on its bottleneck."""
 
     head_width: PositiveInt
-    clinical_width: PositiveInt
-    dropout: Probability
-    window_zyx: Shape
 
 
-class SurvivalSettings(Schedule):
+Origin: TypeAlias = Literal["truth", "out of fold"]
+"""Where an input that serving predicts comes from in training: the truth, or the prediction of a
+network that has not seen the patient."""
+
+
+class SurvivalSettings(PrognosisSettings):
     """Task 2: ResNet18 and a clinical branch."""
 
     block_inplanes: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
-    clinical_width: PositiveInt
-    dropout: Probability
-    window_zyx: Shape
+    masks: Origin = "truth"
+    hpv: Origin = "truth"
+    """The paper trains on the truth of both, and serves predictions."""
 
 
 class Configuration(Strict):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -14,6 +15,7 @@ from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
 from shared.metrics.classification import balanced_accuracy
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
+from training import out_of_fold
 from training.cache import Cached
 from training.config import Configuration, HpvSettings
 from training.engine import TrainedModule
@@ -28,6 +30,7 @@ from training.samples import (
     loader,
     middle,
     validation_loader,
+    variation,
 )
 from training.segmentation import network_config, segmentation_loss
 
@@ -124,13 +127,30 @@ class Hpv(Task):
             intensity,
             JitteredWindow(settings.window_zyx, middle),
             [_targets(patient, job.features) for patient in job.fitted],
+            variation=variation(settings, job.features),
         )
         batches = BalancedBatches(
             [bool(patient.files.hpv) for patient in job.fitted], settings.batch_size, job.seed
         )
-        targets = [_targets(patient, job.features) for patient in job.held_out]
-        windows = Windows(job.held_out, intensity, settings.window_zyx, middle, targets)
+        windows = self._windows(job.held_out, job)
         return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
+
+    def _windows(self, patients: Sequence[Cached], job: Job) -> Windows:
+        targets = [_targets(patient, job.features) for patient in patients]
+        settings, intensity = job.configuration.hpv, job.configuration.intensity
+        return Windows(patients, intensity, settings.window_zyx, middle, targets)
+
+    @torch.inference_mode()
+    def predict_held_out(self, network: nn.Module, job: Job, fold: Fold, run_folder: Path) -> None:
+        """Write the logits of the held-out patients and of those whose status is not known."""
+        patients = [*job.held_out, *job.without_outcome]
+        classifier = cast(HpvNetwork, network).classifier().eval()
+        samples = map(self._windows(patients, job).__getitem__, range(len(patients)))
+        logits = [classifier(s["image"][None], s["clinical"][None]).item() for s in samples]
+        names = [patient.files.patient_id for patient in patients]
+        out_of_fold.write_logits(
+            run_folder / out_of_fold.FOLDER, fold.name, dict(zip(names, logits, strict=True))
+        )
 
     def check(self, job: Job, fold: Fold) -> None:
         """Raise InputError if one part of a fold has one status only."""

@@ -1,4 +1,4 @@
-"""Predictions for patients by the network that has not seen them, for Task 2 and for honest scores.
+"""Predictions for patients by the network that has not seen them, for Task 2 and honest scores.
 
 `RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid,
 
@@ -8,11 +8,14 @@
 
 The region's grid is that of the patient in the cache. `scores.csv` beside them has one line for
 each patient, compared on the CT's own grid.
+
+`RUNS/hpv/out_of_fold/logits.csv` has one line for each patient and fold with the logit of the HPV
+status: one fold where the status is known, all where it is not, since no network has seen these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +23,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
+from scipy.special import expit
 from tqdm import tqdm
 
 from shared.conventions import Label, LabelVolume, Volume
@@ -33,6 +37,7 @@ from training.config import SegmentationSettings
 
 FOLDER: Final = "out_of_fold"
 SCORES: Final = "scores.csv"
+LOGITS: Final = "logits.csv"
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,44 @@ def read(folder: Path, patient_id: str) -> Prediction:
         background = np.clip(1 - lesions.sum(axis=0), 0, 1)
         probabilities = np.concatenate([background[None], lesions])
         return Prediction(str(stored["fold"]), stored["labels"], probabilities)
+
+
+def write_logits(folder: Path, fold: str, logits: Mapping[str, float]) -> None:
+    """Write the logits that one fold's network gives patients it has not seen, by patient ID."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOGITS
+    table = pd.DataFrame(
+        {"PatientID": logits.keys(), "fold": fold, "logit": logits.values()}
+    ).astype({"PatientID": str, "fold": str})
+    if path.exists():
+        before = _read_logits(path)
+        table = pd.concat([before[before["fold"] != fold], table])
+    table.sort_values(["PatientID", "fold"]).to_csv(path, index=False)
+
+
+def read_hpv_probability(folder: Path, patient_id: str) -> float:
+    """Return the probability of HPV+ by the networks that have not seen the patient.
+
+    As in serving it is the logistic function of the mean logit, where there are several.
+
+    Raises
+    ------
+    InputError
+        If there is no logit of the patient.
+    """
+    path = folder / LOGITS
+    table = _read_logits(path) if path.is_file() else None
+    logits = [] if table is None else table.loc[table["PatientID"] == patient_id, "logit"]
+    if not len(logits):
+        raise InputError(
+            f"expected an out-of-fold logit of {patient_id} in {path}, found none; train all folds "
+            "of Task 3"
+        )
+    return float(expit(np.mean(logits)))
+
+
+def _read_logits(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"PatientID": str, "fold": str})
 
 
 def _scores(patient: Cached, labels: LabelVolume) -> dict[str, float]:

@@ -79,6 +79,8 @@ class Job:
     Attributes
     ----------
     features : clinical inputs, scaled.
+    without_outcome : patients who are in no fold, since nothing can be learnt from them; later
+        tasks may need predictions for them too.
     task1 : weights of the Task 1 network to start from, where the task does that.
     """
 
@@ -89,6 +91,7 @@ class Job:
     task1: Mapping[str, Tensor] | None
     seed: int
     workers: int
+    without_outcome: Sequence[Cached] = ()
 
 
 class Task(ABC):
@@ -106,6 +109,11 @@ class Task(ABC):
     @abstractmethod
     def seen(self, patient: Cached) -> Cached | None:
         """Return a patient as training sees it; None where it has nothing to learn from."""
+
+    def fed(self, patient: Cached, runs: Path, configuration: Configuration) -> Cached:
+        """Return a patient with what the tasks before this one predicted, where that is asked."""
+        del runs, configuration
+        return patient
 
     @abstractmethod
     def outcome(self, patient: Cached) -> str:
@@ -139,7 +147,7 @@ class Task(ABC):
         return {}
 
     def predict_held_out(self, network: nn.Module, job: Job, fold: Fold, run_folder: Path) -> None:
-        """Write predictions for the patients that a fold's network has not seen."""
+        """Write predictions for patients that a fold's network has not seen, for later tasks."""
         del network, job, fold, run_folder
 
 
@@ -153,9 +161,10 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         `build_cache`, `folds.keep` and `Task.check`.
     """
     configuration = load_configuration(options.configuration)
+    everyone = prepared(cohort, runs, options)
     patients = {
-        patient.files.patient_id: patient
-        for patient in map(task.seen, prepared(cohort, runs, options))
+        patient.files.patient_id: task.fed(patient, runs, configuration)
+        for patient in map(task.seen, everyone)
         if patient is not None
     }
     if not patients:
@@ -178,6 +187,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
             _task1_weights(runs, fold.name) if task.starts_from_task1 else None,
             options.seed,
             options.workers,
+            [patient for patient in everyone if patient.files.patient_id not in patients],
         )
         for fold in chosen
     }

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from shared.clinical import ClinicalFeature
 from shared.conventions import IntTriple, Label, LabelVolume
 from shared.preprocessing.intensity import Intensity, scale_ct, scale_pet
 from shared.preprocessing.window import window_box
 from training import augment
 from training.cache import Cached
+from training.config import PrognosisSettings
 from training.processes import processes
 
 Draw: TypeAlias = tuple[int, int]
@@ -156,6 +158,40 @@ def _repeated(members: NDArray[np.intp], count: int, rng: np.random.Generator) -
 
 
 @dataclass(frozen=True)
+class Variation:
+    """Left and right exchanged, and clinical values withheld, at random.
+
+    Attributes
+    ----------
+    mirror : whether every other sample is mirrored; x is the last axis of a region.
+    clinical_dropout : how often each clinical value is shown as missing.
+    missing : the code for missing of each clinical value, in their order.
+    """
+
+    mirror: bool
+    clinical_dropout: float
+    missing: tuple[float, ...]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the sample varied."""
+        is_mirrored = self.mirror and rng.random() < 0.5
+        withheld = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
+        moved = {key: sample[key].flip(-1) for key in ("image", "labels") if is_mirrored}
+        missing = torch.tensor(self.missing, dtype=sample["clinical"].dtype)
+        return {
+            **sample,
+            **moved,
+            "clinical": torch.where(withheld, missing, sample["clinical"]),
+        }
+
+
+def variation(settings: PrognosisSettings, features: Sequence[ClinicalFeature]) -> Variation:
+    """Return what a configuration varies in the samples of Tasks 2 and 3."""
+    missing = tuple(feature.missing for feature in features)
+    return Variation(settings.mirror, settings.clinical_dropout, missing)
+
+
+@dataclass(frozen=True)
 class Samples(Dataset[Sample]):
     """Augmented windows of cached patients.
 
@@ -164,6 +200,7 @@ class Samples(Dataset[Sample]):
     place : chooses the window of a patient from its labels and a generator.
     targets : what a sample carries beside image and labels, by patient.
     lesion_channels : whether GTVp and GTVn join CT and PET as channels.
+    variation : what else is varied, once the sample is whole.
     """
 
     patients: Sequence[Cached]
@@ -171,6 +208,7 @@ class Samples(Dataset[Sample]):
     place: Callable[[LabelVolume, np.random.Generator], tuple[slice, slice, slice]]
     targets: Sequence[Mapping[str, Any]]
     lesion_channels: bool = False
+    variation: Variation | None = None
 
     def __len__(self) -> int:
         """How many patients there are."""
@@ -184,7 +222,8 @@ class Samples(Dataset[Sample]):
         image, labels = augmented(
             patient, self.place(patient.labels, rng), self.intensity, augment.draw(rng)
         )
-        return _sample(image, labels, self.targets[index], self.lesion_channels)
+        sample = _sample(image, labels, self.targets[index], self.lesion_channels)
+        return sample if self.variation is None else self.variation(sample, rng)
 
 
 @dataclass(frozen=True)

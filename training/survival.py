@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
+from shared.errors import InputError
 from shared.metrics.survival import concordance_index
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
 from shared.preprocessing.window import lesion_center
+from training import out_of_fold
 from training.cache import Cached
 from training.config import Configuration, SurvivalSettings
 from training.engine import TrainedModule
+from training.folds import Fold
 from training.losses import cox_loss
 from training.run import Job, Task
 from training.samples import (
@@ -27,6 +31,7 @@ from training.samples import (
     Windows,
     loader,
     validation_loader,
+    variation,
 )
 
 
@@ -50,7 +55,7 @@ class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
 
 
 class Survival(Task):
-    """Task 2 on the frame of `training.run`; true masks and HPV status, as in the paper."""
+    """Task 2 on the frame of `training.run`; with true masks and HPV status, or predicted ones."""
 
     name = "survival"
     model_folder = "task2_survival"
@@ -79,6 +84,19 @@ class Survival(Task):
             files.clinical, hpv=None if files.hpv is None else float(files.hpv)
         )
         return dataclasses.replace(patient, files=dataclasses.replace(files, clinical=known))
+
+    def fed(self, patient: Cached, runs: Path, configuration: Configuration) -> Cached:
+        """Return a patient with masks and HPV probability as predicted, where that is asked."""
+        name, settings = patient.files.patient_id, configuration.survival
+        labels, files = patient.labels, patient.files
+        if settings.masks == "out of fold":
+            labels = out_of_fold.read(runs / "segmentation" / out_of_fold.FOLDER, name).labels
+        if settings.hpv == "out of fold":
+            folder = runs / "hpv" / out_of_fold.FOLDER
+            probability = out_of_fold.read_hpv_probability(folder, name)
+            clinical = dataclasses.replace(files.clinical, hpv=probability)
+            files = dataclasses.replace(files, clinical=clinical)
+        return dataclasses.replace(patient, labels=labels, files=files)
 
     def outcome(self, patient: Cached) -> str:
         """Return whether a recurrence was observed."""
@@ -112,10 +130,26 @@ class Survival(Task):
             JitteredWindow(settings.window_zyx, lesion_center),
             [_targets(patient, job.features) for patient in job.fitted],
             lesion_channels=True,
+            variation=variation(settings, job.features),
         )
         batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
         windows = _windows(job.held_out, job)
         return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
+
+    def check(self, job: Job, fold: Fold) -> None:
+        """Raise InputError if no recurrence is trained on, or no two held-out risks can be ranked.
+
+        A patient with a recurrence can be ranked against those who are followed up for longer.
+        """
+        outcomes = [(p.files.rfs_days or 0.0, bool(p.files.relapse)) for p in job.held_out]
+        longest = max(days for days, _ in outcomes)
+        ranked = any(relapse and days < longest for days, relapse in outcomes)
+        if not ranked or not any(patient.files.relapse for patient in job.fitted):
+            raise InputError(
+                f"fold {fold.name}: expected a recurrence among the {len(job.fitted)} trained on, "
+                f"and one that is earlier than another's follow-up among the {len(outcomes)} held "
+                "out, found none; hold out more, or give other folds or a larger cohort"
+            )
 
     def card(self, configuration: Configuration) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""

@@ -106,11 +106,62 @@ def test_the_other_tasks_run_on_the_same_frame(patients: list[Cached], tmp_path:
     assert member.risk_std != 1.0
 
 
+def with_outcome(cached: Cached, **changes: bool | None) -> Cached:
+    return dataclasses.replace(cached, files=dataclasses.replace(cached.files, **changes))
+
+
+def test_task_2_learns_from_what_it_will_be_served(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = [with_outcome(p, relapse=True) for p in patients]
+    cohort[0] = with_outcome(cohort[0], hpv=None)
+    monkeypatch.setattr(run, "prepared", lambda *_: cohort)
+    settings = configuration(epochs=1)
+    stated = {"masks": "out of fold", "hpv": "out of fold", "mirror": True, "clinical_dropout": 0.2}
+    survival = settings.survival.model_copy(update=stated)
+    settings = settings.model_copy(update={"survival": survival})
+    monkeypatch.setattr(run, "load_configuration", lambda _: settings)
+    runs = tmp_path / "runs"
+
+    with pytest.raises(InputError, match="train all folds of Task 1"):
+        train(Survival(), tmp_path, runs, options(tmp_path, folds=2))
+    train(Segmentation(), tmp_path, runs, options(tmp_path, folds=2))
+    with pytest.raises(InputError, match="train all folds of Task 3"):
+        train(Survival(), tmp_path, runs, options(tmp_path, folds=2))
+    train(Hpv(), tmp_path, runs, options(tmp_path, folds=2))
+    table = pd.read_csv(runs / "hpv" / out_of_fold.FOLDER / out_of_fold.LOGITS)
+    counts = table["PatientID"].value_counts()
+    assert counts.to_dict() == {p.files.patient_id: 1 for p in patients[1:]} | {
+        patients[0].files.patient_id: 2
+    }
+    train(Survival(), tmp_path, runs, options(tmp_path, folds=2))
+
+    fed = Survival().fed(cohort[0], runs, settings)
+    logits = table.loc[table["PatientID"] == fed.files.patient_id, "logit"]
+    assert fed.files.clinical.hpv == pytest.approx(1 / (1 + np.exp(-logits.mean())))
+    found = out_of_fold.read(runs / "segmentation" / out_of_fold.FOLDER, fed.files.patient_id)
+    np.testing.assert_array_equal(fed.labels, found.labels)
+    truth = settings.survival.model_copy(update={"masks": "truth", "hpv": "truth"})
+    papers = settings.model_copy(update={"survival": truth})
+    assert Survival().fed(cohort[1], runs, papers) == cohort[1]
+
+
 def test_a_fold_with_one_hpv_status_is_refused(patients: list[Cached]) -> None:
     positive = [p for p in patients if p.files.hpv]
     job = Job(configuration(), patients, positive, (), None, 0, 0)
     with pytest.raises(InputError, match=r"fold 2: expected patients of both .* held out, found 3"):
         Hpv().check(job, Fold("2", (), ()))
+
+
+@pytest.mark.parametrize("held_out", [[False, False, True], [False, False, False]])
+def test_a_fold_whose_risks_cannot_be_ranked_is_refused(
+    patients: list[Cached], held_out: list[bool]
+) -> None:
+    cohort = [with_outcome(p, relapse=r) for p, r in zip(patients[:3], held_out, strict=True)]
+    job = Job(configuration(), patients, cohort, (), None, 0, 0)
+    with pytest.raises(InputError, match="fold 2: expected a recurrence among the 6 trained on"):
+        Survival().check(job, Fold("2", (), ()))
+    Survival().check(dataclasses.replace(job, held_out=patients), Fold("2", (), ()))
 
 
 def test_ways_to_hold_out_exclude_each_other(tmp_path: Path) -> None:

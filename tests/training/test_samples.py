@@ -33,6 +33,7 @@ from training.samples import (
     Samples,
     Share,
     ShuffledBatches,
+    Variation,
     Windows,
     augmented,
     loader,
@@ -334,3 +335,42 @@ def test_windows_of_validation_are_those_of_serving() -> None:
     assert near["image"].shape == (4, 8, 8, 8)
     assert np.array_equal(near["labels"][0], patient.labels[box])
     assert near["hpv"].item() is True
+
+
+def varied(clinical_dropout: float = 0.0, mirror: bool = False, seed: int = 0) -> Sample:
+    variation = Variation(mirror, clinical_dropout, (-1.0, -2.0))
+    sample = {
+        "image": torch.arange(24.0).reshape(2, 2, 2, 3),
+        "labels": torch.arange(12).reshape(1, 2, 2, 3),
+        "clinical": torch.tensor([0.25, 0.5]),
+        "hpv": torch.tensor(True),
+    }
+    return variation(sample, np.random.default_rng(seed))
+
+
+def test_image_and_labels_are_mirrored_together_in_every_other_sample() -> None:
+    flips = 0
+    for seed in range(200):
+        sample = varied(mirror=True, seed=seed)
+        is_mirrored = bool(sample["image"][0, 0, 0, 0] == 2)
+        assert (sample["labels"][0, 0, 0].tolist() == [2, 1, 0]) == is_mirrored
+        assert sample["image"][1, 1, 1].tolist() == ([23, 22, 21] if is_mirrored else [21, 22, 23])
+        flips += is_mirrored
+    assert 70 < flips < 130
+
+
+def test_clinical_values_are_withheld_as_often_as_asked() -> None:
+    seen = np.array([varied(0.3, seed=seed)["clinical"].tolist() for seed in range(500)])
+    assert set(seen[:, 0]) == {0.25, -1.0}
+    assert set(seen[:, 1]) == {0.5, -2.0}
+    share = np.mean(seen < 0, axis=0)
+    assert np.all((share > 0.24) & (share < 0.36))
+    assert np.mean(np.all(seen < 0, axis=1)) < 0.15  # each by itself
+
+
+def test_nothing_varies_unless_asked() -> None:
+    for seed in range(20):
+        sample = varied(seed=seed)
+        assert sample["clinical"].tolist() == [0.25, 0.5]
+        assert sample["image"][0, 0, 0].tolist() == [0, 1, 2]
+    assert varied(1.0)["clinical"].tolist() == [-1, -2]
