@@ -16,8 +16,9 @@ import typer
 from shared.errors import HecktorError
 from training import ablate as ablation
 from training import evaluate as evaluation
+from training import rivals as rivalry
 from training.cache import REPOSITORY
-from training.config import load_configuration
+from training.config import Origin, load_configuration
 from training.data import check_images, index_cohort, read_cohort, usable
 from training.engine import Hardware
 from training.hpv import Hpv
@@ -40,6 +41,13 @@ WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that prepare 
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
 ]
+FoldsOption = Annotated[int | None, typer.Option(min=2, help="Folds by centre and outcome.")]
+ByCenterOption = Annotated[
+    bool, typer.Option("--by-center", help="Leave one centre out after another.")
+]
+SplitsOption = Annotated[
+    Path | None, typer.Option(help="A folds.json, or nnU-Net's splits_final.json.")
+]
 ModelOption = Annotated[
     Path | None, typer.Option(help="Model folder to write; the task's own if not given.")
 ]
@@ -55,15 +63,9 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
         held_out: Annotated[
             int, typer.Option(min=1, help="Patients kept for validation; unless in folds.")
         ] = held_out,
-        folds: Annotated[
-            int | None, typer.Option(min=2, help="Folds by centre and outcome.")
-        ] = None,
-        by_center: Annotated[
-            bool, typer.Option("--by-center", help="Leave one centre out after another.")
-        ] = False,
-        splits: Annotated[
-            Path | None, typer.Option(help="A folds.json, or nnU-Net's splits_final.json.")
-        ] = None,
+        folds: FoldsOption = None,
+        by_center: ByCenterOption = False,
+        splits: SplitsOption = None,
         fold: Annotated[
             str | None, typer.Option(help="Train only this one; all if not given.")
         ] = None,
@@ -153,9 +155,7 @@ def export_models(
     ] = None,
 ) -> None:
     """Write a model folder of trained folds: one is a single model, several an ensemble."""
-    if task not in TASKS:
-        raise HecktorError(f"expected a task, one of {', '.join(TASKS)}, found {task!r}")
-    export_run(TASKS[task], runs, fold or (), model, configuration)
+    export_run(_task(task), runs, fold or (), model, configuration)
 
 
 @app.command("ablate")
@@ -181,6 +181,41 @@ def ablate_rules(
         output.write_text(text + "\n", encoding="utf-8")
 
 
+@app.command("rivals")
+def compare_rivals(
+    task: Annotated[str, typer.Argument(help="hpv or survival.")],
+    cohort: CohortArgument,
+    runs: RunsArgument,
+    masks: Annotated[
+        Origin, typer.Option(help="Lesions: the true ones, or out-of-fold ones of Task 1.")
+    ] = "true",
+    configuration: ConfigurationOption = "demo",
+    folds: FoldsOption = None,
+    by_center: ByCenterOption = False,
+    splits: SplitsOption = None,
+    seed: Annotated[int, typer.Option(help="Of --folds.")] = 0,
+    unseen: Annotated[
+        list[Path] | None, typer.Option(help="A further cohort to score on; may be repeated.")
+    ] = None,
+    segmentation: Annotated[
+        Path, typer.Option(help="Task 1 model folder for the lesions of unseen cohorts.")
+    ] = REPOSITORY / "task1_segmentation/model",
+    workers: WorkersOption = 1,
+    skip_bad: SkipBadOption = False,
+    output: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
+) -> None:
+    """Score simple models of record and lesions in the folds of a task's run, or in others."""
+    options = Options(
+        configuration, folds=folds, by_center=by_center, splits=splits, seed=seed,
+        workers=workers, skip_bad=skip_bad,
+    )  # fmt: skip
+    rows = rivalry.measure(_task(task), cohort, runs, options, masks, unseen or (), segmentation)
+    text = rivalry.markdown(rows)
+    print(text)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
 @app.command("evaluate")
 def evaluate_models(
     cohort: Annotated[Path, typer.Argument(help="Patients not trained on, challenge's layout.")],
@@ -189,6 +224,12 @@ def evaluate_models(
 ) -> None:
     """Score the three model folders of the repository as the containers run them."""
     evaluation.evaluate(REPOSITORY, index_cohort(cohort), name, write)
+
+
+def _task(name: str) -> Task:
+    if name not in TASKS:
+        raise HecktorError(f"expected a task, one of {', '.join(TASKS)}, found {name!r}")
+    return TASKS[name]
 
 
 def main() -> int:

@@ -98,17 +98,17 @@ class HpvSettings(PrognosisSettings):
     head_width: PositiveInt
 
 
-Origin: TypeAlias = Literal["truth", "out of fold"]
-"""Where an input that serving predicts comes from in training: the truth, or the prediction of a
-network that has not seen the patient."""
+Origin: TypeAlias = Literal["true", "predicted"]
+"""Where an input that serving predicts comes from in training: the truth, or the networks that have
+not seen the patient."""
 
 
 class SurvivalSettings(PrognosisSettings):
     """Task 2: ResNet18 and a clinical branch."""
 
     block_inplanes: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
-    masks: Origin = "truth"
-    hpv: Origin = "truth"
+    masks: Origin = "true"
+    hpv: Origin = "true"
     """The paper trains on the truth of both, and serves predictions."""
 
 

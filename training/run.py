@@ -170,7 +170,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     if not patients:
         raise InputError(f"expected patients with what {task.name} learns from in {cohort}")
     folder = runs / task.name
-    folds = _folds(task, patients, options)
+    folds = make_folds(task, patients, options)
     # One scale for all networks of an ensemble, since the card has one.
     fitted_ever = sorted({name for fold in folds.folds for name in fold.fitted})
     features = features_of(task.clinical_keys, [patients[name] for name in fitted_ever])
@@ -302,7 +302,14 @@ def features_of(keys: Sequence[str], patients: Sequence[Cached]) -> tuple[Clinic
     return tuple(age if key == "age" else ClinicalFeature(key=key) for key in keys)
 
 
-def _folds(task: Task, patients: Mapping[str, Cached], options: Options) -> Folds:
+def make_folds(task: Task, patients: Mapping[str, Cached], options: Options) -> Folds:
+    """Return the folds that options ask for, of patients by their IDs.
+
+    Raises
+    ------
+    HecktorError
+        If the options ask for several ways to hold out, or the patients do not allow theirs.
+    """
     centers = {name: patient.files.center for name, patient in patients.items()}
     strata = {name: f"{centers[name]}: {task.outcome(p)}" for name, p in patients.items()}
     ways = [options.folds is not None, options.by_center, options.splits is not None]

@@ -89,9 +89,9 @@ class Survival(Task):
         """Return a patient with masks and HPV probability as predicted, where that is asked."""
         name, settings = patient.files.patient_id, configuration.survival
         labels, files = patient.labels, patient.files
-        if settings.masks == "out of fold":
+        if settings.masks == "predicted":
             labels = out_of_fold.read(runs / "segmentation" / out_of_fold.FOLDER, name).labels
-        if settings.hpv == "out of fold":
+        if settings.hpv == "predicted":
             folder = runs / "hpv" / out_of_fold.FOLDER
             probability = out_of_fold.read_hpv_probability(folder, name)
             clinical = dataclasses.replace(files.clinical, hpv=probability)

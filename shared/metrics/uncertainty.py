@@ -15,7 +15,7 @@ Efron and Tibshirani 1993, An introduction to the bootstrap, chapters 6 and 13.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -112,6 +112,42 @@ def paired_difference(
     return bootstrap(
         lambda chosen: first(chosen) - second(chosen), patients, strata, samples, confidence, seed
     )
+
+
+def mean_over_groups(
+    metric: Callable[..., float], columns: Sequence[ArrayLike], groups: ArrayLike
+) -> Statistic:
+    """Return the mean of a metric over groups of patients as a statistic of chosen patients.
+
+    Predictions of networks that were trained apart, one for each fold, need not share a scale: a
+    C-index within each fold compares only what does.
+
+    Parameters
+    ----------
+    metric : of the columns of the patients of one group; ValueError where they have none.
+    columns : arrays of shape (patients,), in the order that the metric takes them.
+    groups : shape (patients,), such as the fold that held each patient out.
+
+    Returns
+    -------
+    The mean weighted by patients. Groups without a score are left out; ValueError where all are.
+    """
+    arrays, own = [np.asarray(column) for column in columns], np.asarray(groups)
+
+    def statistic(chosen: NDArray[np.intp]) -> float:
+        scores, sizes = [], []
+        for group in np.unique(own[chosen]):
+            members = chosen[own[chosen] == group]
+            try:
+                scores.append(metric(*(array[members] for array in arrays)))
+            except ValueError:
+                continue
+            sizes.append(len(members))
+        if not scores:
+            raise ValueError("expected a group of patients with a score, found none")
+        return float(np.average(scores, weights=sizes))
+
+    return statistic
 
 
 def _members(strata: ArrayLike | None, patients: int) -> list[NDArray[np.intp]]:

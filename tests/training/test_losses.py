@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from lifelines import CoxPHFitter
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.util import Surv
 from torch import Tensor
 
 from training.losses import cox_loss
@@ -79,6 +81,20 @@ def test_a_cox_model_of_lifelines_has_this_likelihood_and_no_gradient() -> None:
     loss.backward()
     assert beta.grad is not None
     assert beta.grad.item() == pytest.approx(0, abs=1e-3)
+
+
+def test_with_ties_a_cox_model_of_scikit_survival_has_no_gradient() -> None:
+    rng = np.random.default_rng(6)
+    covariates = rng.normal(size=(80, 2))
+    times = np.ceil(4 * rng.exponential(np.exp(-0.8 * covariates[:, 0]))).clip(1, 9)
+    events = rng.random(80) < 0.5
+    fitted = CoxPHSurvivalAnalysis(ties="breslow").fit(covariates, Surv.from_arrays(events, times))
+    assert len(np.unique(times[events])) < 10
+    beta = torch.tensor(fitted.coef_, dtype=torch.float32, requires_grad=True)
+    risks = torch.tensor(covariates, dtype=torch.float32) @ beta
+    cox_loss(risks, torch.tensor(times), torch.tensor(events)).backward()
+    assert beta.grad is not None
+    np.testing.assert_allclose(beta.grad.numpy(), 0, atol=1e-4)
 
 
 def test_gradient_is_that_of_finite_differences() -> None:

@@ -117,7 +117,7 @@ def test_task_2_learns_from_what_it_will_be_served(
     cohort[0] = with_outcome(cohort[0], hpv=None)
     monkeypatch.setattr(run, "prepared", lambda *_: cohort)
     settings = configuration(epochs=1)
-    stated = {"masks": "out of fold", "hpv": "out of fold", "mirror": True, "clinical_dropout": 0.2}
+    stated = {"masks": "predicted", "hpv": "predicted", "mirror": True, "clinical_dropout": 0.2}
     survival = settings.survival.model_copy(update=stated)
     settings = settings.model_copy(update={"survival": survival})
     monkeypatch.setattr(run, "load_configuration", lambda _: settings)
@@ -141,7 +141,7 @@ def test_task_2_learns_from_what_it_will_be_served(
     assert fed.files.clinical.hpv == pytest.approx(1 / (1 + np.exp(-logits.mean())))
     found = out_of_fold.read(runs / "segmentation" / out_of_fold.FOLDER, fed.files.patient_id)
     np.testing.assert_array_equal(fed.labels, found.labels)
-    truth = settings.survival.model_copy(update={"masks": "truth", "hpv": "truth"})
+    truth = settings.survival.model_copy(update={"masks": "true", "hpv": "true"})
     papers = settings.model_copy(update={"survival": truth})
     assert Survival().fed(cohort[1], runs, papers) == cohort[1]
 

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from shared.metrics.classification import balanced_accuracy
-from shared.metrics.uncertainty import Statistic, bootstrap, paired_difference
+from shared.metrics.survival import concordance_index
+from shared.metrics.uncertainty import Statistic, bootstrap, mean_over_groups, paired_difference
 
 VALUES = np.random.default_rng(1).normal(0.7, 0.2, 200)
 
@@ -122,3 +123,21 @@ def test_a_paired_difference_is_surer_than_two_intervals() -> None:
 def test_a_method_does_not_differ_from_itself() -> None:
     same = paired_difference(mean_of(VALUES), mean_of(VALUES), 200, samples=50)
     assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_a_mean_over_groups_by_hand() -> None:
+    decision = np.array([1, 0, 0, 1, 1, 1])
+    truth = np.array([1, 0, 0, 1, 0, 1])
+    folds = np.array(["a", "a", "a", "b", "b", "c"])  # 1 and 1/2; c has one class
+    statistic = mean_over_groups(balanced_accuracy, (decision, truth), folds)
+    assert statistic(np.arange(6)) == pytest.approx((3 * 1 + 2 * 0.5) / 5)
+    assert statistic(np.array([3, 4, 4, 5])) == 0.5
+    with pytest.raises(ValueError, match="expected a group of patients with a score"):
+        statistic(np.array([5, 5]))
+
+
+def test_a_mean_over_groups_does_not_compare_across_them() -> None:
+    risk, days, event = np.array([2, 1, 200, 100]), np.array([1, 2, 1, 2]), np.ones(4, bool)
+    within = mean_over_groups(concordance_index, (risk, days, event), [0, 0, 1, 1])
+    assert within(np.arange(4)) == 1
+    assert concordance_index(risk, days, event) < 1

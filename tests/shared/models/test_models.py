@@ -177,6 +177,41 @@ def test_hpv_is_the_mean_logit_of_the_central_window(hpv_folder: Path, make_prep
     assert found.probability == pytest.approx(1 / (1 + math.exp(-found.logit)))
 
 
+def singles(folder: Path, tmp_path: Path) -> list[Path]:
+    """Return a model folder for each member of an ensemble."""
+    members = json.loads((folder / "model.json").read_text())["members"]
+    return [with_card(folder, tmp_path / m["file"], members=[m]) for m in members]
+
+
+def test_an_hpv_ensemble_of_one_is_its_member(
+    hpv_folder: Path, tmp_path: Path, make_prepared: Make
+) -> None:
+    logits = [
+        HpvModel.load(folder).predict(make_prepared(), AGE_50).logit
+        for folder in singles(hpv_folder, tmp_path)
+    ]
+    pair = HpvModel.load(hpv_folder)
+    image = network_channels(make_prepared(), pair.card.intensity, pair.card.channels)
+    inputs = {
+        "image": image[None, :, 2:18, 4:20, 6:22],
+        "clinical": encode(AGE_50, pair.card.clinical)[None],
+    }
+    assert logits == [network(**inputs).item() for _, network in pair.networks()]
+    assert pair.predict(make_prepared(), AGE_50).logit == pytest.approx(np.mean(logits))
+
+
+def test_a_survival_ensemble_is_the_mean_of_ensembles_of_one(
+    survival_folder: Path, tmp_path: Path, make_prepared: Make
+) -> None:
+    labels = np.zeros(SHAPE_ZYX, np.uint8)
+    folders = [survival_folder, *singles(survival_folder, tmp_path)]
+    pair, *alone = (
+        SurvivalModel.load(folder).predict(make_prepared(), labels, AGE_50) for folder in folders
+    )
+    assert alone[0] != alone[1]
+    assert pair == pytest.approx(np.mean(alone))
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_hpv_decision_follows_the_threshold(
     hpv_folder: Path, tmp_path: Path, make_prepared: Make, threshold: float

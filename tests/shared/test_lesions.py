@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from shared.conventions import LabelVolume, Volume
+from shared.geometry import Grid
+from shared.lesions import LesionMeasures, measure_lesions
+
+SHAPE = (6, 7, 8)
+GRID = Grid((8, 7, 6), (2.0, 3.0, 5.0), (-40.0, 7.0, 100.0))
+"""Voxels of 30 mm³."""
+SMALL = arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 1, 2]))
+
+
+def suv_of(seed: int = 0) -> Volume:
+    return np.random.default_rng(seed).uniform(0, 12, SHAPE).astype(np.float32)
+
+
+def close(found: LesionMeasures, expected: LesionMeasures) -> bool:
+    return found.vector() == pytest.approx(expected.vector(), abs=1e-6)
+
+
+def test_by_hand() -> None:
+    labels, suv = np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.float32)
+    labels[1, 1, 1:3] = 1  # 2 voxels, centre at x 1.5
+    labels[4, 5, 1:3] = 2  # 2 voxels: 3 voxels of 5 mm and 4 of 3 mm away
+    labels[5, 6, 0] = 2  # the same node, over a corner
+    labels[1, 1, 7] = 2  # 1 voxel, 5.5 voxels of 2 mm away
+    suv[1, 1, 1:3] = 4
+    suv[1, 1, 7] = 9
+    suv[0, 0, 0] = 50  # brain: no lesion
+    found = measure_lesions(labels, suv, GRID)
+    assert found.mtv_ml == pytest.approx(6 * 0.03)
+    assert found.tlg_suv_ml == pytest.approx((4 + 4 + 1 + 1 + 1 + 9) * 0.03)
+    assert found.suv_max == 9
+    assert found.nodes == 2
+    assert found.largest_node_ml == pytest.approx(3 * 0.03)
+    first, second = np.array([7, 1, 1]), np.array([1, (5 + 5 + 6) / 3, (4 + 4 + 5) / 3])
+    assert found.spread_mm == pytest.approx(np.linalg.norm((first - second) * (2, 3, 5)))
+    assert found.vector() == pytest.approx(
+        np.log1p([0.18, 0.6, 9, 2, 0.09, found.spread_mm]), abs=1e-9
+    )
+
+
+def test_one_lesion_has_no_spread_and_a_primary_is_no_node() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:4, 2:4, 2:4] = 1
+    found = measure_lesions(labels, suv_of(), GRID)
+    assert (found.nodes, found.largest_node_ml, found.spread_mm) == (0, 0, 0)
+    assert found.mtv_ml == pytest.approx(8 * 0.03)
+
+
+def test_a_node_that_touches_the_primary_is_a_lesion_of_its_own() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2, 2, 2:5] = (1, 1, 2)
+    assert measure_lesions(labels, suv_of(), GRID).spread_mm == pytest.approx(1.5 * 2)
+
+
+def test_without_lesions_all_is_zero() -> None:
+    found = measure_lesions(np.zeros(SHAPE, np.uint8), suv_of(), GRID)
+    assert found == LesionMeasures()
+    assert not found.vector().any()
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"grid's shape \(6, 7, 8\) .* found \(6, 7, 7\)"):
+        measure_lesions(np.zeros((6, 7, 7), np.uint8), suv_of(), GRID)
+
+
+@settings(derandomize=True, deadline=None)
+@given(SMALL, st.lists(st.booleans(), min_size=3, max_size=3))
+def test_where_the_patient_lies_changes_nothing(labels: LabelVolume, flipped: list[bool]) -> None:
+    suv, expected = suv_of(), measure_lesions(labels, suv_of(), GRID)
+    axes = [axis for axis, flip in enumerate(flipped) if flip]
+    mirrored = measure_lesions(np.flip(labels, axes), np.flip(suv, axes), GRID)
+    assert close(mirrored, expected)
+    turned = Grid((6, 7, 8), (5.0, 3.0, 2.0), (0.0, 0.0, 0.0))
+    assert close(measure_lesions(labels.transpose(), suv.transpose(), turned), expected)
+    cosine, sine = np.cos(0.4), np.sin(0.4)
+    oblique = replace(GRID, direction=(cosine, -sine, 0, sine, cosine, 0, 0, 0, 1))
+    assert close(measure_lesions(labels, suv, oblique), expected)
+    larger = replace(GRID, size_xyz=(13, 12, 11))
+    padded = [np.pad(volume, ((2, 3), (1, 4), (5, 0))) for volume in (labels, suv)]
+    assert close(measure_lesions(*padded, larger), expected)
+
+
+@settings(derandomize=True, deadline=None)
+@given(SMALL, st.floats(0.2, 5), st.floats(0.2, 5))
+def test_units_scale_as_they_should(labels: LabelVolume, size: float, uptake: float) -> None:
+    found = measure_lesions(labels, suv_of(), GRID)
+    x, y, z = GRID.spacing_mm
+    grid = replace(GRID, spacing_mm=(size * x, size * y, size * z))
+    other = measure_lesions(labels, (uptake * suv_of()).astype(np.float32), grid)
+    assert other.mtv_ml == pytest.approx(size**3 * found.mtv_ml)
+    assert other.tlg_suv_ml == pytest.approx(size**3 * uptake * found.tlg_suv_ml, rel=1e-5)
+    assert other.suv_max == pytest.approx(uptake * found.suv_max, rel=1e-5)
+    assert other.nodes == found.nodes
+    assert other.largest_node_ml == pytest.approx(size**3 * found.largest_node_ml)
+    assert other.spread_mm == pytest.approx(size * found.spread_mm)
+
+
+@settings(derandomize=True, deadline=None)
+@given(SMALL)
+def test_nodes_are_those_of_scipy(labels: LabelVolume) -> None:
+    found = measure_lesions(labels, suv_of(), GRID)
+    components, count = ndimage.label(labels == 2, np.ones((3, 3, 3)))
+    sizes: NDArray[np.int_] = np.bincount(components.ravel())[1:]
+    assert found.nodes == count
+    assert found.largest_node_ml == pytest.approx(sizes.max(initial=0) * 0.03)
+
+
+@settings(derandomize=True, deadline=None)
+@given(SMALL)
+def test_what_is_no_lesion_does_not_count(labels: LabelVolume) -> None:
+    suv = suv_of()
+    elsewhere = np.where(labels == 0, 100, suv).astype(np.float32)
+    assert measure_lesions(labels, elsewhere, GRID) == measure_lesions(labels, suv, GRID)

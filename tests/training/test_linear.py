@@ -1,0 +1,95 @@
+"""The simple models: against scikit-survival and scikit-learn, gaps, and what cannot be fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.util import Surv
+
+from shared.errors import InputError
+from training import linear
+from training.linear import RidgeCox, ThresholdedLogistic
+
+RNG = np.random.default_rng(3)
+VALUES = RNG.normal(size=(120, 3)) * (1, 10, 0.1) + (0, 60, 5)
+HAZARD = np.exp(0.8 * VALUES[:, 0] - 0.05 * VALUES[:, 1])
+DAYS = np.ceil(1000 * RNG.exponential(1 / HAZARD)).clip(1, 5000)
+EVENTS = RNG.random(120) < 0.5
+POSITIVE = RNG.random(120) < 1 / (1 + np.exp(-2 - 2 * VALUES[:, 0]))
+
+
+def risks_of(values: NDArray[np.float64], penalty: float = 0.1) -> NDArray[np.float64]:
+    return RidgeCox(penalty).fit(values, DAYS, EVENTS).risk(values)
+
+
+def test_without_a_penalty_it_is_scikit_survivals_cox() -> None:
+    theirs = CoxPHSurvivalAnalysis(ties="efron").fit(VALUES, Surv.from_arrays(EVENTS, DAYS))
+    expected = theirs.predict(VALUES)
+    np.testing.assert_allclose(risks_of(VALUES, 0.0), expected - expected.mean(), atol=1e-3)
+
+
+def test_the_penalty_is_that_of_scikit_survivals_ridge() -> None:
+    scaled = (VALUES - VALUES.mean(axis=0)) / VALUES.std(axis=0)
+    # lifelines divides by the standard deviation of a sample, n - 1, and adds alpha a patient.
+    theirs = CoxPHSurvivalAnalysis(alpha=0.1 * len(VALUES), ties="efron")
+    expected = theirs.fit(scaled, Surv.from_arrays(EVENTS, DAYS)).predict(scaled)
+    np.testing.assert_allclose(risks_of(VALUES), expected - expected.mean(), atol=0.01)
+
+
+def test_a_gap_is_the_mean_patient() -> None:
+    model = RidgeCox().fit(VALUES, DAYS, EVENTS)
+    nobody = np.full((1, 3), np.nan)
+    assert model.risk(nobody) == pytest.approx(0)
+    holes = np.where(RNG.random(VALUES.shape) < 0.3, np.nan, VALUES)
+    filled = np.where(np.isnan(holes), np.nanmean(holes, axis=0), holes)
+    np.testing.assert_allclose(risks_of(holes), risks_of(filled), atol=1e-9)
+
+
+def test_units_change_nothing() -> None:
+    np.testing.assert_allclose(risks_of(VALUES), risks_of(VALUES * 1000 + 7), atol=1e-6)
+
+
+def test_columns_that_are_the_same_for_all_count_for_nothing() -> None:
+    same = np.full((120, 1), 4.0)
+    unknown = np.full((120, 1), np.nan)
+    np.testing.assert_allclose(risks_of(np.hstack([same, VALUES, unknown])), risks_of(VALUES))
+    assert not risks_of(np.hstack([same, unknown])).any()
+
+
+def test_without_a_recurrence_there_is_no_cox_model() -> None:
+    with pytest.raises(InputError, match=r"expected recurrences .* found none in 120 patients"):
+        RidgeCox().fit(VALUES, DAYS, np.zeros(120, bool))
+
+
+def test_the_threshold_is_for_balanced_accuracy_whatever_the_prevalence() -> None:
+    assert POSITIVE.mean() > 0.75
+    model = ThresholdedLogistic().fit(VALUES, POSITIVE)
+    probability = model.probability(VALUES)
+    decision = probability >= model.threshold
+    # Sensitivity alone would be had by calling everybody positive.
+    assert balanced_accuracy_score(POSITIVE, decision) > 0.75
+    assert 0.3 < model.threshold < 0.7
+    kept = np.flatnonzero(~POSITIVE).tolist() + np.flatnonzero(POSITIVE)[:20].tolist()
+    fewer = ThresholdedLogistic().fit(VALUES[kept], POSITIVE[kept])
+    assert 0.3 < fewer.threshold < 0.7
+
+
+def test_the_threshold_by_hand() -> None:
+    # From 0.4 on: both positive right, one of three negative wrong. From 0.7 on: 1/2 and 3/3.
+    probabilities, truths = np.array([0.9, 0.4, 0.5, 0.2, 0.1]), np.array([1, 1, 0, 0, 0], bool)
+    assert linear._best_threshold(probabilities, truths) == pytest.approx((0.4 + 0.2) / 2)
+    same = np.full(5, 0.5)
+    assert linear._best_threshold(same, truths) == 0.5
+
+
+def test_same_seed_same_threshold() -> None:
+    first, again = (ThresholdedLogistic().fit(VALUES, POSITIVE, seed=4) for _ in range(2))
+    assert first.threshold == again.threshold
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(InputError, match="found 119 positive of 120"):
+        ThresholdedLogistic().fit(VALUES, np.arange(120) > 0)
