@@ -88,6 +88,9 @@ class PrognosisSettings(Schedule):
     window_zyx: Shape
     clinical_dropout: Probability = 0.0
     """How often a known clinical value is shown as missing in training; the paper does not."""
+    missing: Literal["minus one", "mean"] = "minus one"
+    """What a network is shown where a clinical value is missing: the paper's -1, or the mean of the
+    patients trained on, which says nothing."""
     mirror: bool = False
     """Show every other sample in training with left and right exchanged; the paper does not."""
 
@@ -96,6 +99,9 @@ class HpvSettings(PrognosisSettings):
     """Task 3: the Task 1 network with a linear head on its bottleneck."""
 
     head_width: PositiveInt
+    threshold: Literal["half", "out of fold"] = "half"
+    """The probability from which a status is positive: 0.5, since each batch has as many of both,
+    or that of the best balanced accuracy on the patients whom each network has not seen."""
 
 
 Origin: TypeAlias = Literal["true", "predicted"]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
-from shared.metrics.classification import balanced_accuracy
+from shared.metrics.classification import balanced_accuracy, best_threshold
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from training import out_of_fold
 from training.cache import Cached
@@ -147,10 +147,7 @@ class Hpv(Task):
         classifier = cast(HpvNetwork, network).classifier().eval()
         samples = map(self._windows(patients, job).__getitem__, range(len(patients)))
         logits = [classifier(s["image"][None], s["clinical"][None]).item() for s in samples]
-        names = [patient.files.patient_id for patient in patients]
-        out_of_fold.write_logits(
-            run_folder / out_of_fold.FOLDER, fold.name, dict(zip(names, logits, strict=True))
-        )
+        out_of_fold.write_logits(run_folder / out_of_fold.FOLDER, fold.name, patients, logits)
 
     def check(self, job: Job, fold: Fold) -> None:
         """Raise InputError if one part of a fold has one status only."""
@@ -163,12 +160,15 @@ class Hpv(Task):
                     "other folds or a larger cohort"
                 )
 
-    def card(self, configuration: Configuration) -> dict[str, Any]:
+    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
+        settings, threshold = configuration.hpv, 0.5
+        if settings.threshold == "out of fold":
+            threshold = best_threshold(*out_of_fold.read_known_hpv(run_folder / out_of_fold.FOLDER))
         return {
             "channels": ("CT", "PET"),
-            "window_zyx": configuration.hpv.window_zyx,
-            "threshold": 0.5,
+            "window_zyx": settings.window_zyx,
+            "threshold": threshold,
         }
 
 

@@ -17,12 +17,12 @@ from lifelines.exceptions import ConvergenceWarning
 from numpy.typing import ArrayLike, NDArray
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from shared.errors import InputError
+from shared.metrics.classification import best_threshold
 
 PENALTY: Final = 0.1
 """Of half the squared coefficients, a patient: with one event in five it shrinks a coefficient by
@@ -110,7 +110,7 @@ class ThresholdedLogistic:
         folds = StratifiedKFold(min(THRESHOLD_FOLDS, smaller), shuffle=True, random_state=seed)
         seen = np.asarray(values, dtype=np.float64)
         out_of_fold = cross_val_predict(logistic, seen, truths, cv=folds, method="predict_proba")
-        self.threshold = _best_threshold(out_of_fold[:, 1], truths)
+        self.threshold = best_threshold(out_of_fold[:, 1], truths)
         self._logistic = logistic.fit(seen, truths)
         return self
 
@@ -119,20 +119,6 @@ class ThresholdedLogistic:
         seen = np.asarray(values, dtype=np.float64)
         both: NDArray[np.float64] = self._logistic.predict_proba(seen)
         return both[:, 1]
-
-
-def _best_threshold(probabilities: NDArray[np.float64], truths: NDArray[np.bool_]) -> float:
-    """Return the threshold of the best balanced accuracy, midway to the next lower probability.
-
-    scikit-learn's TunedThresholdClassifierCV averages over folds, in which a rare class has a
-    patient or two, and takes a hundred times as long.
-    """
-    false_positive, true_positive, thresholds = roc_curve(
-        truths, probabilities, drop_intermediate=False
-    )
-    # The first one is infinite: nobody would be positive.
-    best = 1 + int(np.argmax((true_positive - false_positive)[1:]))
-    return float(thresholds[best : best + 2].mean())
 
 
 def _standardised() -> Pipeline:

@@ -10,12 +10,13 @@ The region's grid is that of the patient in the cache. `scores.csv` beside them 
 each patient, compared on the CT's own grid.
 
 `RUNS/hpv/out_of_fold/logits.csv` has one line for each patient and fold with the logit of the HPV
-status: one fold where the status is known, all where it is not, since no network has seen these.
+status and the truth: one fold where the status is known, all folds where it is not, since no
+network has seen these patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
+from numpy.typing import NDArray
 from scipy.special import expit
 from tqdm import tqdm
 
@@ -121,17 +123,28 @@ def read(folder: Path, patient_id: str) -> Prediction:
         return Prediction(str(stored["fold"]), stored["labels"], probabilities)
 
 
-def write_logits(folder: Path, fold: str, logits: Mapping[str, float]) -> None:
-    """Write the logits that one fold's network gives patients it has not seen, by patient ID."""
+def write_logits(
+    folder: Path, fold: str, patients: Sequence[Cached], logits: Sequence[float]
+) -> None:
+    """Write the logits that one fold's network gives patients it has not seen."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOGITS
-    table = pd.DataFrame(
-        {"PatientID": logits.keys(), "fold": fold, "logit": logits.values()}
-    ).astype({"PatientID": str, "fold": str})
+    rows = [
+        (patient.files.patient_id, fold, logit, patient.files.hpv)
+        for patient, logit in zip(patients, logits, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["PatientID", "fold", "logit", "HPV Status"])
+    table = table.astype({"HPV Status": "boolean"})
     if path.exists():
         before = _read_logits(path)
         table = pd.concat([before[before["fold"] != fold], table])
     table.sort_values(["PatientID", "fold"]).to_csv(path, index=False)
+
+
+def read_known_hpv(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return out-of-fold probabilities and truth of all patients whose status is known."""
+    table = _read_logits(folder / LOGITS).dropna(subset="HPV Status")
+    return expit(table["logit"].to_numpy()), table["HPV Status"].to_numpy(dtype=bool)
 
 
 def read_hpv_probability(folder: Path, patient_id: str) -> float:
@@ -156,7 +169,7 @@ def read_hpv_probability(folder: Path, patient_id: str) -> float:
 
 
 def _read_logits(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"PatientID": str, "fold": str})
+    return pd.read_csv(path, dtype={"PatientID": str, "fold": str, "HPV Status": "boolean"})
 
 
 def _scores(patient: Cached, labels: LabelVolume) -> dict[str, float]:

@@ -28,7 +28,7 @@ from shared.errors import HecktorError, InputError
 from shared.models.card import Training
 from training import folds as splits
 from training.cache import REPOSITORY, Cached, build_cache
-from training.config import Configuration, Schedule, load_configuration
+from training.config import Configuration, PrognosisSettings, Schedule, load_configuration
 from training.data import read_cohort, usable
 from training.engine import NETWORK, RESULT, Hardware, TrainedModule, fit
 from training.export import Trained, export
@@ -133,9 +133,23 @@ class Task(ABC):
     def loaders(self, job: Job) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
         """Return batches to train on, and patients to validate on, one at a time."""
 
+    def features(
+        self, configuration: Configuration, patients: Sequence[Cached]
+    ) -> tuple[ClinicalFeature, ...]:
+        """Return the clinical inputs, scaled on the patients trained on."""
+        settings = self.settings(configuration)
+        if not isinstance(settings, PrognosisSettings):
+            return ()
+        return features_of(self.clinical_keys, patients, settings.missing)
+
     @abstractmethod
-    def card(self, configuration: Configuration) -> dict[str, Any]:
-        """Return the fields of the model card that only this task has."""
+    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
+        """Return the fields of the model card that only this task has.
+
+        Parameters
+        ----------
+        run_folder : of the task, with what was predicted out of fold.
+        """
 
     def check(self, job: Job, fold: Fold) -> None:
         """Raise InputError if nothing could be learnt from a fold, or nothing scored in it."""
@@ -173,7 +187,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     folds = make_folds(task, patients, options)
     # One scale for all networks of an ensemble, since the card has one.
     fitted_ever = sorted({name for fold in folds.folds for name in fold.fitted})
-    features = features_of(task.clinical_keys, [patients[name] for name in fitted_ever])
+    features = task.features(configuration, [patients[name] for name in fitted_ever])
     if is_first_process():
         splits.keep(folds, folder)
         _keep_run(folder, configuration, features, options)
@@ -286,20 +300,35 @@ def export_run(
         "intensity": configuration.intensity,
         "clinical": features,
         "training": training,
-        **task.card(serving),
+        **task.card(serving, folder),
     }
     target = model or REPOSITORY / task.model_folder / "model"
     export(target, task.name, members, fields)
     print(f"exported {len(members)} network(s) of {folder} to {target}")
 
 
-def features_of(keys: Sequence[str], patients: Sequence[Cached]) -> tuple[ClinicalFeature, ...]:
-    """Return the paper's encoding: missing is -1, age is z-normalised on the patients."""
-    ages = [p.files.clinical.age for p in patients if p.files.clinical.age is not None]
-    if not ages:
-        return tuple(ClinicalFeature(key=key) for key in keys)
-    age = ClinicalFeature(key="age", mean=float(np.mean(ages)), std=float(np.std(ages)) or 1.0)
-    return tuple(age if key == "age" else ClinicalFeature(key=key) for key in keys)
+def features_of(
+    keys: Sequence[str], patients: Sequence[Cached], missing: Literal["minus one", "mean"]
+) -> tuple[ClinicalFeature, ...]:
+    """Return how clinical values reach a network: age z-normalised on the patients, as the paper.
+
+    Parameters
+    ----------
+    missing : the code for missing: -1, or the mean of the patients whose value is known (-1 where
+        nobody's is).
+    """
+    features = []
+    for key in keys:
+        known = [v for p in patients if (v := getattr(p.files.clinical, key)) is not None]
+        feature = ClinicalFeature(key=key)
+        if known and key == "age":
+            mean, std = float(np.mean(known)), float(np.std(known)) or 1.0
+            feature = ClinicalFeature(key=key, mean=mean, std=std)
+        if known and missing == "mean":
+            code = (float(np.mean(known)) - feature.mean) / feature.std
+            feature = feature.model_copy(update={"missing": code})
+        features.append(feature)
+    return tuple(features)
 
 
 def make_folds(task: Task, patients: Mapping[str, Cached], options: Options) -> Folds:

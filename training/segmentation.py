@@ -207,8 +207,9 @@ class Segmentation(Task):
                         "other folds or a larger cohort"
                     )
 
-    def card(self, configuration: Configuration) -> dict[str, Any]:
+    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
+        del run_folder
         settings = configuration.segmentation
         return {
             "channels": ("CT", "PET"),

@@ -151,8 +151,9 @@ class Survival(Task):
                 "out, found none; hold out more, or give other folds or a larger cohort"
             )
 
-    def card(self, configuration: Configuration) -> dict[str, Any]:
+    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
+        del run_folder
         return {
             "channels": ("CT", "PET", "GTVp", "GTVn"),
             "window_zyx": configuration.survival.window_zyx,

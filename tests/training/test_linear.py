@@ -10,7 +10,6 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from shared.errors import InputError
-from training import linear
 from training.linear import RidgeCox, ThresholdedLogistic
 
 RNG = np.random.default_rng(3)
@@ -75,14 +74,6 @@ def test_the_threshold_is_for_balanced_accuracy_whatever_the_prevalence() -> Non
     kept = np.flatnonzero(~POSITIVE).tolist() + np.flatnonzero(POSITIVE)[:20].tolist()
     fewer = ThresholdedLogistic().fit(VALUES[kept], POSITIVE[kept])
     assert 0.3 < fewer.threshold < 0.7
-
-
-def test_the_threshold_by_hand() -> None:
-    # From 0.4 on: both positive right, one of three negative wrong. From 0.7 on: 1/2 and 3/3.
-    probabilities, truths = np.array([0.9, 0.4, 0.5, 0.2, 0.1]), np.array([1, 1, 0, 0, 0], bool)
-    assert linear._best_threshold(probabilities, truths) == pytest.approx((0.4 + 0.2) / 2)
-    same = np.full(5, 0.5)
-    assert linear._best_threshold(same, truths) == 0.5
 
 
 def test_same_seed_same_threshold() -> None:

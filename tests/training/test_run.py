@@ -14,6 +14,7 @@ import pytest
 
 from shared.clinical import ClinicalRecord, encode
 from shared.errors import HecktorError, InputError
+from shared.metrics.classification import best_threshold
 from shared.models.card import load_card
 from tests.training.synthetic import configuration, patient
 from training import out_of_fold, run
@@ -136,6 +137,15 @@ def test_task_2_learns_from_what_it_will_be_served(
     }
     train(Survival(), tmp_path, runs, options(tmp_path, folds=2))
 
+    known = table.dropna(subset="HPV Status")
+    assert known["PatientID"].tolist() == sorted(p.files.patient_id for p in patients[1:])
+    chosen = settings.hpv.model_copy(update={"threshold": "out of fold"})
+    settings = settings.model_copy(update={"hpv": chosen})
+    probability = 1 / (1 + np.exp(-known["logit"]))
+    threshold = Hpv().card(settings, runs / "hpv")["threshold"]
+    assert threshold == pytest.approx(best_threshold(probability, known["HPV Status"]))
+    assert Hpv().card(configuration(), runs / "hpv")["threshold"] == 0.5
+
     fed = Survival().fed(cohort[0], runs, settings)
     logits = table.loc[table["PatientID"] == fed.files.patient_id, "logit"]
     assert fed.files.clinical.hpv == pytest.approx(1 / (1 + np.exp(-logits.mean())))
@@ -194,10 +204,14 @@ def test_features_are_the_papers_encoding_by_hand() -> None:
         files = dataclasses.replace(made.files, clinical=ClinicalRecord(**clinical))
         return dataclasses.replace(made, files=files)
 
-    features = features_of(("hpv", "age", "gender"), [of(age=50.0), of(age=70.0), of()])
+    known = [of(age=50.0, gender=1.0), of(age=70.0, gender=0.0), of(gender=1.0)]
+    features = features_of(("hpv", "age", "gender"), known, "minus one")
     assert [f.key for f in features] == ["hpv", "age", "gender"]
     assert (features[1].mean, features[1].std) == (60, 10)
     assert encode(ClinicalRecord(age=75, hpv=0.5), features).tolist() == [0.5, 1.5, -1]
+    filled = features_of(("hpv", "age", "gender"), known, "mean")
+    assert encode(ClinicalRecord(age=75), filled).tolist() == pytest.approx([-1, 1.5, 2 / 3])
+    assert encode(ClinicalRecord(hpv=0.5), filled).tolist() == pytest.approx([0.5, 0, 2 / 3])
 
 
 @pytest.mark.parametrize(("status", "expected"), [(True, 1.0), (False, 0.0), (None, None)])
