@@ -25,6 +25,7 @@ from training.phantom.shapes import (
     Pose,
     Ribs,
     Shape,
+    draw_pose,
 )
 
 if TYPE_CHECKING:
@@ -292,14 +293,8 @@ def make_body(rng: np.random.Generator, arms_up: bool, coarse: bool = False) -> 
             egg(T.BROWN_FAT, (side * 55, 15, -158), (12, 10, 12), (T.FAT, T.LOOSE))
 
     ct_hu, suv = draw_looks(rng)
-    pose = Pose(
-        offset_mm=tuple(rng.normal([0, 0, rng.uniform(-900, 200)], [6, 8, 0])),
-        scale=tuple(rng.normal(1, 0.035) * np.exp(0.02 * rng.normal(size=3))),
-        turn_rad=float(np.radians(rng.normal(0, 4))),
-        lean_mm=float(rng.normal(0, 5)),
-        nod_mm=float(rng.normal(0, 5)),
-        ripple_mm=float(rng.uniform(0.3, 1.4)),
-        phase_rad=float(rng.uniform(0, 2 * np.pi)),
+    pose = draw_pose(
+        rng, size_sd=0.035, stretch_sd=0.02, turn_degrees_sd=4, bend_mm_sd=5, max_ripple_mm=1.4
     )
     return Body(tuple(builder.organs), pose, ct_hu, suv, metal)
 

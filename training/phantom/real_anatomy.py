@@ -28,7 +28,7 @@ from training.phantom.real_scan import (
     UnusableError,
     read_scan,
 )
-from training.phantom.shapes import Array, Bounds, Ellipsoid, Point, Pose
+from training.phantom.shapes import Array, Bounds, Ellipsoid, Point, Pose, draw_pose
 
 CACHED_SCANS = 32  # of about 10 MB
 ENDS_MM = 4.0  # a PET's end slices are thick and a few mm off: they see the end slice's tissue
@@ -215,13 +215,7 @@ def draw_real_body(rng: np.random.Generator, folder: str) -> RealBody:
         for side in (-1, 1):
             shape = Ellipsoid((side * 55.0, 15.0, -135.0), (16.0, 14.0, 14.0))
             brown.append(Organ(shape, T.BROWN_FAT, (T.FAT,)))
-    pose = Pose(
-        offset_mm=tuple(rng.normal([0, 0, rng.uniform(-900, 200)], [6, 8, 0])),
-        scale=tuple(rng.normal(1, 0.03) * np.exp(0.015 * rng.normal(size=3))),
-        turn_rad=float(np.radians(rng.normal(0, 3))),
-        lean_mm=float(rng.normal(0, 3)),
-        nod_mm=float(rng.normal(0, 3)),
-        ripple_mm=float(rng.uniform(0.3, 1.2)),
-        phase_rad=float(rng.uniform(0, 2 * np.pi)),
+    pose = draw_pose(
+        rng, size_sd=0.03, stretch_sd=0.015, turn_degrees_sd=3, bend_mm_sd=3, max_ripple_mm=1.2
     )
     return RealBody(scan, bool(rng.random() < 0.5), tuple(brown), pose, ct_hu, suv)

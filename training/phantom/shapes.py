@@ -245,3 +245,31 @@ class Pose:
         box = (ux.min() - margin, ux.max() + margin, uy.min() - margin, uy.max() + margin)
         (ox, oy, _), (sx, sy, _) = self.offset_mm, self.scale
         return box[0] * sx + ox, box[1] * sx + ox, box[2] * sy + oy, box[3] * sy + oy
+
+
+def draw_pose(
+    rng: np.random.Generator,
+    size_sd: float,
+    stretch_sd: float,
+    turn_degrees_sd: float,
+    bend_mm_sd: float,
+    max_ripple_mm: float,
+) -> Pose:
+    """Draw how a patient lies and how large it is.
+
+    Parameters
+    ----------
+    size_sd, stretch_sd : relative standard deviations of the size, and of that along each axis.
+    turn_degrees_sd : of the head's turn about z.
+    bend_mm_sd : of its lean and of its nod.
+    max_ripple_mm : largest amplitude of the ripple, at least 0.3.
+    """
+    return Pose(
+        offset_mm=tuple(rng.normal([0, 0, rng.uniform(-900, 200)], [6, 8, 0])),
+        scale=tuple(rng.normal(1, size_sd) * np.exp(stretch_sd * rng.normal(size=3))),
+        turn_rad=float(np.radians(rng.normal(0, turn_degrees_sd))),
+        lean_mm=float(rng.normal(0, bend_mm_sd)),
+        nod_mm=float(rng.normal(0, bend_mm_sd)),
+        ripple_mm=float(rng.uniform(0.3, max_ripple_mm)),
+        phase_rad=float(rng.uniform(0, 2 * np.pi)),
+    )
