@@ -33,11 +33,11 @@ def python() -> Path:
 
 def run_once(project: Project, engine: Engine, task: Task = TASK) -> Run:
     """Prepare a task and run it on the sample case."""
-    work = project.root / "work"
-    work.mkdir()
-    engine.prepare(task, work / "build.txt")
-    staged = cases_in(project.root / "tests/cases")[0].stage(work / "case")
-    return engine.run(task, staged, work / "output", work)
+    trial = project.root / "trial"
+    trial.mkdir()
+    engine.prepare(task, trial / "build.txt")
+    staged = cases_in(project.root / "tests/cases")[0].stage(trial / "case")
+    return engine.run(task, staged, trial / "output", trial)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_container_runs_hardened_and_is_removed(
     ):
         assert options[options.index(flag[0]) + 1] == flag[1]
     assert "--read-only" in options
-    assert f"type=bind,source={project.root}/work/case,target=/mnt/case,readonly" in options
-    assert f"type=bind,source={project.root}/work/output,target=/output" in options
+    assert f"type=bind,source={project.root}/trial/case,target=/mnt/case,readonly" in options
+    assert f"type=bind,source={project.root}/trial/output,target=/output" in options
     assert options[-1] == "hecktor2025/task1_segmentation:cpu-linked"
     assert "--gpus" not in options
     name = options[options.index("--name") + 1]
