@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
-from shared.metrics.classification import balanced_accuracy, best_threshold
+from shared.metrics.classification import balanced_accuracy
+from shared.metrics.probability import best_threshold
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from training import out_of_fold
 from training.cache import Cached

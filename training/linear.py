@@ -22,7 +22,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from shared.errors import InputError
-from shared.metrics.classification import best_threshold
+from shared.metrics.probability import best_threshold
 
 PENALTY: Final = 0.1
 """Of half the squared coefficients, a patient: with one event in five it shrinks a coefficient by

@@ -147,25 +147,25 @@ def read_known_hpv(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]
     return expit(table["logit"].to_numpy()), table["HPV Status"].to_numpy(dtype=bool)
 
 
-def read_hpv_probability(folder: Path, patient_id: str) -> float:
-    """Return the probability of HPV+ by the networks that have not seen the patient.
+def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
+    """Return patients' probabilities of HPV+ by the networks that have not seen them.
 
-    As in serving it is the logistic function of the mean logit, where there are several.
+    As in serving each is the logistic function of the mean logit, where there are several.
 
     Raises
     ------
     InputError
-        If there is no logit of the patient.
+        If there is no logit of a patient.
     """
     path = folder / LOGITS
-    table = _read_logits(path) if path.is_file() else None
-    logits = [] if table is None else table.loc[table["PatientID"] == patient_id, "logit"]
-    if not len(logits):
+    means = _read_logits(path).groupby("PatientID")["logit"].mean() if path.is_file() else {}
+    missing = [name for name in patient_ids if name not in means]
+    if missing:
         raise InputError(
-            f"expected an out-of-fold logit of {patient_id} in {path}, found none; train all folds "
+            f"expected an out-of-fold logit of {missing[0]} in {path}, found none; train all folds "
             "of Task 3"
         )
-    return float(expit(np.mean(logits)))
+    return [float(expit(means[name])) for name in patient_ids]
 
 
 def _read_logits(path: Path) -> pd.DataFrame:

@@ -35,7 +35,7 @@ from training.engine import RESULT
 from training.folds import FILE, Fold
 from training.hpv import Hpv
 from training.linear import RidgeCox, ThresholdedLogistic
-from training.run import Options, Task, make_folds, prepared
+from training.run import Options, Task, make_folds, prepared, seen_of
 from training.survival import Survival
 
 MaskOf: TypeAlias = Callable[[Cached], LabelVolume | None]
@@ -185,7 +185,9 @@ def measure(
                 "--folds, --by-center or --splits"
             )
         options = replace(options, splits=of_run)
-    patients = {p.files.patient_id: p for p in _seen(task, cohort, prepared(cohort, runs, options))}
+    patients = {
+        p.files.patient_id: p for p in seen_of(task, cohort, prepared(cohort, runs, options))
+    }
     folds = make_folds(task, patients, options).folds
     known = {name for fold in folds for name in (*fold.fitted, *fold.held_out)}
     mask_of: MaskOf = true_mask
@@ -198,7 +200,8 @@ def measure(
     table = table_of([patients[name] for name in sorted(known)], mask_of)
     further = {
         path.name: table_of(
-            _seen(task, path, prepared(path, runs / "unseen" / path.name, options)), mask_of_unseen
+            seen_of(task, path, prepared(path, runs / "unseen" / path.name, options)),
+            mask_of_unseen,
         )
         for path in unseen
     }
@@ -208,13 +211,6 @@ def measure(
         rows += networks(rivals, runs / task.name, folds)
     order = [metric.name for metric in rivals.metrics]
     return sorted(rows, key=lambda row: order.index(row.metric))
-
-
-def _seen(task: Task, cohort: Path, patients: Sequence[Cached]) -> list[Cached]:
-    found = [patient for patient in map(task.seen, patients) if patient is not None]
-    if not found:
-        raise InputError(f"expected patients with what {task.name} learns from in {cohort}")
-    return found
 
 
 def true_mask(patient: Cached) -> LabelVolume | None:

@@ -110,10 +110,12 @@ class Task(ABC):
     def seen(self, patient: Cached) -> Cached | None:
         """Return a patient as training sees it; None where it has nothing to learn from."""
 
-    def fed(self, patient: Cached, runs: Path, configuration: Configuration) -> Cached:
-        """Return a patient with what the tasks before this one predicted, where that is asked."""
+    def fed(
+        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
+    ) -> Sequence[Cached]:
+        """Return patients with what the tasks before this one predicted, where that is asked."""
         del runs, configuration
-        return patient
+        return patients
 
     @abstractmethod
     def outcome(self, patient: Cached) -> str:
@@ -176,13 +178,9 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     """
     configuration = load_configuration(options.configuration)
     everyone = prepared(cohort, runs, options)
-    patients = {
-        patient.files.patient_id: task.fed(patient, runs, configuration)
-        for patient in map(task.seen, everyone)
-        if patient is not None
-    }
-    if not patients:
-        raise InputError(f"expected patients with what {task.name} learns from in {cohort}")
+    fed = task.fed(seen_of(task, cohort, everyone), runs, configuration)
+    patients = {patient.files.patient_id: patient for patient in fed}
+    without_outcome = [p for p in everyone if p.files.patient_id not in patients]
     folder = runs / task.name
     folds = make_folds(task, patients, options)
     # One scale for all networks of an ensemble, since the card has one.
@@ -201,7 +199,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
             _task1_weights(runs, fold.name) if task.starts_from_task1 else None,
             options.seed,
             options.workers,
-            [patient for patient in everyone if patient.files.patient_id not in patients],
+            without_outcome,
         )
         for fold in chosen
     }
@@ -238,6 +236,20 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         export_run(task, runs, model=options.model)
     else:
         print(f"folds are left to train; then: python -m training export {task.name} RUNS")
+
+
+def seen_of(task: Task, cohort: Path, patients: Sequence[Cached]) -> list[Cached]:
+    """Return those patients of a cohort that a task learns from, as it sees them.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    found = [patient for patient in map(task.seen, patients) if patient is not None]
+    if not found:
+        raise InputError(f"expected patients with what {task.name} learns from in {cohort}")
+    return found
 
 
 def prepared(cohort: Path, runs: Path, options: Options) -> list[Cached]:

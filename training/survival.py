@@ -80,23 +80,26 @@ class Survival(Task):
         files = patient.files
         if files.relapse is None or files.rfs_days is None:
             return None
-        known = dataclasses.replace(
-            files.clinical, hpv=None if files.hpv is None else float(files.hpv)
-        )
-        return dataclasses.replace(patient, files=dataclasses.replace(files, clinical=known))
+        return _with_hpv(patient, None if files.hpv is None else float(files.hpv))
 
-    def fed(self, patient: Cached, runs: Path, configuration: Configuration) -> Cached:
-        """Return a patient with masks and HPV probability as predicted, where that is asked."""
-        name, settings = patient.files.patient_id, configuration.survival
-        labels, files = patient.labels, patient.files
+    def fed(
+        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
+    ) -> Sequence[Cached]:
+        """Return patients with masks and HPV probability as predicted, where that is asked."""
+        settings, fed = configuration.survival, patients
         if settings.masks == "predicted":
-            labels = out_of_fold.read(runs / "segmentation" / out_of_fold.FOLDER, name).labels
+            folder = runs / "segmentation" / out_of_fold.FOLDER
+            fed = [
+                dataclasses.replace(p, labels=out_of_fold.read(folder, p.files.patient_id).labels)
+                for p in fed
+            ]
         if settings.hpv == "predicted":
-            folder = runs / "hpv" / out_of_fold.FOLDER
-            probability = out_of_fold.read_hpv_probability(folder, name)
-            clinical = dataclasses.replace(files.clinical, hpv=probability)
-            files = dataclasses.replace(files, clinical=clinical)
-        return dataclasses.replace(patient, labels=labels, files=files)
+            names = [patient.files.patient_id for patient in fed]
+            probabilities = out_of_fold.read_hpv_probabilities(
+                runs / "hpv" / out_of_fold.FOLDER, names
+            )
+            fed = [_with_hpv(*pair) for pair in zip(fed, probabilities, strict=True)]
+        return fed
 
     def outcome(self, patient: Cached) -> str:
         """Return whether a recurrence was observed."""
@@ -170,6 +173,11 @@ class Survival(Task):
             ]
         )
         return {"risk_mean": float(risks.mean()), "risk_std": float(risks.std())}
+
+
+def _with_hpv(patient: Cached, hpv: float | None) -> Cached:
+    clinical = dataclasses.replace(patient.files.clinical, hpv=hpv)
+    return dataclasses.replace(patient, files=dataclasses.replace(patient.files, clinical=clinical))
 
 
 def _windows(patients: Sequence[Cached], job: Job) -> Windows:

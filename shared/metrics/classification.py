@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_curve
 
 
 def balanced_accuracy(decision: ArrayLike, truth: ArrayLike) -> float:
@@ -64,31 +63,3 @@ def _recall(decision: ArrayLike, truth: ArrayLike, side: bool) -> float:
             f"{truths.size - positives} negative"
         )
     return np.count_nonzero(decisions[members] == side) / np.count_nonzero(members)
-
-
-def best_threshold(probability: ArrayLike, truth: ArrayLike) -> float:
-    """Return the threshold of the best balanced accuracy, midway to the next lower probability.
-
-    It does not depend on how many patients are positive. scikit-learn's
-    TunedThresholdClassifierCV averages over folds, in which a rare class has a patient or two, and
-    takes a hundred times as long.
-
-    Parameters
-    ----------
-    probability : shape (patients,), of being positive.
-    truth : shape (patients,), patients of both classes.
-
-    Raises
-    ------
-    ValueError
-        If there are patients of one class only.
-    """
-    truths = np.asarray(truth, dtype=bool)
-    if len(set(truths.tolist())) != 2:
-        raise ValueError("expected patients of both classes, found one class only")
-    false_positive, true_positive, thresholds = roc_curve(
-        truths, np.asarray(probability), drop_intermediate=False
-    )
-    # The first one is infinite: nobody would be positive.
-    best = 1 + int(np.argmax((true_positive - false_positive)[1:]))
-    return float(thresholds[best : best + 2].mean())

@@ -14,7 +14,7 @@ import pytest
 
 from shared.clinical import ClinicalRecord, encode
 from shared.errors import HecktorError, InputError
-from shared.metrics.classification import best_threshold
+from shared.metrics.probability import best_threshold
 from shared.models.card import load_card
 from tests.training.synthetic import configuration, patient
 from training import out_of_fold, run
@@ -146,14 +146,14 @@ def test_task_2_learns_from_what_it_will_be_served(
     assert threshold == pytest.approx(best_threshold(probability, known["HPV Status"]))
     assert Hpv().card(configuration(), runs / "hpv")["threshold"] == 0.5
 
-    fed = Survival().fed(cohort[0], runs, settings)
+    (fed,) = Survival().fed(cohort[:1], runs, settings)
     logits = table.loc[table["PatientID"] == fed.files.patient_id, "logit"]
     assert fed.files.clinical.hpv == pytest.approx(1 / (1 + np.exp(-logits.mean())))
     found = out_of_fold.read(runs / "segmentation" / out_of_fold.FOLDER, fed.files.patient_id)
     np.testing.assert_array_equal(fed.labels, found.labels)
     truth = settings.survival.model_copy(update={"masks": "true", "hpv": "true"})
     papers = settings.model_copy(update={"survival": truth})
-    assert Survival().fed(cohort[1], runs, papers) == cohort[1]
+    assert Survival().fed(cohort[1:], runs, papers) == cohort[1:]
 
 
 def test_a_fold_with_one_hpv_status_is_refused(patients: list[Cached]) -> None:

@@ -10,7 +10,8 @@ from scipy.stats import mannwhitneyu
 from sklearn.calibration import calibration_curve
 
 from shared.metrics.calibration import calibration, calibration_error
-from shared.metrics.probability import brier_score, roc_auc
+from shared.metrics.classification import balanced_accuracy
+from shared.metrics.probability import best_threshold, brier_score, roc_auc
 
 
 def random_patients(seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
@@ -90,3 +91,30 @@ def test_bounds_and_symmetry(seed: int) -> None:
     assert roc_auc(probability[order], truth[order]) == pytest.approx(auc)
     shuffled = calibration_error(probability[order], truth[order])
     assert shuffled == pytest.approx(calibration_error(probability, truth))
+
+
+def test_the_threshold_by_hand() -> None:
+    # From 0.4 on: both positive right, one of three negative wrong. From 0.7 on: 1/2 and 3/3.
+    probabilities, truths = np.array([0.9, 0.4, 0.5, 0.2, 0.1]), np.array([1, 1, 0, 0, 0], bool)
+    assert best_threshold(probabilities, truths) == pytest.approx((0.4 + 0.2) / 2)
+    same = np.full(5, 0.5)
+    assert best_threshold(same, truths) == 0.5
+
+
+def test_a_threshold_needs_both_classes() -> None:
+    with pytest.raises(ValueError, match="both classes"):
+        best_threshold([0.2, 0.8], [True, True])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 100).map(lambda hundredths: hundredths / 100), st.booleans()),
+        min_size=2,
+        max_size=12,
+    ).filter(lambda rows: len({truth for _, truth in rows}) == 2)
+)
+def test_no_other_threshold_is_better(rows: list[tuple[float, bool]]) -> None:
+    probability, truth = np.array(rows).T
+    chosen = balanced_accuracy(probability >= best_threshold(probability, truth), truth)
+    others = [balanced_accuracy(probability >= bound, truth) for bound in probability]
+    assert chosen >= max(others) - 1e-12
