@@ -22,6 +22,7 @@ from pydantic import PositiveFloat, PositiveInt
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
 from shared.errors import InputError
 from shared.geometry import Box, Grid, bounding_slices, resample
+from shared.preprocessing.morphology import closed, opened
 from shared.schema import Strict
 
 BODY_HU: Final = -500.0
@@ -168,11 +169,8 @@ def _coarse_grid(low: NDArray[np.float64], high: NDArray[np.float64]) -> Grid:
 
 def _body(ct_hu: Volume) -> NDArray[np.bool_]:
     """Return the largest thing that is not air; opening cuts the couch and tubes off."""
-    solid = sitk.GetImageFromArray((ct_hu > BODY_HU).astype(np.uint8))
-    opened = sitk.GetArrayFromImage(
-        sitk.GrayscaleMorphologicalOpening(solid, [1, 1, 1], sitk.sitkBox)
-    )
-    largest = cc3d.largest_k(opened, k=1, connectivity=6)
+    solid = opened(ct_hu > BODY_HU, (1, 1, 1))
+    largest = cc3d.largest_k(solid, k=1, connectivity=6)
     return np.asarray(largest, dtype=bool)
 
 
@@ -189,16 +187,10 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
     and there (a ring of first ribs and sternum, an artefact of metal teeth), but below the brain:
     the uppermost part counts, and what continues it downwards.
     """
-    bone = sitk.GetImageFromArray((ct_hu > BONE_HU).astype(np.uint8))
-    closed = sitk.GetArrayFromImage(
-        sitk.GrayscaleMorphologicalClosing(bone, [2, 2, 0], sitk.sitkBox)
-    )
+    bone = closed(ct_hu > BONE_HU, (0, 2, 2))
     mean_hu = sitk.GetArrayFromImage(sitk.Mean(sitk.GetImageFromArray(ct_hu), [1, 1, 1]))
-    brain = _enclosed(closed) & (mean_hu > BRAIN_HU[0]) & (mean_hu < BRAIN_HU[1])
-    opened = sitk.GrayscaleMorphologicalOpening(
-        sitk.GetImageFromArray(brain.astype(np.uint8)), [2, 2, 1], sitk.sitkBox
-    )
-    components = cc3d.connected_components(sitk.GetArrayFromImage(opened), connectivity=6)
+    brain = _enclosed(bone) & (mean_hu > BRAIN_HU[0]) & (mean_hu < BRAIN_HU[1])
+    components = cc3d.connected_components(opened(brain, (1, 2, 2)), connectivity=6)
     statistics = cc3d.statistics(components)
     min_voxels = MIN_CAVITY_ML * 1000 / COARSE_MM**3
     spans = [
@@ -218,9 +210,9 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
     return float(coarse.origin_mm[2] + (lowest - 0.5) * COARSE_MM)
 
 
-def _enclosed(walls: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _enclosed(walls: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return what lies inside closed walls in its axial slice, the walls included."""
-    open_space = np.pad(walls == 0, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    open_space = np.pad(~walls, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     enclosed = np.empty(walls.shape, dtype=bool)
     for z, plane in enumerate(open_space):
         parts = cc3d.connected_components(plane, connectivity=4)
