@@ -1,12 +1,12 @@
 """What a radiologist would measure on lesions: how much, how active, how many, how far apart.
 
-Six numbers from a label map and a PET on one grid. They are what a simple model is fitted to,
+Seven numbers from a label map and a PET on one grid. They are what a simple model is fitted to,
 beside which a network has to prove itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Final
 
 import cc3d
@@ -28,6 +28,7 @@ class LesionMeasures:
     mtv_ml : metabolic tumour volume, here the volume of the masks of primary and nodes.
     tlg_suv_ml : total lesion glycolysis, mean SUV times volume, SUV·ml.
     suv_max : highest SUV of a voxel.
+    primary_ml : volume of GTVp.
     nodes : how many involved nodes, as 26-connected components of GTVn.
     largest_node_ml : volume of the largest of them.
     spread_mm : largest distance between the centres of two lesions, primaries or nodes; 0 where
@@ -44,17 +45,22 @@ class LesionMeasures:
     mtv_ml: float = 0.0
     tlg_suv_ml: float = 0.0
     suv_max: float = 0.0
+    primary_ml: float = 0.0
     nodes: int = 0
     largest_node_ml: float = 0.0
     spread_mm: float = 0.0
 
     def vector(self) -> NDArray[np.float64]:
-        """Return the logarithms of 1 + each measure, shape (6,), in the order of the attributes.
+        """Return the logarithms of 1 + each measure, shape (7,), in the order of the attributes.
 
         Volumes and uptakes range over factors of hundreds, so that a linear model of them as they
         are would hear of the largest tumours only.
         """
         return np.log1p(np.asarray(astuple(self), dtype=np.float64))
+
+
+MEASURES: Final = tuple(field.name for field in fields(LesionMeasures))
+"""Names of the measures, in the order of `LesionMeasures.vector`."""
 
 
 def measure_lesions(labels: LabelVolume, pet_suv: Volume, grid: Grid) -> LesionMeasures:
@@ -91,6 +97,7 @@ def measure_lesions(labels: LabelVolume, pet_suv: Volume, grid: Grid) -> LesionM
         mtv_ml=uptake.size * voxel_ml,
         tlg_suv_ml=float(uptake.sum()) * voxel_ml,
         suv_max=float(uptake.max()),
+        primary_ml=np.count_nonzero(part == Label.GTVP) * voxel_ml,
         nodes=len(nodes_vox),
         largest_node_ml=float(nodes_vox.max(initial=0)) * voxel_ml,
         spread_mm=float(distances.max()),

@@ -45,7 +45,7 @@ def run(models: Models, input_dir: Path, output_dir: Path) -> None:
     log(*prepared.remarks)
     labels = models.segmentation.segment(prepared)
     log(*describe_lesions(labels, prepared))
-    hpv = models.hpv.predict(prepared, case.clinical)
+    hpv = models.hpv.predict(prepared, case.clinical, labels)
     log(f"HPV: probability {hpv.probability:.3f}")
     clinical = replace(case.clinical, hpv=hpv.probability)
     risk = models.survival.predict(prepared, labels, clinical)

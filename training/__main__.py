@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from shared.errors import HecktorError
+from shared.models.card import Kind
 from training import ablate as ablation
 from training import evaluate as evaluation
 from training import rivals as rivalry
@@ -153,9 +154,14 @@ def export_models(
     configuration: Annotated[
         str | None, typer.Option(help="Take the rules for serving from here, not from the run.")
     ] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="Only models of this kind; all that were trained if not given."),
+    ] = None,
 ) -> None:
     """Write a model folder of trained folds: one is a single model, several an ensemble."""
-    export_run(_task(task), runs, fold or (), model, configuration)
+    kinds = (kind,) if kind else ()
+    export_run(_task(task), runs, fold or (), model, configuration, kinds)
 
 
 @app.command("ablate")

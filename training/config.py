@@ -80,6 +80,11 @@ class SegmentationSettings(Schedule):
     """Mirroring at test time; the paper has none."""
 
 
+Origin: TypeAlias = Literal["true", "predicted"]
+"""Where an input that serving predicts comes from in training: the truth, or the models that have
+not seen the patient."""
+
+
 class PrognosisSettings(Schedule):
     """What the networks of Tasks 2 and 3 share: one window of the region and a clinical branch."""
 
@@ -91,6 +96,11 @@ class PrognosisSettings(Schedule):
     missing: Literal["minus one", "mean"] = "minus one"
     """What a network is shown where a clinical value is missing: the paper's -1, or the mean of the
     patients trained on, which says nothing."""
+    models: Literal["networks", "linear", "both"] = "networks"
+    """What is trained and served: the paper's networks; linear models of the clinical values and of
+    what the lesions measure; or both, averaged."""
+    masks: Origin = "true"
+    """Lesions that models are shown in training; the paper shows the true ones."""
     mirror: bool = False
     """Show every other sample in training with left and right exchanged; the paper does not."""
 
@@ -104,18 +114,12 @@ class HpvSettings(PrognosisSettings):
     or that of the best balanced accuracy on the patients whom each network has not seen."""
 
 
-Origin: TypeAlias = Literal["true", "predicted"]
-"""Where an input that serving predicts comes from in training: the truth, or the networks that have
-not seen the patient."""
-
-
 class SurvivalSettings(PrognosisSettings):
     """Task 2: ResNet18 and a clinical branch."""
 
     block_inplanes: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
-    masks: Origin = "true"
     hpv: Origin = "true"
-    """The paper trains on the truth of both, and serves predictions."""
+    """The HPV status that models are shown in training; the paper shows the true one."""
 
 
 class Configuration(Strict):

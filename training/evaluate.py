@@ -66,7 +66,7 @@ def evaluate(
             Grid.of(truth).voxel_volume_mm3,
         )
         totals.append(total)
-        prediction = hpv.predict(prepared, case.clinical)
+        prediction = hpv.predict(prepared, case.clinical, labels)
         if patient.hpv is not None:
             decisions.append((prediction.decision, patient.hpv))
         if patient.relapse is not None and patient.rfs_days is not None:

@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.errors import ExportError
+from shared.lesions import MEASURES
 from shared.models.card import CARD_NAME, Card, Member, sha256_of, write_card
 from shared.models.networks.dynunet import WithoutHeads
 from shared.models.networks.hpv import HpvNetwork
+from shared.models.networks.linear import LinearModel
 from shared.models.onnx import PROVIDERS, Network
 
 OPSET: Final = 18
@@ -48,8 +50,8 @@ class Trained:
 
     Attributes
     ----------
-    network : a DynUNet, an `HpvNetwork` (its decoder is left out) or a `SurvivalNetwork`; moved
-        to the CPU and to evaluation mode.
+    network : a DynUNet, an `HpvNetwork` (its decoder is left out), a `SurvivalNetwork` or a
+        `LinearModel`; moved to the CPU and to evaluation mode.
     name : its file in the model folder, without `.onnx`.
     risk_mean, risk_std : of its risks on the training patients; survival only.
     """
@@ -74,7 +76,7 @@ def export(
         rest is kept.
     task : what the networks do.
     members : the ensemble, at least one network, names all different.
-    fields : what the card says besides `task` and `members`.
+    fields : what the card says besides `task`, `members` and `measures`.
 
     Returns
     -------
@@ -94,12 +96,15 @@ def export(
             Member(
                 file=f"{member.name}.onnx",
                 sha256="0" * 64,
+                kind="linear" if isinstance(member.network, LinearModel) else "network",
                 risk_mean=member.risk_mean,
                 risk_std=member.risk_std,
             )
             for member in members
         ]
-        card = Card.model_validate({**fields, "task": task, "members": entries})
+        measures = MEASURES if any(entry.kind == "linear" for entry in entries) else ()
+        stated = {**fields, "task": task, "members": entries, "measures": measures}
+        card = Card.model_validate(stated)
         for member, entry in zip(members, entries, strict=True):
             export_network(member.network, draft / entry.file, card)
         hashed = [e.model_copy(update={"sha256": sha256_of(draft / e.file)}) for e in entries]
@@ -128,7 +133,7 @@ def export_network(network: nn.Module, path: Path, card: Card) -> None:
     elif isinstance(network, DynUNet):
         network = WithoutHeads(network)
     network = network.cpu().float().eval()
-    inputs = _random_inputs(card)
+    inputs = _random_inputs(network, card)
     onnx.save(_graph(network, inputs, OUTPUTS[card.task]), path)
     with torch.inference_mode():
         expected = network(*inputs.values()).numpy()
@@ -156,13 +161,17 @@ def compare(found: NDArray[np.float32], expected: NDArray[np.float32], what: str
         )
 
 
-def _random_inputs(card: Card) -> dict[str, Tensor]:
-    rng = torch.Generator().manual_seed(0)
-    shape = (1, len(card.channels), *card.window_zyx)
-    inputs = {"image": torch.randn(shape, generator=rng)}
+def _random_inputs(network: nn.Module, card: Card) -> dict[str, Tensor]:
+    """Return inputs in the order in which the network takes them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if not isinstance(network, LinearModel):
+        shapes["image"] = (len(card.channels), *card.window_zyx)
     if card.clinical:
-        inputs["clinical"] = torch.randn((1, len(card.clinical)), generator=rng)
-    return inputs
+        shapes["clinical"] = (len(card.clinical),)
+    if isinstance(network, LinearModel):
+        shapes["measures"] = (len(card.measures),)
+    rng = torch.Generator().manual_seed(0)
+    return {name: torch.randn((1, *shape), generator=rng) for name, shape in shapes.items()}
 
 
 def _graph(network: nn.Module, inputs: Mapping[str, Tensor], output: str) -> onnx.ModelProto:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -15,13 +17,16 @@ from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold
+from shared.models.card import Kind
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from training import out_of_fold
 from training.cache import Cached
 from training.config import Configuration, HpvSettings
 from training.engine import TrainedModule
 from training.folds import Fold
-from training.run import Job, Task
+from training.linear import BalancedLogistic, Linear
+from training.prognosis import PrognosisTask
+from training.run import Job
 from training.samples import (
     BalancedBatches,
     JitteredWindow,
@@ -76,7 +81,7 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         }
 
 
-class Hpv(Task):
+class Hpv(PrognosisTask):
     """Task 3 on the frame of `training.run`."""
 
     name = "hpv"
@@ -133,21 +138,29 @@ class Hpv(Task):
         batches = BalancedBatches(
             [bool(patient.files.hpv) for patient in job.fitted], settings.batch_size, job.seed
         )
-        windows = self._windows(job.held_out, job)
+        windows = self.windows(job.held_out, job)
         return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
 
-    def _windows(self, patients: Sequence[Cached], job: Job) -> Windows:
+    def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
+        """Return patients' central windows."""
         targets = [_targets(patient, job.features) for patient in patients]
         settings, intensity = job.configuration.hpv, job.configuration.intensity
         return Windows(patients, intensity, settings.window_zyx, middle, targets)
 
-    @torch.inference_mode()
-    def predict_held_out(self, network: nn.Module, job: Job, fold: Fold, run_folder: Path) -> None:
+    def scorer(self, network: nn.Module) -> nn.Module:
+        """Return the network without its decoder."""
+        return cast(HpvNetwork, network).classifier()
+
+    def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:
+        """Return a logistic regression."""
+        return BalancedLogistic().fit(values, [bool(p.files.hpv) for p in patients]).logit
+
+    def predict_held_out(
+        self, models: Mapping[Kind, nn.Module], job: Job, fold: Fold, run_folder: Path
+    ) -> None:
         """Write the logits of the held-out patients and of those whose status is not known."""
         patients = [*job.held_out, *job.without_outcome]
-        classifier = cast(HpvNetwork, network).classifier().eval()
-        samples = map(self._windows(patients, job).__getitem__, range(len(patients)))
-        logits = [classifier(s["image"][None], s["clinical"][None]).item() for s in samples]
+        logits = self.outputs(models, patients, job)
         out_of_fold.write_logits(run_folder / out_of_fold.FOLDER, fold.name, patients, logits)
 
     def check(self, job: Job, fold: Fold) -> None:
@@ -161,11 +174,14 @@ class Hpv(Task):
                     "other folds or a larger cohort"
                 )
 
-    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
+    def card(
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+    ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         settings, threshold = configuration.hpv, 0.5
         if settings.threshold == "out of fold":
-            threshold = best_threshold(*out_of_fold.read_known_hpv(run_folder / out_of_fold.FOLDER))
+            known = out_of_fold.read_known_hpv(run_folder / out_of_fold.FOLDER, kinds)
+            threshold = best_threshold(*known)
         return {
             "channels": ("CT", "PET"),
             "window_zyx": settings.window_zyx,

@@ -1,4 +1,4 @@
-"""The simple models that the networks are held against: a ridge Cox model, a logistic regression.
+"""Simple models beside the networks: a ridge Cox model and a logistic regression.
 
 Both take values as they are, NaN where one is missing: it is given the mean of the patients fitted
 on, so that a gap, which goes by centre, says nothing. Values are standardised on the same patients,
@@ -8,27 +8,29 @@ and the strength of the ridge is fixed, so that nothing is chosen on patients wh
 from __future__ import annotations
 
 import warnings
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
+import torch
 from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceWarning
 from numpy.typing import ArrayLike, NDArray
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from shared.errors import InputError
-from shared.metrics.probability import best_threshold
+from shared.models.networks.linear import LinearModel
+
+Linear: TypeAlias = Callable[[ArrayLike], NDArray[np.float64]]
+"""From values, shape (n, k), to risks or logits, shape (n,)."""
 
 PENALTY: Final = 0.1
 """Of half the squared coefficients, a patient: with one event in five it shrinks a coefficient by
 about a third."""
-
-THRESHOLD_FOLDS: Final = 5
 
 
 class RidgeCox:
@@ -77,48 +79,59 @@ class RidgeCox:
         return risks
 
 
-class ThresholdedLogistic:
-    """Logistic regression with a ridge penalty, by scikit-learn, and its threshold.
+class BalancedLogistic:
+    """Logistic regression with a ridge penalty, by scikit-learn.
 
-    Both classes weigh the same in the fit, and the threshold is that of the best balanced accuracy
-    on folds within the patients fitted on, so that neither leans on how many are positive.
+    Both classes weigh the same in the fit, so that a probability of 0.5 is where neither is more
+    likely, however many patients are positive.
     """
 
-    def fit(self, values: ArrayLike, positive: ArrayLike, seed: int = 0) -> Self:
+    def fit(self, values: ArrayLike, positive: ArrayLike) -> Self:
         """Fit on patients.
 
         Parameters
         ----------
         values : shape (n, k), NaN where missing.
         positive : shape (n,).
-        seed : of the folds that set the threshold.
 
         Raises
         ------
         InputError
-            If there are not at least two patients of each class.
+            If all patients are of one class.
         """
         truths = np.asarray(positive, dtype=bool)
-        smaller = min(np.count_nonzero(truths), np.count_nonzero(~truths))
-        if smaller < 2:
+        if truths.all() or not truths.any():
             raise InputError(
-                "expected at least two patients of each class to fit a logistic regression to, "
-                f"found {np.count_nonzero(truths)} positive of {len(truths)}; give other folds or "
-                "a larger cohort"
+                "expected patients of both classes to fit a logistic regression to, found "
+                f"{np.count_nonzero(truths)} positive of {len(truths)}; give other folds or a "
+                "larger cohort"
             )
-        logistic = make_pipeline(_standardised(), LogisticRegression(class_weight="balanced"))
-        folds = StratifiedKFold(min(THRESHOLD_FOLDS, smaller), shuffle=True, random_state=seed)
-        seen = np.asarray(values, dtype=np.float64)
-        out_of_fold = cross_val_predict(logistic, seen, truths, cv=folds, method="predict_proba")
-        self.threshold = best_threshold(out_of_fold[:, 1], truths)
-        self._logistic = logistic.fit(seen, truths)
+        self._scale, self._logistic = _standardised(), LogisticRegression(class_weight="balanced")
+        self._logistic.fit(self._scale.fit_transform(np.asarray(values, dtype=np.float64)), truths)
         return self
 
-    def probability(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Return the probability of being positive, shape (n,), where both classes are as many."""
-        seen = np.asarray(values, dtype=np.float64)
-        both: NDArray[np.float64] = self._logistic.predict_proba(seen)
-        return both[:, 1]
+    def logit(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Return logits, shape (n,); positive speaks for the positive class."""
+        scaled = self._scale.transform(np.asarray(values, dtype=np.float64))
+        logits: NDArray[np.float64] = self._logistic.decision_function(scaled)
+        return logits
+
+
+def linear_model(function: Linear, clinical_features: int, measures: int) -> LinearModel:
+    """Return a fitted model as a graph can hold it.
+
+    Parameters
+    ----------
+    function : `RidgeCox.risk` or `BalancedLogistic.logit`: affine in the clinical values and, after
+        them, the measures, where none is missing.
+    """
+    values = clinical_features + measures
+    intercept = float(function(np.zeros((1, values)))[0])
+    model = LinearModel(clinical_features, measures)
+    with torch.no_grad():
+        model.output.weight[0] = torch.from_numpy(function(np.eye(values)) - intercept)
+        model.output.bias[0] = intercept
+    return model.eval()
 
 
 def _standardised() -> Pipeline:

@@ -9,14 +9,14 @@
 The region's grid is that of the patient in the cache. `scores.csv` beside them has one line for
 each patient, compared on the CT's own grid.
 
-`RUNS/hpv/out_of_fold/logits.csv` has one line for each patient and fold with the logit of the HPV
-status and the truth: one fold where the status is known, all folds where it is not, since no
-network has seen these patients.
+`RUNS/hpv/out_of_fold/logits.csv` has one line for each patient, fold and kind of model with the
+logit of the HPV status and the truth: one fold where the status is known, all folds where it is
+not, since no model has seen these patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from tqdm import tqdm
 from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import InputError
 from shared.metrics.segmentation import detections, dice, overlap
+from shared.models.card import Kind
 from shared.postprocessing.restore import restore
 from shared.postprocessing.rules import label_map
 from shared.preprocessing.pipeline import Prepared
@@ -123,32 +124,49 @@ def read(folder: Path, patient_id: str) -> Prediction:
         return Prediction(str(stored["fold"]), stored["labels"], probabilities)
 
 
+def masks(runs: Path) -> Callable[[Cached], LabelVolume]:
+    """Return how to find the label map of the Task 1 network that has not seen a patient."""
+    folder = runs / "segmentation" / FOLDER
+    return lambda patient: read(folder, patient.files.patient_id).labels
+
+
 def write_logits(
-    folder: Path, fold: str, patients: Sequence[Cached], logits: Sequence[float]
+    folder: Path,
+    fold: str,
+    patients: Sequence[Cached],
+    logits: Mapping[Kind, NDArray[np.float64]],
 ) -> None:
-    """Write the logits that one fold's network gives patients it has not seen."""
+    """Write the logits that one fold's models give patients they have not seen."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOGITS
     rows = [
-        (patient.files.patient_id, fold, logit, patient.files.hpv)
-        for patient, logit in zip(patients, logits, strict=True)
+        (patient.files.patient_id, fold, kind, logit, patient.files.hpv)
+        for kind, said in logits.items()
+        for patient, logit in zip(patients, said, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=["PatientID", "fold", "logit", "HPV Status"])
+    table = pd.DataFrame(rows, columns=["PatientID", "fold", "kind", "logit", "HPV Status"])
     table = table.astype({"HPV Status": "boolean"})
     if path.exists():
         before = _read_logits(path)
         table = pd.concat([before[before["fold"] != fold], table])
-    table.sort_values(["PatientID", "fold"]).to_csv(path, index=False)
+    table.sort_values(["PatientID", "fold", "kind"]).to_csv(path, index=False)
 
 
-def read_known_hpv(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return out-of-fold probabilities and truth of all patients whose status is known."""
+def read_known_hpv(
+    folder: Path, kinds: Sequence[Kind]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return out-of-fold probabilities and truth of all patients whose status is known.
+
+    As in serving each is the logistic function of the mean logit of the kinds of models.
+    """
     table = _read_logits(folder / LOGITS).dropna(subset="HPV Status")
-    return expit(table["logit"].to_numpy()), table["HPV Status"].to_numpy(dtype=bool)
+    table = table[table["kind"].isin(kinds)]
+    patients = table.groupby("PatientID").agg({"logit": "mean", "HPV Status": "first"})
+    return expit(patients["logit"].to_numpy()), patients["HPV Status"].to_numpy(dtype=bool)
 
 
 def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return patients' probabilities of HPV+ by the networks that have not seen them.
+    """Return patients' probabilities of HPV+ by the models that have not seen them.
 
     As in serving each is the logistic function of the mean logit, where there are several.
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
 from shared.errors import InputError
-from shared.lesions import LesionMeasures, measure_lesions
+from shared.lesions import MEASURES
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import roc_auc
 from shared.metrics.survival import concordance_index
@@ -34,14 +35,14 @@ from training.config import Origin, load_configuration
 from training.engine import RESULT
 from training.folds import FILE, Fold
 from training.hpv import Hpv
-from training.linear import RidgeCox, ThresholdedLogistic
+from training.linear import BalancedLogistic, RidgeCox
+from training.prognosis import measures_of
 from training.run import Options, Task, make_folds, prepared, seen_of
 from training.survival import Survival
 
 MaskOf: TypeAlias = Callable[[Cached], LabelVolume | None]
 """From a patient to a label map on the region's grid; None where there is none."""
 
-LESIONS: Final = tuple(field.name for field in fields(LesionMeasures))
 NETWORK: Final = "network, chosen on these patients"
 
 
@@ -107,9 +108,9 @@ def _logistic(
     fitted: pd.DataFrame, others: pd.DataFrame, columns: Sequence[str]
 ) -> dict[str, object]:
     chosen = list(columns)
-    model = ThresholdedLogistic().fit(fitted[chosen], fitted["hpv_status"].astype(bool))
-    probability = model.probability(others[chosen])
-    return {"probability": probability, "decision": probability >= model.threshold}
+    model = BalancedLogistic().fit(fitted[chosen], fitted["hpv_status"].astype(bool))
+    logit = model.logit(others[chosen])
+    return {"probability": expit(logit), "decision": logit >= 0}
 
 
 _BUT_HPV: Final = tuple(key for key in Survival.clinical_keys if key != "hpv")
@@ -119,9 +120,9 @@ RIVALS: Final = {
         {
             "clinical": Survival.clinical_keys,
             "clinical but HPV": _BUT_HPV,
-            "lesions": LESIONS,
-            "clinical, lesions": (*Survival.clinical_keys, *LESIONS),
-            "clinical but HPV, lesions": (*_BUT_HPV, *LESIONS),
+            "lesions": MEASURES,
+            "clinical, lesions": (*Survival.clinical_keys, *MEASURES),
+            "clinical but HPV, lesions": (*_BUT_HPV, *MEASURES),
         },
         _cox,
         (Metric("C-index", concordance_index, ("risk", "rfs_days", "relapse"), True, "c_index"),),
@@ -129,8 +130,8 @@ RIVALS: Final = {
     "hpv": Rivals(
         {
             "clinical": Hpv.clinical_keys,
-            "lesions": LESIONS,
-            "clinical, lesions": (*Hpv.clinical_keys, *LESIONS),
+            "lesions": MEASURES,
+            "clinical, lesions": (*Hpv.clinical_keys, *MEASURES),
         },
         _logistic,
         (
@@ -193,7 +194,7 @@ def measure(
     mask_of: MaskOf = true_mask
     mask_of_unseen: MaskOf = true_mask
     if masks == "predicted":
-        mask_of = masks_out_of_fold(runs)
+        mask_of = out_of_fold.masks(runs)
         if unseen:
             preparation = load_configuration(options.configuration).preparation
             mask_of_unseen = masks_of_model(segmentation, preparation)
@@ -216,12 +217,6 @@ def measure(
 def true_mask(patient: Cached) -> LabelVolume | None:
     """Return the label map of the data."""
     return None if patient.files.labels is None else patient.labels
-
-
-def masks_out_of_fold(runs: Path) -> MaskOf:
-    """Return how to find the label map of the Task 1 network that has not seen a patient."""
-    folder = runs / "segmentation" / out_of_fold.FOLDER
-    return lambda patient: out_of_fold.read(folder, patient.files.patient_id).labels
 
 
 def masks_of_model(folder: Path, preparation: Preparation) -> MaskOf:
@@ -257,19 +252,18 @@ def table_of(patients: Sequence[Cached], mask_of: MaskOf) -> pd.DataFrame:
     for patient in patients:
         files = patient.files
         labels = mask_of(patient)
-        measures = np.full(len(LESIONS), np.nan)
+        measures = np.full(len(MEASURES), np.nan, np.float32)
         if labels is not None:
-            pet_suv = np.asarray(patient.image[1], dtype=np.float32)
-            measures = measure_lesions(labels, pet_suv, patient.undo.region).vector()
+            measures = measures_of(patient, labels)
         rows[files.patient_id] = {
             **vars(files.clinical),
-            **dict(zip(LESIONS, measures, strict=True)),
+            **dict(zip(MEASURES, measures, strict=True)),
             "hpv_status": files.hpv,
             "relapse": files.relapse,
             "rfs_days": files.rfs_days,
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.astype(dict.fromkeys((*vars(ClinicalRecord()), *LESIONS), float))
+    return table.astype(dict.fromkeys((*vars(ClinicalRecord()), *MEASURES), float))
 
 
 def compare(

@@ -1,8 +1,9 @@
 """A training command from cohort to model folder: the frame that the three tasks fill.
 
 A run is a folder: `folds.json` (who is held out when), `run.json` (configuration and seed), one
-folder for each fold with checkpoints, `network.pt` and `result.json`. Started again with the same
-options it goes on where it was; with others it is refused.
+folder for each fold with checkpoints, `network.pt` and `result.json` of its network, `linear.pt` of
+its linear model, and `member.json` when all is done. Started again with the same options it goes on
+where it was; with others it is refused.
 """
 
 from __future__ import annotations
@@ -20,17 +21,20 @@ from typing import Any, ClassVar, Final, Literal
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
 from shared.errors import HecktorError, InputError
-from shared.models.card import Training
+from shared.lesions import MEASURES
+from shared.models.card import Kind, Training
+from shared.models.networks.linear import LinearModel
 from training import folds as splits
 from training.cache import REPOSITORY, Cached, build_cache
-from training.config import Configuration, PrognosisSettings, Schedule, load_configuration
+from training.config import Configuration, Schedule, load_configuration
 from training.data import read_cohort, usable
-from training.engine import NETWORK, RESULT, Hardware, TrainedModule, fit
+from training.engine import NETWORK, Hardware, TrainedModule, fit
 from training.export import Trained, export
 from training.folds import Fold, Folds
 from training.processes import is_first_process
@@ -42,6 +46,7 @@ PHANTOM_NOTICE: Final = (
 )
 RUN: Final = "run.json"
 MEMBER: Final = "member.json"
+WEIGHTS: Final[dict[Kind, str]] = {"network": NETWORK, "linear": "linear.pt"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class Job:
     without_outcome : patients who are in no fold, since nothing can be learnt from them; later
         tasks may need predictions for them too.
     task1 : weights of the Task 1 network to start from, where the task does that.
+    measures : by patient, what a linear model sees of the lesions.
     """
 
     configuration: Configuration
@@ -92,6 +98,7 @@ class Job:
     seed: int
     workers: int
     without_outcome: Sequence[Cached] = ()
+    measures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -139,32 +146,52 @@ class Task(ABC):
         self, configuration: Configuration, patients: Sequence[Cached]
     ) -> tuple[ClinicalFeature, ...]:
         """Return the clinical inputs, scaled on the patients trained on."""
-        settings = self.settings(configuration)
-        if not isinstance(settings, PrognosisSettings):
-            return ()
-        return features_of(self.clinical_keys, patients, settings.missing)
+        del configuration, patients
+        return ()
+
+    def kinds(self, configuration: Configuration) -> tuple[Kind, ...]:
+        """Return what is trained of each fold."""
+        del configuration
+        return ("network",)
+
+    def measures(
+        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return what linear models see of each patient's lesions, where there are such models."""
+        del patients, runs, configuration
+        return {}
+
+    def fitted(self, job: Job) -> dict[Kind, nn.Module]:
+        """Return those models of a fold that are fitted in one go."""
+        del job
+        return {}
 
     @abstractmethod
-    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
+    def card(
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+    ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has.
 
         Parameters
         ----------
         run_folder : of the task, with what was predicted out of fold.
+        kinds : those that are exported.
         """
 
     def check(self, job: Job, fold: Fold) -> None:
         """Raise InputError if nothing could be learnt from a fold, or nothing scored in it."""
         del job, fold
 
-    def member(self, network: nn.Module, job: Job) -> dict[str, float]:
-        """Return what the card says of this network alone."""
-        del network, job
-        return {}
+    def members(self, models: Mapping[Kind, nn.Module], job: Job) -> dict[Kind, dict[str, float]]:
+        """Return what the card says of each model of a fold alone."""
+        del job
+        return {kind: {} for kind in models}
 
-    def predict_held_out(self, network: nn.Module, job: Job, fold: Fold, run_folder: Path) -> None:
-        """Write predictions for patients that a fold's network has not seen, for later tasks."""
-        del network, job, fold, run_folder
+    def predict_held_out(
+        self, models: Mapping[Kind, nn.Module], job: Job, fold: Fold, run_folder: Path
+    ) -> None:
+        """Write predictions for patients that a fold's models have not seen, for later tasks."""
+        del models, job, fold, run_folder
 
 
 def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
@@ -190,30 +217,34 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         splits.keep(folds, folder)
         _keep_run(folder, configuration, features, options)
     chosen = _chosen(folds, options.fold)
+    kinds = task.kinds(configuration)
+    starts_from_task1 = task.starts_from_task1 and "network" in kinds
+    measures = task.measures([*fed, *without_outcome], runs, configuration)
     jobs = {
         fold.name: Job(
             configuration,
             [patients[name] for name in fold.fitted],
             [patients[name] for name in fold.held_out],
             features,
-            _task1_weights(runs, fold.name) if task.starts_from_task1 else None,
+            _task1_weights(runs, fold.name) if starts_from_task1 else None,
             options.seed,
             options.workers,
             without_outcome,
+            measures,
         )
         for fold in chosen
     }
     together = (options.hardware.devices or 1) * options.hardware.nodes
     batch = task.settings(configuration).batch_size * together
     for fold in chosen:
-        if len(fold.fitted) < batch:
+        if "network" in kinds and len(fold.fitted) < batch:
             raise InputError(
                 f"fold {fold.name}: expected at least the {batch} patients of a batch to train on, "
                 f"found {len(fold.fitted)}; give a larger cohort or a smaller batch"
             )
         task.check(jobs[fold.name], fold)
     networks = {}
-    for fold in chosen:
+    for fold in chosen if "network" in kinds else ():
         job = jobs[fold.name]
         fold_folder = folder / f"fold{fold.name}"
         lightning.seed_everything(options.seed, verbose=False)
@@ -228,10 +259,17 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     for fold in chosen:
         if _is_trained(folder, fold):
             continue
-        job, network = jobs[fold.name], networks[fold.name]
-        task.predict_held_out(network, job, fold, folder)
-        stated = json.dumps(task.member(network, job))
-        (folder / f"fold{fold.name}" / MEMBER).write_text(stated, encoding="utf-8")
+        job, fold_folder = jobs[fold.name], folder / f"fold{fold.name}"
+        models: dict[Kind, nn.Module] = {}
+        if fold.name in networks:
+            models["network"] = networks[fold.name]
+        fold_folder.mkdir(exist_ok=True)
+        for kind, model in task.fitted(job).items():
+            torch.save(model.state_dict(), fold_folder / WEIGHTS[kind])
+            models[kind] = model
+        task.predict_held_out(models, job, fold, folder)
+        stated = json.dumps(task.members(models, job))
+        (fold_folder / MEMBER).write_text(stated, encoding="utf-8")
     if all(_is_trained(folder, fold) for fold in folds.folds):
         export_run(task, runs, model=options.model)
     else:
@@ -271,19 +309,21 @@ def export_run(
     folds: Sequence[str] = (),
     model: Path | None = None,
     configuration_name: str | None = None,
+    kinds: Sequence[Kind] = (),
 ) -> None:
-    """Write a model folder of a run's networks: of all folds an ensemble, of one a single model.
+    """Write a model folder of a run's models: of all folds an ensemble, of one a single model.
 
     Parameters
     ----------
     folds : names of those to take; all if empty.
     model : folder to write; None is the task's own in the repository.
     configuration_name : whose rules for serving the card states; None is the run's own.
+    kinds : of models, those to take; all that were trained if empty.
 
     Raises
     ------
     HecktorError
-        If a fold is not there or not trained.
+        If a fold is not there or not trained, or has no model of a kind.
     """
     folder = runs / task.name
     stated = splits.read_folds(folder)
@@ -291,16 +331,25 @@ def export_run(
     configuration = Configuration.model_validate(run["configuration"])
     features = tuple(ClinicalFeature.model_validate(feature) for feature in run["features"])
     chosen = [fold for name in folds for fold in _chosen(stated, name)] or list(stated.folds)
+    trained = task.kinds(configuration)
+    exported = tuple(kinds) or trained
+    if not set(exported) <= set(trained):
+        raise HecktorError(
+            f"expected models of the kinds that {folder} has, {' and '.join(trained)}, found "
+            f"{' and '.join(exported)}; train with another configuration"
+        )
     members = []
     for fold in chosen:
         if not _is_trained(folder, fold):
             raise HecktorError(f"expected fold {fold.name} of {folder} trained; train it first")
-        network = task.network(configuration, features)
-        weights = torch.load(folder / f"fold{fold.name}" / NETWORK, weights_only=True)
-        network.load_state_dict(weights)
-        member = json.loads((folder / f"fold{fold.name}" / MEMBER).read_text(encoding="utf-8"))
+        fold_folder = folder / f"fold{fold.name}"
+        stated_of = json.loads((fold_folder / MEMBER).read_text(encoding="utf-8"))
         name = task.name if len(chosen) == 1 else f"{task.name}_fold{fold.name}"
-        members.append(Trained(network, name, **member))
+        for kind in exported:
+            network = _empty_model(task, kind, configuration, features)
+            network.load_state_dict(torch.load(fold_folder / WEIGHTS[kind], weights_only=True))
+            suffix = "" if kind == "network" else f"_{kind}"
+            members.append(Trained(network, f"{name}{suffix}", **stated_of[kind]))
     patients = {name for fold in chosen for name in fold.fitted}
     training = Training(patients=len(patients), **run["training"])
     serving = load_configuration(configuration_name) if configuration_name else configuration
@@ -312,11 +361,19 @@ def export_run(
         "intensity": configuration.intensity,
         "clinical": features,
         "training": training,
-        **task.card(serving, folder),
+        **task.card(serving, folder, exported),
     }
     target = model or REPOSITORY / task.model_folder / "model"
     export(target, task.name, members, fields)
-    print(f"exported {len(members)} network(s) of {folder} to {target}")
+    print(f"exported {len(members)} model(s) of {folder} to {target}")
+
+
+def _empty_model(
+    task: Task, kind: Kind, configuration: Configuration, features: Sequence[ClinicalFeature]
+) -> nn.Module:
+    if kind == "linear":
+        return LinearModel(len(features), len(MEASURES))
+    return task.network(configuration, features)
 
 
 def features_of(
@@ -374,7 +431,7 @@ def _chosen(folds: Folds, name: str | None) -> list[Fold]:
 
 
 def _is_trained(folder: Path, fold: Fold) -> bool:
-    return all((folder / f"fold{fold.name}" / name).is_file() for name in (RESULT, MEMBER))
+    return (folder / f"fold{fold.name}" / MEMBER).is_file()
 
 
 def _task1_weights(runs: Path, fold: str) -> dict[str, Tensor]:

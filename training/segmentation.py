@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -19,6 +19,7 @@ from shared.clinical import ClinicalFeature
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import InputError
 from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
+from shared.models.card import Kind
 from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
 from shared.models.segmentation import LABELS, mean_probabilities
 from shared.postprocessing.components import remove_small
@@ -207,9 +208,11 @@ class Segmentation(Task):
                         "other folds or a larger cohort"
                     )
 
-    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
+    def card(
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+    ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
-        del run_folder
+        del run_folder, kinds
         settings = configuration.segmentation
         return {
             "channels": ("CT", "PET"),
@@ -221,11 +224,13 @@ class Segmentation(Task):
             "mirror_axes": settings.mirror_axes,
         }
 
-    def predict_held_out(self, network: nn.Module, job: Job, fold: Fold, run_folder: Path) -> None:
+    def predict_held_out(
+        self, models: Mapping[Kind, nn.Module], job: Job, fold: Fold, run_folder: Path
+    ) -> None:
         """Write label maps and probabilities of the held-out patients, and their scores."""
         settings = job.configuration.segmentation
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = network.to(device).eval()
+        network = models["network"].to(device).eval()
 
         @torch.inference_mode()
         def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:

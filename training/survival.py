@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
 from shared.metrics.survival import concordance_index
+from shared.models.card import Kind
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
 from shared.preprocessing.window import lesion_center
 from training import out_of_fold
@@ -21,8 +24,10 @@ from training.cache import Cached
 from training.config import Configuration, SurvivalSettings
 from training.engine import TrainedModule
 from training.folds import Fold
+from training.linear import Linear, RidgeCox
 from training.losses import cox_loss
-from training.run import Job, Task
+from training.prognosis import PrognosisTask
+from training.run import Job
 from training.samples import (
     JitteredWindow,
     Sample,
@@ -54,7 +59,7 @@ class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
         return {"c_index": c_index, "score": c_index}
 
 
-class Survival(Task):
+class Survival(PrognosisTask):
     """Task 2 on the frame of `training.run`; with true masks and HPV status, or predicted ones."""
 
     name = "survival"
@@ -88,16 +93,12 @@ class Survival(Task):
         """Return patients with masks and HPV probability as predicted, where that is asked."""
         settings, fed = configuration.survival, patients
         if settings.masks == "predicted":
-            folder = runs / "segmentation" / out_of_fold.FOLDER
-            fed = [
-                dataclasses.replace(p, labels=out_of_fold.read(folder, p.files.patient_id).labels)
-                for p in fed
-            ]
+            mask_of = out_of_fold.masks(runs)
+            fed = [dataclasses.replace(patient, labels=mask_of(patient)) for patient in fed]
         if settings.hpv == "predicted":
             names = [patient.files.patient_id for patient in fed]
-            probabilities = out_of_fold.read_hpv_probabilities(
-                runs / "hpv" / out_of_fold.FOLDER, names
-            )
+            folder = runs / "hpv" / out_of_fold.FOLDER
+            probabilities = out_of_fold.read_hpv_probabilities(folder, names)
             fed = [_with_hpv(*pair) for pair in zip(fed, probabilities, strict=True)]
         return fed
 
@@ -136,7 +137,7 @@ class Survival(Task):
             variation=variation(settings, job.features),
         )
         batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
-        windows = _windows(job.held_out, job)
+        windows = self.windows(job.held_out, job)
         return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
 
     def check(self, job: Job, fold: Fold) -> None:
@@ -154,41 +155,50 @@ class Survival(Task):
                 "out, found none; hold out more, or give other folds or a larger cohort"
             )
 
-    def card(self, configuration: Configuration, run_folder: Path) -> dict[str, Any]:
+    def card(
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+    ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
-        del run_folder
+        del run_folder, kinds
         return {
             "channels": ("CT", "PET", "GTVp", "GTVn"),
             "window_zyx": configuration.survival.window_zyx,
         }
 
-    @torch.inference_mode()
-    def member(self, network: nn.Module, job: Job) -> dict[str, float]:
-        """Return mean and standard deviation of the risks of the patients trained on."""
-        windows = _windows(job.fitted, job)
-        risks = torch.cat(
-            [
-                network(s["image"][None], s["clinical"][None])[0]
-                for s in map(windows.__getitem__, range(len(windows)))
-            ]
+    def members(self, models: Mapping[Kind, nn.Module], job: Job) -> dict[Kind, dict[str, float]]:
+        """Return mean and standard deviation of each model's risks of the patients trained on."""
+        risks = self.outputs(models, job.fitted, job)
+        return {
+            kind: {"risk_mean": float(r.mean()), "risk_std": float(r.std(ddof=1))}
+            for kind, r in risks.items()
+        }
+
+    def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
+        """Return patients' windows around their lesions."""
+        return Windows(
+            patients,
+            job.configuration.intensity,
+            job.configuration.survival.window_zyx,
+            lesion_center,
+            [_targets(patient, job.features) for patient in patients],
+            lesion_channels=True,
         )
-        return {"risk_mean": float(risks.mean()), "risk_std": float(risks.std())}
+
+    def scorer(self, network: nn.Module) -> nn.Module:
+        """Return the network as it is."""
+        return network
+
+    def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:
+        """Return a ridge Cox model."""
+        days, relapses = zip(
+            *[(p.files.rfs_days, bool(p.files.relapse)) for p in patients], strict=True
+        )
+        return RidgeCox().fit(values, days, relapses).risk
 
 
 def _with_hpv(patient: Cached, hpv: float | None) -> Cached:
     clinical = dataclasses.replace(patient.files.clinical, hpv=hpv)
     return dataclasses.replace(patient, files=dataclasses.replace(patient.files, clinical=clinical))
-
-
-def _windows(patients: Sequence[Cached], job: Job) -> Windows:
-    return Windows(
-        patients,
-        job.configuration.intensity,
-        job.configuration.survival.window_zyx,
-        lesion_center,
-        [_targets(patient, job.features) for patient in patients],
-        lesion_channels=True,
-    )
 
 
 def _targets(patient: Cached, features: Sequence[ClinicalFeature]) -> dict[str, Tensor]:

@@ -40,7 +40,13 @@ TASKS: Final = (
         limit_s=900,
         bundled={"segmentation": "task1_segmentation", "hpv": "task3_hpv"},
     ),
-    Task("task3_hpv", "hpv-status.json", "boolean", limit_s=600),
+    Task(
+        "task3_hpv",
+        "hpv-status.json",
+        "boolean",
+        limit_s=600,
+        bundled={"segmentation": "task1_segmentation"},
+    ),
 )
 
 EVALUATION: Final = Task(

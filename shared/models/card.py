@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
@@ -24,12 +24,16 @@ from shared.schema import Strict
 
 CARD_NAME: Final = "model.json"
 
+Kind: TypeAlias = Literal["network", "linear"]
+"""A network sees the image and the clinical values; a linear model these and the measures."""
+
 
 class Member(Strict):
-    """One network of the ensemble; a risk is standardised by the mean and std of its member."""
+    """One model of the ensemble; a risk is standardised by the mean and std of its member."""
 
     file: str
     sha256: str
+    kind: Kind = "network"
     risk_mean: float = 0.0
     risk_std: PositiveFloat = 1.0
 
@@ -71,6 +75,8 @@ class Card(Strict):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
     channels: tuple[Channel, ...]
     clinical: tuple[ClinicalFeature, ...] = ()
+    measures: tuple[str, ...] = ()
+    """Survival, HPV: what of the lesions the linear members see, in order; none without them."""
     labels: tuple[str, ...] = ()
     """Segmentation: the meaning of the output channels, in order."""
     min_component_mm3: dict[str, float] = Field(default_factory=dict)
@@ -91,6 +97,9 @@ class Card(Strict):
             raise ValueError("a segmentation card names its labels")
         if self.task == "hpv" and self.threshold is None:
             raise ValueError("an HPV card states its threshold")
+        has_linear = any(member.kind == "linear" for member in self.members)
+        if has_linear != bool(self.measures):
+            raise ValueError("a card has linear members and the measures they see, or neither")
         return self
 
 

@@ -1,11 +1,12 @@
-"""The networks of a model folder, checked against its card.
+"""The graphs of a model folder, checked against its card.
 
-A single network stays loaded between calls; several are loaded one after another, because their
+A single one stays loaded between calls; several are loaded one after another, because their
 memory adds up (15 checkpoints at once ran out of it, a HECKTOR 2025 team reports).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Self
@@ -26,7 +27,7 @@ class Ensemble:
     task: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
-        """Open a model folder and load its first network; `load` does the same."""
+        """Open a model folder and load its first graph; `load` does the same."""
         self.card: Card = load_card(folder, self.task)
         self._folder = folder
         self._loaded = (self.card.members[0], self._load(self.card.members[0]))
@@ -44,7 +45,7 @@ class Ensemble:
         return cls(folder)
 
     def networks(self) -> Iterator[tuple[Member, Network]]:
-        """Yield every member with its network, loaded; at most one is in memory."""
+        """Yield every member with its graph, loaded; at most one is in memory."""
         for member in self.card.members:
             if self._loaded[0] is not member:
                 del self._loaded
@@ -54,11 +55,13 @@ class Ensemble:
     def describe(self) -> list[str]:
         """Return what the log should say of the model: the notice first, then how it runs."""
         card, network = self.card, self._loaded[1]
-        count = len(card.members)
+        kinds = Counter(member.kind for member in card.members)
+        names = {"network": "network", "linear": "linear model"}
+        counts = [f"{n} {names[kind]}{'s' if n > 1 else ''}" for kind, n in kinds.items()]
         return [
             card.notice,
-            f"{card.task} model: {card.configuration} configuration, {count} "
-            f"network{'s' if count > 1 else ''}, {network.provider} provider",
+            f"{card.task} model: {card.configuration} configuration, {' and '.join(counts)}, "
+            f"{network.provider} provider",
             *network.remarks,
         ]
 
@@ -74,11 +77,13 @@ class Ensemble:
 
     def _load(self, member: Member) -> Network:
         network = Network(self._folder / member.file)
-        expected: dict[str, tuple[int, ...]] = {
-            "image": (1, len(self.card.channels), *self.card.window_zyx)
-        }
+        expected: dict[str, tuple[int, ...]] = {}
+        if member.kind == "network":
+            expected["image"] = (1, len(self.card.channels), *self.card.window_zyx)
         if self.card.clinical:
             expected["clinical"] = (1, len(self.card.clinical))
+        if member.kind == "linear":
+            expected["measures"] = (1, len(self.card.measures))
         if network.inputs != expected:
             raise ModelError(
                 f"expected {self._folder / member.file} to take {expected} as its card says, "

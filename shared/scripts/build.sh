@@ -45,6 +45,7 @@ main() {
   case $task in
     evaluation) code=(evaluation) ;;
     task2_survival) models=(task2_survival/model task1_segmentation/model task3_hpv/model) ;;
+    task3_hpv) models=(task3_hpv/model task1_segmentation/model) ;;
     *) models=("$task/model") ;;
   esac
   python3 shared/scripts/check_model.py "${models[@]}" || die "no image was built"

@@ -24,6 +24,7 @@ import torch
 import typer
 from lifelines import CoxPHFitter
 from numpy.typing import NDArray
+from scipy.special import expit
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 from torch import nn
@@ -37,7 +38,7 @@ from shared.metrics.uncertainty import Interval, bootstrap, mean_over_groups, pa
 from shared.models.networks.clinical import clinical_mlp
 from training.config import load_configuration
 from training.folds import Folds, k_folds, leave_one_center_out
-from training.linear import PENALTY, RidgeCox, ThresholdedLogistic
+from training.linear import PENALTY, BalancedLogistic, RidgeCox
 from training.losses import cox_loss
 from training.samples import ShuffledBatches
 
@@ -334,17 +335,16 @@ def hpv_row(patients: Patients, inputs: Inputs) -> str:
     """Measure the logistic regression in folds; return a line of the table."""
     known = patients[np.flatnonzero(~np.isnan(patients.hpv))]
     truth = known.hpv > 0.5
-    probability, decision = np.full(len(truth), np.nan), np.zeros(len(truth), dtype=bool)
+    logit = np.full(len(truth), np.nan)
     own = np.full(len(truth), "    ")
     for fitted, others, name in _parts(known.folds(truth)):
-        model = ThresholdedLogistic().fit(inputs.as_they_are(known[fitted]), truth[fitted])
-        probability[others] = model.probability(inputs.as_they_are(known[others]))
-        decision[others] = probability[others] >= model.threshold
+        model = BalancedLogistic().fit(inputs.as_they_are(known[fitted]), truth[fitted])
+        logit[others] = model.logit(inputs.as_they_are(known[others]))
         own[others] = name
     accuracy = bootstrap(
-        lambda chosen: balanced_accuracy(decision[chosen], truth[chosen]), len(truth)
+        lambda chosen: balanced_accuracy(logit[chosen] >= 0, truth[chosen]), len(truth)
     )
-    auc = bootstrap(mean_over_groups(roc_auc, (probability, truth), own), len(truth), own)
+    auc = bootstrap(mean_over_groups(roc_auc, (expit(logit), truth), own), len(truth), own)
     return (
         f"| {patients.name}, {_named(inputs)} | {np.count_nonzero(truth)} + "
         f"{np.count_nonzero(~truth)} | {_words(accuracy)} | {_words(auc)} |"

@@ -41,12 +41,13 @@ def test_by_hand() -> None:
     assert found.mtv_ml == pytest.approx(6 * 0.03)
     assert found.tlg_suv_ml == pytest.approx((4 + 4 + 1 + 1 + 1 + 9) * 0.03)
     assert found.suv_max == 9
+    assert found.primary_ml == pytest.approx(2 * 0.03)
     assert found.nodes == 2
     assert found.largest_node_ml == pytest.approx(3 * 0.03)
     first, second = np.array([7, 1, 1]), np.array([1, (5 + 5 + 6) / 3, (4 + 4 + 5) / 3])
     assert found.spread_mm == pytest.approx(np.linalg.norm((first - second) * (2, 3, 5)))
     assert found.vector() == pytest.approx(
-        np.log1p([0.18, 0.6, 9, 2, 0.09, found.spread_mm]), abs=1e-9
+        np.log1p([0.18, 0.6, 9, 0.06, 2, 0.09, found.spread_mm]), abs=1e-9
     )
 
 

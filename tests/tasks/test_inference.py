@@ -185,19 +185,19 @@ def test_segmentation_depends_on_both_images(segmentation: SegmentationModel, on
 
 
 def test_hpv_depends_on_both_images(hpv: HpvModel, one: Seen, other: Seen) -> None:
-    logit = hpv.predict(one.prepared, CLINICAL).logit
+    logit = hpv.predict(one.prepared, CLINICAL, one.labels).logit
     for changed in (without_uptake(one.prepared), without_anatomy(one.prepared), other.prepared):
-        assert abs(hpv.predict(changed, CLINICAL).logit - logit) > 1e-3
+        assert abs(hpv.predict(changed, CLINICAL, one.labels).logit - logit) > 1e-3
 
 
 def test_hpv_depends_on_each_clinical_value(hpv: HpvModel, one: Seen) -> None:
-    logit = hpv.predict(one.prepared, CLINICAL).logit
+    logit = hpv.predict(one.prepared, CLINICAL, one.labels).logit
     keys = [feature.key for feature in hpv.card.clinical]
     assert keys == ["age", "gender", "tobacco", "alcohol"]
     for key in keys:
         for value in (CHANGED[key], None):
             changed = replace(CLINICAL, **{key: value})
-            assert abs(hpv.predict(one.prepared, changed).logit - logit) > 1e-4, key
+            assert abs(hpv.predict(one.prepared, changed, one.labels).logit - logit) > 1e-4, key
 
 
 def test_risk_depends_on_images_and_lesions(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
 from shared.errors import InputError
-from training.linear import RidgeCox, ThresholdedLogistic
+from training.linear import BalancedLogistic, Linear, RidgeCox, linear_model
 
 RNG = np.random.default_rng(3)
 VALUES = RNG.normal(size=(120, 3)) * (1, 10, 0.1) + (0, 60, 5)
@@ -63,24 +64,30 @@ def test_without_a_recurrence_there_is_no_cox_model() -> None:
         RidgeCox().fit(VALUES, DAYS, np.zeros(120, bool))
 
 
-def test_the_threshold_is_for_balanced_accuracy_whatever_the_prevalence() -> None:
+def test_the_logistic_regression_leans_on_neither_class() -> None:
     assert POSITIVE.mean() > 0.75
-    model = ThresholdedLogistic().fit(VALUES, POSITIVE)
-    probability = model.probability(VALUES)
-    decision = probability >= model.threshold
+    logit = BalancedLogistic().fit(VALUES, POSITIVE).logit(VALUES)
     # Sensitivity alone would be had by calling everybody positive.
-    assert balanced_accuracy_score(POSITIVE, decision) > 0.75
-    assert 0.3 < model.threshold < 0.7
-    kept = np.flatnonzero(~POSITIVE).tolist() + np.flatnonzero(POSITIVE)[:20].tolist()
-    fewer = ThresholdedLogistic().fit(VALUES[kept], POSITIVE[kept])
-    assert 0.3 < fewer.threshold < 0.7
-
-
-def test_same_seed_same_threshold() -> None:
-    first, again = (ThresholdedLogistic().fit(VALUES, POSITIVE, seed=4) for _ in range(2))
-    assert first.threshold == again.threshold
+    assert balanced_accuracy_score(POSITIVE, logit >= 0) > 0.75
+    often = np.concatenate([np.arange(120), np.repeat(np.flatnonzero(POSITIVE), 9)])
+    repeated = BalancedLogistic().fit(VALUES[often], POSITIVE[often])
+    # The ridge weighs less beside more patients, which changes the slope; not where 0 lies.
+    assert np.mean((repeated.logit(VALUES) >= 0) != (logit >= 0)) < 0.03
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(InputError, match="found 119 positive of 120"):
-        ThresholdedLogistic().fit(VALUES, np.arange(120) > 0)
+    with pytest.raises(InputError, match="found 120 positive of 120"):
+        BalancedLogistic().fit(VALUES, np.ones(120))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [RidgeCox().fit(VALUES, DAYS, EVENTS).risk, BalancedLogistic().fit(VALUES, POSITIVE).logit],
+)
+def test_the_graph_says_what_the_fitted_model_says(function: Linear) -> None:
+    model = linear_model(function, 2, 1)
+    tensor = torch.from_numpy(VALUES).float()
+    with torch.no_grad():
+        found = model(tensor[:, :2], tensor[:, 2:])
+    assert found.shape == (120, 1)
+    np.testing.assert_allclose(found[:, 0].numpy(), function(VALUES), atol=1e-4)

@@ -25,14 +25,13 @@ from training.cache import Cached
 from training.folds import FILE, Fold
 from training.hpv import Hpv
 from training.rivals import (
-    LESIONS,
+    MEASURES,
     NETWORK,
     RIVALS,
     Row,
     compare,
     markdown,
     masks_of_model,
-    masks_out_of_fold,
     measure,
     table_of,
     true_mask,
@@ -55,7 +54,7 @@ def made(number: int) -> Cached:
 
 PATIENTS = [made(number) for number in range(48)]
 BY_CENTER = Options(by_center=True)
-INPUTS = {"age": ("age",), "lesions": LESIONS}
+INPUTS = {"age": ("age",), "lesions": MEASURES}
 HERE = Path("cohort")
 
 
@@ -88,8 +87,8 @@ def test_a_table_holds_record_measures_and_outcome() -> None:
     assert np.isnan(row["tobacco"])
     suv = known.image[1].astype(np.float32)
     expected = measure_lesions(known.labels, suv, known.undo.region).vector()
-    np.testing.assert_allclose(row[list(LESIONS)].astype(float), expected)
-    assert table.loc["MDA-900", list(LESIONS)].isna().all()
+    np.testing.assert_allclose(row[list(MEASURES)].astype(float), expected)
+    assert table.loc["MDA-900", list(MEASURES)].isna().all()
 
 
 def test_age_tells_the_recurrence_in_unseen_centers(tmp_path: Path) -> None:
@@ -167,7 +166,7 @@ def test_predicted_masks_are_those_out_of_fold(tmp_path: Path) -> None:
         probabilities = np.zeros((2, *labels.shape), np.uint8)
         path = folder / f"{each.files.patient_id}.npz"
         np.savez(path, labels=labels, probabilities=probabilities, fold=np.array("0"))
-    table = table_of(PATIENTS, masks_out_of_fold(tmp_path))
+    table = table_of(PATIENTS, out_of_fold.masks(tmp_path))
     found, truth = (table["mtv_ml"] > 0).tolist(), table["hpv_status"].tolist()
     assert found == truth
     assert (table_of(PATIENTS, true_mask)["mtv_ml"] > 0).all()
@@ -185,7 +184,7 @@ def test_unseen_cohorts_are_segmented_by_a_model_for_their_region(
     found = masks_of_model(tmp_path, preparation)(PATIENTS[1])
     assert found is not None
     assert found.any()
-    monkeypatch.setattr(rivals, "masks_out_of_fold", lambda _: true_mask)
+    monkeypatch.setattr(rivals.out_of_fold, "masks", lambda _: true_mask)
     rows = measured(Survival(), tmp_path, masks="predicted", unseen=[tmp_path / "elsewhere"])
     assert list(rows[0].unseen) == ["elsewhere"]
     other = preparation.model_copy(update={"spacing_mm": 1.5})
@@ -228,5 +227,5 @@ def test_the_command_prints_and_writes_the_table(tmp_path: Path) -> None:
 
 
 def test_columns_are_values_of_the_record_or_measures() -> None:
-    known = {*vars(ClinicalRecord()), *LESIONS}
+    known = {*vars(ClinicalRecord()), *MEASURES}
     assert all(set(c) <= known for r in RIVALS.values() for c in r.inputs.values())

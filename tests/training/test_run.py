@@ -14,11 +14,15 @@ import pytest
 
 from shared.clinical import ClinicalRecord, encode
 from shared.errors import HecktorError, InputError
+from shared.lesions import MEASURES
 from shared.metrics.probability import best_threshold
 from shared.models.card import load_card
+from shared.models.hpv import HpvModel
+from shared.models.survival import SurvivalModel
 from tests.training.synthetic import configuration, patient
 from training import out_of_fold, run
 from training.cache import Cached
+from training.config import Configuration
 from training.engine import Hardware
 from training.folds import Fold
 from training.hpv import Hpv
@@ -91,10 +95,15 @@ def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
             train(task, tmp_path, runs, options(tmp_path, **other))
 
 
+def first_two_held_out(patients: list[Cached], folder: Path) -> Path:
+    names = [p.files.patient_id for p in patients]
+    path = folder / "splits.json"
+    path.write_text(json.dumps([{"train": names[2:], "val": names[:2]}]))
+    return path
+
+
 def test_the_other_tasks_run_on_the_same_frame(patients: list[Cached], tmp_path: Path) -> None:
-    runs, names = tmp_path / "runs", [p.files.patient_id for p in patients]
-    splits = tmp_path / "splits.json"
-    splits.write_text(json.dumps([{"train": names[2:], "val": names[:2]}]))
+    runs, splits = tmp_path / "runs", first_two_held_out(patients, tmp_path)
     with pytest.raises(HecktorError, match="expected a Task 1 network in"):
         train(Hpv(), tmp_path, runs, options(tmp_path, splits=splits))
     train(Segmentation(), tmp_path, runs, options(tmp_path, splits=splits))
@@ -142,9 +151,9 @@ def test_task_2_learns_from_what_it_will_be_served(
     chosen = settings.hpv.model_copy(update={"threshold": "out of fold"})
     settings = settings.model_copy(update={"hpv": chosen})
     probability = 1 / (1 + np.exp(-known["logit"]))
-    threshold = Hpv().card(settings, runs / "hpv")["threshold"]
+    threshold = Hpv().card(settings, runs / "hpv", ["network"])["threshold"]
     assert threshold == pytest.approx(best_threshold(probability, known["HPV Status"]))
-    assert Hpv().card(configuration(), runs / "hpv")["threshold"] == 0.5
+    assert Hpv().card(configuration(), runs / "hpv", ["network"])["threshold"] == 0.5
 
     (fed,) = Survival().fed(cohort[:1], runs, settings)
     logits = table.loc[table["PatientID"] == fed.files.patient_id, "logit"]
@@ -154,6 +163,81 @@ def test_task_2_learns_from_what_it_will_be_served(
     truth = settings.survival.model_copy(update={"masks": "true", "hpv": "true"})
     papers = settings.model_copy(update={"survival": truth})
     assert Survival().fed(cohort[1:], runs, papers) == cohort[1:]
+
+
+def with_models(models: str, **more: str) -> Configuration:
+    stated = configuration(epochs=1).model_dump()
+    for name in ("hpv", "survival"):
+        stated[name] |= {"models": models, **more}
+    return Configuration.model_validate(stated)
+
+
+def test_linear_models_serve_what_was_fitted(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "load_configuration", lambda _: with_models("linear"))
+    runs = tmp_path / "runs"
+    train(Hpv(), tmp_path, runs, options(tmp_path, folds=2))  # needs no network of Task 1
+    card = load_card(tmp_path / "model", "hpv")
+    assert [member.file for member in card.members] == [
+        "hpv_fold0_linear.onnx",
+        "hpv_fold1_linear.onnx",
+    ]
+    assert card.measures == MEASURES
+    assert (
+        HpvModel.load(tmp_path / "model")
+        .describe()[1]
+        .startswith("hpv model: demo configuration, 2 linear models")
+    )
+    table = pd.read_csv(runs / "hpv" / out_of_fold.FOLDER / out_of_fold.LOGITS)
+    assert set(table["kind"]) == {"linear"}
+    for fold in "01":
+        export_run(Hpv(), runs, [fold], tmp_path / fold)
+        model = HpvModel.load(tmp_path / fold)
+        for patient_id, logit in table[table["fold"] == int(fold)][["PatientID", "logit"]].values:
+            (p,) = [p for p in patients if p.files.patient_id == patient_id]
+            served = model.predict(p.prepared(), p.files.clinical, p.labels).logit
+            assert served == pytest.approx(logit, rel=1e-3)
+
+
+def test_networks_and_linear_models_are_averaged(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "load_configuration", lambda _: with_models("both"))
+    runs = tmp_path / "runs"
+    splits = first_two_held_out(patients, tmp_path)
+    train(Survival(), tmp_path, runs, options(tmp_path, splits=splits))
+    kinds = {"both": (), "network": ("network",), "linear": ("linear",)}
+    risks = {}
+    for name, kind in kinds.items():
+        export_run(Survival(), runs, ["0"], tmp_path / name, kinds=kind)
+        model = SurvivalModel.load(tmp_path / name)
+        risks[name] = model.predict(
+            patients[0].prepared(), patients[0].labels, patients[0].files.clinical
+        )
+    assert risks["network"] != risks["linear"]
+    assert risks["both"] == pytest.approx((risks["network"] + risks["linear"]) / 2)
+
+
+def test_measures_are_of_true_or_predicted_lesions(patients: list[Cached], tmp_path: Path) -> None:
+    (known,) = patients[:1]
+    true = Hpv().measures([known], tmp_path, with_models("linear"))
+    volume = np.count_nonzero(known.labels) * 0.216
+    assert true[known.files.patient_id][0] == pytest.approx(np.log1p(volume))
+    with pytest.raises(InputError, match="train all folds of Task 1"):
+        Hpv().measures([known], tmp_path, with_models("linear", masks="predicted"))
+    assert Hpv().measures([known], tmp_path, with_models("networks")) == {}
+
+
+def test_models_that_were_not_trained_are_not_exported(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "load_configuration", lambda _: with_models("linear"))
+    runs = tmp_path / "runs"
+    splits = first_two_held_out(patients, tmp_path)
+    train(Survival(), tmp_path, runs, options(tmp_path, splits=splits))
+    with pytest.raises(HecktorError, match=r"expected models of the kinds .* linear, found netw"):
+        export_run(Survival(), runs, ["0"], tmp_path / "model", kinds=["network"])
 
 
 def test_a_fold_with_one_hpv_status_is_refused(patients: list[Cached]) -> None:

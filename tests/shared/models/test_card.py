@@ -63,6 +63,14 @@ def test_each_task_has_its_card(folder: Path, task: str, fields: dict[str, Any])
     assert load_card(folder, task).task == task
 
 
+@pytest.mark.parametrize(
+    "changes", [{"measures": ("mtv_ml",)}, {"members": [MEMBER | {"kind": "linear"}]}]
+)
+def test_linear_members_and_measures_go_together(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="linear members and the measures they see"):
+        card_of("hpv", HPV, **changes)
+
+
 def no_card(folder: Path) -> None:
     (folder / "model.json").unlink()
 

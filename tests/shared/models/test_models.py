@@ -19,20 +19,24 @@ from scipy.special import softmax as scipy_softmax
 from shared.clinical import ClinicalRecord, encode
 from shared.conventions import Label
 from shared.errors import ModelError
+from shared.lesions import MEASURES, measure_lesions
 from shared.models import ensemble
 from shared.models.hpv import HpvModel
+from shared.models.networks.linear import LinearModel
 from shared.models.segmentation import SegmentationModel, softmax
 from shared.models.sliding_window import sliding_window
 from shared.models.survival import SurvivalModel
 from shared.preprocessing.intensity import network_channels
 from shared.preprocessing.pipeline import Prepared
 from tests.shared.models.small_networks import (
+    HPV,
     REGION_XYZ,
     WINDOW_ZYX,
     random_hpv,
     random_survival,
     random_unet,
 )
+from training.export import Trained, export
 
 SHAPE_ZYX = REGION_XYZ[::-1]
 Make = Callable[..., Prepared]
@@ -210,6 +214,41 @@ def test_a_survival_ensemble_is_the_mean_of_ensembles_of_one(
     )
     assert alone[0] != alone[1]
     assert pair == pytest.approx(np.mean(alone))
+
+
+def test_a_linear_member_sees_what_the_lesions_measure(tmp_path: Path, make_prepared: Make) -> None:
+    torch.manual_seed(0)
+    linear, prepared = LinearModel(1, len(MEASURES)), make_prepared()
+    export(tmp_path, "hpv", [Trained(random_hpv(0), "a"), Trained(linear, "b")], HPV)
+    model = HpvModel.load(tmp_path)
+    labels = np.zeros(SHAPE_ZYX, np.uint8)
+    labels[2:5, 20:22, 20:26] = Label.GTVP
+    labels[4, 2, 2] = Label.GTVN
+    measures = measure_lesions(labels, prepared.pet_suv, prepared.undo.region).vector()
+    with torch.no_grad():
+        expected = linear(torch.tensor([[-10 / 9]]), torch.from_numpy(measures).float()[None])
+    said = {m.kind: value for m, value in model.outputs(prepared, AGE_50, labels)}
+    assert said["linear"] == pytest.approx(expected.item(), abs=1e-4)
+    logit = model.predict(prepared, AGE_50, labels).logit
+    assert logit == pytest.approx((said["network"] + said["linear"]) / 2)
+    assert "1 network and 1 linear model," in model.describe()[1]
+    with pytest.raises(ValueError, match="this hpv model measures lesions"):
+        model.predict(prepared, AGE_50)
+
+
+def test_other_measures_than_this_version_makes_are_refused(tmp_path: Path) -> None:
+    export(tmp_path, "hpv", [Trained(LinearModel(1, len(MEASURES)), "a")], HPV)
+    folder = with_card(tmp_path, tmp_path / "model", measures=MEASURES[::-1])
+    with pytest.raises(ModelError, match=r"expected the hpv model in .* the measures mtv_ml, "):
+        HpvModel.load(folder)
+
+
+def test_a_network_that_its_card_calls_linear_is_refused(hpv_folder: Path, tmp_path: Path) -> None:
+    card = json.loads((hpv_folder / "model.json").read_text())
+    members = [member | {"kind": "linear"} for member in card["members"]]
+    folder = with_card(hpv_folder, tmp_path / "model", members=members, measures=MEASURES)
+    with pytest.raises(ModelError, match=r"'measures': .* as its card says, found"):
+        HpvModel.load(folder)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])

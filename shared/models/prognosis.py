@@ -1,0 +1,73 @@
+"""What the models of Tasks 2 and 3 share: networks and linear models, asked about one case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.clinical import ClinicalRecord, encode
+from shared.conventions import LabelVolume
+from shared.errors import ModelError
+from shared.lesions import MEASURES, measure_lesions
+from shared.models.card import Member
+from shared.models.ensemble import Ensemble
+from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.pipeline import Prepared
+from shared.preprocessing.window import window_box
+
+
+class PrognosisModel(Ensemble):
+    """Members that are networks see a window of the region, linear ones what the lesions measure.
+
+    Both see the clinical record. Which a model folder holds, its card says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Load a model folder; `load` does the same."""
+        super().__init__(folder)
+        self.check_window_fits_region()
+        if self.card.measures not in ((), MEASURES):
+            raise ModelError(
+                f"expected the {self.task} model in {folder} to take the measures "
+                f"{', '.join(MEASURES)}, found {', '.join(self.card.measures)}; export it again "
+                "with this version"
+            )
+
+    def outputs(
+        self,
+        prepared: Prepared,
+        clinical: ClinicalRecord,
+        labels: LabelVolume | None,
+        center_zyx: tuple[int, int, int] | None = None,
+    ) -> Iterator[tuple[Member, float]]:
+        """Yield what each member says of a case.
+
+        Parameters
+        ----------
+        prepared : the case on the region.
+        labels : GTVp and GTVn on the region, [z, y, x]; None serves a card without measures and
+            lesion channels.
+        center_zyx : voxel in the middle of the networks' window; None is that of the region.
+
+        Raises
+        ------
+        ValueError
+            If the card asks for the lesions and there are no labels.
+        """
+        card, inputs = self.card, dict[str, NDArray[np.float32]]()
+        if card.clinical:
+            inputs["clinical"] = encode(clinical, card.clinical)[None]
+        if card.measures:
+            if labels is None:
+                raise ValueError(f"expected labels, since this {card.task} model measures lesions")
+            measures = measure_lesions(labels, prepared.pet_suv, prepared.undo.region)
+            inputs["measures"] = measures.vector().astype(np.float32)[None]
+        if any(member.kind == "network" for member in card.members):
+            box = window_box(prepared.undo.region.shape_zyx, card.window_zyx, center_zyx)
+            channels = network_channels(prepared, card.intensity, card.channels, labels)
+            inputs["image"] = channels[:, *box][None]
+        for member, network in self.networks():
+            yield member, network(**{name: inputs[name] for name in network.inputs}).item()
