@@ -6,7 +6,7 @@ and Task 3 predict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Statistic, bootstrap
-from shared.models.card import Score, load_card, require_same_preparation, write_card
+from shared.models.card import Member, Score, load_card, require_same_preparation, write_card
 from shared.models.hpv import HpvModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
@@ -35,7 +35,8 @@ def evaluate(
 ) -> dict[str, list[Score]]:
     """Run the three models on patients, print their scores, and write them into the cards if asked.
 
-    Standard errors are those of a bootstrap over patients.
+    Standard errors are those of a bootstrap over patients. Where a model folder holds networks and
+    linear models, each kind is scored alone too.
     """
     folders = {
         "segmentation": repository / "task1_segmentation/model",
@@ -47,8 +48,8 @@ def evaluate(
     survival = SurvivalModel.load(folders["survival"])
     require_same_preparation(survival.card, segmentation.card, hpv.card)
     totals: list[Totals] = []
-    decisions: list[tuple[bool, bool]] = []
-    risks: list[tuple[float, float, bool]] = []
+    decisions: dict[str, list[tuple[bool, bool]]] = {}
+    risks: dict[str, list[tuple[float, float, bool]]] = {}
     for patient in tqdm(patients, desc="evaluating"):
         if patient.labels is None:
             raise InputError(f"expected labels for patient {patient.patient_id}, found none")
@@ -66,13 +67,16 @@ def evaluate(
             Grid.of(truth).voxel_volume_mm3,
         )
         totals.append(total)
-        prediction = hpv.predict(prepared, case.clinical, labels)
+        said = list(hpv.outputs(prepared, case.clinical, labels))
         if patient.hpv is not None:
-            decisions.append((prediction.decision, patient.hpv))
+            for kind, outputs in _by_kind(said).items():
+                decision = hpv.combined(outputs).decision
+                decisions.setdefault(kind, []).append((decision, patient.hpv))
         if patient.relapse is not None and patient.rfs_days is not None:
-            clinical = replace(case.clinical, hpv=prediction.probability)
-            risk = survival.predict(prepared, labels, clinical)
-            risks.append((risk, patient.rfs_days, patient.relapse))
+            clinical = replace(case.clinical, hpv=hpv.combined(said).probability)
+            for kind, outputs in _by_kind(survival.outputs(prepared, clinical, labels)).items():
+                risk = survival.combined(outputs)
+                risks.setdefault(kind, []).append((risk, patient.rfs_days, patient.relapse))
 
     scores = {
         "segmentation": [
@@ -80,15 +84,19 @@ def evaluate(
             for name in Totals.of(totals).scores()
         ],
         "hpv": [
-            _score("balanced_accuracy", _on(balanced_accuracy, decisions), len(decisions), cohort)
+            _score(f"balanced_accuracy{kind}", _on(balanced_accuracy, rows), len(rows), cohort)
+            for kind, rows in decisions.items()
         ],
-        "survival": [_score("c_index", _on(concordance_index, risks), len(risks), cohort)],
+        "survival": [
+            _score(f"c_index{kind}", _on(concordance_index, rows), len(rows), cohort)
+            for kind, rows in risks.items()
+        ],
     }
     for task, measured in scores.items():
         for score in measured:
             error = score.standard_error
             print(
-                f"{task:13} {score.metric:22} {score.value:.3f} ± "
+                f"{task:13} {score.metric:30} {score.value:.3f} ± "
                 f"{'unknown' if error is None else f'{error:.3f}'} "
                 f"({score.patients} patients: {cohort})"
             )
@@ -96,6 +104,22 @@ def evaluate(
             card = load_card(folders[task], task)
             write_card(folders[task], card.model_copy(update={"scores": tuple(measured)}))
     return scores
+
+
+def _by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Member, float]]]:
+    """Return outputs of all members, and where they are of several kinds those of each kind.
+
+    Returns
+    -------
+    By the suffix of the score's name, empty for all.
+    """
+    everything = list(outputs)
+    kinds = dict.fromkeys(member.kind for member, _ in everything)
+    alone = {
+        f"_{kind}_alone": [(m, value) for m, value in everything if m.kind == kind]
+        for kind in (kinds if len(kinds) > 1 else ())
+    }
+    return {"": everything, **alone}
 
 
 def _total(name: str, totals: Sequence[Totals]) -> Statistic:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
+from shared.models.card import Member
 from shared.models.prognosis import PrognosisModel
 from shared.preprocessing.pipeline import Prepared
 
@@ -46,9 +48,13 @@ class HpvModel(PrognosisModel):
         ValueError
             If labels are needed and not given.
         """
+        return self.combined(self.outputs(prepared, clinical, labels))
+
+    def combined(self, outputs: Iterable[tuple[Member, float]]) -> HpvPrediction:
+        """Return the prediction from the logits of some members, as `outputs` yields them."""
         threshold = self.card.threshold
         assert threshold is not None, "the card's schema asks for it"
-        logits = [logit for _, logit in self.outputs(prepared, clinical, labels)]
+        logits = [logit for _, logit in outputs]
         logit = sum(logits) / len(logits)
         probability = 0.5 * (1 + math.tanh(logit / 2))  # The logistic function, without overflow.
         return HpvPrediction(logit, probability, probability >= threshold)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.clinical import ClinicalRecord, encode
-from shared.conventions import LabelVolume
+from shared.conventions import IntTriple, LabelVolume
 from shared.errors import ModelError
 from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import Member
@@ -36,21 +36,21 @@ class PrognosisModel(Ensemble):
                 "with this version"
             )
 
+    def window_center(self, labels: LabelVolume | None) -> IntTriple | None:
+        """Return the voxel (z, y, x) in the middle of the networks' window; None: the region's."""
+        del labels
+        return None
+
     def outputs(
-        self,
-        prepared: Prepared,
-        clinical: ClinicalRecord,
-        labels: LabelVolume | None,
-        center_zyx: tuple[int, int, int] | None = None,
+        self, prepared: Prepared, clinical: ClinicalRecord, labels: LabelVolume | None
     ) -> Iterator[tuple[Member, float]]:
-        """Yield what each member says of a case.
+        """Yield what each member says of a case, each on a scale of its own.
 
         Parameters
         ----------
         prepared : the case on the region.
         labels : GTVp and GTVn on the region, [z, y, x]; None serves a card without measures and
             lesion channels.
-        center_zyx : voxel in the middle of the networks' window; None is that of the region.
 
         Raises
         ------
@@ -66,7 +66,8 @@ class PrognosisModel(Ensemble):
             measures = measure_lesions(labels, prepared.pet_suv, prepared.undo.region)
             inputs["measures"] = measures.vector().astype(np.float32)[None]
         if any(member.kind == "network" for member in card.members):
-            box = window_box(prepared.undo.region.shape_zyx, card.window_zyx, center_zyx)
+            shape_zyx = prepared.undo.region.shape_zyx
+            box = window_box(shape_zyx, card.window_zyx, self.window_center(labels))
             channels = network_channels(prepared, card.intensity, card.channels, labels)
             inputs["image"] = channels[:, *box][None]
         for member, network in self.networks():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shared.clinical import ClinicalRecord
-from shared.conventions import LabelVolume
+from shared.conventions import IntTriple, LabelVolume
+from shared.models.card import Member
 from shared.models.prognosis import PrognosisModel
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.window import lesion_center
@@ -29,6 +32,13 @@ class SurvivalModel(PrognosisModel):
         The mean over the members of their risks, each standardised by its mean and standard
         deviation on the training patients, as a Cox model's risks have no scale of their own.
         """
-        outputs = self.outputs(prepared, clinical, labels, lesion_center(labels))
+        return self.combined(self.outputs(prepared, clinical, labels))
+
+    def window_center(self, labels: LabelVolume | None) -> IntTriple | None:
+        """Return the centre of the box around the lesions, where there are any."""
+        return None if labels is None else lesion_center(labels)
+
+    def combined(self, outputs: Iterable[tuple[Member, float]]) -> float:
+        """Return the risk from those of some members, as `outputs` yields them."""
         risks = [(risk - member.risk_mean) / member.risk_std for member, risk in outputs]
         return sum(risks) / len(risks)
