@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -55,16 +54,6 @@ class PrognosisTask(Task):
         """Return the clinical inputs, scaled on the patients trained on."""
         return features_of(self.clinical_keys, patients, self.settings(configuration).missing)
 
-    def measures(
-        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return what the lesions of each patient measure, true or predicted ones as configured."""
-        if "linear" not in self.kinds(configuration):
-            return {}
-        predicted = self.settings(configuration).masks == "predicted"
-        mask_of = out_of_fold.masks(runs) if predicted else _true_labels
-        return {p.files.patient_id: measures_of(p, mask_of(p)) for p in patients}
-
     @abstractmethod
     def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:
         """Return a model fitted to patients, with what `linear_inputs` says of them."""
@@ -77,14 +66,16 @@ class PrognosisTask(Task):
         return {"linear": linear_model(function, len(job.features), len(MEASURES))}
 
     def linear_inputs(self, patients: Sequence[Cached], job: Job) -> NDArray[np.float32]:
-        """Return what a linear model sees, shape (patients, clinical features + measures)."""
+        """Return what a linear model sees, shape (patients, clinical features + measures).
+
+        Lesions are the true or the predicted ones, as the configuration says.
+        """
+        predicted = self.settings(job.configuration).masks == "predicted"
+        mask_of = out_of_fold.masks(job.runs) if predicted else _true_labels
         rows = [
-            np.concatenate(
-                [encode(p.files.clinical, job.features), job.measures[p.files.patient_id]]
-            )
-            for p in patients
+            (*encode(p.files.clinical, job.features), *measures_of(p, mask_of(p))) for p in patients
         ]
-        return np.stack(rows)
+        return np.array(rows, dtype=np.float32)
 
     @torch.inference_mode()
     def outputs(

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Final, Literal
 import lightning
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -87,7 +86,7 @@ class Job:
     without_outcome : patients who are in no fold, since nothing can be learnt from them; later
         tasks may need predictions for them too.
     task1 : weights of the Task 1 network to start from, where the task does that.
-    measures : by patient, what a linear model sees of the lesions.
+    runs : folder of runs, with what the tasks before predicted.
     """
 
     configuration: Configuration
@@ -97,8 +96,8 @@ class Job:
     task1: Mapping[str, Tensor] | None
     seed: int
     workers: int
+    runs: Path
     without_outcome: Sequence[Cached] = ()
-    measures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -153,13 +152,6 @@ class Task(ABC):
         """Return what is trained of each fold."""
         del configuration
         return ("network",)
-
-    def measures(
-        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return what linear models see of each patient's lesions, where there are such models."""
-        del patients, runs, configuration
-        return {}
 
     def fitted(self, job: Job) -> dict[Kind, nn.Module]:
         """Return those models of a fold that are fitted in one go."""
@@ -219,7 +211,6 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     chosen = _chosen(folds, options.fold)
     kinds = task.kinds(configuration)
     starts_from_task1 = task.starts_from_task1 and "network" in kinds
-    measures = task.measures([*fed, *without_outcome], runs, configuration)
     jobs = {
         fold.name: Job(
             configuration,
@@ -229,8 +220,8 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
             _task1_weights(runs, fold.name) if starts_from_task1 else None,
             options.seed,
             options.workers,
+            runs,
             without_outcome,
-            measures,
         )
         for fold in chosen
     }

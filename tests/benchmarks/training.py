@@ -51,7 +51,7 @@ def main(
     rng = np.random.default_rng(0)
     place = LesionCrops(task1.crop_zyx, task1.random_crop_probability)
     job = Job(settings, patients * (steps * task1.batch_size // len(patients) + 1), patients[:1],
-              (), None, 0, workers)  # fmt: skip
+              (), None, 0, workers, runs)  # fmt: skip
     task = Segmentation()
     module = task.module(job)
     optimizer = torch.optim.Adam(module.parameters(), lr=task1.learning_rate)

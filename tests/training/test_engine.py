@@ -40,7 +40,7 @@ def patients() -> list[Cached]:
 
 
 def job(patients: list[Cached], settings: Configuration) -> Job:
-    return Job(settings, patients[:4], patients[4:], (), None, seed=3, workers=0)
+    return Job(settings, patients[:4], patients[4:], (), None, seed=3, workers=0, runs=Path())
 
 
 def train(

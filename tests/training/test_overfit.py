@@ -24,7 +24,7 @@ def test_two_patients_are_learnt_by_heart(tmp_path: Path) -> None:
         random_crop_probability=0.1,
     )  # fmt: skip
     both = [patient(0), patient(1)]
-    job = Job(settings, both, both, (), None, seed=0, workers=0)
+    job = Job(settings, both, both, (), None, seed=0, workers=0, runs=Path())
     task = Segmentation()
     torch.manual_seed(0)
     fit(lambda: task.module(job), *task.loaders(job), tmp_path, Hardware(1, accelerator="cpu"))

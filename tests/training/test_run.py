@@ -220,13 +220,13 @@ def test_networks_and_linear_models_are_averaged(
 
 
 def test_measures_are_of_true_or_predicted_lesions(patients: list[Cached], tmp_path: Path) -> None:
-    (known,) = patients[:1]
-    true = Hpv().measures([known], tmp_path, with_models("linear"))
-    volume = np.count_nonzero(known.labels) * 0.216
-    assert true[known.files.patient_id][0] == pytest.approx(np.log1p(volume))
+    def volume(**settings: str) -> float:
+        job = Job(with_models("linear", **settings), (), (), (), None, 0, 0, tmp_path)
+        return float(Hpv().linear_inputs(patients[:1], job)[0, 0])
+
+    assert volume() == pytest.approx(np.log1p(np.count_nonzero(patients[0].labels) * 0.216))
     with pytest.raises(InputError, match="train all folds of Task 1"):
-        Hpv().measures([known], tmp_path, with_models("linear", masks="predicted"))
-    assert Hpv().measures([known], tmp_path, with_models("networks")) == {}
+        volume(masks="predicted")
 
 
 def test_models_that_were_not_trained_are_not_exported(
@@ -242,7 +242,7 @@ def test_models_that_were_not_trained_are_not_exported(
 
 def test_a_fold_with_one_hpv_status_is_refused(patients: list[Cached]) -> None:
     positive = [p for p in patients if p.files.hpv]
-    job = Job(configuration(), patients, positive, (), None, 0, 0)
+    job = Job(configuration(), patients, positive, (), None, 0, 0, Path())
     with pytest.raises(InputError, match=r"fold 2: expected patients of both .* held out, found 3"):
         Hpv().check(job, Fold("2", (), ()))
 
@@ -252,7 +252,7 @@ def test_a_fold_whose_risks_cannot_be_ranked_is_refused(
     patients: list[Cached], held_out: list[bool]
 ) -> None:
     cohort = [with_outcome(p, relapse=r) for p, r in zip(patients[:3], held_out, strict=True)]
-    job = Job(configuration(), patients, cohort, (), None, 0, 0)
+    job = Job(configuration(), patients, cohort, (), None, 0, 0, Path())
     with pytest.raises(InputError, match="fold 2: expected a recurrence among the 6 trained on"):
         Survival().check(job, Fold("2", (), ()))
     Survival().check(dataclasses.replace(job, held_out=patients), Fold("2", (), ()))
@@ -272,7 +272,7 @@ def test_a_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_fold_with_no_node_at_all_is_refused(patients: list[Cached], part: str) -> None:
     without = [dataclasses.replace(p, labels=np.minimum(p.labels, 1)) for p in patients]
     fitted = without[:4] if part == "trained on" else patients[:4]
-    job = Job(configuration(), fitted, without[4:], (), None, 0, 0)
+    job = Job(configuration(), fitted, without[4:], (), None, 0, 0, Path())
     with pytest.raises(InputError, match=rf"fold 3: expected a patient with GTVn .* {part}"):
         Segmentation().check(job, Fold("3", (), ()))
 

@@ -36,7 +36,7 @@ def _step(batch_size: int) -> dict[str, object]:
     torch.set_num_threads(1)
     settings = configuration(batch_size=batch_size, batch_dice=False, deep_supervision_heads=0)
     patients = [patient(number) for number in range(7)]
-    job = Job(settings, patients[:4], patients[4:], (), None, seed=5, workers=0)
+    job = Job(settings, patients[:4], patients[4:], (), None, seed=5, workers=0, runs=Path())
     task = Segmentation()
     torch.manual_seed(0)
     module = task.module(job)
