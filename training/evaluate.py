@@ -69,12 +69,12 @@ def evaluate(
         totals.append(total)
         said = list(hpv.outputs(prepared, case.clinical, labels))
         if patient.hpv is not None:
-            for kind, outputs in _by_kind(said).items():
+            for kind, outputs in by_kind(said).items():
                 decision = hpv.combined(outputs).decision
                 decisions.setdefault(kind, []).append((decision, patient.hpv))
         if patient.relapse is not None and patient.rfs_days is not None:
             clinical = replace(case.clinical, hpv=hpv.combined(said).probability)
-            for kind, outputs in _by_kind(survival.outputs(prepared, clinical, labels)).items():
+            for kind, outputs in by_kind(survival.outputs(prepared, clinical, labels)).items():
                 risk = survival.combined(outputs)
                 risks.setdefault(kind, []).append((risk, patient.rfs_days, patient.relapse))
 
@@ -106,7 +106,7 @@ def evaluate(
     return scores
 
 
-def _by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Member, float]]]:
+def by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Member, float]]]:
     """Return outputs of all members, and where they are of several kinds those of each kind.
 
     Returns
