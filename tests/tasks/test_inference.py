@@ -23,6 +23,7 @@ from shared.grand_challenge import HECKTOR_2025, read_case
 from shared.models.hpv import HpvModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
+from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Prepared, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,6 +226,21 @@ def test_risk_depends_on_each_clinical_value(survival: SurvivalModel, one: Seen)
             changed = replace(CLINICAL, **{key: value})
             found = survival.predict(one.prepared, one.labels, changed)
             assert abs(found - risk) > 1e-4, key
+
+
+def test_task_2_is_fed_what_tasks_1_and_3_answer(
+    jobs: dict[str, Job], segmentation: SegmentationModel, hpv: HpvModel, survival: SurvivalModel
+) -> None:
+    seen, nothing = see("no_primary", segmentation), ClinicalRecord()
+    mask = sitk.GetArrayFromImage(restore(seen.labels, seen.prepared.undo))
+    written = sitk.ReadImage(str(jobs["task1_segmentation"].output))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(written), mask)
+    status = hpv.predict(seen.prepared, nothing, seen.labels)
+    assert json.loads(jobs["task3_hpv"].output.read_text()) == status.decision
+    record = replace(nothing, hpv=status.probability)
+    risk = survival.predict(seen.prepared, seen.labels, record)
+    found = json.loads(jobs["task2_survival"].output.read_text())
+    assert found == pytest.approx(risk, abs=1e-4)
 
 
 def test_models_see_the_region_that_their_cards_state(
