@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
+from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold
@@ -154,6 +155,15 @@ class Hpv(PrognosisTask):
     def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:
         """Return a logistic regression."""
         return BalancedLogistic().fit(values, [bool(p.files.hpv) for p in patients]).logit
+
+    def measured_lesions(self, job: Job) -> Callable[[Cached], LabelVolume]:
+        """Return how to find the lesions that are measured, where asked those of Task 1.
+
+        Not by `fed`, since the network learns to outline the true ones.
+        """
+        if job.configuration.hpv.masks == "predicted":
+            return out_of_fold.masks(job.runs)
+        return super().measured_lesions(job)
 
     def predict_held_out(
         self, models: Mapping[Kind, nn.Module], job: Job, fold: Fold, run_folder: Path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from shared.conventions import LabelVolume
 from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import Kind
 from shared.models.networks.linear import LinearModel
-from training import out_of_fold
 from training.cache import Cached
 from training.config import Configuration, PrognosisSettings
 from training.linear import Linear, linear_model
@@ -65,13 +64,14 @@ class PrognosisTask(Task):
         function = self.fit_linear(self.linear_inputs(job.fitted, job), job.fitted)
         return {"linear": linear_model(function, len(job.features), len(MEASURES))}
 
-    def linear_inputs(self, patients: Sequence[Cached], job: Job) -> NDArray[np.float32]:
-        """Return what a linear model sees, shape (patients, clinical features + measures).
+    def measured_lesions(self, job: Job) -> Callable[[Cached], LabelVolume]:
+        """Return how to find the lesions that are measured: a patient's own, as `fed` gave them."""
+        del job
+        return lambda patient: patient.labels
 
-        Lesions are the true or the predicted ones, as the configuration says.
-        """
-        predicted = self.settings(job.configuration).masks == "predicted"
-        mask_of = out_of_fold.masks(job.runs) if predicted else _true_labels
+    def linear_inputs(self, patients: Sequence[Cached], job: Job) -> NDArray[np.float32]:
+        """Return what a linear model sees, shape (patients, clinical features + measures)."""
+        mask_of = self.measured_lesions(job)
         rows = [
             (*encode(p.files.clinical, job.features), *measures_of(p, mask_of(p))) for p in patients
         ]
@@ -101,10 +101,6 @@ def measures_of(patient: Cached, labels: LabelVolume) -> NDArray[np.float32]:
     """Return what lesions on a patient's region measure, as `LesionMeasures.vector` orders it."""
     pet_suv = np.asarray(patient.image[1], dtype=np.float32)
     return measure_lesions(labels, pet_suv, patient.undo.region).vector().astype(np.float32)
-
-
-def _true_labels(patient: Cached) -> LabelVolume:
-    return patient.labels
 
 
 def _number(scorer: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:

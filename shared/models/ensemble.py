@@ -65,16 +65,6 @@ class Ensemble:
             *network.remarks,
         ]
 
-    def check_window_fits_region(self) -> None:
-        """Raise ModelError if the card's window is larger than its region."""
-        region_zyx = self.card.preparation.size_xyz[::-1]
-        if any(w > r for w, r in zip(self.card.window_zyx, region_zyx, strict=True)):
-            raise ModelError(
-                f"expected the window of the {self.card.task} model in {self._folder} to lie in "
-                f"its region of {region_zyx} (z, y, x), found {self.card.window_zyx}; correct the "
-                "configuration and export the model again"
-            )
-
     def _load(self, member: Member) -> Network:
         network = Network(self._folder / member.file)
         expected: dict[str, tuple[int, ...]] = {}

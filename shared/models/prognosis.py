@@ -28,7 +28,13 @@ class PrognosisModel(Ensemble):
     def __init__(self, folder: Path) -> None:
         """Load a model folder; `load` does the same."""
         super().__init__(folder)
-        self.check_window_fits_region()
+        region_zyx = self.card.preparation.size_xyz[::-1]
+        if any(w > r for w, r in zip(self.card.window_zyx, region_zyx, strict=True)):
+            raise ModelError(
+                f"expected the window of the {self.task} model in {folder} to lie in its region of "
+                f"{region_zyx} (z, y, x), found {self.card.window_zyx}; correct the configuration "
+                "and export the model again"
+            )
         if self.card.measures not in ((), MEASURES):
             raise ModelError(
                 f"expected the {self.task} model in {folder} to take the measures "

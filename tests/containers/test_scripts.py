@@ -112,6 +112,18 @@ def test_build_refuses_a_model_that_its_card_does_not_describe(
         assert (done.returncode == 0) == bool(built)
 
 
+def test_build_refuses_a_damaged_model_of_task_1_for_all_that_bundle_it(
+    project: Project, on_path: Callable[..., None]
+) -> None:
+    on_path("docker")
+    (project.root / "task1_segmentation" / "model" / "model.onnx").write_text("x")
+    for task in NAMES:
+        done = call(project.root / task / "do_build.sh")
+        assert done.returncode == 1
+        assert "is not the file its card was written for" in done.stderr
+    assert project.calls("build") == []
+
+
 def test_build_says_what_it_wants(project: Project, on_path: Callable[..., None]) -> None:
     on_path()
     script = project.root / "task3_hpv" / "do_build.sh"

@@ -200,13 +200,18 @@ def test_linear_models_serve_what_was_fitted(
             assert served == pytest.approx(logit, rel=1e-3)
 
 
+def survival_run(patients: list[Cached], folder: Path) -> Path:
+    """Train Task 2 with the first two patients held out; return the folder of runs."""
+    runs, splits = folder / "runs", first_two_held_out(patients, folder)
+    train(Survival(), folder, runs, options(folder, splits=splits))
+    return runs
+
+
 def test_networks_and_linear_models_are_averaged(
     patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "load_configuration", lambda _: with_models("both"))
-    runs = tmp_path / "runs"
-    splits = first_two_held_out(patients, tmp_path)
-    train(Survival(), tmp_path, runs, options(tmp_path, splits=splits))
+    runs = survival_run(patients, tmp_path)
     kinds = {"both": (), "network": ("network",), "linear": ("linear",)}
     risks = {}
     for name, kind in kinds.items():
@@ -233,9 +238,7 @@ def test_models_that_were_not_trained_are_not_exported(
     patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "load_configuration", lambda _: with_models("linear"))
-    runs = tmp_path / "runs"
-    splits = first_two_held_out(patients, tmp_path)
-    train(Survival(), tmp_path, runs, options(tmp_path, splits=splits))
+    runs = survival_run(patients, tmp_path)
     with pytest.raises(HecktorError, match=r"expected models of the kinds .* linear, found netw"):
         export_run(Survival(), runs, ["0"], tmp_path / "model", kinds=["network"])
 
