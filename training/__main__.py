@@ -19,6 +19,7 @@ from training import ablate as ablation
 from training import evaluate as evaluation
 from training import rivals as rivalry
 from training.cache import REPOSITORY
+from training.cases import write_cases, write_jobs
 from training.config import Origin, load_configuration
 from training.data import check_images, index_cohort, read_cohort, usable
 from training.engine import Hardware
@@ -230,6 +231,32 @@ def evaluate_models(
 ) -> None:
     """Score the three model folders of the repository as the containers run them."""
     evaluation.evaluate(REPOSITORY, index_cohort(cohort), name, write)
+
+
+@app.command("cases")
+def convert_to_cases(
+    cohort: CohortArgument,
+    cases: Annotated[Path, typer.Argument(help="Where the cases go, in the platform's layout.")],
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Write a cohort as cases that the containers run on, with their truth."""
+    write_cases(index_cohort(cohort, skip_bad), cases)
+
+
+@app.command("jobs")
+def convert_to_jobs(
+    cohort: CohortArgument,
+    runs: RunsArgument,
+    cases: Annotated[Path, typer.Argument(help="What `cases` has made of the cohort.")],
+    run: Annotated[Path, typer.Argument(help="New folder, for `python -m evaluation score`.")],
+    configuration: ConfigurationOption = "demo",
+    workers: WorkersOption = 1,
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Write out-of-fold predictions as the platform's jobs, to be scored by the evaluation."""
+    options = Options(configuration, workers=workers, skip_bad=skip_bad)
+    done = write_jobs(prepared(cohort, runs, options), runs, cases, run)
+    print(f"jobs of {', '.join(done)} in {run}; next: python -m evaluation score {run}")
 
 
 def _task(name: str) -> Task:

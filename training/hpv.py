@@ -166,9 +166,15 @@ class Hpv(PrognosisTask):
         return super().measured_lesions(job)
 
     def predict_held_out(
-        self, models: Mapping[Kind, nn.Module], job: Job, fold: Fold, run_folder: Path
+        self,
+        models: Mapping[Kind, nn.Module],
+        members: Mapping[Kind, Mapping[str, float]],
+        job: Job,
+        fold: Fold,
+        run_folder: Path,
     ) -> None:
         """Write the logits of the held-out patients and of those whose status is not known."""
+        del members
         patients = [*job.held_out, *job.without_outcome]
         logits = self.outputs(models, patients, job)
         out_of_fold.write_logits(run_folder / out_of_fold.FOLDER, fold.name, patients, logits)

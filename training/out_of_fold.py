@@ -1,4 +1,4 @@
-"""Predictions for patients by the network that has not seen them, for Task 2 and honest scores.
+"""Predictions for patients by the models that have not seen them, for Task 2 and honest scores.
 
 `RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid,
 
@@ -11,7 +11,8 @@ each patient, compared on the CT's own grid.
 
 `RUNS/hpv/out_of_fold/logits.csv` has one line for each patient, fold and kind of model with the
 logit of the HPV status and the truth: one fold where the status is known, all folds where it is
-not, since no model has seen these patients.
+not, since no model has seen these patients. `RUNS/survival/out_of_fold/risks.csv` has the risk of
+each patient with follow-up likewise, standardised as in serving.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from training.config import SegmentationSettings
 FOLDER: Final = "out_of_fold"
 SCORES: Final = "scores.csv"
 LOGITS: Final = "logits.csv"
+RISKS: Final = "risks.csv"
 
 
 @dataclass(frozen=True)
@@ -137,19 +139,40 @@ def write_logits(
     logits: Mapping[Kind, NDArray[np.float64]],
 ) -> None:
     """Write the logits that one fold's models give patients they have not seen."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOGITS
+    rows = _rows(fold, patients, logits, "logit")
+    status = {patient.files.patient_id: patient.files.hpv for patient in patients}
+    _write_fold(folder / LOGITS, rows.assign(**{"HPV Status": rows["PatientID"].map(status)}))
+
+
+def write_risks(
+    folder: Path,
+    fold: str,
+    patients: Sequence[Cached],
+    risks: Mapping[Kind, NDArray[np.float64]],
+) -> None:
+    """Write the standardised risks that one fold's models give patients they have not seen."""
+    _write_fold(folder / RISKS, _rows(fold, patients, risks, "risk"))
+
+
+def _rows(
+    fold: str, patients: Sequence[Cached], said: Mapping[Kind, NDArray[np.float64]], name: str
+) -> pd.DataFrame:
     rows = [
-        (patient.files.patient_id, fold, kind, logit, patient.files.hpv)
-        for kind, said in logits.items()
-        for patient, logit in zip(patients, said, strict=True)
+        (patient.files.patient_id, fold, kind, value)
+        for kind, values in said.items()
+        for patient, value in zip(patients, values, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=["PatientID", "fold", "kind", "logit", "HPV Status"])
-    table = table.astype({"HPV Status": "boolean"})
+    return pd.DataFrame(rows, columns=["PatientID", "fold", "kind", name])
+
+
+def _write_fold(path: Path, rows: pd.DataFrame) -> None:
+    """Write one fold's rows into a table, in place of those that it has of this fold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = rows.astype({"HPV Status": "boolean"} if "HPV Status" in rows else {})
     if path.exists():
-        before = _read_logits(path)
-        table = pd.concat([before[before["fold"] != fold], table])
-    table.sort_values(["PatientID", "fold", "kind"]).to_csv(path, index=False)
+        before = _read(path)
+        rows = pd.concat([before[~before["fold"].isin(rows["fold"])], rows])
+    rows.sort_values(["PatientID", "fold", "kind"]).to_csv(path, index=False)
 
 
 def read_known_hpv(
@@ -159,7 +182,7 @@ def read_known_hpv(
 
     As in serving each is the logistic function of the mean logit of the kinds of models.
     """
-    table = _read_logits(folder / LOGITS).dropna(subset="HPV Status")
+    table = _read(folder / LOGITS).dropna(subset="HPV Status")
     table = table[table["kind"].isin(kinds)]
     patients = table.groupby("PatientID").agg({"logit": "mean", "HPV Status": "first"})
     return expit(patients["logit"].to_numpy()), patients["HPV Status"].to_numpy(dtype=bool)
@@ -175,19 +198,34 @@ def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[flo
     InputError
         If there is no logit of a patient.
     """
-    path = folder / LOGITS
-    means = _read_logits(path).groupby("PatientID")["logit"].mean() if path.is_file() else {}
+    return [float(expit(logit)) for logit in _means(folder / LOGITS, "logit", patient_ids, 3)]
+
+
+def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
+    """Return patients' risks by the models that have not seen them: as in serving, their mean.
+
+    Raises
+    ------
+    InputError
+        If there is no risk of a patient.
+    """
+    return _means(folder / RISKS, "risk", patient_ids, 2)
+
+
+def _means(path: Path, column: str, patient_ids: Sequence[str], task: int) -> list[float]:
+    means = _read(path).groupby("PatientID")[column].mean() if path.is_file() else {}
     missing = [name for name in patient_ids if name not in means]
     if missing:
         raise InputError(
-            f"expected an out-of-fold logit of {missing[0]} in {path}, found none; train all folds "
-            "of Task 3"
+            f"expected an out-of-fold {column} of {missing[0]} in {path}, found none; train all "
+            f"folds of Task {task}"
         )
-    return [float(expit(means[name])) for name in patient_ids]
+    return [float(means[name]) for name in patient_ids]
 
 
-def _read_logits(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"PatientID": str, "fold": str, "HPV Status": "boolean"})
+def _read(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, dtype={"PatientID": str, "fold": str})
+    return table.astype({"HPV Status": "boolean"} if "HPV Status" in table else {})
 
 
 def _scores(patient: Cached, labels: LabelVolume) -> dict[str, float]:

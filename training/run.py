@@ -179,11 +179,21 @@ class Task(ABC):
         del job
         return {kind: {} for kind in models}
 
+    @abstractmethod
     def predict_held_out(
-        self, models: Mapping[Kind, nn.Module], job: Job, fold: Fold, run_folder: Path
+        self,
+        models: Mapping[Kind, nn.Module],
+        members: Mapping[Kind, Mapping[str, float]],
+        job: Job,
+        fold: Fold,
+        run_folder: Path,
     ) -> None:
-        """Write predictions for patients that a fold's models have not seen, for later tasks."""
-        del models, job, fold, run_folder
+        """Write predictions for patients that a fold's models have not seen.
+
+        Parameters
+        ----------
+        members : what the card says of each model.
+        """
 
 
 def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
@@ -258,9 +268,9 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         for kind, model in task.fitted(job).items():
             torch.save(model.state_dict(), fold_folder / WEIGHTS[kind])
             models[kind] = model
-        task.predict_held_out(models, job, fold, folder)
-        stated = json.dumps(task.members(models, job))
-        (fold_folder / MEMBER).write_text(stated, encoding="utf-8")
+        members = task.members(models, job)
+        task.predict_held_out(models, members, job, fold, folder)
+        (fold_folder / MEMBER).write_text(json.dumps(members), encoding="utf-8")
     if all(_is_trained(folder, fold) for fold in folds.folds):
         export_run(task, runs, model=options.model)
     else:

@@ -225,9 +225,15 @@ class Segmentation(Task):
         }
 
     def predict_held_out(
-        self, models: Mapping[Kind, nn.Module], job: Job, fold: Fold, run_folder: Path
+        self,
+        models: Mapping[Kind, nn.Module],
+        members: Mapping[Kind, Mapping[str, float]],
+        job: Job,
+        fold: Fold,
+        run_folder: Path,
     ) -> None:
         """Write label maps and probabilities of the held-out patients, and their scores."""
+        del members
         settings = job.configuration.segmentation
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = models["network"].to(device).eval()

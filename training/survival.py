@@ -173,6 +173,22 @@ class Survival(PrognosisTask):
             for kind, r in risks.items()
         }
 
+    def predict_held_out(
+        self,
+        models: Mapping[Kind, nn.Module],
+        members: Mapping[Kind, Mapping[str, float]],
+        job: Job,
+        fold: Fold,
+        run_folder: Path,
+    ) -> None:
+        """Write the standardised risks of the held-out patients."""
+        risks = {
+            kind: (values - members[kind]["risk_mean"]) / members[kind]["risk_std"]
+            for kind, values in self.outputs(models, job.held_out, job).items()
+        }
+        folder = run_folder / out_of_fold.FOLDER
+        out_of_fold.write_risks(folder, fold.name, job.held_out, risks)
+
     def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
         """Return patients' windows around their lesions."""
         return Windows(

@@ -1,0 +1,119 @@
+"""Cohorts as the platform's cases, out-of-fold predictions as jobs; scored by the evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from evaluation.running.score import score_run
+from evaluation.running.truth import GROUND_TRUTH
+from shared.conventions import Label
+from shared.errors import InputError
+from shared.grand_challenge import HECKTOR_2025, read_case
+from tests.training.synthetic import GRID, configuration, patient
+from training import out_of_fold
+from training.cache import Cached
+from training.cases import write_cases, write_jobs
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> list[Cached]:
+    """Four patients with images on disk; the last has no outcome of Tasks 2 and 3."""
+    known = [(True, False, 900.0), (False, True, 100.0), (True, True, 300.0), (None, None, None)]
+    found = []
+    for number, (hpv, relapse, days) in enumerate(known):
+        made = patient(number, folder=tmp_path, hpv=hpv, relapse=relapse, days=days)
+        ct, pet = (tmp_path / f"{made.files.patient_id}__{name}.nii.gz" for name in ("CT", "PT"))
+        for path, image in zip((ct, pet), made.image, strict=True):
+            sitk.WriteImage(GRID.image(image.astype(np.float32)), str(path))
+        found.append(
+            dataclasses.replace(made, files=dataclasses.replace(made.files, ct=ct, pet=pet))
+        )
+    return found
+
+
+def test_cases_are_read_as_the_patients_that_they_are(
+    patients: list[Cached], tmp_path: Path
+) -> None:
+    cases = tmp_path / "cases"
+    files = [p.files for p in patients]
+    write_cases(files[:2], cases)
+    before = (cases / "MDA-000/truth.json").stat().st_mtime_ns
+    write_cases(files, cases)
+    assert (cases / "MDA-000/truth.json").stat().st_mtime_ns == before
+    assert sorted(path.name for path in cases.iterdir()) == [f.patient_id for f in files]
+    for each in patients:
+        folder = cases / each.files.patient_id
+        case = read_case(folder / "input", HECKTOR_2025)
+        assert case.clinical == each.files.clinical
+        for image, expected in zip((case.ct_hu, case.pet), each.image, strict=True):
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
+        truth = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "truth.nii.gz")))
+        np.testing.assert_array_equal(truth, each.labels)
+    assert json.loads((cases / "MDA-001/truth.json").read_text()) == {
+        "hpv": False, "relapse": True, "rfs_days": 100.0,
+    }  # fmt: skip
+
+
+def predict(patients: list[Cached], runs: Path) -> None:
+    """Write predictions by hand: all of Task 1 but one node, one of three wrong in Task 3."""
+
+    def perfect(prepared: object) -> np.ndarray:
+        (mine,) = [p for p in patients if p.undo is prepared.undo]  # type: ignore[attr-defined]
+        labels = np.where((mine is patients[0]) & (mine.labels == Label.GTVN), 0, mine.labels)
+        return np.stack([labels == value for value in range(3)]).astype(np.float32)
+
+    settings = configuration().segmentation
+    out_of_fold.write(runs / "segmentation" / out_of_fold.FOLDER, "0", patients, perfect, settings)
+    known = patients[:3]
+    logits = {"network": np.array([1.0, 2.0, 0.5]), "linear": np.array([1.0, 0.0, 0.5])}
+    folder = runs / "hpv" / out_of_fold.FOLDER
+    out_of_fold.write_logits(folder, "0", known, logits)
+    risks = {"network": np.array([-1.0, 2.0, 1.5])}
+    out_of_fold.write_risks(runs / "survival" / out_of_fold.FOLDER, "0", known, risks)
+
+
+def test_the_evaluation_scores_what_was_predicted_out_of_fold(
+    patients: list[Cached], tmp_path: Path
+) -> None:
+    patients = [dataclasses.replace(p, undo=dataclasses.replace(p.undo)) for p in patients]
+    runs, cases, run = tmp_path / "runs", tmp_path / "cases", tmp_path / "run"
+    write_cases([p.files for p in patients[1:]], cases)
+    with pytest.raises(InputError, match="expected out_of_fold of a task in"):
+        write_jobs(patients, runs, cases, run)
+    predict(patients, runs)
+    with pytest.raises(InputError, match="found none for MDA-000; make them"):
+        write_jobs(patients, runs, cases, run)
+    write_cases([p.files for p in patients], cases)
+    tasks = ["task1_segmentation", "task2_survival", "task3_hpv"]
+    assert write_jobs(patients, runs, cases, run) == tasks
+    assert write_jobs(patients, runs, cases, run) == tasks  # goes on where it was: nothing to do
+
+    metrics = score_run(run, run / GROUND_TRUTH, workers=1)
+    task1 = metrics["task1_segmentation"].aggregates
+    assert task1["gtvp_dice"].value == 1
+    assert task1["gtvn_aggregated_f1"].value == pytest.approx(2 * 3 / (2 * 3 + 1))
+    assert metrics["task2_survival"].aggregates["c_index"].value == 1
+    hpv = metrics["task3_hpv"].aggregates
+    assert hpv["balanced_accuracy"].value == 0.5  # both positive ones right, the negative one wrong
+    assert hpv["auc"].value == pytest.approx(0.25)  # logits 1, 0.5 against 1
+    assert metrics["task3_hpv"].cases == 3
+
+
+def test_a_fold_that_is_written_again_replaces_itself(
+    patients: list[Cached], tmp_path: Path
+) -> None:
+    for fold, risk in (("0", 1.0), ("1", 2.0), ("0", 3.0)):
+        known = patients[:1] if fold == "0" else patients[1:2]
+        out_of_fold.write_risks(tmp_path, fold, known, {"linear": np.array([risk])})
+    table = pd.read_csv(tmp_path / out_of_fold.RISKS)
+    assert table["risk"].tolist() == [3.0, 2.0]
+    assert out_of_fold.read_risks(tmp_path, ["MDA-001", "MDA-000"]) == [2.0, 3.0]
+    with pytest.raises(InputError, match=r"out-of-fold risk of MDA-002 .* all folds of Task 2"):
+        out_of_fold.read_risks(tmp_path, ["MDA-002"])
