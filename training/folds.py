@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -108,13 +108,15 @@ def leave_one_center_out(strata: Mapping[str, str], centers: Mapping[str, str]) 
     return Folds(how, _counts(strata), tuple(folds))
 
 
-def read_splits(path: Path, strata: Mapping[str, str]) -> Folds:
+def read_splits(path: Path, strata: Mapping[str, str], others: Collection[str] = ()) -> Folds:
     """Read the folds that a file states; patients that it does not name are in no fold.
 
     Parameters
     ----------
     path : a `folds.json`, or a list of {"train": [...], "val": [...]} as nnU-Net writes it.
     strata : centre and outcome of the patients that there are, by ID.
+    others : IDs of those of the cohort that the task has nothing to learn from; they are left out,
+        so that tasks can share folds and no patient is held out from one and seen by another.
 
     Raises
     ------
@@ -130,6 +132,7 @@ def read_splits(path: Path, strata: Mapping[str, str]) -> Folds:
             )
         else:
             folds = _folds_of(stated)
+        folds = tuple(_without(fold, set(others)) for fold in folds)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"expected folds in {path}, {FILE} of a run or a list of 'train' and 'val', but it "
@@ -192,6 +195,13 @@ def _folds_of(stated: dict[str, Any]) -> tuple[Fold, ...]:
         Fold(str(fold["name"]), tuple(fold["fitted"]), tuple(fold["held_out"]))
         for fold in stated["folds"]
     )
+
+
+def _without(fold: Fold, others: Set[str]) -> Fold:
+    fitted, held_out = (
+        tuple(name for name in part if name not in others) for part in (fold.fitted, fold.held_out)
+    )
+    return Fold(fold.name, fitted, held_out)
 
 
 def _spread(strata: Mapping[str, str], seed: int) -> list[str]:

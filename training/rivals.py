@@ -186,10 +186,10 @@ def measure(
                 "--folds, --by-center or --splits"
             )
         options = replace(options, splits=of_run)
-    patients = {
-        p.files.patient_id: p for p in seen_of(task, cohort, prepared(cohort, runs, options))
-    }
-    folds = make_folds(task, patients, options).folds
+    everyone = prepared(cohort, runs, options)
+    patients = {p.files.patient_id: p for p in seen_of(task, cohort, everyone)}
+    others = {p.files.patient_id for p in everyone} - set(patients)
+    folds = make_folds(task, patients, options, others).folds
     known = {name for fold in folds for name in (*fold.fitted, *fold.held_out)}
     mask_of: MaskOf = true_mask
     mask_of_unseen: MaskOf = true_mask

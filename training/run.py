@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -211,7 +211,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     patients = {patient.files.patient_id: patient for patient in fed}
     without_outcome = [p for p in everyone if p.files.patient_id not in patients]
     folder = runs / task.name
-    folds = make_folds(task, patients, options)
+    folds = make_folds(task, patients, options, [p.files.patient_id for p in without_outcome])
     # One scale for all networks of an ensemble, since the card has one.
     fitted_ever = sorted({name for fold in folds.folds for name in fold.fitted})
     features = task.features(configuration, [patients[name] for name in fitted_ever])
@@ -401,8 +401,14 @@ def features_of(
     return tuple(features)
 
 
-def make_folds(task: Task, patients: Mapping[str, Cached], options: Options) -> Folds:
+def make_folds(
+    task: Task, patients: Mapping[str, Cached], options: Options, others: Collection[str]
+) -> Folds:
     """Return the folds that options ask for, of patients by their IDs.
+
+    Parameters
+    ----------
+    others : IDs of the other patients of the cohort, whom the task has nothing to learn from.
 
     Raises
     ------
@@ -415,7 +421,7 @@ def make_folds(task: Task, patients: Mapping[str, Cached], options: Options) -> 
     if sum(ways) > 1:
         raise HecktorError("expected one of --folds, --by-center and --splits, found several")
     if options.splits is not None:
-        return splits.read_splits(options.splits, strata)
+        return splits.read_splits(options.splits, strata, others)
     if options.by_center:
         return splits.leave_one_center_out(strata, centers)
     if options.folds is not None:

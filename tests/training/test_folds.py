@@ -110,6 +110,20 @@ def test_a_run_keeps_its_folds_and_its_file_can_be_given_to_another(tmp_path: Pa
     assert read_folds(tmp_path) == folds
 
 
+def test_tasks_share_the_folds_of_those_that_they_can_learn_from(tmp_path: Path) -> None:
+    folds = k_folds(STRATA, 5, seed=0)
+    keep(folds, tmp_path)
+    others = set(list(STRATA)[::3])
+    known = {name: stratum for name, stratum in STRATA.items() if name not in others}
+    with pytest.raises(InputError, match="are not in the cohort"):
+        read_splits(tmp_path / FILE, known)
+    shared = read_splits(tmp_path / FILE, known, others).folds
+    for fold, own in zip(folds.folds, shared, strict=True):
+        assert own.name == fold.name
+        assert set(own.held_out) == set(fold.held_out) - others
+        assert set(own.fitted) == set(fold.fitted) - others
+
+
 def test_splits_of_nnu_net_are_read(tmp_path: Path) -> None:
     names = sorted(STRATA)
     path = tmp_path / "splits_final.json"
