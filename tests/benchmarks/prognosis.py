@@ -1,11 +1,11 @@
 """The paper's way with Tasks 2 and 3, and each change to it.
 
-`python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of Task 1, of Task 3 in the paper's way and in ours, and of
-Task 2 in each step from the one to the other, all with `prognosis.toml`. `table COHORT UNSEEN RUNS`
-scores them on a cohort of centres that no fold knows: the models are exported, the masks are those
-of Task 1's ensemble and the HPV status that of Task 3, as the containers have them, and once more
-the true ones. `--also COHORT` adds cohorts for Task 3, such as of other prevalence. Both commands
-go on where they were stopped.
+`python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of Task 1, of Task 3 in
+the paper's way and in ours, and of Task 2 in each step from the one to the other, all with
+`prognosis.toml`. `table COHORT UNSEEN RUNS` scores them on a cohort of centres that no fold knows:
+the models are exported, the masks are those of Task 1's ensemble and the HPV status that of Task 3,
+as the containers have them, and once more the true ones. `--also COHORT` adds cohorts for Task 3,
+such as of other prevalence. Both commands go on where they were stopped.
 """
 
 from __future__ import annotations

@@ -29,6 +29,9 @@ def main(
     whole_body: Annotated[
         bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
     ] = None,
+    primary: Annotated[
+        bool | None, typer.Option("--primary/--no-primary", help="Force whether there is one.")
+    ] = None,
     anatomy: Annotated[
         Path | None, typer.Option(help="Build patients on the CTs and labels of this folder.")
     ] = None,
@@ -39,7 +42,7 @@ def main(
     """Make a cohort of phantom patients in FOLDER, or complete one that was stopped."""
     kind = Kind(
         small=small, prevalence=prevalence, whole_body=whole_body, centers=centers,
-        anatomy=None if anatomy is None else str(anatomy), real_share=real_share,
+        primary=primary, anatomy=None if anatomy is None else str(anatomy), real_share=real_share,
     )  # fmt: skip
     try:
         numbers = tuple(int(task) for task in tasks.split(","))
