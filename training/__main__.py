@@ -7,7 +7,7 @@ order segmentation, hpv, survival, since each starts from or is fed by the one b
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,13 +15,14 @@ import typer
 
 from shared.errors import HecktorError
 from shared.models.card import Kind
+from shared.models.segmentation import SegmentationModel
 from training import ablate as ablation
 from training import evaluate as evaluation
 from training import rivals as rivalry
 from training.cache import REPOSITORY
 from training.cases import write_cases, write_jobs
 from training.config import Origin, load_configuration
-from training.data import check_images, index_cohort, read_cohort, usable
+from training.data import PatientFiles, check_images, index_cohort, read_cohort, usable
 from training.engine import Hardware
 from training.hpv import Hpv
 from training.run import PHANTOM_NOTICE, Options, Task, export_run, prepared, train
@@ -170,6 +171,10 @@ def ablate_rules(
     cohort: Annotated[Path, typer.Argument(help="Patients not trained on, challenge's layout.")],
     model: Annotated[Path, typer.Option(help="A segmentation model folder.")] = REPOSITORY
     / "task1_segmentation/model",
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="In place of a model: the folds that held out each patient of COHORT."),
+    ] = None,
     configuration: Annotated[
         str, typer.Option(help="Whose rules are tried together, beside each alone.")
     ] = "demo",
@@ -182,7 +187,15 @@ def ablate_rules(
     """Print what each rule on lesions and mirroring are worth on a cohort."""
     combined = load_configuration(configuration).segmentation.rules
     lines = ablation.settings(combined, ["x"] if mirror is None else mirror)
-    text = ablation.markdown(ablation.ablate(index_cohort(cohort, skip_bad), model, lines))
+    patients = index_cohort(cohort, skip_bad)
+    if runs is None:
+        loaded = SegmentationModel.load(model)
+        pairs: Iterable[tuple[PatientFiles, SegmentationModel]] = (
+            (patient, loaded) for patient in patients
+        )
+    else:
+        pairs = ablation.by_held_out_models(TASKS["segmentation"], patients, runs)
+    text = ablation.markdown(ablation.ablate(pairs, lines))
     print(text)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")

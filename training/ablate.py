@@ -1,13 +1,13 @@
 """What each rule on lesions, and mirroring, is worth: one table over a cohort.
 
-A network runs once a patient (and once more for each set of mirrorings); the rules are then tried
-on its probabilities, one at a time on top of the paper's own (components under 100 mm³ removed),
-and all together. Scores are the challenge's, on the CT's own grid.
+A network that has not seen a patient runs once on it (and once more for each set of mirrorings);
+the rules are then tried on its probabilities, one at a time on top of the paper's own (components
+under 100 mm³ removed), and all together. Scores are the challenge's, on the CT's own grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,8 @@ from shared.postprocessing.restore import restore
 from shared.postprocessing.rules import Rules, label_map
 from shared.preprocessing.pipeline import prepare
 from training.data import PatientFiles
+from training.folds import read_folds
+from training.run import Task, export_run
 from training.segmentation import Totals
 
 PAPER: Final = dict.fromkeys(LESIONS, 100.0)
@@ -56,16 +58,19 @@ class Setting:
     mirror_axes: tuple[str, ...] = ()
 
 
-def settings(combined: Rules, mirrorings: Sequence[str]) -> list[Setting]:
+def settings(
+    combined: Rules, mirrorings: Sequence[str], lesions: Collection[str] = tuple(LESIONS)
+) -> list[Setting]:
     """Return the lines of the table.
 
     Parameters
     ----------
     combined : rules that are tried together, beside each alone.
     mirrorings : sets of axes, such as "x" or "xyz".
+    lesions : whose components are removed by other sizes.
     """
     lines = [Setting("nothing", {}), Setting("paper: components under 100 mm³")]
-    for label in LESIONS:
+    for label in lesions:
         lines += [
             Setting(f"{label} components under {size:g} mm³", {**PAPER, label: size})
             for size in (50.0, 200.0, 400.0)
@@ -80,23 +85,46 @@ def settings(combined: Rules, mirrorings: Sequence[str]) -> list[Setting]:
     return lines
 
 
+def by_held_out_models(
+    task: Task, patients: Sequence[PatientFiles], runs: Path
+) -> Iterator[tuple[PatientFiles, SegmentationModel]]:
+    """Yield patients, each with the model of the fold that held it out; those in no fold are not.
+
+    Parameters
+    ----------
+    task : Task 1.
+    runs : folder of runs; each fold's model is exported below its folder.
+    """
+    known = {patient.patient_id: patient for patient in patients}
+    for fold in read_folds(runs / task.name).folds:
+        folder = runs / task.name / f"fold{fold.name}" / "model"
+        export_run(task, runs, [fold.name], folder)
+        model = SegmentationModel.load(folder)
+        for name in fold.held_out:
+            if name in known:
+                yield known[name], model
+
+
 def ablate(
-    patients: Iterable[PatientFiles], model_folder: Path, lines: Sequence[Setting]
+    patients: Iterable[tuple[PatientFiles, SegmentationModel]], lines: Sequence[Setting]
 ) -> pd.DataFrame:
     """Return the scores of each setting, one row each.
 
     Columns are the challenge's three scores, their sum, and the share of the patients without a
     primary in whom none was found (NaN if all have one).
 
+    Parameters
+    ----------
+    patients : each with the model that segments it.
+
     Raises
     ------
     InputError
         If a patient has no labels.
     """
-    model = SegmentationModel.load(model_folder)
     totals = [Totals() for _ in lines]
     none_found: list[list[bool]] = [[] for _ in lines]
-    for patient in tqdm(patients, desc="ablating", unit="patient"):
+    for patient, model in tqdm(patients, desc="ablating", unit="patient"):
         if patient.labels is None:
             raise InputError(f"expected labels for patient {patient.patient_id}, found none")
         case = Case(

@@ -3,8 +3,9 @@
 The 40 sarcoma patients of `../shared/realdata/sts_petct` (or the folder in HECKTOR_REALDATA) are
 given the challenge's layout, their GTV as label 1, and the training code trains four folds
 (patient STS_0NN is held out in fold NN mod 4). The mean DSC of all 40 out-of-fold masks on the CT's
-grid is printed beside that of thresholds of the PET on the same grid. Stopped at any time it goes
-on where it was. `--rivals-only` needs no training, `--fold K` trains one fold.
+grid is printed beside that of thresholds of the PET on the same grid, and what each rule on lesions
+and mirroring are worth there. Stopped at any time it goes on where it was. `--rivals-only` needs no
+training, `--fold K` trains one fold.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from shared.conventions import Label
 from shared.errors import HecktorError
 from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
+from shared.postprocessing.rules import Rules
+from training import ablate
+from training.data import index_cohort
 from training.engine import RESULT
 from training.out_of_fold import FOLDER, SCORES
 from training.run import Options, prepared, train
@@ -151,6 +155,11 @@ def main(
         minutes = [json.loads(path.read_text())["train_seconds"] / 60 for path in results]
         note = "out of fold; training took " + ", ".join(f"{m:.0f}" for m in minutes) + " minutes"
         rows.append(line("this training code", table["gtvp_dice"].to_numpy(), note))
+    if not rivals_only and fold is None:
+        patients = index_cohort(runs / "cohort")
+        settings = ablate.settings(Rules(), ["x", "xyz"], Sarcoma.lesions)
+        worth = ablate.ablate(ablate.by_held_out_models(Sarcoma(), patients, runs), settings)
+        rows += ["", ablate.markdown(worth[["gtvp_dice"]])]
     text = "\n".join(rows)
     print(text)
     runs.mkdir(parents=True, exist_ok=True)

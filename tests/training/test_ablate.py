@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,10 @@ from shared.models.card import load_card
 from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.rules import Rules
 from shared.preprocessing.pipeline import Prepared
-from training.ablate import Setting, ablate, markdown, settings
+from training.ablate import Setting, ablate, by_held_out_models, markdown, settings
 from training.data import PatientFiles
+from training.folds import k_folds, keep, read_folds
+from training.segmentation import Segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
 CASE = ROOT / "tests/cases/no_primary"
@@ -55,11 +58,12 @@ class InventsAPrimary:
         return probabilities
 
 
+FAULTY: Any = InventsAPrimary()
+
+
 @pytest.fixture(scope="module")
-def table() -> Iterator[pd.DataFrame]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SegmentationModel, "load", lambda _: InventsAPrimary())
-        yield ablate([PATIENT], MODEL, settings(Rules(min_primary_mass_mm3=5000), ["x"]))
+def table() -> pd.DataFrame:
+    return ablate([(PATIENT, FAULTY)], settings(Rules(min_primary_mass_mm3=5000), ["x"]))
 
 
 def test_a_rule_that_takes_the_invented_primary_away_scores_better(table: pd.DataFrame) -> None:
@@ -89,4 +93,23 @@ def test_lines_differ_by_one_setting_each(table: pd.DataFrame) -> None:
 def test_a_patient_without_labels_is_refused() -> None:
     unlabelled = dataclasses.replace(PATIENT, labels=None)
     with pytest.raises(InputError, match="expected labels for patient no_primary"):
-        ablate([unlabelled], MODEL, [Setting("nothing", {})])
+        ablate([(unlabelled, FAULTY)], [Setting("nothing", {})])
+
+
+def test_each_patient_has_the_model_that_has_not_seen_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patients = [dataclasses.replace(PATIENT, patient_id=f"MDA-{n:03d}") for n in range(5)]
+    keep(k_folds({p.patient_id: "MDA" for p in patients}, 2, seed=0), tmp_path / "segmentation")
+    exported: list[str] = []
+    monkeypatch.setattr(
+        "training.ablate.export_run", lambda _, __, folds, ___: exported.extend(folds)
+    )
+    monkeypatch.setattr(SegmentationModel, "load", lambda folder: folder.parent.name)
+    pairs = by_held_out_models(Segmentation(), patients[:-1], tmp_path)
+    folds = {fold.name: fold for fold in read_folds(tmp_path / "segmentation").folds}
+    found = {patient.patient_id: model for patient, model in pairs}
+    assert sorted(found) == [p.patient_id for p in patients[:-1]]
+    for name, model in found.items():
+        assert name in folds[str(model).removeprefix("fold")].held_out
+    assert exported == ["0", "1"]
