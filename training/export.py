@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from shared.errors import ExportError
 from shared.lesions import MEASURES
 from shared.models.card import CARD_NAME, Card, Member, sha256_of, write_card
-from shared.models.networks.dynunet import WithoutHeads
+from shared.models.networks.dynunet import Serving, WithoutHeads
 from shared.models.networks.hpv import HpvNetwork
 from shared.models.networks.linear import LinearModel
 from shared.models.onnx import PROVIDERS, Network
@@ -128,19 +128,21 @@ def export_network(network: nn.Module, path: Path, card: Card) -> None:
     ExportError
         If they depart by more than `MAX_DIFFERENCE` or agree in less than `MIN_AGREEMENT`.
     """
+    network = network.cpu().float()
+    served = network
     if isinstance(network, HpvNetwork):
-        network = network.classifier()
+        served = network = network.classifier()
     elif isinstance(network, DynUNet):
-        network = WithoutHeads(network)
-    network = network.cpu().float().eval()
+        served, network = Serving(network), WithoutHeads(network)
+    served, network = served.eval(), network.eval()
     inputs = _random_inputs(network, card)
-    onnx.save(_graph(network, inputs, OUTPUTS[card.task]), path)
+    onnx.save(_graph(served, inputs, OUTPUTS[card.task]), path)
     with torch.inference_mode():
         expected = network(*inputs.values()).numpy()
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     for providers in (PROVIDERS, ("CPU",)):
-        served = Network(path, providers)
-        compare(served(**arrays), expected, f"{path.name} on {served.provider}")
+        graph = Network(path, providers)
+        compare(graph(**arrays), expected, f"{path.name} on {graph.provider}")
 
 
 def compare(found: NDArray[np.float32], expected: NDArray[np.float32], what: str) -> None:

@@ -128,13 +128,14 @@ def window(name: str) -> None:
 
     torch.manual_seed(0)
     filters, size = NETWORKS[name]
-    network = WithoutHeads(build(DynUNetConfig(filters=filters))).eval()
+    trained = build(DynUNetConfig(filters=filters)).eval()
+    network = WithoutHeads(trained)
     card = load_card(REPOSITORY / "task1_segmentation/model", "segmentation")
     card = card.model_copy(update={"window_zyx": size})
     image = default_rng(0).normal(size=(1, 2, *size)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        export_network(network, path, card)
+        export_network(trained, path, card)
         served = Network(path)
         tensor = torch.from_numpy(image)
         with torch.inference_mode():

@@ -11,13 +11,15 @@ Isensee et al. 2021, nnU-Net, Nature Methods 18:203-211 (the topology).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
+from monai.networks.blocks.dynunet_block import UnetUpBlock
 from monai.networks.nets.dynunet import DynUNet
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,58 @@ class WithoutHeads(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, shape (n, out_channels, z, y, x), of images (n, in_channels, z, y, x)."""
         return decode(self.network, encode(encoder_blocks(self.network), image))
+
+
+class FusedUpBlock(nn.Module):
+    """An up block in fewer operations: what it does to the coarser features is linear up to a norm.
+
+    A transposed convolution of stride 2 and the part of a 3x3x3 convolution that reads its output
+    are together one transposed convolution with a 4x4x4 kernel. Each output voxel takes 8 products
+    for a coarse channel instead of 27 for a fine one, and nothing has to be concatenated.
+    """
+
+    def __init__(self, block: UnetUpBlock) -> None:
+        super().__init__()
+        enlarge, first = block.transp_conv.conv, block.conv_block.conv1.conv
+        fine = enlarge.out_channels
+        kernel = functional.conv3d(
+            enlarge.weight.double(), first.weight[:, :fine].double(), padding=2
+        )
+        self.enlarge = nn.ConvTranspose3d(
+            enlarge.in_channels, first.out_channels, 4, stride=2, padding=1, bias=False
+        )
+        self.enlarge.weight = nn.Parameter(kernel.to(enlarge.weight.dtype))
+        self.skip = nn.Conv3d(
+            first.in_channels - fine, first.out_channels, 3, padding=1, bias=False
+        )
+        self.skip.weight = nn.Parameter(first.weight[:, fine:])
+        self.block = block.conv_block
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """Return the features of the finer level."""
+        features = self.block.norm1(self.enlarge(coarse) + self.skip(skip))
+        features = self.block.conv2(self.block.lrelu(features))
+        return cast(Tensor, self.block.lrelu(self.block.norm2(features)))
+
+
+class Serving(nn.Module):
+    """A DynUNet's way from image to logits, past its deep supervision, in fewer operations.
+
+    Equal to `WithoutHeads` to float32 precision. A level of another stride than 2 stays as it is.
+    """
+
+    def __init__(self, network: DynUNet) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(encoder_blocks(network))
+        self.decoder = nn.ModuleList(
+            FusedUpBlock(block) if block.transp_conv.conv.stride == (2, 2, 2) else block
+            for block in cast(Iterable[UnetUpBlock], network.upsamples)
+        )
+        self.output = network.output_block
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, shape (n, out_channels, z, y, x), of images (n, in_channels, z, y, x)."""
+        *skips, decoded = encode(list(self.encoder), image)
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            decoded = block(decoded, skip)
+        return cast(Tensor, self.output(decoded))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
+from shared.models.networks.dynunet import DynUNetConfig, Serving, WithoutHeads, build
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
 from tests.shared.models.small_networks import UNET, random_hpv, random_survival, random_unet
@@ -36,6 +36,15 @@ def test_leaving_out_the_heads_changes_no_logit() -> None:
     network = random_unet(0, HEADS)
     with torch.no_grad():
         assert torch.equal(WithoutHeads(network)(image()), network(image()))
+
+
+@pytest.mark.parametrize("strides", [(1, 2, 2, 2), (1, 2, 1, 2), (1, 3, 2, 2)])
+def test_the_network_that_serves_is_the_one_that_was_trained(strides: tuple[int, ...]) -> None:
+    network = random_unet(0, replace(HEADS, strides=strides))
+    voxels = torch.randn(2, 2, 24, 24, 24, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected, found = WithoutHeads(network)(voxels), Serving(network)(voxels)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_divisor_is_the_product_of_the_strides() -> None:
