@@ -176,7 +176,7 @@ def ablate_rules(
         typer.Option(help="In place of a model: the folds that held out each patient of COHORT."),
     ] = None,
     configuration: Annotated[
-        str, typer.Option(help="Whose rules are tried together, beside each alone.")
+        str, typer.Option(help="Whose sizes, rules and mirroring are tried as a whole.")
     ] = "demo",
     mirror: Annotated[
         list[str] | None, typer.Option(help="Axes to mirror, as in x or xyz; may be repeated.")
@@ -185,8 +185,8 @@ def ablate_rules(
     skip_bad: SkipBadOption = False,
 ) -> None:
     """Print what each rule on lesions and mirroring are worth on a cohort."""
-    combined = load_configuration(configuration).segmentation.rules
-    lines = ablation.settings(combined, ["x"] if mirror is None else mirror)
+    served = load_configuration(configuration).segmentation
+    lines = ablation.settings(served, ["x"] if mirror is None else mirror)
     patients = index_cohort(cohort, skip_bad)
     if runs is None:
         loaded = SegmentationModel.load(model)

@@ -2,7 +2,8 @@
 
 A network that has not seen a patient runs once on it (and once more for each set of mirrorings);
 the rules are then tried on its probabilities, one at a time on top of the paper's own (components
-under 100 mm³ removed), and all together. Scores are the challenge's, on the CT's own grid.
+under 100 mm³ removed), and those of a configuration as a whole. Scores are the challenge's, on the
+CT's own grid.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.restore import restore
 from shared.postprocessing.rules import Rules, label_map
 from shared.preprocessing.pipeline import prepare
+from training.config import SegmentationSettings
 from training.data import PatientFiles
 from training.folds import read_folds
 from training.run import Task, export_run
@@ -59,13 +61,15 @@ class Setting:
 
 
 def settings(
-    combined: Rules, mirrorings: Sequence[str], lesions: Collection[str] = tuple(LESIONS)
+    served: SegmentationSettings,
+    mirrorings: Sequence[str],
+    lesions: Collection[str] = tuple(LESIONS),
 ) -> list[Setting]:
     """Return the lines of the table.
 
     Parameters
     ----------
-    combined : rules that are tried together, beside each alone.
+    served : a configuration's, tried as a whole.
     mirrorings : sets of axes, such as "x" or "xyz".
     lesions : whose components are removed by other sizes.
     """
@@ -80,9 +84,8 @@ def settings(
             (value,) = rules.model_dump(exclude_defaults=True).values()
             lines.append(Setting(f"{name}, {value:g}", rules=rules))
     lines += [Setting(f"mirrored along {axes}", mirror_axes=tuple(axes)) for axes in mirrorings]
-    if combined != Rules():
-        lines.append(Setting("the configuration's rules together", rules=combined))
-    return lines
+    whole = Setting("as configured", served.min_component_mm3, served.rules, served.mirror_axes)
+    return [*lines, whole]
 
 
 def by_held_out_models(

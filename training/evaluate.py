@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from shared.case import Case
+from shared.conventions import Label
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
@@ -35,7 +36,8 @@ def evaluate(
 ) -> dict[str, list[Score]]:
     """Run the three models on patients, print their scores, and write them into the cards if asked.
 
-    Standard errors are those of a bootstrap over patients. Where a model folder holds networks and
+    Standard errors are those of a bootstrap over patients. `no_primary_found` is the share of the
+    patients without a primary in whom none was found. Where a model folder holds networks and
     linear models, each kind is scored alone too.
     """
     folders = {
@@ -48,6 +50,7 @@ def evaluate(
     survival = SurvivalModel.load(folders["survival"])
     require_same_preparation(survival.card, segmentation.card, hpv.card)
     totals: list[Totals] = []
+    none_found: list[bool] = []
     decisions: dict[str, list[tuple[bool, bool]]] = {}
     risks: dict[str, list[tuple[float, float, bool]]] = {}
     for patient in tqdm(patients, desc="evaluating"):
@@ -59,14 +62,13 @@ def evaluate(
         prepared = prepare(case, segmentation.card.preparation)
         labels = segmentation.segment(prepared)
         truth = sitk.ReadImage(str(patient.labels), sitk.sitkUInt8)
-        found = restore(labels, prepared.undo)
+        found = sitk.GetArrayFromImage(restore(labels, prepared.undo))
+        lesions = sitk.GetArrayFromImage(truth)
         total = Totals()
-        total.add(
-            sitk.GetArrayFromImage(found),
-            sitk.GetArrayFromImage(truth),
-            Grid.of(truth).voxel_volume_mm3,
-        )
+        total.add(found, lesions, Grid.of(truth).voxel_volume_mm3)
         totals.append(total)
+        if not np.any(lesions == Label.GTVP):
+            none_found.append(not np.any(found == Label.GTVP))
         said = list(hpv.outputs(prepared, case.clinical, labels))
         if patient.hpv is not None:
             for kind, outputs in by_kind(said).items():
@@ -92,6 +94,9 @@ def evaluate(
             for kind, rows in risks.items()
         ],
     }
+    if none_found:
+        share = _on(np.mean, [(none,) for none in none_found])
+        scores["segmentation"].append(_score("no_primary_found", share, len(none_found), cohort))
     for task, measured in scores.items():
         for score in measured:
             error = score.standard_error

@@ -28,8 +28,8 @@ from shared.conventions import Label
 from shared.errors import HecktorError
 from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
-from shared.postprocessing.rules import Rules
 from training import ablate
+from training.config import load_configuration
 from training.data import index_cohort
 from training.engine import RESULT
 from training.out_of_fold import FOLDER, SCORES
@@ -157,7 +157,8 @@ def main(
         rows.append(line("this training code", table["gtvp_dice"].to_numpy(), note))
     if not rivals_only and fold is None:
         patients = index_cohort(runs / "cohort")
-        settings = ablate.settings(Rules(), ["x", "xyz"], Sarcoma.lesions)
+        served = load_configuration(str(configuration)).segmentation
+        settings = ablate.settings(served, ["x", "xyz"], Sarcoma.lesions)
         worth = ablate.ablate(ablate.by_held_out_models(Sarcoma(), patients, runs), settings)
         rows += ["", ablate.markdown(worth[["gtvp_dice"]])]
     text = "\n".join(rows)

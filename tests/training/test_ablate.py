@@ -20,6 +20,7 @@ from shared.models.card import load_card
 from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.rules import Rules
 from shared.preprocessing.pipeline import Prepared
+from tests.training.synthetic import configuration
 from training.ablate import Setting, ablate, by_held_out_models, markdown, settings
 from training.data import PatientFiles
 from training.folds import k_folds, keep, read_folds
@@ -63,7 +64,10 @@ FAULTY: Any = InventsAPrimary()
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return ablate([(PATIENT, FAULTY)], settings(Rules(min_primary_mass_mm3=5000), ["x"]))
+    served = configuration().segmentation.model_copy(
+        update={"rules": Rules(min_primary_mass_mm3=5000), "min_component_mm3": {"GTVn": 1e6}}
+    )
+    return ablate([(PATIENT, FAULTY)], settings(served, ["x"]))
 
 
 def test_a_rule_that_takes_the_invented_primary_away_scores_better(table: pd.DataFrame) -> None:
@@ -72,11 +76,12 @@ def test_a_rule_that_takes_the_invented_primary_away_scores_better(table: pd.Dat
         "primary by mean probability, 0.6",
         "primary by mass, 1000",
         "mirrored along x",
-        "the configuration's rules together",
+        "as configured",
     ):
         assert table.loc[name, "no_primary_found"] == 1, name
         assert table.loc[name, "gtvp_dice"] == 1, name
     assert paper["no_primary_found"] == 0
+    assert table.loc["as configured", "gtvn_aggregated_dice"] == 0  # too small for its bound
     assert paper["gtvp_dice"] == 0
     assert paper["gtvn_aggregated_dice"] > 0.9
     assert paper["sum"] == pytest.approx(paper.iloc[:3].sum())
