@@ -60,6 +60,13 @@ def parser() -> argparse.ArgumentParser:
         "DSC printed where there is a truth",
     )
     made.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="with --case and one --task: a model folder in place of the image's own, as the "
+        "platform unpacks a model tarball",
+    )
+    made.add_argument(
         "--junit",
         type=Path,
         default=ROOT / "test_containers.xml",
@@ -83,7 +90,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Run the checks and return the exit code."""
-    options = parser().parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
+    if options.model and not (options.case and options.task and len(options.task) == 1):
+        made.error("expected --case and one --task beside --model, since it is of one task")
     logs = options.logs.resolve()
     report = Report()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -113,6 +123,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         logs,
         report,
         options.update_expected,
+        options.model and options.model.resolve(),
     )
     interrupted = False
     try:

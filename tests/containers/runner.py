@@ -48,6 +48,7 @@ class Runner:
         logs: Path,
         report: Report,
         update_expected: bool = False,
+        model: Path | None = None,
     ) -> None:
         self._root = root
         self._engine = engine
@@ -57,6 +58,7 @@ class Runner:
         self._logs = logs
         self._report = report
         self._update_expected = update_expected
+        self._model = model
 
     def check_task(self, task: Task) -> None:
         """Check one task: all of it on sample cases, only the cases where the user gave some."""
@@ -179,7 +181,7 @@ class Runner:
         logs.mkdir()
         staged = case.stage(logs / "input_copy")
         first, second = logs / "output", logs / "output_again"
-        run = self._engine.run(task, staged, first, logs)
+        run = self._engine.run(task, staged, first, logs, self._model)
         found = [checks.check_end(run)]
         dsc: dict[str, float] = {}
         if run.exit_code == 0:
@@ -190,9 +192,8 @@ class Runner:
                 found += content
             again = logs / "second_run"
             again.mkdir()
-            found.append(
-                checks.check_repeat(first, second, self._engine.run(task, staged, second, again))
-            )
+            repeated = self._engine.run(task, staged, second, again, self._model)
+            found.append(checks.check_repeat(first, second, repeated))
         shutil.rmtree(staged)
         peak_gb = peak_memory_gb(run.stdout)
         notes = [f"peak {peak_gb:.2f} GB"] if peak_gb is not None else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -134,6 +135,22 @@ def test_a_users_case_is_checked_for_validity_only(
     assert any("DSC GTVp 1.00" in line for line in lines)
     code, lines = command(*task, "--case", str(tmp_path))
     assert code == 2
+
+
+def test_a_users_model_runs_in_place_of_the_tasks_own(
+    project: Project, command: Command, tmp_path: Path
+) -> None:
+    name = "task1_segmentation"
+    case, model = project.root / "tests/cases/tiny", tmp_path / "model"
+    shutil.copytree(project.root / name / "model", model)
+    card = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**card, "notice": "A model of my own."}))
+    mine = ("--engine", "native", "--case", str(case), "--model", str(model))
+    code, _ = command("--task", name, *mine)
+    assert code == 0
+    assert "A model of my own." in (project.root / "logs" / name / "tiny/stdout.txt").read_text()
+    with pytest.raises(SystemExit):
+        command(*mine)
 
 
 def test_an_absent_image_fails_with_its_name(

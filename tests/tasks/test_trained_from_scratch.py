@@ -1,8 +1,11 @@
-"""From a cohort to a container's answer: the demo configuration, narrower, for one epoch."""
+"""From a cohort to a container's answer: the demo configuration, narrower, for one epoch.
+
+`HECKTOR_ENGINE=docker` runs the image that was built last, as `.ci/run` does; else `inference.py`
+runs in this environment.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -14,9 +17,10 @@ import SimpleITK as sitk
 
 from shared.models.card import load_card
 from training.config import CONFIGS_DIR
-from training.data import index_cohort
 
 ROOT = Path(__file__).resolve().parents[2]
+TASK = "task1_segmentation"
+ENGINE = os.environ.get("HECKTOR_ENGINE")
 
 
 def python(*words: object) -> str:
@@ -51,17 +55,24 @@ def test_trained_weights_run_in_the_container(tmp_path: Path) -> None:
     assert card.training.patients == 10
     assert "phantoms" in card.notice
 
-    patient = index_cohort(cohort)[0]
-    case = tmp_path / "input"
-    for kind, source in (("ct", patient.ct), ("pet", patient.pet)):
-        target = case / "images" / kind / f"{kind}.mha"
-        target.parent.mkdir(parents=True)
-        sitk.WriteImage(sitk.ReadImage(str(source)), str(target))
-    (case / "ehr.json").write_text(json.dumps({}))
-    log = python(ROOT / "task1_segmentation/inference.py", "--input", case,
-                 "--output", tmp_path / "output", "--model", model)  # fmt: skip
+    cases = tmp_path / "cases"
+    python("-m", "training", "cases", cohort, cases)
+    case = min(cases.glob("*/input")).parent
+    if ENGINE is None:
+        output = tmp_path / "output"
+        log = python(ROOT / TASK / "inference.py", "--input", case / "input", "--output", output,
+                     "--model", model)  # fmt: skip
+    else:
+        command = ["./test_containers.sh", "--engine", ENGINE, "--no-build", "--task", TASK,
+                   "--case", case, "--model", model, "--logs", tmp_path / "logs",
+                   "--junit", tmp_path / "junit.xml"]  # fmt: skip
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        output = tmp_path / "logs" / TASK / case.name / "output"
+        log = output.with_name("stdout.txt").read_text()
     assert card.notice in log
-    (written,) = [path for path in (tmp_path / "output").rglob("*") if path.is_file()]
+    (written,) = [path for path in output.rglob("*") if path.is_file()]
     mask = sitk.ReadImage(str(written))
-    assert mask.IsSameImageGeometryAs(sitk.ReadImage(str(case / "images/ct/ct.mha")))
+    (ct,) = (case / "input/images/ct").iterdir()
+    assert mask.IsSameImageGeometryAs(sitk.ReadImage(str(ct)))
     assert set(np.unique(sitk.GetArrayViewFromImage(mask))) <= {0, 1, 2}
