@@ -6,6 +6,7 @@ order segmentation, hpv, survival, since each starts from or is fed by the one b
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,6 +33,8 @@ from training.survival import Survival
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
 )
+
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 
 TASKS: Final[dict[str, Task]] = {t.name: t for t in (Segmentation(), Hpv(), Survival())}
 
@@ -279,11 +282,21 @@ def _task(name: str) -> Task:
 
 
 def main() -> int:
-    """Run the command line; an error meant for the user is one line."""
+    """Run the command line; an error meant for the user, and a full disk, are one line."""
     try:
         app(standalone_mode=True)
     except HecktorError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        print(
+            f"expected room on the disk{where}, found none ({error.strerror}); make some and start "
+            "the same command again: it goes on where it was",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

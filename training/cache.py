@@ -33,6 +33,7 @@ from tqdm import tqdm
 from shared.case import Case
 from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import InputError
+from shared.files import whole, write_first, write_whole
 from shared.geometry import Grid, resample
 from shared.preprocessing.pipeline import Prepared, Undo, prepare
 from shared.preprocessing.region import BODY_HU, Preparation
@@ -152,9 +153,7 @@ def _claim(folder: Path, preparation: Preparation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stated = {"preparation": preparation.model_dump(mode="json"), "code": code_version()}
     card = folder / CARD
-    if not card.exists():
-        card.write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
-        return
+    write_first(card, json.dumps(stated, indent=2) + "\n")
     found = json.loads(card.read_text(encoding="utf-8"))
     if found != stated:
         which = [name for name, value in stated.items() if found.get(name) != value]
@@ -239,23 +238,10 @@ def _prepare_into(patient: PatientFiles, folder: Path, preparation: Preparation)
     }
     _path(folder, patient, "json").unlink(missing_ok=True)
     for what, array in (("labels.npy", labels), ("image.npy", image)):
-        _write(_path(folder, patient, what), array)
-    partial_record = _path(folder, patient, "json.partial")
-    partial_record.write_text(json.dumps(record), encoding="utf-8")
-    partial_record.replace(_path(folder, patient, "json"))
+        with whole(_path(folder, patient, what)) as draft:
+            np.save(draft, array)
+    write_whole(_path(folder, patient, "json"), json.dumps(record))
     return None
-
-
-def _write(path: Path, array: NDArray[Any]) -> None:
-    """Write an array, whole or not at all; OSError says why it failed."""
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, array)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _prepare(

@@ -7,6 +7,7 @@ epoch); a run that was stopped repeats the epoch it was in and ends where it wou
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import math
 import sys
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.errors import HecktorError
+from shared.files import whole, write_whole
 from training.config import Schedule
 from training.processes import gathered, is_first_process
 from training.samples import Sample
@@ -232,10 +234,17 @@ def fit(
     fresh = make_module()  # one that Lightning has not moved or wrapped
     fresh.load_state_dict(weights)
     if is_first_process():
-        torch.save(fresh.network.state_dict(), folder / NETWORK)
-        text = json.dumps(vars(result), indent=1)
-        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+        save_weights(fresh.network, folder / NETWORK)
+        write_whole(folder / RESULT, json.dumps(vars(result), indent=1) + "\n")
     return fresh.network.eval()
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, whole or not at all; OSError where the disk is full."""
+    weights = io.BytesIO()  # torch.save to a file makes a RuntimeError of that
+    torch.save(network.state_dict(), weights)
+    with whole(path) as draft:
+        draft.write_bytes(weights.getbuffer())
 
 
 def _load_best(folder: Path) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import InputError
+from shared.files import whole
 from shared.metrics.segmentation import detections, dice, overlap
 from shared.models.card import Kind
 from shared.postprocessing.restore import restore
@@ -87,14 +88,13 @@ def write(
             settings.rules,
         )
         path = folder / f"{patient.files.patient_id}.npz"
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(
-            partial,
-            labels=labels,
-            probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
-            fold=np.array(fold),
-        )
-        partial.replace(path)
+        with whole(path) as draft:
+            np.savez_compressed(
+                draft,
+                labels=labels,
+                probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
+                fold=np.array(fold),
+            )
         rows.append(
             {"PatientID": patient.files.patient_id, "fold": fold, **_scores(patient, labels)}
         )

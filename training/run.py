@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
 from shared.errors import HecktorError, InputError
+from shared.files import write_whole
 from shared.lesions import MEASURES
 from shared.models.card import Kind, Training
 from shared.models.networks.linear import LinearModel
@@ -33,7 +34,7 @@ from training import folds as splits
 from training.cache import REPOSITORY, Cached, build_cache
 from training.config import Configuration, Schedule, load_configuration
 from training.data import read_cohort, usable
-from training.engine import NETWORK, Hardware, TrainedModule, fit
+from training.engine import NETWORK, Hardware, TrainedModule, fit, save_weights
 from training.export import Trained, export
 from training.folds import Fold, Folds
 from training.processes import is_first_process
@@ -266,11 +267,11 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
             models["network"] = networks[fold.name]
         fold_folder.mkdir(exist_ok=True)
         for kind, model in task.fitted(job).items():
-            torch.save(model.state_dict(), fold_folder / WEIGHTS[kind])
+            save_weights(model, fold_folder / WEIGHTS[kind])
             models[kind] = model
         members = task.members(models, job)
         task.predict_held_out(models, members, job, fold, folder)
-        (fold_folder / MEMBER).write_text(json.dumps(members), encoding="utf-8")
+        write_whole(fold_folder / MEMBER, json.dumps(members))
     if all(_is_trained(folder, fold) for fold in folds.folds):
         export_run(task, runs, model=options.model)
     else:
@@ -475,8 +476,7 @@ def _keep_run(
         "features": [feature.model_dump(mode="json") for feature in features],
         "training": _training(options.data, options.seed),
     }
-    text = json.dumps(says | decides, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(says | decides, indent=1) + "\n")
 
 
 def _training(data: str, seed: int) -> dict[str, Any]:

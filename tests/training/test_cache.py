@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -155,17 +156,38 @@ def test_no_room_is_said_before_anything_is_written(
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 1000))
     with pytest.raises(InputError, match=r"expected 0\.0 GB free .* found 0\.0 GB; free some or"):
         build_cache(patients, tmp_path, REGION, workers=1)
-    assert [path.name for path in tmp_path.iterdir()] == [CARD]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == [CARD]
 
 
-def test_a_disk_that_fills_up_loses_nothing(patients: list[PatientFiles], copied: Path) -> None:
-    """The file that is written next is /dev/full, where every write fails as on a full disk."""
+def full(path: Path) -> Path:
+    path.symlink_to("/dev/full")
+    return path
+
+
+def test_a_cache_that_could_not_be_begun_can_be_begun_later(
+    patients: list[PatientFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("shared.files.draft_of", lambda path: full(path.with_name("draft")))
+        with pytest.raises(OSError, match="No space left"):
+            build_cache(patients[:1], tmp_path, REGION, workers=1)
+    assert len(build_cache(patients[:1], tmp_path, REGION, workers=1)) == 1
+
+
+def test_a_disk_that_fills_up_loses_nothing(
+    patients: list[PatientFiles], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written goes to /dev/full, where every write fails as on a full disk."""
     lost = patients[2].patient_id
     (copied / f"{lost}.json").unlink()
     (copied / f"{lost}.image.npy").unlink()
-    (copied / f"{lost}.image.npy.partial").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"after 0 of 1 patients .*; these are kept: make room"):
-        build_cache(patients, copied, REGION, workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+        patched.setattr("shared.files.draft_of", lambda path: full(path.with_name("draft")))
+        with pytest.raises(
+            InputError, match=r"after 0 of 1 patients .*; these are kept: make room"
+        ):
+            build_cache(patients, copied, REGION, workers=1)
     assert not (copied / f"{lost}.json").exists()
     for kept in patients[:2]:
         assert (copied / f"{kept.patient_id}.json").exists()

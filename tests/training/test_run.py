@@ -6,6 +6,7 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,30 @@ def test_the_other_tasks_run_on_the_same_frame(patients: list[Cached], tmp_path:
         assert card.training.patients == 4
     (member,) = load_card(tmp_path / "survival", "survival").members
     assert member.risk_std != 1.0
+
+
+def test_wherever_the_disk_was_full_the_run_goes_on(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start finds no room for another file; what is written to /dev/full fails so."""
+    runs = tmp_path / "runs"
+    chosen = options(tmp_path, splits=first_two_held_out(patients, tmp_path))
+    files = ("folds.json", "run.json", "network.pt", "result.json", "MDA-000.npz", "member.json")
+
+    def draft_without_room(path: Path, name: str) -> Path:
+        draft = path.with_name(f"draft-{path.name}")
+        if path.name == name:
+            draft.symlink_to("/dev/full")
+        return draft
+
+    for name in files:
+        with monkeypatch.context() as patched:
+            patched.setattr("shared.files.draft_of", partial(draft_without_room, name=name))
+            with pytest.raises(OSError, match="No space left"):
+                train(Segmentation(), tmp_path, runs, chosen)
+        assert not list(runs.rglob(name))
+    train(Segmentation(), tmp_path, runs, chosen)
+    assert load_card(tmp_path / "model", "segmentation").training.patients == 4
 
 
 def with_outcome(cached: Cached, **changes: bool | None) -> Cached:
