@@ -6,7 +6,8 @@ when a sample is drawn, so one cache serves every configuration of one `Preparat
 eleven bits: 0.5 HU up to 1024, 2 HU in metal, half a thousandth of an SUV.
 
 A cache belongs to one preparation and to the code that made it; another one is refused. A
-patient's record is written last, so that a run stopped at any time goes on where it was.
+patient's record is written last, so that a run stopped at any time goes on where it was. A patient
+that cannot be used leaves a finding in place of a record.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from training.processes import is_first_process
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 CARD: Final = "cache.json"
+FINDING: Final = "finding.json"
 
 DECIDING_MODULES: Final = (
     "shared/bspline.py",
@@ -94,7 +96,8 @@ def build_cache(
 
     Of several processes of one training only the first makes the cache. Those that Lightning starts
     itself begin after it; where a cluster starts all at once, `python -m training prepare` goes
-    before.
+    before. With `skip_bad` a patient that was found bad is not examined again, so that all
+    processes leave out the same ones, unless its files changed in size; without it, it is.
 
     Raises
     ------
@@ -105,19 +108,28 @@ def build_cache(
     """
     _claim(folder, preparation)
     missing = [p for p in patients if not _is_made(folder, p)]
+    findings: list[Finding] = []
+    if skip_bad or not is_first_process():
+        known = {p.patient_id: _finding(folder, p) for p in missing}
+        findings = [finding for finding in known.values() if finding is not None]
+        missing = [p for p in missing if known[p.patient_id] is None]
     if missing and not is_first_process():
         raise InputError(
             f"expected a complete cache in {folder}, found {len(missing)} of {len(patients)} "
             "patients missing; run 'python -m training prepare' before several processes start"
         )
-    findings = check_images(missing, workers)
+    found = check_images(missing, workers)
+    _keep_findings(folder, missing, found)
+    findings += found
     if findings and not skip_bad:
         usable(patients, findings, skip_bad)
     bad = {finding.patient_id for finding in findings}
     good = [patient for patient in missing if patient.patient_id not in bad]
     if good:
         _require_room(folder, len(good), preparation)
-        findings = [*findings, *_prepare_all(good, folder, preparation, workers)]
+        found = _prepare_all(good, folder, preparation, workers)
+        _keep_findings(folder, good, found)
+        findings += found
     return [_open(folder, patient) for patient in usable(patients, findings, skip_bad)]
 
 
@@ -222,6 +234,26 @@ def _is_made(folder: Path, patient: PatientFiles) -> bool:
     return bool(made_from == _source_bytes(patient))
 
 
+def _keep_findings(
+    folder: Path, patients: Sequence[PatientFiles], findings: Sequence[Finding]
+) -> None:
+    """Write why patients cannot be used, each with the sizes of its files as in a record."""
+    files = {patient.patient_id: patient for patient in patients}
+    for finding in findings:
+        patient = files[finding.patient_id]
+        stated = {"source_bytes": _source_bytes(patient), **asdict(finding)}
+        write_whole(_path(folder, patient, FINDING), json.dumps(stated))
+
+
+def _finding(folder: Path, patient: PatientFiles) -> Finding | None:
+    """Return why a patient cannot be used, if that was found with files of the same sizes."""
+    path = _path(folder, patient, FINDING)
+    if not path.exists():
+        return None
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    return Finding(**stated) if stated.pop("source_bytes") == _source_bytes(patient) else None
+
+
 def _prepare_into(patient: PatientFiles, folder: Path, preparation: Preparation) -> Finding | None:
     """Write one patient; the record last, so that a stopped run leaves no half patient."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -241,6 +273,7 @@ def _prepare_into(patient: PatientFiles, folder: Path, preparation: Preparation)
         with whole(_path(folder, patient, what)) as draft:
             np.save(draft, array)
     write_whole(_path(folder, patient, "json"), json.dumps(record))
+    _path(folder, patient, FINDING).unlink(missing_ok=True)
     return None
 
 

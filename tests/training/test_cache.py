@@ -218,6 +218,33 @@ def test_a_later_process_does_not_make_the_cache(
         build_cache(patients, copied, REGION, workers=1)
 
 
+def test_every_process_leaves_out_the_patients_that_were_found_bad(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose CT is no image, and one whose PET is cut short behind its header."""
+    shutil.copytree(cohort, tmp_path / "cohort")
+    patients = index_cohort(tmp_path / "cohort")
+    patients[0].ct.write_bytes(b"this is no image")
+    pet = patients[1].pet.read_bytes()
+    patients[1].pet.write_bytes(pet[: len(pet) // 2])
+
+    def left() -> list[str]:
+        built = build_cache(patients, tmp_path / "cache", REGION, workers=1, skip_bad=True)
+        return [p.files.patient_id for p in built]
+
+    assert left() == [patients[2].patient_id]
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "is_first_process", lambda: False)
+        assert left() == [patients[2].patient_id]
+        with pytest.raises(InputError, match="2 of the patients cannot be used"):
+            build_cache(patients, tmp_path / "cache", REGION, workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_prepare_all", lambda *_: pytest.fail("examined again"))
+        assert left() == [patients[2].patient_id]
+    patients[1].pet.write_bytes(pet)
+    assert left() == [p.patient_id for p in patients[1:]]
+
+
 def test_a_patient_without_labels_is_background(
     patients: list[PatientFiles], tmp_path: Path
 ) -> None:
