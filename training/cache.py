@@ -49,6 +49,7 @@ DECIDING_MODULES: Final = (
     "shared/bspline.py",
     "shared/conventions.py",
     "shared/geometry.py",
+    "shared/preprocessing/morphology.py",
     "shared/preprocessing/pipeline.py",
     "shared/preprocessing/region.py",
     "shared/preprocessing/uptake.py",

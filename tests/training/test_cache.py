@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +21,14 @@ from shared.geometry import resample
 from shared.preprocessing.pipeline import prepare
 from shared.preprocessing.region import Preparation
 from training import cache as module
-from training.cache import CARD, Cached, build_cache, code_version
+from training.cache import (
+    CARD,
+    DECIDING_MODULES,
+    REPOSITORY,
+    Cached,
+    build_cache,
+    code_version,
+)
 from training.data import PatientFiles, index_cohort
 from training.phantom import Kind, make_cohort
 
@@ -147,6 +156,26 @@ def test_code_version_sees_code_and_no_comment(
     assert version("def f():  # why\n    return (1)\n") == first
     assert version("def f():\n    return 2\n") != first
     code_version.cache_clear()
+
+
+DECIDE_NOTHING = {
+    "shared/case.py",  # holds images
+    "shared/clinical.py",  # no record reaches an image
+    "shared/errors.py",  # words only
+    "shared/schema.py",  # what a preparation may be; what it is, the cache's card says
+}
+
+
+def test_all_of_the_library_that_prepares_a_patient_decides() -> None:
+    """What a fresh interpreter loads of `shared` for the pipeline, packages' own texts left out."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, shared.preprocessing.pipeline; print(*sys.modules)"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    paths = {f"{name.replace('.', '/')}.py" for name in loaded.stdout.split()}
+    ours = {path for path in paths if path.startswith("shared/") and (REPOSITORY / path).is_file()}
+    assert ours - DECIDE_NOTHING == set(DECIDING_MODULES) - {"training/cache.py"}
+    assert ours >= DECIDE_NOTHING
 
 
 def test_no_room_is_said_before_anything_is_written(
