@@ -259,12 +259,15 @@ def _prepare_into(patient: PatientFiles, folder: Path, preparation: Preparation)
     """Write one patient; the record last, so that a stopped run leaves no half patient."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
+        source_bytes = _source_bytes(patient)
         image, labels, undo = _prepare(patient, preparation)
+    except OSError as error:
+        return Finding(patient.patient_id, "unreadable", str(error))
     except (RuntimeError, InputError) as error:
         # SimpleITK's message is many lines; its last one says what happened.
         return Finding(patient.patient_id, "unusable", str(error).strip().splitlines()[-1][:300])
     record = {
-        "source_bytes": _source_bytes(patient),
+        "source_bytes": source_bytes,
         "region": asdict(undo.region),
         "ct": asdict(undo.ct),
         "max_suv": float(image[1].max()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -245,6 +246,20 @@ def test_a_later_process_does_not_make_the_cache(
     (copied / f"{patients[0].patient_id}.json").unlink()
     with pytest.raises(InputError, match="1 of 3 patients missing; run 'python -m training prep"):
         build_cache(patients, copied, REGION, workers=1)
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_and_no_full_disk(
+    patients: list[PatientFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(module.gzip, "open", unreadable)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    (finding,) = module._prepare_all(patients[:1], tmp_path, REGION, workers=1)
+    assert (finding.patient_id, finding.problem) == (patients[0].patient_id, "unreadable")
+    assert "Input/output error" in finding.detail
+    assert patients[0].ct.name in finding.detail
 
 
 def test_every_process_leaves_out_the_patients_that_were_found_bad(
