@@ -222,9 +222,10 @@ def _path(folder: Path, patient: PatientFiles, what: str) -> Path:
 
 
 def _source_bytes(patient: PatientFiles) -> dict[str, int]:
-    """Return the sizes of a patient's files, by which a changed file is noticed."""
+    """Return the sizes of a patient's files, by which changes are noticed; 0 for one that is gone."""
     paths = {"CT": patient.ct, "PET": patient.pet, "labels": patient.labels}
-    return {name: path.stat().st_size for name, path in paths.items() if path is not None}
+    known = {name: path for name, path in paths.items() if path is not None}
+    return {name: path.stat().st_size if path.exists() else 0 for name, path in known.items()}
 
 
 def _is_made(folder: Path, patient: PatientFiles) -> bool:

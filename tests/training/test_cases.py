@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from evaluation.running.truth import GROUND_TRUTH
 from shared.conventions import Label
 from shared.errors import InputError
 from shared.grand_challenge import HECKTOR_2025, read_case
+from shared.preprocessing.pipeline import Prepared
 from tests.training.synthetic import GRID, configuration, patient
 from training import out_of_fold
 from training.cache import Cached
@@ -104,6 +106,31 @@ def test_the_evaluation_scores_what_was_predicted_out_of_fold(
     assert hpv["balanced_accuracy"].value == 0.5  # both positive ones right, the negative one wrong
     assert hpv["auc"].value == pytest.approx(0.25)  # logits 1, 0.5 against 1
     assert metrics["task3_hpv"].cases == 3
+
+
+def write_folds(folder: Path, folds: range) -> None:
+    """Write scores, logits and risks of folds of two patients each."""
+
+    def background(prepared: Prepared) -> np.ndarray:
+        return np.stack([np.full(prepared.ct_hu.shape, value, np.float32) for value in (1, 0, 0)])
+
+    for fold in folds:
+        both = [patient(number, folder=folder) for number in (2 * fold, 2 * fold + 1)]
+        said = {"network": np.zeros(2)}
+        out_of_fold.write(folder, str(fold), both, background, configuration().segmentation)
+        out_of_fold.write_logits(folder, str(fold), both, said)
+        out_of_fold.write_risks(folder, str(fold), both, said)
+
+
+def test_folds_side_by_side_lose_no_rows(tmp_path: Path) -> None:
+    """Threads stand for jobs: a lock is of the open file, not of the process."""
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(write_folds, tmp_path, range(n, n + 4)) for n in range(0, 16, 4)]
+    for job in jobs:
+        job.result()
+    for name in (out_of_fold.SCORES, out_of_fold.LOGITS, out_of_fold.RISKS):
+        table = pd.read_csv(tmp_path / name)
+        assert sorted(table["PatientID"]) == [f"MDA-{number:03d}" for number in range(32)]
 
 
 def test_a_fold_that_is_written_again_replaces_itself(
