@@ -26,7 +26,7 @@ from training.config import Origin, load_configuration
 from training.data import PatientFiles, check_images, index_cohort, read_cohort, usable
 from training.engine import Hardware
 from training.hpv import Hpv
-from training.run import PHANTOM_NOTICE, Options, Task, export_run, prepared, train
+from training.run import Options, Task, export_run, prepared, train
 from training.segmentation import Segmentation
 from training.survival import Survival
 
@@ -79,11 +79,15 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
         workers: WorkersOption = 1,
         skip_bad: SkipBadOption = False,
         notice: Annotated[
-            str, typer.Option(help="What users of the weights must know.")
-        ] = PHANTOM_NOTICE,
+            str | None,
+            typer.Option(
+                help="What users of the weights must know; else that they are of phantoms."
+            ),
+        ] = None,
         data: Annotated[
-            str, typer.Option(help="The training data, in words, for the card.")
-        ] = "phantoms of training/phantom",
+            str | None,
+            typer.Option(help="The training data, in words, for the card; phantoms if not given."),
+        ] = None,
         model: ModelOption = None,
         devices: Annotated[
             int | None, typer.Option(min=1, help="GPUs a machine; all if not given.")

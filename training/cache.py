@@ -222,7 +222,7 @@ def _path(folder: Path, patient: PatientFiles, what: str) -> Path:
 
 
 def _source_bytes(patient: PatientFiles) -> dict[str, int]:
-    """Return the sizes of a patient's files, by which changes are noticed; 0 for one that is gone."""
+    """Return the sizes of a patient's files, by which changes are noticed; 0 where one is gone."""
     paths = {"CT": patient.ct, "PET": patient.pet, "labels": patient.labels}
     known = {name: path for name, path in paths.items() if path is not None}
     return {name: path.stat().st_size if path.exists() else 0 for name, path in known.items()}

@@ -96,6 +96,39 @@ def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
             train(task, tmp_path, runs, options(tmp_path, **other))
 
 
+def test_a_run_keeps_what_its_first_start_says(patients: list[Cached], tmp_path: Path) -> None:
+    def keep(**changes: object) -> None:
+        settings = configuration()
+        features = features_of(("age",), patients, "minus one")
+        chosen = options(tmp_path, **changes)
+        run._keep_run(tmp_path, settings, settings.segmentation, features, chosen)
+
+    keep(notice="Research use only.", data="real")
+    first = json.loads((tmp_path / run.RUN).read_text())
+    keep(notice=None, hardware=Hardware(devices=2, nodes=3))
+    assert json.loads((tmp_path / run.RUN).read_text()) == first
+    assert first["notice"] == "Research use only."
+    assert first["training"]["data"] == "real"
+    with pytest.raises(HecktorError, match=r"expected --notice 'Research .*', with which"):
+        keep(notice="Another.")
+    with pytest.raises(HecktorError, match="expected --data 'real', with which the run in"):
+        keep(notice=None, data="phantoms")
+    for hardware, name in (
+        (Hardware(precision="bf16-mixed"), "precision"),
+        (Hardware(accumulate_batches=3), "accumulate_batches"),
+    ):
+        with pytest.raises(HecktorError, match=f"found another {name};"):
+            keep(notice=None, hardware=hardware)
+    older = [dataclasses.replace(p.files.clinical, age=90.0) for p in patients]
+    patients = [
+        dataclasses.replace(p, files=dataclasses.replace(p.files, clinical=c))
+        for p, c in zip(patients, older, strict=True)
+    ]
+    with pytest.raises(HecktorError, match="found another features;"):
+        keep(notice=None)
+    assert json.loads((tmp_path / run.RUN).read_text()) == first
+
+
 def first_two_held_out(patients: list[Cached], folder: Path) -> Path:
     names = [p.files.patient_id for p in patients]
     path = folder / "splits.json"
