@@ -2,6 +2,7 @@
 
 The order of the data and each sample follow from (seed, epoch, patient), dropout from (seed,
 epoch); a run that was stopped repeats the epoch it was in and ends where it would have ended.
+Averaging counts its epochs on from those of the training proper, so that it sees new samples.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import lightning
 import torch
@@ -28,7 +29,7 @@ from shared.errors import HecktorError
 from shared.files import whole, write_whole
 from training.config import Schedule
 from training.processes import gathered, is_first_process
-from training.samples import Sample
+from training.samples import EpochBatches, Sample
 
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -89,6 +90,7 @@ class TrainedModule(lightning.LightningModule, Generic[Seen]):
         self.seed = seed
         self.learning_rate = schedule.learning_rate
         self.cosine_decay = schedule.cosine_decay
+        self.first_epoch = 0
         self._seen: list[Seen] = []
 
     def loss(self, batch: Sample) -> Tensor:
@@ -116,7 +118,8 @@ class TrainedModule(lightning.LightningModule, Generic[Seen]):
 
     def on_train_epoch_start(self) -> None:
         """Make dropout a function of seed, epoch and process."""
-        torch.manual_seed(self.seed + 1000 * self.current_epoch + self.global_rank)
+        epoch = self.first_epoch + self.current_epoch
+        torch.manual_seed(self.seed + 1000 * epoch + self.global_rank)
 
     def training_step(self, batch: Sample, _: int) -> Tensor:
         """Return the loss, and stop at once where it is not a number."""
@@ -201,6 +204,7 @@ def fit(
     Parameters
     ----------
     make_module : called for the training proper and again for averaging.
+    batches : of an `EpochBatches` sampler.
     folder : of the run; gets the checkpoints, TensorBoard's log, `network.pt` with the chosen
         weights and `result.json` with the scores. Where these two are, nothing is trained again.
 
@@ -223,6 +227,7 @@ def fit(
         mean = make_module()
         mean.load_state_dict(weights)
         mean.learning_rate, mean.cosine_decay = schedule.averaging.learning_rate, False
+        mean.first_epoch = schedule.epochs
         last, within = schedule.averaging.epochs, folder / "averaging"
         averaged, more = _fit(
             mean, batches, validation, within, hardware, last, last, EpochAveraging()
@@ -273,6 +278,7 @@ def _fit(
     )
     scores = _BestScores()
     extra = [] if averaging is None else [averaging]
+    cast(EpochBatches, batches.batch_sampler).first_epoch = module.first_epoch
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", ".* does not have many workers")  # the user chooses
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the log")

@@ -124,6 +124,15 @@ def test_seed_and_epoch_decide_order_and_samples(which: int) -> None:
     assert list(other) == first
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_epochs_go_on_from_those_of_a_training_before(which: int) -> None:
+    one, other = samplers()[which], samplers()[which]
+    one.first_epoch = 3
+    one.set_epoch(2)
+    other.set_epoch(5)
+    assert list(one) == list(other)
+
+
 class _Draws(Dataset[Sample]):
     """A data set whose samples are what was drawn."""
 
