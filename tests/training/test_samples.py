@@ -270,6 +270,25 @@ def test_a_sample_follows_from_its_draw_alone() -> None:
     assert not torch.equal(one["image"], samples()[1, 77]["image"])
 
 
+def test_a_sample_is_augmented_exactly_once_and_not_always_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    applied: list[Drawn] = []
+    apply = augment.apply
+
+    def counting(drawn: Drawn, *arguments: object) -> tuple[Tensor, Tensor]:
+        applied.append(drawn)
+        return apply(drawn, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(augment, "apply", counting)
+    data = samples()
+    for number in range(60):
+        data[number % 2, number]
+        assert len(applied) == number + 1
+    assert {drawn.transform for drawn in applied} == set(augment.TRANSFORMS)
+    assert len(set(applied)) == 60
+
+
 @pytest.mark.parametrize(("lesion_channels", "channels"), [(False, 2), (True, 4)])
 def test_samples_make_batches(lesion_channels: bool, channels: int) -> None:
     data = loader(samples(lesion_channels), ShuffledBatches(2, 2, seed=0), workers=0)
