@@ -116,16 +116,23 @@ def read(folder: Path, patient_id: str) -> Prediction:
     InputError
         If there is none.
     """
-    path = folder / f"{patient_id}.npz"
-    if not path.is_file():
-        raise InputError(
-            f"expected an out-of-fold prediction in {path}, found none; train all folds of Task 1"
-        )
-    with np.load(path) as stored:
+    require(folder, [patient_id])
+    with np.load(folder / f"{patient_id}.npz") as stored:
         lesions = stored["probabilities"].astype(np.float32) / 255
         background = np.clip(1 - lesions.sum(axis=0), 0, 1)
         probabilities = np.concatenate([background[None], lesions])
         return Prediction(str(stored["fold"]), stored["labels"], probabilities)
+
+
+def require(folder: Path, patient_ids: Sequence[str]) -> None:
+    """Raise InputError if there is no file of a patient."""
+    for name in patient_ids:
+        path = folder / f"{name}.npz"
+        if not path.is_file():
+            raise InputError(
+                f"expected an out-of-fold prediction in {path}, found none; train all folds of "
+                "Task 1"
+            )
 
 
 def masks(runs: Path) -> Callable[[Cached], LabelVolume]:
