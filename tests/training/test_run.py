@@ -156,7 +156,8 @@ def test_wherever_the_disk_was_full_the_run_goes_on(
     """Each start finds no room for another file; what is written to /dev/full fails so."""
     runs = tmp_path / "runs"
     chosen = options(tmp_path, splits=first_two_held_out(patients, tmp_path))
-    files = ("folds.json", "run.json", "network.pt", "result.json", "MDA-000.npz", "member.json")
+    first = f"{patients[0].files.patient_id}.npz"
+    files = ("folds.json", "run.json", "network.pt", "result.json", first, "member.json")
 
     def draft_without_room(path: Path, name: str) -> Path:
         draft = path.with_name(f"draft-{path.name}")
