@@ -6,6 +6,7 @@ order segmentation, hpv, survival, since each starts from or is fed by the one b
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,13 +26,15 @@ from training.config import Origin, load_configuration
 from training.data import PatientFiles, check_images, index_cohort, read_cohort, usable
 from training.engine import Hardware
 from training.hpv import Hpv
-from training.run import PHANTOM_NOTICE, Options, Task, export_run, prepared, train
+from training.run import Options, Task, export_run, prepared, train
 from training.segmentation import Segmentation
 from training.survival import Survival
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
 )
+
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 
 TASKS: Final[dict[str, Task]] = {t.name: t for t in (Segmentation(), Hpv(), Survival())}
 
@@ -76,11 +79,15 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
         workers: WorkersOption = 1,
         skip_bad: SkipBadOption = False,
         notice: Annotated[
-            str, typer.Option(help="What users of the weights must know.")
-        ] = PHANTOM_NOTICE,
+            str | None,
+            typer.Option(
+                help="What users of the weights must know; else that they are of phantoms."
+            ),
+        ] = None,
         data: Annotated[
-            str, typer.Option(help="The training data, in words, for the card.")
-        ] = "phantoms of training/phantom",
+            str | None,
+            typer.Option(help="The training data, in words, for the card; phantoms if not given."),
+        ] = None,
         model: ModelOption = None,
         devices: Annotated[
             int | None, typer.Option(min=1, help="GPUs a machine; all if not given.")
@@ -279,11 +286,21 @@ def _task(name: str) -> Task:
 
 
 def main() -> int:
-    """Run the command line; an error meant for the user is one line."""
+    """Run the command line; an error meant for the user, and a full disk, are one line."""
     try:
         app(standalone_mode=True)
     except HecktorError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        print(
+            f"expected room on the disk{where}, found none ({error.strerror}); make some and start "
+            "the same command again: it goes on where it was",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -6,7 +6,8 @@ when a sample is drawn, so one cache serves every configuration of one `Preparat
 eleven bits: 0.5 HU up to 1024, 2 HU in metal, half a thousandth of an SUV.
 
 A cache belongs to one preparation and to the code that made it; another one is refused. A
-patient's record is written last, so that a run stopped at any time goes on where it was.
+patient's record is written last, so that a run stopped at any time goes on where it was. A patient
+that cannot be used leaves a finding in place of a record.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tqdm import tqdm
 from shared.case import Case
 from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import InputError
+from shared.files import whole, write_first, write_whole
 from shared.geometry import Grid, resample
 from shared.preprocessing.pipeline import Prepared, Undo, prepare
 from shared.preprocessing.region import BODY_HU, Preparation
@@ -41,11 +43,13 @@ from training.processes import is_first_process
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 CARD: Final = "cache.json"
+FINDING: Final = "finding.json"
 
 DECIDING_MODULES: Final = (
     "shared/bspline.py",
     "shared/conventions.py",
     "shared/geometry.py",
+    "shared/preprocessing/morphology.py",
     "shared/preprocessing/pipeline.py",
     "shared/preprocessing/region.py",
     "shared/preprocessing/uptake.py",
@@ -93,7 +97,8 @@ def build_cache(
 
     Of several processes of one training only the first makes the cache. Those that Lightning starts
     itself begin after it; where a cluster starts all at once, `python -m training prepare` goes
-    before.
+    before. With `skip_bad` a patient that was found bad is not examined again, so that all
+    processes leave out the same ones, unless its files changed in size; without it, it is.
 
     Raises
     ------
@@ -104,19 +109,28 @@ def build_cache(
     """
     _claim(folder, preparation)
     missing = [p for p in patients if not _is_made(folder, p)]
+    findings: list[Finding] = []
+    if skip_bad or not is_first_process():
+        known = {p.patient_id: _finding(folder, p) for p in missing}
+        findings = [finding for finding in known.values() if finding is not None]
+        missing = [p for p in missing if known[p.patient_id] is None]
     if missing and not is_first_process():
         raise InputError(
             f"expected a complete cache in {folder}, found {len(missing)} of {len(patients)} "
             "patients missing; run 'python -m training prepare' before several processes start"
         )
-    findings = check_images(missing, workers)
+    found = check_images(missing, workers)
+    _keep_findings(folder, missing, found)
+    findings += found
     if findings and not skip_bad:
         usable(patients, findings, skip_bad)
     bad = {finding.patient_id for finding in findings}
     good = [patient for patient in missing if patient.patient_id not in bad]
     if good:
         _require_room(folder, len(good), preparation)
-        findings = [*findings, *_prepare_all(good, folder, preparation, workers)]
+        found = _prepare_all(good, folder, preparation, workers)
+        _keep_findings(folder, good, found)
+        findings += found
     return [_open(folder, patient) for patient in usable(patients, findings, skip_bad)]
 
 
@@ -152,9 +166,7 @@ def _claim(folder: Path, preparation: Preparation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stated = {"preparation": preparation.model_dump(mode="json"), "code": code_version()}
     card = folder / CARD
-    if not card.exists():
-        card.write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
-        return
+    write_first(card, json.dumps(stated, indent=2) + "\n")
     found = json.loads(card.read_text(encoding="utf-8"))
     if found != stated:
         which = [name for name, value in stated.items() if found.get(name) != value]
@@ -210,9 +222,10 @@ def _path(folder: Path, patient: PatientFiles, what: str) -> Path:
 
 
 def _source_bytes(patient: PatientFiles) -> dict[str, int]:
-    """Return the sizes of a patient's files, by which a changed file is noticed."""
+    """Return the sizes of a patient's files, by which changes are noticed; 0 where one is gone."""
     paths = {"CT": patient.ct, "PET": patient.pet, "labels": patient.labels}
-    return {name: path.stat().st_size for name, path in paths.items() if path is not None}
+    known = {name: path for name, path in paths.items() if path is not None}
+    return {name: path.stat().st_size if path.exists() else 0 for name, path in known.items()}
 
 
 def _is_made(folder: Path, patient: PatientFiles) -> bool:
@@ -223,39 +236,50 @@ def _is_made(folder: Path, patient: PatientFiles) -> bool:
     return bool(made_from == _source_bytes(patient))
 
 
+def _keep_findings(
+    folder: Path, patients: Sequence[PatientFiles], findings: Sequence[Finding]
+) -> None:
+    """Write why patients cannot be used, each with the sizes of its files as in a record."""
+    files = {patient.patient_id: patient for patient in patients}
+    for finding in findings:
+        patient = files[finding.patient_id]
+        stated = {"source_bytes": _source_bytes(patient), **asdict(finding)}
+        write_whole(_path(folder, patient, FINDING), json.dumps(stated))
+
+
+def _finding(folder: Path, patient: PatientFiles) -> Finding | None:
+    """Return why a patient cannot be used, if that was found with files of the same sizes."""
+    path = _path(folder, patient, FINDING)
+    if not path.exists():
+        return None
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    return Finding(**stated) if stated.pop("source_bytes") == _source_bytes(patient) else None
+
+
 def _prepare_into(patient: PatientFiles, folder: Path, preparation: Preparation) -> Finding | None:
     """Write one patient; the record last, so that a stopped run leaves no half patient."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
+        source_bytes = _source_bytes(patient)
         image, labels, undo = _prepare(patient, preparation)
+    except OSError as error:
+        return Finding(patient.patient_id, "unreadable", str(error))
     except (RuntimeError, InputError) as error:
         # SimpleITK's message is many lines; its last one says what happened.
         return Finding(patient.patient_id, "unusable", str(error).strip().splitlines()[-1][:300])
     record = {
-        "source_bytes": _source_bytes(patient),
+        "source_bytes": source_bytes,
         "region": asdict(undo.region),
         "ct": asdict(undo.ct),
         "max_suv": float(image[1].max()),
     }
     _path(folder, patient, "json").unlink(missing_ok=True)
     for what, array in (("labels.npy", labels), ("image.npy", image)):
-        _write(_path(folder, patient, what), array)
-    partial_record = _path(folder, patient, "json.partial")
-    partial_record.write_text(json.dumps(record), encoding="utf-8")
-    partial_record.replace(_path(folder, patient, "json"))
+        with whole(_path(folder, patient, what)) as draft:
+            np.save(draft, array)
+    write_whole(_path(folder, patient, "json"), json.dumps(record))
+    _path(folder, patient, FINDING).unlink(missing_ok=True)
     return None
-
-
-def _write(path: Path, array: NDArray[Any]) -> None:
-    """Write an array, whole or not at all; OSError says why it failed."""
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, array)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _prepare(

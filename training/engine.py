@@ -2,11 +2,13 @@
 
 The order of the data and each sample follow from (seed, epoch, patient), dropout from (seed,
 epoch); a run that was stopped repeats the epoch it was in and ends where it would have ended.
+Averaging counts its epochs on from those of the training proper, so that it sees new samples.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import math
 import sys
@@ -14,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import lightning
 import torch
@@ -24,9 +26,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.errors import HecktorError
+from shared.files import whole, write_whole
 from training.config import Schedule
 from training.processes import gathered, is_first_process
-from training.samples import Sample
+from training.samples import EpochBatches, Sample
 
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -87,6 +90,7 @@ class TrainedModule(lightning.LightningModule, Generic[Seen]):
         self.seed = seed
         self.learning_rate = schedule.learning_rate
         self.cosine_decay = schedule.cosine_decay
+        self.first_epoch = 0
         self._seen: list[Seen] = []
 
     def loss(self, batch: Sample) -> Tensor:
@@ -114,7 +118,8 @@ class TrainedModule(lightning.LightningModule, Generic[Seen]):
 
     def on_train_epoch_start(self) -> None:
         """Make dropout a function of seed, epoch and process."""
-        torch.manual_seed(self.seed + 1000 * self.current_epoch + self.global_rank)
+        epoch = self.first_epoch + self.current_epoch
+        torch.manual_seed(self.seed + 1000 * epoch + self.global_rank)
 
     def training_step(self, batch: Sample, _: int) -> Tensor:
         """Return the loss, and stop at once where it is not a number."""
@@ -199,6 +204,7 @@ def fit(
     Parameters
     ----------
     make_module : called for the training proper and again for averaging.
+    batches : of an `EpochBatches` sampler.
     folder : of the run; gets the checkpoints, TensorBoard's log, `network.pt` with the chosen
         weights and `result.json` with the scores. Where these two are, nothing is trained again.
 
@@ -221,6 +227,7 @@ def fit(
         mean = make_module()
         mean.load_state_dict(weights)
         mean.learning_rate, mean.cosine_decay = schedule.averaging.learning_rate, False
+        mean.first_epoch = schedule.epochs
         last, within = schedule.averaging.epochs, folder / "averaging"
         averaged, more = _fit(
             mean, batches, validation, within, hardware, last, last, EpochAveraging()
@@ -232,10 +239,17 @@ def fit(
     fresh = make_module()  # one that Lightning has not moved or wrapped
     fresh.load_state_dict(weights)
     if is_first_process():
-        torch.save(fresh.network.state_dict(), folder / NETWORK)
-        text = json.dumps(vars(result), indent=1)
-        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+        save_weights(fresh.network, folder / NETWORK)
+        write_whole(folder / RESULT, json.dumps(vars(result), indent=1) + "\n")
     return fresh.network.eval()
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, whole or not at all; OSError where the disk is full."""
+    weights = io.BytesIO()  # torch.save to a file makes a RuntimeError of that
+    torch.save(network.state_dict(), weights)
+    with whole(path) as draft:
+        draft.write_bytes(weights.getbuffer())
 
 
 def _load_best(folder: Path) -> dict[str, Tensor]:
@@ -264,6 +278,7 @@ def _fit(
     )
     scores = _BestScores()
     extra = [] if averaging is None else [averaging]
+    cast(EpochBatches, batches.batch_sampler).first_epoch = module.first_epoch
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", ".* does not have many workers")  # the user chooses
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the log")

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from shared.errors import InputError
+from shared.files import write_first
 
 FILE: Final = "folds.json"
 
@@ -163,11 +164,9 @@ def keep(folds: Folds, folder: Path) -> None:
     InputError
         If the folder holds other folds.
     """
-    path = folder / FILE
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(folds), indent=1) + "\n", encoding="utf-8")
-    elif read_folds(folder).folds != folds.folds:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_first(folder / FILE, json.dumps(asdict(folds), indent=1) + "\n")
+    if read_folds(folder).folds != folds.folds:
         raise InputError(
             f"expected the run in {folder} to be of '{folds.how}', found one of "
             f"'{read_folds(folder).how}' or of other patients; give the same options and cohort, "

@@ -12,7 +12,8 @@ each patient, compared on the CT's own grid.
 `RUNS/hpv/out_of_fold/logits.csv` has one line for each patient, fold and kind of model with the
 logit of the HPV status and the truth: one fold where the status is known, all folds where it is
 not, since no model has seen these patients. `RUNS/survival/out_of_fold/risks.csv` has the risk of
-each patient with follow-up likewise, standardised as in serving.
+each patient with follow-up likewise, standardised as in serving. Folds that are trained side by
+side write these tables one after another.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tqdm import tqdm
 
 from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import InputError
+from shared.files import locked, whole, write_whole
 from shared.metrics.segmentation import detections, dice, overlap
 from shared.models.card import Kind
 from shared.postprocessing.restore import restore
@@ -87,23 +89,23 @@ def write(
             settings.rules,
         )
         path = folder / f"{patient.files.patient_id}.npz"
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(
-            partial,
-            labels=labels,
-            probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
-            fold=np.array(fold),
-        )
-        partial.replace(path)
+        with whole(path) as draft:
+            np.savez_compressed(
+                draft,
+                labels=labels,
+                probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
+                fold=np.array(fold),
+            )
         rows.append(
             {"PatientID": patient.files.patient_id, "fold": fold, **_scores(patient, labels)}
         )
     path = folder / SCORES
     table = pd.DataFrame(rows).set_index("PatientID")
-    if path.exists():
-        before = pd.read_csv(path, dtype={"PatientID": str, "fold": str}, index_col="PatientID")
-        table = pd.concat([before.drop(table.index, errors="ignore"), table])
-    table.sort_index().to_csv(path)
+    with locked(path):
+        if path.exists():
+            before = pd.read_csv(path, dtype={"PatientID": str, "fold": str}, index_col="PatientID")
+            table = pd.concat([before.drop(table.index, errors="ignore"), table])
+        write_whole(path, table.sort_index().to_csv())
 
 
 def read(folder: Path, patient_id: str) -> Prediction:
@@ -114,16 +116,23 @@ def read(folder: Path, patient_id: str) -> Prediction:
     InputError
         If there is none.
     """
-    path = folder / f"{patient_id}.npz"
-    if not path.is_file():
-        raise InputError(
-            f"expected an out-of-fold prediction in {path}, found none; train all folds of Task 1"
-        )
-    with np.load(path) as stored:
+    require(folder, [patient_id])
+    with np.load(folder / f"{patient_id}.npz") as stored:
         lesions = stored["probabilities"].astype(np.float32) / 255
         background = np.clip(1 - lesions.sum(axis=0), 0, 1)
         probabilities = np.concatenate([background[None], lesions])
         return Prediction(str(stored["fold"]), stored["labels"], probabilities)
+
+
+def require(folder: Path, patient_ids: Sequence[str]) -> None:
+    """Raise InputError if there is no file of a patient."""
+    for name in patient_ids:
+        path = folder / f"{name}.npz"
+        if not path.is_file():
+            raise InputError(
+                f"expected an out-of-fold prediction in {path}, found none; train all folds of "
+                "Task 1"
+            )
 
 
 def masks(runs: Path) -> Callable[[Cached], LabelVolume]:
@@ -169,10 +178,11 @@ def _write_fold(path: Path, rows: pd.DataFrame) -> None:
     """Write one fold's rows into a table, in place of those that it has of this fold."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = rows.astype({"HPV Status": "boolean"} if "HPV Status" in rows else {})
-    if path.exists():
-        before = _read(path)
-        rows = pd.concat([before[~before["fold"].isin(rows["fold"])], rows])
-    rows.sort_values(["PatientID", "fold", "kind"]).to_csv(path, index=False)
+    with locked(path):
+        if path.exists():
+            before = _read(path)
+            rows = pd.concat([before[~before["fold"].isin(rows["fold"])], rows])
+        write_whole(path, rows.sort_values(["PatientID", "fold", "kind"]).to_csv(index=False))
 
 
 def read_known_hpv(

@@ -1,9 +1,13 @@
 """A training command from cohort to model folder: the frame that the three tasks fill.
 
-A run is a folder: `folds.json` (who is held out when), `run.json` (configuration and seed), one
-folder for each fold with checkpoints, `network.pt` and `result.json` of its network, `linear.pt` of
-its linear model, and `member.json` when all is done. Started again with the same options it goes on
-where it was; with others it is refused.
+A run is a folder: `folds.json` (who is held out when), `run.json` (what decides it, and what its
+cards say of it, of the first start), one folder for each fold with checkpoints, `network.pt` and
+`result.json` of its network, `linear.pt` of its linear model, and `member.json` when all is done.
+
+Started again it goes on where it was. It is refused with another configuration, seed, precision or
+accumulation of batches, other folds or clinical inputs, or another notice or description of the
+data. Devices, machines and workers may change; with the number of processes so does how many
+patients a step sees, and with it the number of steps.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
 from shared.errors import HecktorError, InputError
+from shared.files import write_first, write_whole
 from shared.lesions import MEASURES
 from shared.models.card import Kind, Training
 from shared.models.networks.linear import LinearModel
@@ -33,7 +38,7 @@ from training import folds as splits
 from training.cache import REPOSITORY, Cached, build_cache
 from training.config import Configuration, Schedule, load_configuration
 from training.data import read_cohort, usable
-from training.engine import NETWORK, Hardware, TrainedModule, fit
+from training.engine import NETWORK, Hardware, TrainedModule, fit, save_weights
 from training.export import Trained, export
 from training.folds import Fold, Folds
 from training.processes import is_first_process
@@ -43,6 +48,7 @@ PHANTOM_NOTICE: Final = (
     "NOTICE: these weights were trained on computer-made phantoms. They show that the software "
     "works; they are not for patients and not for submissions."
 )
+PHANTOM_DATA: Final = "phantoms of training/phantom"
 RUN: Final = "run.json"
 MEMBER: Final = "member.json"
 WEIGHTS: Final[dict[Kind, str]] = {"network": NETWORK, "linear": "linear.pt"}
@@ -58,6 +64,8 @@ class Options:
     held_out, folds, by_center, splits : which patients are held out; `held_out` unless one of the
         others is given.
     fold : the only one to be trained.
+    notice, data : what the card says of the weights and of their training data; None is what the
+        run says already, or that they are of phantoms.
     model : folder to export to; None is the task's own in the repository.
     """
 
@@ -70,8 +78,8 @@ class Options:
     seed: int = 0
     workers: int = 1
     skip_bad: bool = False
-    notice: str = PHANTOM_NOTICE
-    data: str = "phantoms of training/phantom"
+    notice: str | None = None
+    data: str | None = None
     model: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
 
@@ -217,7 +225,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     features = task.features(configuration, [patients[name] for name in fitted_ever])
     if is_first_process():
         splits.keep(folds, folder)
-        _keep_run(folder, configuration, features, options)
+        _keep_run(folder, configuration, task.settings(configuration), features, options)
     chosen = _chosen(folds, options.fold)
     kinds = task.kinds(configuration)
     starts_from_task1 = task.starts_from_task1 and "network" in kinds
@@ -266,11 +274,11 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
             models["network"] = networks[fold.name]
         fold_folder.mkdir(exist_ok=True)
         for kind, model in task.fitted(job).items():
-            torch.save(model.state_dict(), fold_folder / WEIGHTS[kind])
+            save_weights(model, fold_folder / WEIGHTS[kind])
             models[kind] = model
         members = task.members(models, job)
         task.predict_held_out(models, members, job, fold, folder)
-        (fold_folder / MEMBER).write_text(json.dumps(members), encoding="utf-8")
+        write_whole(fold_folder / MEMBER, json.dumps(members))
     if all(_is_trained(folder, fold) for fold in folds.folds):
         export_run(task, runs, model=options.model)
     else:
@@ -454,29 +462,50 @@ def _task1_weights(runs: Path, fold: str) -> dict[str, Tensor]:
 def _keep_run(
     folder: Path,
     configuration: Configuration,
+    schedule: Schedule,
     features: Sequence[ClinicalFeature],
     options: Options,
 ) -> None:
-    """Write what decides a run, or check that it was begun with the same."""
-    path = folder / RUN
-    decides = {"configuration": configuration.model_dump(mode="json"), "seed": options.seed}
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name, value in decides.items() if found[name] != value]
-        if differing:
-            raise HecktorError(
-                f"expected the run in {folder} to go on as it began, found another "
-                f"{' and '.join(differing)}; give the same options, another folder of runs, or "
-                "delete this run"
-            )
+    """Write what decides a run and what is said of it, or check that it was begun with the same.
+
+    Raises
+    ------
+    HecktorError
+        If it was begun with something else.
+    """
+    hardware = options.hardware
+    decides = {
+        "configuration": configuration.model_dump(mode="json"),
+        "seed": options.seed,
+        "precision": hardware.precision or schedule.precision,
+        "accumulate_batches": hardware.accumulate_batches or schedule.accumulate_batches,
+        "features": [feature.model_dump(mode="json") for feature in features],
+    }
     says = {
         "name": Path(options.configuration).stem,
-        "notice": options.notice,
-        "features": [feature.model_dump(mode="json") for feature in features],
-        "training": _training(options.data, options.seed),
+        "notice": PHANTOM_NOTICE if options.notice is None else options.notice,
+        "training": _training(PHANTOM_DATA if options.data is None else options.data, options.seed),
     }
-    text = json.dumps(says | decides, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    path = folder / RUN
+    write_first(path, json.dumps(says | decides, indent=1) + "\n")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    # Runs of earlier versions do not state all of it.
+    differing = [name for name, value in decides.items() if found.get(name, value) != value]
+    if differing:
+        raise HecktorError(
+            f"expected the run in {folder} to go on as it began, found another "
+            f"{' and '.join(differing)}; give the same options, another folder of runs, or "
+            "delete this run"
+        )
+    for option, given, stated in (
+        ("--notice", options.notice, found["notice"]),
+        ("--data", options.data, found["training"]["data"]),
+    ):
+        if given not in (None, stated):
+            raise HecktorError(
+                f"expected {option} {stated!r}, with which the run in {folder} began, found "
+                f"{given!r}; leave it out, or give another folder of runs"
+            )
 
 
 def _training(data: str, seed: int) -> dict[str, Any]:

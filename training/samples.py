@@ -51,16 +51,21 @@ def validation_loader(windows: Windows, workers: int) -> DataLoader[Sample]:
     )
 
 
-class _EpochBatches(Sampler[list[Draw]]):
+class EpochBatches(Sampler[list[Draw]]):
     """Batches that differ from epoch to epoch, dealt out among the processes of a training.
 
     The processes draw the same order, and each takes its part of every batch: two with a batch of
     two see in each step what one with a batch of four sees.
+
+    Attributes
+    ----------
+    first_epoch : of the training at hand, where it follows another on the same data.
     """
 
     batch_size: int
     seed: int
     epoch: int
+    first_epoch: int
 
     @property
     def sampler(self) -> Self:
@@ -68,18 +73,19 @@ class _EpochBatches(Sampler[list[Draw]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls it before each epoch."""
-        self.epoch = epoch
+        """Choose the order; Lightning calls it before each epoch, and counts them from 0."""
+        self.epoch = self.first_epoch + epoch
 
 
 @dataclass
-class ShuffledBatches(_EpochBatches):
+class ShuffledBatches(EpochBatches):
     """Every patient once an epoch, in a new order; the last batch is left out if it is not full."""
 
     patients: int
     batch_size: int
     seed: int
     epoch: int = field(default=0, init=False)
+    first_epoch: int = field(default=0, init=False)
 
     def __len__(self) -> int:
         """Batches in an epoch, of each process."""
@@ -98,7 +104,7 @@ class ShuffledBatches(_EpochBatches):
 
 
 @dataclass
-class BalancedBatches(_EpochBatches):
+class BalancedBatches(EpochBatches):
     """Half of each batch from each class; the smaller class is repeated as often as needed.
 
     The paper's batch of two HPV+ and two HPV-.
@@ -108,6 +114,7 @@ class BalancedBatches(_EpochBatches):
     batch_size: int
     seed: int
     epoch: int = field(default=0, init=False)
+    first_epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Check that both classes are there and the batch can be halved."""

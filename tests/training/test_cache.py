@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +22,14 @@ from shared.geometry import resample
 from shared.preprocessing.pipeline import prepare
 from shared.preprocessing.region import Preparation
 from training import cache as module
-from training.cache import CARD, Cached, build_cache, code_version
+from training.cache import (
+    CARD,
+    DECIDING_MODULES,
+    REPOSITORY,
+    Cached,
+    build_cache,
+    code_version,
+)
 from training.data import PatientFiles, index_cohort
 from training.phantom import Kind, make_cohort
 
@@ -148,6 +159,26 @@ def test_code_version_sees_code_and_no_comment(
     code_version.cache_clear()
 
 
+DECIDE_NOTHING = {
+    "shared/case.py",  # holds images
+    "shared/clinical.py",  # no record reaches an image
+    "shared/errors.py",  # words only
+    "shared/schema.py",  # what a preparation may be; what it is, the cache's card says
+}
+
+
+def test_all_of_the_library_that_prepares_a_patient_decides() -> None:
+    """What a fresh interpreter loads of `shared` for the pipeline, packages' own texts left out."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, shared.preprocessing.pipeline; print(*sys.modules)"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    paths = {f"{name.replace('.', '/')}.py" for name in loaded.stdout.split()}
+    ours = {path for path in paths if path.startswith("shared/") and (REPOSITORY / path).is_file()}
+    assert ours - DECIDE_NOTHING == set(DECIDING_MODULES) - {"training/cache.py"}
+    assert ours >= DECIDE_NOTHING
+
+
 def test_no_room_is_said_before_anything_is_written(
     patients: list[PatientFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,17 +186,38 @@ def test_no_room_is_said_before_anything_is_written(
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 1000))
     with pytest.raises(InputError, match=r"expected 0\.0 GB free .* found 0\.0 GB; free some or"):
         build_cache(patients, tmp_path, REGION, workers=1)
-    assert [path.name for path in tmp_path.iterdir()] == [CARD]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == [CARD]
 
 
-def test_a_disk_that_fills_up_loses_nothing(patients: list[PatientFiles], copied: Path) -> None:
-    """The file that is written next is /dev/full, where every write fails as on a full disk."""
+def full(path: Path) -> Path:
+    path.symlink_to("/dev/full")
+    return path
+
+
+def test_a_cache_that_could_not_be_begun_can_be_begun_later(
+    patients: list[PatientFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("shared.files.draft_of", lambda path: full(path.with_name("draft")))
+        with pytest.raises(OSError, match="No space left"):
+            build_cache(patients[:1], tmp_path, REGION, workers=1)
+    assert len(build_cache(patients[:1], tmp_path, REGION, workers=1)) == 1
+
+
+def test_a_disk_that_fills_up_loses_nothing(
+    patients: list[PatientFiles], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written goes to /dev/full, where every write fails as on a full disk."""
     lost = patients[2].patient_id
     (copied / f"{lost}.json").unlink()
     (copied / f"{lost}.image.npy").unlink()
-    (copied / f"{lost}.image.npy.partial").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"after 0 of 1 patients .*; these are kept: make room"):
-        build_cache(patients, copied, REGION, workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+        patched.setattr("shared.files.draft_of", lambda path: full(path.with_name("draft")))
+        with pytest.raises(
+            InputError, match=r"after 0 of 1 patients .*; these are kept: make room"
+        ):
+            build_cache(patients, copied, REGION, workers=1)
     assert not (copied / f"{lost}.json").exists()
     for kept in patients[:2]:
         assert (copied / f"{kept.patient_id}.json").exists()
@@ -194,6 +246,47 @@ def test_a_later_process_does_not_make_the_cache(
     (copied / f"{patients[0].patient_id}.json").unlink()
     with pytest.raises(InputError, match="1 of 3 patients missing; run 'python -m training prep"):
         build_cache(patients, copied, REGION, workers=1)
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_and_no_full_disk(
+    patients: list[PatientFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(module.gzip, "open", unreadable)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    (finding,) = module._prepare_all(patients[:1], tmp_path, REGION, workers=1)
+    assert (finding.patient_id, finding.problem) == (patients[0].patient_id, "unreadable")
+    assert "Input/output error" in finding.detail
+    assert patients[0].ct.name in finding.detail
+
+
+def test_every_process_leaves_out_the_patients_that_were_found_bad(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose CT is no image, and one whose PET is cut short behind its header."""
+    shutil.copytree(cohort, tmp_path / "cohort")
+    patients = index_cohort(tmp_path / "cohort")
+    patients[0].ct.write_bytes(b"this is no image")
+    pet = patients[1].pet.read_bytes()
+    patients[1].pet.write_bytes(pet[: len(pet) // 2])
+
+    def left() -> list[str]:
+        built = build_cache(patients, tmp_path / "cache", REGION, workers=1, skip_bad=True)
+        return [p.files.patient_id for p in built]
+
+    assert left() == [patients[2].patient_id]
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "is_first_process", lambda: False)
+        assert left() == [patients[2].patient_id]
+        with pytest.raises(InputError, match="2 of the patients cannot be used"):
+            build_cache(patients, tmp_path / "cache", REGION, workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_prepare_all", lambda *_: pytest.fail("examined again"))
+        assert left() == [patients[2].patient_id]
+    patients[1].pet.write_bytes(pet)
+    assert left() == [p.patient_id for p in patients[1:]]
 
 
 def test_a_patient_without_labels_is_background(

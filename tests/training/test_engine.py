@@ -136,6 +136,34 @@ def test_averaging_is_the_mean_of_the_weights_after_each_epoch(
     )
 
 
+class Watches(SegmentationModule):
+    """A training that keeps what it is shown."""
+
+    shown: list[float]
+
+    def loss(self, batch: Sample) -> Tensor:
+        self.shown += [float(image.double().sum()) for image in batch["image"]]
+        return super().loss(batch)
+
+
+def test_averaging_sees_samples_that_the_training_has_not_seen(
+    patients: list[Cached], tmp_path: Path
+) -> None:
+    work = job(patients, configuration(epochs=2, averaging=2))
+    made: list[Watches] = []
+
+    def watching() -> SegmentationModule:
+        network = Segmentation().network(work.configuration, ())
+        made.append(Watches(network, work.configuration.segmentation, work.seed, 6.0))
+        made[-1].shown = []
+        return made[-1]
+
+    train(work, tmp_path, watching)
+    trained, averaged = made[0].shown, made[1].shown
+    assert len(trained) == len(averaged) == 8
+    assert len({*trained, *averaged}) == 16
+
+
 def test_a_worse_mean_is_left_where_the_configuration_says_so(
     patients: list[Cached], tmp_path: Path
 ) -> None:

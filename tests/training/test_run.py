@@ -6,6 +6,7 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,39 @@ def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
             train(task, tmp_path, runs, options(tmp_path, **other))
 
 
+def test_a_run_keeps_what_its_first_start_says(patients: list[Cached], tmp_path: Path) -> None:
+    def keep(**changes: object) -> None:
+        settings = configuration()
+        features = features_of(("age",), patients, "minus one")
+        chosen = options(tmp_path, **changes)
+        run._keep_run(tmp_path, settings, settings.segmentation, features, chosen)
+
+    keep(notice="Research use only.", data="real")
+    first = json.loads((tmp_path / run.RUN).read_text())
+    keep(notice=None, hardware=Hardware(devices=2, nodes=3))
+    assert json.loads((tmp_path / run.RUN).read_text()) == first
+    assert first["notice"] == "Research use only."
+    assert first["training"]["data"] == "real"
+    with pytest.raises(HecktorError, match=r"expected --notice 'Research .*', with which"):
+        keep(notice="Another.")
+    with pytest.raises(HecktorError, match="expected --data 'real', with which the run in"):
+        keep(notice=None, data="phantoms")
+    for hardware, name in (
+        (Hardware(precision="bf16-mixed"), "precision"),
+        (Hardware(accumulate_batches=3), "accumulate_batches"),
+    ):
+        with pytest.raises(HecktorError, match=f"found another {name};"):
+            keep(notice=None, hardware=hardware)
+    older = [dataclasses.replace(p.files.clinical, age=90.0) for p in patients]
+    patients = [
+        dataclasses.replace(p, files=dataclasses.replace(p.files, clinical=c))
+        for p, c in zip(patients, older, strict=True)
+    ]
+    with pytest.raises(HecktorError, match="found another features;"):
+        keep(notice=None)
+    assert json.loads((tmp_path / run.RUN).read_text()) == first
+
+
 def first_two_held_out(patients: list[Cached], folder: Path) -> Path:
     names = [p.files.patient_id for p in patients]
     path = folder / "splits.json"
@@ -114,6 +148,31 @@ def test_the_other_tasks_run_on_the_same_frame(patients: list[Cached], tmp_path:
         assert card.training.patients == 4
     (member,) = load_card(tmp_path / "survival", "survival").members
     assert member.risk_std != 1.0
+
+
+def test_wherever_the_disk_was_full_the_run_goes_on(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start finds no room for another file; what is written to /dev/full fails so."""
+    runs = tmp_path / "runs"
+    chosen = options(tmp_path, splits=first_two_held_out(patients, tmp_path))
+    first = f"{patients[0].files.patient_id}.npz"
+    files = ("folds.json", "run.json", "network.pt", "result.json", first, "member.json")
+
+    def draft_without_room(path: Path, name: str) -> Path:
+        draft = path.with_name(f"draft-{path.name}")
+        if path.name == name:
+            draft.symlink_to("/dev/full")
+        return draft
+
+    for name in files:
+        with monkeypatch.context() as patched:
+            patched.setattr("shared.files.draft_of", partial(draft_without_room, name=name))
+            with pytest.raises(OSError, match="No space left"):
+                train(Segmentation(), tmp_path, runs, chosen)
+        assert not list(runs.rglob(name))
+    train(Segmentation(), tmp_path, runs, chosen)
+    assert load_card(tmp_path / "model", "segmentation").training.patients == 4
 
 
 def with_outcome(cached: Cached, **changes: bool | None) -> Cached:

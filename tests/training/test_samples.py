@@ -124,6 +124,15 @@ def test_seed_and_epoch_decide_order_and_samples(which: int) -> None:
     assert list(other) == first
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_epochs_go_on_from_those_of_a_training_before(which: int) -> None:
+    one, other = samplers()[which], samplers()[which]
+    one.first_epoch = 3
+    one.set_epoch(2)
+    other.set_epoch(5)
+    assert list(one) == list(other)
+
+
 class _Draws(Dataset[Sample]):
     """A data set whose samples are what was drawn."""
 
@@ -259,6 +268,25 @@ def test_a_sample_follows_from_its_draw_alone() -> None:
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert not torch.equal(one["image"], samples()[0, 78]["image"])
     assert not torch.equal(one["image"], samples()[1, 77]["image"])
+
+
+def test_a_sample_is_augmented_exactly_once_and_not_always_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    applied: list[Drawn] = []
+    apply = augment.apply
+
+    def counting(drawn: Drawn, *arguments: object) -> tuple[Tensor, Tensor]:
+        applied.append(drawn)
+        return apply(drawn, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(augment, "apply", counting)
+    data = samples()
+    for number in range(60):
+        data[number % 2, number]
+        assert len(applied) == number + 1
+    assert {drawn.transform for drawn in applied} == set(augment.TRANSFORMS)
+    assert len(set(applied)) == 60
 
 
 @pytest.mark.parametrize(("lesion_channels", "channels"), [(False, 2), (True, 4)])

@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import SimpleITK as sitk
 from tqdm import tqdm
 
+from shared.files import write_whole
 from training.phantom.oracle import oracle_scores
 from training.phantom.patient import ANY_KIND, Kind, Patient, make_patient
 from training.phantom.real_anatomy import fingerprint
@@ -88,9 +89,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_json(value: object, path: Path) -> None:
-    whole = path.with_name(path.name + PARTIAL)
-    whole.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    whole.replace(path)
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_case(patient: Patient, folder: Path) -> None:
