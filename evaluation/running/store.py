@@ -114,7 +114,8 @@ class RunStore:
                 "files; give another one"
             )
         self.work.mkdir(parents=True, exist_ok=True)
-        with (self.work / "runs.lock").open("w") as shared:
+        # Read and written: NFS grants no shared lock on a file that is only written.
+        with (self.work / "runs.lock").open("a+") as shared:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for folder in self.work.glob(f"{APPLICATION}*"):  # nobody else's: we are alone
