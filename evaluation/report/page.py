@@ -156,21 +156,7 @@ def figure_tag(drawn: Drawn) -> Markup:
 def _section(name: str, metrics: Metrics, sources: Sources, count: int) -> dict[str, Any]:
     """Return what the template says of a task."""
     ranked = [_tile(name, metrics, score) for score in metrics.ranked]
-    groups = _groups(metrics)
-    forest = draw(
-        f"{name}_groups",
-        f"{TITLES[metrics.task]}: "
-        + natural_list([tile["measure"].name for tile in ranked])
-        + " with 95 % intervals, by "
-        + natural_list([kind.lower() for kind, _ in groups])
-        + "; the numbers are in the table below.",
-        partial(
-            charts.forest,
-            metrics.aggregates,
-            groups,
-            {score: measure(score) for score in metrics.ranked},
-        ),
-    )
+    forest = _forest(name, metrics)
     store = RunStore(sources.run / name)
     section: dict[str, Any] = {
         "name": name,
@@ -183,7 +169,7 @@ def _section(name: str, metrics: Metrics, sources: Sources, count: int) -> dict[
         "table": _score_table(name, metrics),
         "groups": _group_tables(name, metrics),
         "forest": forest,
-        "figures": [forest],
+        "figures": [] if forest is None else [forest],
         "alternatives": _alternatives(name, metrics),
         "failures": _failures(metrics, store),
         "notices": _notices(store, metrics),
@@ -197,6 +183,23 @@ def _section(name: str, metrics: Metrics, sources: Sources, count: int) -> dict[
         section |= _hpv(metrics)
     section["figures"] += section["own_figures"]
     return section
+
+
+def _forest(name: str, metrics: Metrics) -> Drawn | None:
+    """Return the ranked scores of each group as a figure; None where no case is in a group."""
+    groups = _groups(metrics)
+    if not groups:
+        return None
+    measures = {score: measure(score) for score in metrics.ranked}
+    return draw(
+        f"{name}_groups",
+        f"{TITLES[metrics.task]}: "
+        + natural_list([known.name for known in measures.values()])
+        + " with 95 % intervals, by "
+        + natural_list([kind.lower() for kind, _ in groups])
+        + "; the numbers are in the table below.",
+        partial(charts.forest, metrics.aggregates, groups, measures),
+    )
 
 
 def _tile(name: str, metrics: Metrics, score: str) -> dict[str, Any]:

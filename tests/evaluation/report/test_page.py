@@ -13,9 +13,11 @@ import pytest
 
 from evaluation.report.numbers import measure, write
 from evaluation.report.page import Sources, write_report
+from evaluation.schema import write_metrics
 from shared.errors import InputError
 from tests.evaluation.report.conftest import Reported
 from tests.evaluation.report.made import FAILED
+from tests.evaluation.submission import Submission
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -159,6 +161,21 @@ def test_cases_that_are_elsewhere_are_named_and_cost_only_their_pictures(
     truth = reported.run / "ground_truth"
     written = write_report(Sources(run, tmp_path, truth), tmp_path / "out", "x", 1)
     assert "No picture: no_primary: expected exactly one image" in Page(written.read_text()).text
+
+
+def test_cases_of_no_known_centre_and_field_of_view_have_no_groups(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    unknown = Submission(tmp_path / "made")
+    for index in range(4):
+        unknown.add_truth(f"case{index}", HPV_Status=index % 2)
+        unknown.add_value(f"case{index}", "hpv", bool(index % 2))
+    metrics = unknown.hpv()
+    assert not any(metrics.groups.values())
+    write_metrics(run / "task3_hpv" / "metrics.json", metrics)
+    written = write_report(Sources(run, None, unknown.truth), tmp_path / "out", "x", 1)
+    page = Page(written.read_text())
+    assert page.sections == ["summary", "hpv", "failures", "method"]
+    assert "By centre" not in page.text
 
 
 def test_a_run_that_was_not_scored_is_refused(tmp_path: Path) -> None:
