@@ -236,8 +236,8 @@ class ContainerEngine:
                 )
         finally:
             self._call("rm", "--force", container)
-        if os.geteuid() != 0:
-            self._hand_over(task, output)
+            if os.geteuid() != 0:
+                self._hand_over(task, output)
         return run
 
     def close(self) -> None:

@@ -265,6 +265,20 @@ def test_the_application_that_a_killed_run_left_is_swept(tmp_path: Path) -> None
             assert left.exists()
 
 
+def test_another_users_files_of_a_killed_run_do_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path / "run")
+    (store.draft("MDA-001") / "output").mkdir()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError("not the owner")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    monkeypatch.setattr(os, "rmdir", refuse)
+    assert not list(store.draft("MDA-001").iterdir())
+
+
 def test_a_shared_lock_is_taken_on_a_file_that_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
