@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distributed import Client, WorkerPlugin, as_completed
+from distributed import Client, KilledWorker, WorkerPlugin, as_completed
 from distributed.worker import Worker
 
 from evaluation.running.engines import Engine, EngineError
-from evaluation.running.runner import Order, Outcome, Pool, run_case
+from evaluation.running.runner import NotStarted, Order, Outcome, Pool, run_case
 from evaluation.running.tasks import Task
 
 CONNECT_TIMEOUT_S = 20
@@ -24,8 +24,9 @@ CONNECT_TIMEOUT_S = 20
 def on_cluster(address: str) -> Pool:
     """Return a pool of the workers of the scheduler at an address, such as `tcp://host:8786`.
 
-    A case goes to another worker if its worker dies. When this process stops, cases that wait are
-    dropped; those that run come to their end on their workers and are kept.
+    A case goes to another worker if its worker dies; one that several workers have died of counts
+    as not started. When this process stops, cases that wait are dropped; those that run come to
+    their end on their workers and are kept.
 
     Raises
     ------
@@ -45,8 +46,16 @@ def on_cluster(address: str) -> Pool:
             ) from None
         with client:
             client.register_plugin(_Machine(orders[0].engine, orders[0].task))
-            for future in as_completed(client.map(run_case, orders, pure=False)):
-                yield future.result()
+            cases = dict(zip(client.map(run_case, orders, pure=False), orders, strict=True))
+            for future in as_completed(cases):
+                try:
+                    yield future.result()
+                except KilledWorker:
+                    yield NotStarted(
+                        cases[future].case.name,
+                        "each worker that ran it died; see the workers' logs, they may need more "
+                        "memory",
+                    )
 
     return run
 
