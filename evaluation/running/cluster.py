@@ -9,6 +9,8 @@ same paths. Each worker runs as many cases at once as it has threads. Start them
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import Iterator, Sequence
 
 from distributed import Client, KilledWorker, WorkerPlugin, as_completed
@@ -44,8 +46,10 @@ def on_cluster(address: str) -> Pool:
                 f"expected a Dask scheduler at {address}, found none ({error}); start one with "
                 "`dask scheduler`, and workers with `dask worker`"
             ) from None
-        with client:
-            client.register_plugin(_Machine(orders[0].engine, orders[0].task))
+        machine = _Machine(orders[0].engine, orders[0].task)
+        with client, contextlib.ExitStack() as at_end:
+            client.register_plugin(machine)
+            at_end.callback(client.unregister_worker_plugin, machine.name)
             cases = dict(zip(client.map(run_case, orders, pure=False), orders, strict=True))
             for future in as_completed(cases):
                 try:
@@ -61,13 +65,18 @@ def on_cluster(address: str) -> Pool:
 
 
 class _Machine(WorkerPlugin):
-    """Makes each worker's machine ready, of workers that come later too."""
+    """Makes each worker's machine ready, of workers that come later too, and clears it."""
 
     def __init__(self, engine: Engine, task: Task) -> None:
-        self.name = f"hecktor-{task.name}"
+        # Of this run alone: a plugin replaces another one of its name.
+        self.name = f"hecktor-{task.name}-{secrets.token_hex(4)}"
         self._engine = engine
         self._task = task
 
     def setup(self, worker: Worker) -> None:
         """Prepare the machine."""
         self._engine.prepare_machine(self._task)
+
+    def teardown(self, worker: Worker) -> None:
+        """Clear the machine, where the worker or the run ends."""
+        self._engine.leave_machine()

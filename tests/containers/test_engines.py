@@ -101,12 +101,25 @@ def test_container_runs_hardened_and_is_removed(
     assert "--read-only" in options
     assert f"type=bind,source={project.root}/trial/case,target=/mnt/case,readonly" in options
     assert f"type=bind,source={project.root}/trial/output,target=/output" in options
-    assert options[-1] == "hecktor2025/task1_segmentation:cpu-linked"
+    assert options[-1].startswith("hecktor2025/task1_segmentation:cpu-linked-")
     assert "--gpus" not in options
     name = options[options.index("--name") + 1]
     assert project.calls("rm") == [["--force", name], ["--force", "c0ffee"]]
     engine.close()
-    assert project.calls("rmi") == [["hecktor2025/task1_segmentation:cpu-linked"]]
+    assert project.calls("rmi") == [[options[-1]]]
+
+
+def test_two_engines_remove_each_its_own_image(
+    project: Project, on_path: Callable[..., None]
+) -> None:
+    on_path("docker")
+    engines = [ContainerEngine(project.root, "docker", "cpu", build=False) for _ in range(2)]
+    for engine in engines:
+        engine.prepare(TASK, project.root / "build.txt")
+    first, second = (call[call.index("--tag") + 1] for call in project.calls("build"))
+    assert first != second
+    engines[0].close()
+    assert project.calls("rmi") == [[first]]
 
 
 def test_a_cancelled_container_too_hands_over_what_its_user_wrote(

@@ -40,6 +40,9 @@ class RecordingEngine:
     def prepare_machine(self, task: Task) -> None:
         self._note(f"machine {os.getpid()}")
 
+    def leave_machine(self) -> None:
+        self._note(f"left {os.getpid()}")
+
     def run(
         self,
         task: Task,

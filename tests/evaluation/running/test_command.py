@@ -199,6 +199,7 @@ def test_a_case_that_kills_its_worker_stops_no_other(
     assert "each worker that ran it died" in missing["MDA-000"]
     # The one that waited on the same worker may be given up with it.
     assert len(missing) <= 2
+    assert len(engine.noted("left")) == 1  # the worker that lives
     assert len(summary.records) + len(missing) == 6
 
 
