@@ -37,6 +37,10 @@ MOST_NAMED: Final = 5
 """Cases that an error names; more would bury what it says."""
 
 
+class NoTruthError(InputError):
+    """No case has a truth of the task."""
+
+
 def evaluate(
     input_dir: Path,
     truth_dir: Path,
@@ -58,6 +62,8 @@ def evaluate(
 
     Raises
     ------
+    NoTruthError
+        If no case has a truth of the task.
     InputError
         If jobs and truth do not fit together.
     """
@@ -68,7 +74,10 @@ def evaluate(
     task = task or recognise_task(jobs, edition)
     scored = {case_id: p for case_id, p in patients.items() if _has_truth(p, task)}
     if not scored:
-        raise InputError(f"expected the truth of {task} for at least one case, found none")
+        raise NoTruthError(
+            f"expected the truth of {task} for at least one case in {truth_dir}, found none; add it, "
+            "or score another task"
+        )
     entries = [Entry(patient, jobs.get(case_id)) for case_id, patient in scored.items()]
     unscored = tuple(case_id for case_id in jobs if case_id not in scored)
     common: dict[str, Any] = {"edition": edition.name, "unscored": unscored}
