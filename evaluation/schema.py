@@ -1,5 +1,7 @@
 """What crosses the evaluation's boundaries: `predictions.json` comes, `metrics.json` goes.
 
+`rules.json`, where there is one, is `Rules`.
+
 `metrics.json` is one of `SegmentationMetrics`, `SurvivalMetrics` and `HpvMetrics`, told apart by
 `task`. Its parts:
 
@@ -281,6 +283,7 @@ class HpvMetrics(_Metrics):
 Metrics: TypeAlias = SegmentationMetrics | SurvivalMetrics | HpvMetrics
 
 _PREDICTIONS: TypeAdapter[tuple[Prediction, ...]] = TypeAdapter(tuple[Prediction, ...])
+_RULES: TypeAdapter[Rules] = TypeAdapter(Rules)
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(Annotated[Metrics, Field(discriminator="task")])
 
 
@@ -293,6 +296,17 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         If the file is missing or is no list of jobs.
     """
     return _read(path, _PREDICTIONS, "a list of jobs with pk, inputs and outputs")
+
+
+def read_rules(path: Path) -> Rules:
+    """Read rules: a JSON object with some of the fields of `Rules`, the others at their defaults.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no such object, or has a field that is none.
+    """
+    return _read(path, _RULES, f"a JSON object with some of {', '.join(Rules.model_fields)}")
 
 
 def read_metrics(path: Path) -> Metrics:

@@ -62,27 +62,41 @@ def scores_of(results: Sequence[SegmentationCase]) -> Scores:
 
 
 def alternatives(
-    results: Sequence[SegmentationCase], others: Sequence[Alternatives]
+    results: Sequence[SegmentationCase], others: Sequence[Alternatives], rules: Rules
 ) -> dict[str, dict[str, float | None]]:
-    """Return the scores under the choices that the organisers have left open.
+    """Return the scores under the other choices that the organisers have left open.
 
     Parameters
     ----------
     others : lesion counts of each case under other rules.
+    rules : in force, and so no alternative.
     """
     counts = {rule: sum((o[rule] for o in others), Detections()) for rule in others[0]}
-    gtvp = [(result, result.labels["GTVp"]) for result in results]
+    gtvp = [(result.labels["GTVp"], result.failure is not None) for result in results]
+
+    def dice(both_empty: float, one_empty: float) -> float | None:
+        return mean([_dice(s, failed, both_empty, one_empty) for s, failed in gtvp]).value()
+
     # A failed case has scored 0 where both masks are empty, and stays in.
-    absent = [s.truth_mm3 == s.prediction_mm3 == 0 and r.failure is None for r, s in gtvp]
-    pairs = list(zip(absent, [scores for _, scores in gtvp], strict=True))
+    found = [s.dice for s, failed in gtvp if failed or s.truth_mm3 or s.prediction_mm3]
     return {
         "gtvp_dice": {
-            "absent in both masks: 0": mean([0.0 if a else s.dice for a, s in pairs]).value(),
-            "absent in both masks: left out": mean([s.dice for a, s in pairs if not a]).value(),
-            "absent in the truth: left out": mean([s.dice for _, s in gtvp if s.truth_mm3]).value(),
+            **{
+                f"absent in both masks: {value}": dice(value, rules.one_empty)
+                for value in (0, 1)
+                if value != rules.both_empty
+            },
+            **({"absent in one mask: 0": dice(rules.both_empty, 0)} if rules.one_empty else {}),
+            "absent in both masks: left out": mean(found).value(),
+            "absent in the truth: left out": mean([s.dice for s, _ in gtvp if s.truth_mm3]).value(),
         },
         "gtvn_aggregated_f1": {rule: total.f1() for rule, total in counts.items()},
     }
+
+
+def _dice(scores: LabelScores, failed: bool, both_empty: float, one_empty: float) -> float:
+    volumes = Overlap(scores.shared_mm3, scores.prediction_mm3, scores.truth_mm3)
+    return 0.0 if failed else volumes.dice(both_empty, one_empty)
 
 
 def _score_label(

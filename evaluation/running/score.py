@@ -12,12 +12,13 @@ from evaluation.evaluate import NoTruthError, evaluate
 from evaluation.running.store import PREDICTIONS
 from evaluation.running.tasks import TASKS
 from evaluation.running.truth import GROUND_TRUTH
-from evaluation.schema import Metrics, Rules, write_metrics
+from evaluation.schema import Metrics, Rules, read_rules, write_metrics
 from shared.errors import InputError
 from shared.grand_challenge import HECKTOR_2025
 from shared.resources import granted_cpus
 
 WORKERS: Final = granted_cpus()
+RULES_HELP: Final = "JSON file of the open choices (default: rules.json beside the truth, if any)."
 
 
 def score(
@@ -26,12 +27,14 @@ def score(
         Path | None, typer.Option(help="Ground truth (default: ground_truth in the run's folder).")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read masks.")] = WORKERS,
+    rules: Annotated[Path | None, typer.Option(help=RULES_HELP)] = None,
 ) -> None:
     """Score each task of a run and write metrics.json into its folder.
 
     A task that no case has the truth of is left out.
     """
-    for metrics in score_run(folder, truth or folder / GROUND_TRUTH, workers).values():
+    chosen = None if rules is None else read_rules(rules)
+    for metrics in score_run(folder, truth or folder / GROUND_TRUTH, workers, chosen).values():
         print("\n".join(summary(metrics)), flush=True)
 
 

@@ -223,6 +223,14 @@ def test_open_choices_are_reported_beside(submission: Submission) -> None:
     assert six.results[2].labels["GTVn"].true_positives == 2
     zero = submission.segmentation(rules=Rules(both_empty=0, bootstrap_samples=50))
     assert zero.aggregates["gtvp_dice"].value == 0
+    assert zero.alternatives["gtvp_dice"] == {
+        "absent in both masks: 1": pytest.approx(2 / 3),
+        "absent in both masks: left out": 0,
+        "absent in the truth: left out": 0,
+    }
+    half = submission.segmentation(rules=Rules(one_empty=0.5, bootstrap_samples=50))
+    assert half.aggregates["gtvp_dice"].value == pytest.approx(2.5 / 3)
+    assert half.alternatives["gtvp_dice"]["absent in one mask: 0"] == pytest.approx(2 / 3)
 
 
 def test_processes_change_nothing(submission: Submission) -> None:

@@ -40,6 +40,14 @@ def test_a_task_without_a_truth_is_named_and_left_out(run: Path) -> None:
     assert not (run / "task3_hpv" / "metrics.json").exists()
 
 
+def test_rules_are_taken_from_a_file(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text('{"both_empty": 0}')
+    options = ["--rules", str(tmp_path / "rules.json"), "--workers", "1"]
+    result = CliRunner().invoke(app, ["score", str(run), *options])
+    assert result.exit_code == 0, result.output
+    assert "gtvp_dice: 0.0000" in result.output
+
+
 def test_a_run_without_any_truth_is_an_error(run: Path) -> None:
     shutil.rmtree(run / "task1_segmentation")
     result = CliRunner().invoke(app, ["score", str(run)])
