@@ -91,6 +91,7 @@ def evaluate(
         results, others = zip(*_in_processes(read, entries, workers), strict=True)
         return SegmentationMetrics(
             alternatives=segmentation.alternatives(results, others, rules),
+            lesions_by_volume_ml=segmentation.lesions_by_volume(results, rules),
             results=results,
             **common,
             **segmentation.SCORING.summary(results, rules),

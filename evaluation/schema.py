@@ -8,7 +8,9 @@
 - `aggregates`: the scores of all cases, by name, each an `Estimate` with its 95 % interval;
   `ranked` names those that the challenge ranks by. A leaderboard reads, for example,
   `aggregates.c_index.value`.
-- `groups`: the same scores by centre, by field of view and, for Task 1, by lesion volume.
+- `groups`: the same scores by centre, by field of view and, for Task 1, by the volume of a label
+  in the truth of a patient, all its lesions together.
+- `lesions_by_volume_ml`, for Task 1: which lesions are found, by the volume of the single lesion.
 - `alternatives`: what a score would be under the choices that the organisers have left open.
 - `results`: one entry a case, sorted by case, failed and missing ones included. The aggregates
   follow from these alone, so two files can be compared without the masks.
@@ -258,10 +260,30 @@ class _Metrics(Strict):
     alternatives: dict[str, dict[str, float | None]]
 
 
+class LesionGroup(Strict):
+    """True lesions of about one volume, of all cases together.
+
+    Attributes
+    ----------
+    lesions : how many.
+    sensitivity : fraction of them that is found; its `patients` are those who have such a lesion.
+    """
+
+    lesions: NonNegativeInt
+    sensitivity: Estimate
+
+
 class SegmentationMetrics(_Metrics):
-    """`metrics.json` of Task 1."""
+    """`metrics.json` of Task 1.
+
+    Attributes
+    ----------
+    lesions_by_volume_ml : by label, then by the volume of the single lesion; volumes that no lesion
+        has are left out. (The volumes of `groups` are of all of a patient's lesions together.)
+    """
 
     task: Literal["segmentation"] = "segmentation"
+    lesions_by_volume_ml: dict[str, dict[str, LesionGroup]]
     results: tuple[SegmentationCase, ...]
 
 

@@ -53,8 +53,8 @@ PIXELS_AN_INCH: Final = 100
 GROUP_NAMES: Final = {
     "centre": "Centre",
     "field_of_view": "Field of view",
-    "gtvp_volume_ml": "True GTVp volume, ml",
-    "gtvn_volume_ml": "True GTVn volume, ml",
+    "gtvp_volume_ml": "True GTVp of a patient, ml",
+    "gtvn_volume_ml": "True GTVn of a patient, ml",
 }
 FIELDS_OF_VIEW: Final = {"head_neck": "head and neck", "whole_body": "whole body"}
 TITLES: Final = {
@@ -366,12 +366,34 @@ def _segmentation(
     for case in (*shown["worst"], *shown["best"]):
         figures += [case.projections, *([case.slices] if case.slices else [])]
     return {
+        "lesions": _lesion_rows(metrics),
         "by_volume": by_volume,
         "worst": [_case(metrics, case) for case in shown["worst"]],
         "best": [_case(metrics, case) for case in shown["best"]],
         "picture_problems": problems,
         "own_figures": figures,
     }
+
+
+def _lesion_rows(metrics: SegmentationMetrics) -> list[dict[str, Any]]:
+    """Return rows of lesion-wise sensitivity: how many lesions of a volume, and which are found."""
+    rows = []
+    for label, groups in metrics.lesions_by_volume_ml.items():
+        for volume, group in groups.items():
+            path = (TASKS[0].name, "lesions_by_volume_ml", label, volume)
+            rows.append(
+                {
+                    "name": f"{label}, {_group_name(volume)} ml",
+                    "lesions": Number((*path, "lesions"), group.lesions, str(group.lesions)),
+                    "patients": Number(
+                        (*path, "sensitivity", "patients"),
+                        group.sensitivity.patients,
+                        str(group.sensitivity.patients),
+                    ),
+                    "sensitivity": show(group.sensitivity, (*path, "sensitivity"), 3),
+                }
+            )
+    return rows
 
 
 def _case(metrics: SegmentationMetrics, case: ShownCase) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from evaluation.report.numbers import measure, write
 from evaluation.report.page import Sources, write_report
-from evaluation.schema import write_metrics
+from evaluation.schema import SegmentationMetrics, write_metrics
 from shared.errors import InputError
 from tests.evaluation.report.conftest import Reported
 from tests.evaluation.report.made import FAILED
@@ -97,6 +97,11 @@ def test_every_score_is_on_the_page(reported: Reported, page: Page) -> None:
             for kind, groups in metrics.groups.items():
                 for group in groups:
                     assert f"{task}/groups/{kind}/{group}/aggregates/{score}/value" in shown
+        if isinstance(metrics, SegmentationMetrics):
+            for label, lesions in metrics.lesions_by_volume_ml.items():
+                for volume in lesions:
+                    path = f"{task}/lesions_by_volume_ml/{label}/{volume}"
+                    assert {f"{path}/lesions", f"{path}/sensitivity/value"} <= shown
         for score, rules in metrics.alternatives.items():
             for rule in rules:
                 assert f"{task}/alternatives/{score}/{rule.replace('/', '~1')}" in shown
