@@ -8,6 +8,10 @@ them a prediction finds, invents and misses follows from the `LesionPairs` of a 
 The organisers have not published connectivity, matching rule and the DSC of an absent GTVp; these
 are parameters, and the defaults are this project's reading.
 
+`grand-challenge-metrics` 0.6.0 has a DSC and detection scores too, but its DSC is of voxels, in 32
+bits, and NaN where neither mask has the label, and its detections are points within a radius; the
+aggregated DSC in mm³ and matching by IoU it has not.
+
 References
 ----------
 Andrearczyk et al. 2023, Overview of the HECKTOR challenge at MICCAI 2022 (aggregated DSC).
