@@ -21,6 +21,7 @@ from evaluation.__main__ import METRICS
 from evaluation.report import charts, pictures
 from evaluation.report.cases import MOST_ERRORS, ShownCase, show_case, worst_and_best
 from evaluation.report.drawing import Drawn, draw
+from evaluation.report.errors import LesionError
 from evaluation.report.numbers import (
     LABELS,
     Measure,
@@ -403,14 +404,16 @@ def _case(metrics: SegmentationMetrics, case: ShownCase) -> dict[str, Any]:
                        write(scores.dice, 3)))
         for label, scores in case.result.labels.items()
     ]  # fmt: skip
-    rest = case.errors[MOST_ERRORS:]
     return {
         "case": case,
         "scores": scores,
-        "errors": [(error.kind, f"{error.volume_ml:.2f}") for error in case.pictured],
-        "rest": len(rest),
-        "largest_rest": f"{rest[0].volume_ml:.2f}" if rest else "",
+        "errors": [_error_words(error) for error in case.pictured],
+        "rest": [_error_words(error) for error in case.errors[MOST_ERRORS:]],
     }
+
+
+def _error_words(error: LesionError) -> str:
+    return f"{error.kind}, {error.volume_ml:.2f} ml"
 
 
 def _survival(metrics: SurvivalMetrics) -> dict[str, Any]:

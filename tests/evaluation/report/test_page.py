@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 
 from evaluation.report.numbers import measure, write
 from evaluation.report.page import Sources, write_report
-from evaluation.schema import SegmentationMetrics, write_metrics
+from evaluation.running.score import score_run
+from evaluation.schema import Rules, SegmentationMetrics, write_metrics
 from shared.errors import InputError
 from tests.evaluation.report.conftest import Reported
 from tests.evaluation.report.made import FAILED
@@ -181,6 +183,27 @@ def test_cases_of_no_known_centre_and_field_of_view_have_no_groups(tmp_path: Pat
     page = Page(written.read_text())
     assert page.sections == ["summary", "hpv", "failures", "method"]
     assert "By centre" not in page.text
+
+
+def test_errors_beyond_the_pictured_ones_are_named(reported: Reported, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(reported.run / "task1_segmentation", run / "task1_segmentation")
+    for result in reported.metrics["task1_segmentation"].results:
+        for path in (run / "task1_segmentation" / str(result.pk)).rglob("output.mha"):
+            found = sitk.ReadImage(str(path))
+            for index in range(6):  # cubes of 3 to 8 voxels, in the corner
+                size = 3 + index
+                found[0:size, 0:size, 10 * index : 10 * index + size] = 2
+            sitk.WriteImage(found, str(path))
+    truth = reported.run / "ground_truth"
+    score_run(run, truth, workers=1, rules=Rules(bootstrap_samples=5))
+    written = write_report(Sources(run, None, truth), tmp_path / "out", "x", 1)
+    captions = [" ".join(words.split()) for words in re.findall(
+        r"Not pictured: (.*?)\.\s*</figcaption>", written.read_text(), re.DOTALL)]  # fmt: skip
+    assert len(captions) == 2
+    for caption in captions:
+        assert caption.count("false node") >= 2
+        assert re.fullmatch(r"([a-z ]+, \d+\.\d\d ml(; |$))+", caption), caption
 
 
 def test_a_run_that_was_not_scored_is_refused(tmp_path: Path) -> None:
