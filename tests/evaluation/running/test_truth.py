@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -51,3 +54,22 @@ def test_a_broken_case_leaves_the_earlier_one(tmp_path: Path, cases: list[Case])
     with pytest.raises(CaseError, match="mend it"):
         write_ground_truth(cases, folder)
     assert list(read_truth(folder)) == ["MDA-1", "MDA-2"]
+
+
+def test_the_readmes_tarball_holds_the_masks_themselves(tmp_path: Path, cases: list[Case]) -> None:
+    write_ground_truth(cases, tmp_path / "runs" / "demo" / "ground_truth")
+    readme = (Path(__file__).parents[3] / "evaluation" / "README.md").read_text()
+    (command,) = re.findall(r"^tar .*", readme, re.MULTILINE)
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    shutil.rmtree(tmp_path / "cases")
+    (tmp_path / "unpacked").mkdir()
+    unpack = [
+        "tar",
+        "-xzf",
+        str(tmp_path / "ground_truth.tar.gz"),
+        "-C",
+        str(tmp_path / "unpacked"),
+    ]
+    subprocess.run(unpack, check=True)
+    masks = [patient.mask for patient in read_truth(tmp_path / "unpacked").values()]
+    assert [mask.is_file() for mask in masks if mask is not None] == [True, True]
