@@ -94,7 +94,7 @@ main() {
   source shared/scripts/python.sh
   make_environment
   PATH=$PWD/$VENV/bin:$PATH
-  local scripts=(*.sh .ci/run shared/scripts/*.sh task*/*.sh)
+  local scripts=(*.sh .ci/run shared/scripts/*.sh evaluation/*.sh task*/*.sh)
   lint 'code style (ruff check)' ruff check .
   lint 'formatting (ruff format)' ruff format --check .
   lint 'types (mypy)' mypy

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from evaluation.evaluate import evaluate
-from evaluation.schema import Metrics, Task, write_metrics
+from evaluation.schema import Metrics, Task, read_rules, write_metrics
 from shared.grand_challenge import HECKTOR_2025, log, run_job
 from shared.resources import granted_cpus
 
@@ -38,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
         "--task", choices=get_args(Task), help="default: the one that the jobs' outputs are of"
     )
     made.add_argument(
+        "--rules",
+        type=Path,
+        help="JSON object of the open choices (default: rules.json beside the truth, if any)",
+    )
+    made.add_argument(
         "--workers", type=int, default=granted_cpus(), help="processes (default: one a CPU)"
     )
     return made
@@ -53,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.truth,
             HECKTOR_2025,
             task=options.task,
+            rules=options.rules and read_rules(options.rules),
             workers=max(1, options.workers),
         )
         write_metrics(options.output / METRICS, metrics)

@@ -28,9 +28,9 @@ def differences(first: Metrics, second: Metrics) -> dict[str, Interval | None]:
     Raises
     ------
     InputError
-        If they are of other tasks or of other cases.
+        If they are of other tasks, other cases or other rules.
     """
-    _require_same_cases(first, second)
+    _require_comparable(first, second)
     found: dict[str, Interval | None] = {}
     pairs = zip(_ranked(first).items(), _ranked(second).values(), strict=True)
     for (name, ours), theirs in pairs:
@@ -47,11 +47,11 @@ def rank(methods: Mapping[str, Metrics]) -> dict[str, float]:
     Raises
     ------
     InputError
-        If they are of other tasks or of other cases.
+        If they are of other tasks, other cases or other rules.
     """
     first, *others = methods.values()
     for other in others:
-        _require_same_cases(first, other)
+        _require_comparable(first, other)
     scores = {name: _values(metrics) for name, metrics in methods.items()}
     if first.task == "segmentation":
         return rank_segmentation(scores)
@@ -106,13 +106,20 @@ def _values(metrics: Metrics) -> dict[str, float]:
     return {name: float("nan") if value is None else value for name, value in values.items()}
 
 
-def _require_same_cases(first: Metrics, second: Metrics) -> None:
+def _require_comparable(first: Metrics, second: Metrics) -> None:
     ours, theirs = ({result.case_id for result in m.results} for m in (first, second))
     if first.task != second.task or ours != theirs:
         raise InputError(
             f"expected two evaluations of one task on the same cases, found {first.task} of "
             f"{len(ours)} and {second.task} of {len(theirs)} cases, {len(ours & theirs)} in common;"
             " evaluate both with the same ground truth"
+        )
+    rules, others = (m.rules.model_dump(exclude={"bootstrap_samples"}) for m in (first, second))
+    if rules != others:
+        differing = ", ".join(name for name in rules if rules[name] != others[name])
+        raise InputError(
+            f"expected two evaluations by the same rules, found another {differing}; "
+            "evaluate both with the same --rules"
         )
 
 

@@ -27,14 +27,21 @@ from evaluation.schema import (
     SurvivalMetrics,
     Task,
     read_predictions,
+    read_rules,
 )
 from evaluation.truth import Patient, read_truth
 from shared.errors import InputError
 from shared.grand_challenge import Edition
 
 PREDICTIONS: Final = "predictions.json"
+RULES: Final = "rules.json"
+"""Its name beside the truth."""
 MOST_NAMED: Final = 5
 """Cases that an error names; more would bury what it says."""
+
+
+class NoTruthError(InputError):
+    """No case has a truth of the task."""
 
 
 def evaluate(
@@ -53,22 +60,29 @@ def evaluate(
     truth_dir : the ground truth, see `evaluation.truth`.
     edition : names of outputs, and the sign of the risk.
     task : to score; by default the one that the jobs' outputs are of.
-    rules : the open choices.
+    rules : the open choices; by default those of `rules.json` beside the truth, else `Rules()`.
     workers : processes that read and score masks.
 
     Raises
     ------
+    NoTruthError
+        If no case has a truth of the task.
     InputError
         If jobs and truth do not fit together.
     """
-    rules = rules or Rules()
+    if rules is None:
+        beside = truth_dir / RULES
+        rules = read_rules(beside) if beside.is_file() else Rules()
     jobs = jobs_by_case(read_predictions(input_dir / PREDICTIONS), edition)
     patients = read_truth(truth_dir)
     _require_known(jobs, patients)
     task = task or recognise_task(jobs, edition)
     scored = {case_id: p for case_id, p in patients.items() if _has_truth(p, task)}
     if not scored:
-        raise InputError(f"expected the truth of {task} for at least one case, found none")
+        raise NoTruthError(
+            f"expected the truth of {task} for at least one case in {truth_dir}, found none; "
+            "add it, or score another task"
+        )
     entries = [Entry(patient, jobs.get(case_id)) for case_id, patient in scored.items()]
     unscored = tuple(case_id for case_id in jobs if case_id not in scored)
     common: dict[str, Any] = {"edition": edition.name, "unscored": unscored}
@@ -76,7 +90,8 @@ def evaluate(
         read = partial(segmentation_case, input_dir=input_dir, edition=edition, rules=rules)
         results, others = zip(*_in_processes(read, entries, workers), strict=True)
         return SegmentationMetrics(
-            alternatives=segmentation.alternatives(results, others),
+            alternatives=segmentation.alternatives(results, others, rules),
+            lesions_by_volume_ml=segmentation.lesions_by_volume(results, rules),
             results=results,
             **common,
             **segmentation.SCORING.summary(results, rules),

@@ -1,12 +1,16 @@
 """What crosses the evaluation's boundaries: `predictions.json` comes, `metrics.json` goes.
 
+`rules.json`, where there is one, is `Rules`.
+
 `metrics.json` is one of `SegmentationMetrics`, `SurvivalMetrics` and `HpvMetrics`, told apart by
 `task`. Its parts:
 
 - `aggregates`: the scores of all cases, by name, each an `Estimate` with its 95 % interval;
   `ranked` names those that the challenge ranks by. A leaderboard reads, for example,
   `aggregates.c_index.value`.
-- `groups`: the same scores by centre, by field of view and, for Task 1, by lesion volume.
+- `groups`: the same scores by centre, by field of view and, for Task 1, by the volume of a label
+  in the truth of a patient, all its lesions together.
+- `lesions_by_volume_ml`, for Task 1: which lesions are found, by the volume of the single lesion.
 - `alternatives`: what a score would be under the choices that the organisers have left open.
 - `results`: one entry a case, sorted by case, failed and missing ones included. The aggregates
   follow from these alone, so two files can be compared without the masks.
@@ -256,10 +260,30 @@ class _Metrics(Strict):
     alternatives: dict[str, dict[str, float | None]]
 
 
+class LesionGroup(Strict):
+    """True lesions of about one volume, of all cases together.
+
+    Attributes
+    ----------
+    lesions : how many.
+    sensitivity : fraction of them that is found; its `patients` are those who have such a lesion.
+    """
+
+    lesions: NonNegativeInt
+    sensitivity: Estimate
+
+
 class SegmentationMetrics(_Metrics):
-    """`metrics.json` of Task 1."""
+    """`metrics.json` of Task 1.
+
+    Attributes
+    ----------
+    lesions_by_volume_ml : by label, then by the volume of the single lesion; volumes that no lesion
+        has are left out. (The volumes of `groups` are of all of a patient's lesions together.)
+    """
 
     task: Literal["segmentation"] = "segmentation"
+    lesions_by_volume_ml: dict[str, dict[str, LesionGroup]]
     results: tuple[SegmentationCase, ...]
 
 
@@ -281,6 +305,7 @@ class HpvMetrics(_Metrics):
 Metrics: TypeAlias = SegmentationMetrics | SurvivalMetrics | HpvMetrics
 
 _PREDICTIONS: TypeAdapter[tuple[Prediction, ...]] = TypeAdapter(tuple[Prediction, ...])
+_RULES: TypeAdapter[Rules] = TypeAdapter(Rules)
 _METRICS: TypeAdapter[Metrics] = TypeAdapter(Annotated[Metrics, Field(discriminator="task")])
 
 
@@ -293,6 +318,17 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         If the file is missing or is no list of jobs.
     """
     return _read(path, _PREDICTIONS, "a list of jobs with pk, inputs and outputs")
+
+
+def read_rules(path: Path) -> Rules:
+    """Read rules: a JSON object with some of the fields of `Rules`, the others at their defaults.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no such object, or has a field that is none.
+    """
+    return _read(path, _RULES, f"a JSON object with some of {', '.join(Rules.model_fields)}")
 
 
 def read_metrics(path: Path) -> Metrics:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, get_args
 
 import numpy as np
 
-from evaluation.schema import LabelScores, Lesion, Rules, SegmentationCase
+from evaluation.schema import LabelScores, Lesion, LesionGroup, Rules, SegmentationCase
 from evaluation.scoring import GroupOf, Scores, Scoring, mean, of_columns
 from shared.conventions import LESIONS, Label, LabelVolume
 from shared.geometry import Grid
@@ -27,7 +27,9 @@ from shared.metrics.segmentation import (
 from shared.metrics.surface import surface_distances
 
 VOLUME_EDGES_ML: Final = (5.0, 20.0)
-"""Between small, middle and large: spheres of 2.1 and 3.4 cm."""
+"""Between small, middle and large, of a patient's lesions together: spheres of 2.1 and 3.4 cm."""
+LESION_EDGES_ML: Final = (1.0, *VOLUME_EDGES_ML)
+"""The same of a single lesion, and a sphere of 1.2 cm: many nodes are below it."""
 
 Alternatives: TypeAlias = dict[str, Detections]
 """Lesion counts of the GTVn under other rules, by the rule."""
@@ -62,27 +64,41 @@ def scores_of(results: Sequence[SegmentationCase]) -> Scores:
 
 
 def alternatives(
-    results: Sequence[SegmentationCase], others: Sequence[Alternatives]
+    results: Sequence[SegmentationCase], others: Sequence[Alternatives], rules: Rules
 ) -> dict[str, dict[str, float | None]]:
-    """Return the scores under the choices that the organisers have left open.
+    """Return the scores under the other choices that the organisers have left open.
 
     Parameters
     ----------
     others : lesion counts of each case under other rules.
+    rules : in force, and so no alternative.
     """
     counts = {rule: sum((o[rule] for o in others), Detections()) for rule in others[0]}
-    gtvp = [(result, result.labels["GTVp"]) for result in results]
+    gtvp = [(result.labels["GTVp"], result.failure is not None) for result in results]
+
+    def dice(both_empty: float, one_empty: float) -> float | None:
+        return mean([_dice(s, failed, both_empty, one_empty) for s, failed in gtvp]).value()
+
     # A failed case has scored 0 where both masks are empty, and stays in.
-    absent = [s.truth_mm3 == s.prediction_mm3 == 0 and r.failure is None for r, s in gtvp]
-    pairs = list(zip(absent, [scores for _, scores in gtvp], strict=True))
+    found = [s.dice for s, failed in gtvp if failed or s.truth_mm3 or s.prediction_mm3]
     return {
         "gtvp_dice": {
-            "absent in both masks: 0": mean([0.0 if a else s.dice for a, s in pairs]).value(),
-            "absent in both masks: left out": mean([s.dice for a, s in pairs if not a]).value(),
-            "absent in the truth: left out": mean([s.dice for _, s in gtvp if s.truth_mm3]).value(),
+            **{
+                f"absent in both masks: {value}": dice(value, rules.one_empty)
+                for value in (0, 1)
+                if value != rules.both_empty
+            },
+            **({"absent in one mask: 0": dice(rules.both_empty, 0)} if rules.one_empty else {}),
+            "absent in both masks: left out": mean(found).value(),
+            "absent in the truth: left out": mean([s.dice for s, _ in gtvp if s.truth_mm3]).value(),
         },
         "gtvn_aggregated_f1": {rule: total.f1() for rule, total in counts.items()},
     }
+
+
+def _dice(scores: LabelScores, failed: bool, both_empty: float, one_empty: float) -> float:
+    volumes = Overlap(scores.shared_mm3, scores.prediction_mm3, scores.truth_mm3)
+    return 0.0 if failed else volumes.dice(both_empty, one_empty)
 
 
 def _score_label(
@@ -157,18 +173,47 @@ def _label_scores(labels: Sequence[LabelScores]) -> Scores:
     }
 
 
-def _by_volume(name: str) -> GroupOf[SegmentationCase]:
-    small, large = VOLUME_EDGES_ML
+def lesions_by_volume(
+    results: Sequence[SegmentationCase], rules: Rules
+) -> dict[str, dict[str, LesionGroup]]:
+    """Return by label which true lesions are found, by the volume of the single lesion."""
+    volumes = [_volume_name(lowest_ml, LESION_EDGES_ML) for lowest_ml in (0.0, *LESION_EDGES_ML)]
+    groups = {}
+    for name in LESIONS:
+        counts: dict[str, list[tuple[int, int]]] = {volume: [] for volume in volumes}
+        for result in results:
+            found: dict[str, list[bool]] = {}
+            for lesion in result.labels[name].lesions:
+                volume = _volume_name(lesion.volume_mm3 / 1000, LESION_EDGES_ML)
+                found.setdefault(volume, []).append(lesion.found)
+            for volume, each in found.items():
+                counts[volume].append((sum(each), len(each)))
+        groups[name] = {
+            volume: LesionGroup(
+                lesions=sum(lesions for _, lesions in patients),
+                sensitivity=of_columns(
+                    lambda found, lesions: float(found.sum() / lesions.sum()), patients
+                ).estimate(rules.bootstrap_samples),
+            )
+            for volume, patients in counts.items()
+            if patients
+        }
+    return groups
 
+
+def _by_volume(name: str) -> GroupOf[SegmentationCase]:
     def group_of(result: SegmentationCase) -> str:
-        volume_ml = result.labels[name].truth_mm3 / 1000
-        if volume_ml == 0:
-            return "0"
-        if volume_ml < small:
-            return f"0-{small:g}"
-        return f"{small:g}-{large:g}" if volume_ml < large else f"{large:g}+"
+        volume_mm3 = result.labels[name].truth_mm3
+        return _volume_name(volume_mm3 / 1000, VOLUME_EDGES_ML) if volume_mm3 else "0"
 
     return group_of
+
+
+def _volume_name(volume_ml: float, edges_ml: Sequence[float]) -> str:
+    """Return the range between two edges that a volume is in; the lower end belongs to it."""
+    above = [edge for edge in edges_ml if edge > volume_ml]
+    lower = edges_ml[len(edges_ml) - len(above) - 1] if len(above) < len(edges_ml) else 0
+    return f"{lower:g}-{above[0]:g}" if above else f"{lower:g}+"
 
 
 def _box_around(prediction: LabelVolume, truth: LabelVolume) -> tuple[slice, ...]:

@@ -15,7 +15,7 @@ from evaluation.schema import Rules, SegmentationCase, SegmentationMetrics
 from shared.grand_challenge import HECKTOR_2025, read_case
 
 MOST_ERRORS: Final = 4
-"""Errors of a case that are pictured, the largest; specks beyond them are named."""
+"""Errors of a case that are pictured, the largest; the others are named."""
 
 
 @dataclass(frozen=True)

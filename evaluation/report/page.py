@@ -21,6 +21,7 @@ from evaluation.__main__ import METRICS
 from evaluation.report import charts, pictures
 from evaluation.report.cases import MOST_ERRORS, ShownCase, show_case, worst_and_best
 from evaluation.report.drawing import Drawn, draw
+from evaluation.report.errors import LesionError
 from evaluation.report.numbers import (
     LABELS,
     Measure,
@@ -53,8 +54,8 @@ PIXELS_AN_INCH: Final = 100
 GROUP_NAMES: Final = {
     "centre": "Centre",
     "field_of_view": "Field of view",
-    "gtvp_volume_ml": "True GTVp volume, ml",
-    "gtvn_volume_ml": "True GTVn volume, ml",
+    "gtvp_volume_ml": "True GTVp of a patient, ml",
+    "gtvn_volume_ml": "True GTVn of a patient, ml",
 }
 FIELDS_OF_VIEW: Final = {"head_neck": "head and neck", "whole_body": "whole body"}
 TITLES: Final = {
@@ -156,21 +157,7 @@ def figure_tag(drawn: Drawn) -> Markup:
 def _section(name: str, metrics: Metrics, sources: Sources, count: int) -> dict[str, Any]:
     """Return what the template says of a task."""
     ranked = [_tile(name, metrics, score) for score in metrics.ranked]
-    groups = _groups(metrics)
-    forest = draw(
-        f"{name}_groups",
-        f"{TITLES[metrics.task]}: "
-        + natural_list([tile["measure"].name for tile in ranked])
-        + " with 95 % intervals, by "
-        + natural_list([kind.lower() for kind, _ in groups])
-        + "; the numbers are in the table below.",
-        partial(
-            charts.forest,
-            metrics.aggregates,
-            groups,
-            {score: measure(score) for score in metrics.ranked},
-        ),
-    )
+    forest = _forest(name, metrics)
     store = RunStore(sources.run / name)
     section: dict[str, Any] = {
         "name": name,
@@ -183,7 +170,7 @@ def _section(name: str, metrics: Metrics, sources: Sources, count: int) -> dict[
         "table": _score_table(name, metrics),
         "groups": _group_tables(name, metrics),
         "forest": forest,
-        "figures": [forest],
+        "figures": [] if forest is None else [forest],
         "alternatives": _alternatives(name, metrics),
         "failures": _failures(metrics, store),
         "notices": _notices(store, metrics),
@@ -197,6 +184,23 @@ def _section(name: str, metrics: Metrics, sources: Sources, count: int) -> dict[
         section |= _hpv(metrics)
     section["figures"] += section["own_figures"]
     return section
+
+
+def _forest(name: str, metrics: Metrics) -> Drawn | None:
+    """Return the ranked scores of each group as a figure; None where no case is in a group."""
+    groups = _groups(metrics)
+    if not groups:
+        return None
+    measures = {score: measure(score) for score in metrics.ranked}
+    return draw(
+        f"{name}_groups",
+        f"{TITLES[metrics.task]}: "
+        + natural_list([known.name for known in measures.values()])
+        + " with 95 % intervals, by "
+        + natural_list([kind.lower() for kind, _ in groups])
+        + "; the numbers are in the table below.",
+        partial(charts.forest, metrics.aggregates, groups, measures),
+    )
 
 
 def _tile(name: str, metrics: Metrics, score: str) -> dict[str, Any]:
@@ -363,12 +367,34 @@ def _segmentation(
     for case in (*shown["worst"], *shown["best"]):
         figures += [case.projections, *([case.slices] if case.slices else [])]
     return {
+        "lesions": _lesion_rows(metrics),
         "by_volume": by_volume,
         "worst": [_case(metrics, case) for case in shown["worst"]],
         "best": [_case(metrics, case) for case in shown["best"]],
         "picture_problems": problems,
         "own_figures": figures,
     }
+
+
+def _lesion_rows(metrics: SegmentationMetrics) -> list[dict[str, Any]]:
+    """Return rows of lesion-wise sensitivity: how many lesions of a volume, and which are found."""
+    rows = []
+    for label, groups in metrics.lesions_by_volume_ml.items():
+        for volume, group in groups.items():
+            path = (TASKS[0].name, "lesions_by_volume_ml", label, volume)
+            rows.append(
+                {
+                    "name": f"{label}, {_group_name(volume)} ml",
+                    "lesions": Number((*path, "lesions"), group.lesions, str(group.lesions)),
+                    "patients": Number(
+                        (*path, "sensitivity", "patients"),
+                        group.sensitivity.patients,
+                        str(group.sensitivity.patients),
+                    ),
+                    "sensitivity": show(group.sensitivity, (*path, "sensitivity"), 3),
+                }
+            )
+    return rows
 
 
 def _case(metrics: SegmentationMetrics, case: ShownCase) -> dict[str, Any]:
@@ -378,14 +404,16 @@ def _case(metrics: SegmentationMetrics, case: ShownCase) -> dict[str, Any]:
                        write(scores.dice, 3)))
         for label, scores in case.result.labels.items()
     ]  # fmt: skip
-    rest = case.errors[MOST_ERRORS:]
     return {
         "case": case,
         "scores": scores,
-        "errors": [(error.kind, f"{error.volume_ml:.2f}") for error in case.pictured],
-        "rest": len(rest),
-        "largest_rest": f"{rest[0].volume_ml:.2f}" if rest else "",
+        "errors": [_error_words(error) for error in case.pictured],
+        "rest": [_error_words(error) for error in case.errors[MOST_ERRORS:]],
     }
+
+
+def _error_words(error: LesionError) -> str:
+    return f"{error.kind}, {error.volume_ml:.2f} ml"
 
 
 def _survival(metrics: SurvivalMetrics) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.jobs import case_name
 from shared.errors import HecktorError
 
 
@@ -41,14 +44,14 @@ class Case:
 
 
 def open_case(folder: Path) -> Case:
-    """Return the case in a folder.
+    """Return the case in a folder, by the folder's own name also where that is a link.
 
     Raises
     ------
     CaseError
         If it has no `input/`.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.abspath(folder))  # not resolved: a link's name is the case's
     if not (folder / "input").is_dir():
         raise CaseError(
             f"expected a folder with input/ in the platform's layout, found none in {folder}"
@@ -58,16 +61,29 @@ def open_case(folder: Path) -> Case:
 
 
 def cases_in(folder: Path) -> list[Case]:
-    """Return the cases directly below a folder, by name.
+    """Return the cases directly below a folder, by name; names that begin with a dot are none.
 
     Raises
     ------
     CaseError
-        If there are none.
+        If there are none, or two are the same to the evaluation.
     """
-    cases = [open_case(path.parent) for path in sorted(folder.glob("*/input"))]
+    found = sorted(path.parent for path in folder.glob("*/input"))
+    cases = [open_case(path) for path in found if not path.name.startswith(".")]
+    _require_different_names(cases)
     if not cases:
         raise CaseError(
             f"expected folders with input/ in {folder}, found none; give the folder of the cases"
         )
     return cases
+
+
+def _require_different_names(cases: Sequence[Case]) -> None:
+    names: dict[str, str] = {}
+    for case in cases:
+        other = names.setdefault(case_name(case.name), case.name)
+        if other != case.name:
+            raise CaseError(
+                f"expected one folder for each case, found {other} and {case.name} for the case "
+                f"{case_name(case.name)}; rename or remove one of them"
+            )

@@ -17,10 +17,11 @@ from tqdm import tqdm
 from evaluation.running.cases import Case, cases_in
 from evaluation.running.engines import Engine, EngineError, choose, locked_python
 from evaluation.running.runner import NotStarted, Outcome, Pool, Summary, here, run_cohort
-from evaluation.running.score import WORKERS, score
+from evaluation.running.score import RULES_HELP, WORKERS, score
 from evaluation.running.store import RunCard, RunStore
 from evaluation.running.tasks import TASKS, Task
 from evaluation.running.truth import GROUND_TRUTH, write_ground_truth
+from evaluation.schema import read_rules
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -40,6 +41,7 @@ def run(
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Run failed cases again.")] = False,
     then_score: Annotated[bool, typer.Option("--score", help="Score the run afterwards.")] = False,
+    rules: Annotated[Path | None, typer.Option(help=f"For --score: {RULES_HELP}")] = None,
 ) -> None:
     """Run the algorithms on a folder of cases under the platform's limits.
 
@@ -49,6 +51,8 @@ def run(
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if rules is not None:
+        read_rules(rules)  # what is wrong with them is said now, not after hours
     found = cases_in(cases)
     names = [known.name for known in TASKS]
     if unknown := set(task or ()) - set(names):
@@ -67,7 +71,7 @@ def run(
         }
     write_ground_truth(found, out / GROUND_TRUTH)
     if then_score:
-        score(out, workers=WORKERS)
+        score(out, workers=WORKERS, rules=rules)
     print(json.dumps({"folder": str(out), "tasks": reports}))
     if any(counts["not_started"] for counts in reports.values()):
         raise typer.Exit(1)

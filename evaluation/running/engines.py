@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import secrets
 import shutil
 import signal
 import subprocess
@@ -110,6 +111,9 @@ class Engine(Protocol):
     def prepare_machine(self, task: Task) -> None:
         """Make another machine ready for a prepared task; it has the image or sees our files."""
 
+    def leave_machine(self) -> None:
+        """Remove what `prepare_machine` made, in the process that called it."""
+
     def run(
         self,
         task: Task,
@@ -153,6 +157,8 @@ class ContainerEngine:
         self._variant = variant
         self._build = build
         self._gpu = variant == "gpu" and _succeeds("nvidia-smi")
+        # Of this engine alone: another run's engine removes its own images while we go on.
+        self._token = secrets.token_hex(4)
         self._linked: list[str] = []
         self._prefix = _death_with_parent()
 
@@ -182,7 +188,7 @@ class ContainerEngine:
             if code != 0:
                 raise EngineError(f"{script.name} ended with exit code {code}:\n{_tail(log)}")
         image = self._inspect(name, "leave out --no-build")
-        self._link_input(name)
+        self._link_input(task)
         return image
 
     def identify(self, task: Task) -> str:
@@ -192,7 +198,12 @@ class ContainerEngine:
     def prepare_machine(self, task: Task) -> None:
         """Make another machine ready, which has the image from `do_save.sh` or a registry."""
         self._inspect(self._image(task), "load it on every worker's machine")
-        self._link_input(self._image(task))
+        self._link_input(task)
+
+    def leave_machine(self) -> None:
+        """Remove the images with the linked input."""
+        for name in self._linked:
+            subprocess.run([self._command, "rmi", name], capture_output=True)
 
     def run(
         self,
@@ -217,7 +228,7 @@ class ContainerEngine:
             options += ["--cpus", str(len(cpus))]
         # Created first and started then: so the engine's own warnings do not pass for the
         # algorithm's stderr.
-        container = self._call("create", *options, f"{self._image(task)}-linked").split()[-1]
+        container = self._call("create", *options, self._linked_image(task)).split()[-1]
         try:
             run = _run(
                 [*self._prefix, self._command, "start", "--attach", container],
@@ -236,14 +247,13 @@ class ContainerEngine:
                 )
         finally:
             self._call("rm", "--force", container)
-        if os.geteuid() != 0:
-            self._hand_over(task, output)
+            if os.geteuid() != 0:
+                self._hand_over(task, output)
         return run
 
     def close(self) -> None:
         """Remove the images with the linked input."""
-        for name in self._linked:
-            subprocess.run([self._command, "rmi", name], capture_output=True)
+        self.leave_machine()
 
     def _image(self, task: Task) -> str:
         return f"hecktor2025/{task.name}:{'cpu' if task == EVALUATION else self._variant}"
@@ -256,8 +266,12 @@ class ContainerEngine:
         identifier, size = found.split()
         return Image(name, identifier.removeprefix("sha256:")[:12], int(size))
 
-    def _link_input(self, image: str) -> None:
-        """Build `image` plus one file: the link /input -> /mnt/case.
+    def _linked_image(self, task: Task) -> str:
+        # The process too: of two workers on a machine, one may leave before the other.
+        return f"{self._image(task)}-linked-{self._token}-{os.getpid()}"
+
+    def _link_input(self, task: Task) -> None:
+        """Build a task's image plus one file: the link /input -> /mnt/case.
 
         A container's root is read-only here, so the link cannot be made in it, and bind mounts
         follow links on the host.
@@ -267,10 +281,10 @@ class ContainerEngine:
         with tempfile.TemporaryDirectory() as context:
             with tarfile.open(Path(context) / "input.tar", "w") as archive:
                 archive.addfile(link)
-            recipe = f"FROM {image}\nADD input.tar /\n"
+            recipe = f"FROM {self._image(task)}\nADD input.tar /\n"
             (Path(context) / "Dockerfile").write_text(recipe, encoding="utf-8")
-            self._call("build", "--quiet", "--tag", f"{image}-linked", context)
-        self._linked.append(f"{image}-linked")
+            self._call("build", "--quiet", "--tag", self._linked_image(task), context)
+        self._linked.append(self._linked_image(task))
 
     def _dialect(self) -> list[str]:
         if self._command == "podman":
@@ -350,6 +364,9 @@ class NativeEngine:
                     f"expected {path} on every worker's machine, found none; share the checkout "
                     "and the folder of the run among the machines"
                 )
+
+    def leave_machine(self) -> None:
+        """Leave the application, which all machines share."""
 
     def run(
         self,

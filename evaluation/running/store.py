@@ -23,6 +23,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -114,7 +115,8 @@ class RunStore:
                 "files; give another one"
             )
         self.work.mkdir(parents=True, exist_ok=True)
-        with (self.work / "runs.lock").open("w") as shared:
+        # Read and written: NFS grants no shared lock on a file that is only written.
+        with (self.work / "runs.lock").open("a+") as shared:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for folder in self.work.glob(f"{APPLICATION}*"):  # nobody else's: we are alone
@@ -187,9 +189,8 @@ class RunStore:
     def draft(self, case: str) -> Path:
         """Return a new folder to make a job in; the case's lock is held."""
         folder = self.work / case
-        if folder.exists():  # left by a run that was killed
-            _make_writable(folder)
-            shutil.rmtree(folder)
+        if folder.exists():
+            self._sweep(folder)
         folder.mkdir()
         return folder
 
@@ -208,6 +209,16 @@ class RunStore:
         path = self.folder / PREDICTIONS
         _write_whole(path, json.dumps(jobs, indent=2, allow_nan=False) + "\n")
         return path
+
+    def _sweep(self, folder: Path) -> None:
+        """Clear the way of what a killed run left, and delete of it what may be deleted.
+
+        A container's files are its user's, and no other user but root may delete them.
+        """
+        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.left-", dir=self.work))
+        folder.rename(aside / folder.name)
+        _make_writable(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _discard(self, job: Path) -> None:
         trash = self.work / f"{job.name}.failed"
@@ -252,7 +263,8 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _make_writable(folder: Path) -> None:
-    """Let us delete a case that a killed run left read-only."""
+    """Let us delete a case that a killed run left read-only, as far as it is ours."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
-            path.chmod(path.stat().st_mode | 0o200)
+            with contextlib.suppress(OSError):
+                path.chmod(path.stat().st_mode | 0o200)

@@ -6,6 +6,7 @@ The masks are links: the cases stay where they are.
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -22,7 +23,9 @@ COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", "Relapse", "RFS", "HPV
 
 
 def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
-    """Write what the cases tell of their truth to a folder, emptied first, and return it.
+    """Write what the cases tell of their truth to a folder, in place of the earlier one.
+
+    It is replaced once the new one is whole, and by one run at a time.
 
     `truth.json` holds `relapse`, `rfs_days` and `hpv`, and may hold the phantoms' `facts`; the
     centre is the health record's.
@@ -32,7 +35,23 @@ def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
     CaseError
         If a `truth.json` is none.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = folder.resolve()
+    # Made beside it, so that a relative link from the one is good from the other.
+    draft, old = (folder.with_name(f".{folder.name}.{what}") for what in ("draft", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in (draft, old):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        _write(cases, draft)
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _write(cases: Sequence[Case], folder: Path) -> None:
     (folder / MASKS).mkdir(parents=True)
     rows = []
     for case in cases:
@@ -46,7 +65,6 @@ def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    return folder
 
 
 def _row(case: Case, truth: Mapping[str, Any]) -> dict[str, object]:

@@ -1,4 +1,8 @@
-"""The scores of a yes-or-no decision."""
+"""The scores of a yes-or-no decision.
+
+`grand-challenge-metrics` 0.6.0 has no balanced accuracy, and scikit-learn's warns and leaves out a
+class without patients, where these raise.
+"""
 
 from __future__ import annotations
 

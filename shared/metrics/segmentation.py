@@ -8,6 +8,10 @@ them a prediction finds, invents and misses follows from the `LesionPairs` of a 
 The organisers have not published connectivity, matching rule and the DSC of an absent GTVp; these
 are parameters, and the defaults are this project's reading.
 
+`grand-challenge-metrics` 0.6.0 has a DSC and detection scores too, but its DSC is of voxels, in 32
+bits, and NaN where neither mask has the label, and its detections are points within a radius; the
+aggregated DSC in mm³ and matching by IoU it has not.
+
 References
 ----------
 Andrearczyk et al. 2023, Overview of the HECKTOR challenge at MICCAI 2022 (aggregated DSC).
@@ -15,20 +19,25 @@ Andrearczyk et al. 2023, Overview of the HECKTOR challenge at MICCAI 2022 (aggre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from shared.conventions import Label, LabelVolume
 
 Connectivity: TypeAlias = Literal[6, 18, 26]
 Matching: TypeAlias = Literal["greedy", "most"]
-"""How lesions are paired one to one: by falling IoU, or so that as many as possible are found."""
+"""How lesions are paired one to one: by falling IoU, or so that as many as possible are found.
+
+Of equal IoUs, "greedy" takes those that leave the most pairs of this IoU, then of the next lower
+one, and so on; so the counts do not depend on the order in which lesions are numbered.
+"""
 
 MIN_IOU: Final = 0.30
 """IoU that a found lesion must exceed to count as detected (HECKTOR 2025)."""
@@ -132,21 +141,65 @@ class LesionPairs:
         """
         able = self.iou > min_iou
         pairs, iou = self.pairs[able], self.iou[able]
+        # The larger lesions are matched where the number of pairs leaves a choice.
+        sizes = self.found_voxels[pairs[:, 0]] + self.true_voxels[pairs[:, 1]]
         if matching == "most":
-            shape = (len(self.found_voxels), len(self.true_voxels))
-            graph = csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=shape)
-            partners = maximum_bipartite_matching(graph, perm_type="column").tolist()
-            return [(found, true) for found, true in enumerate(partners) if true >= 0]
+            return _best(pairs, [np.ones(len(pairs)), sizes])
         matched: list[tuple[int, int]] = []
-        for found, true in pairs[np.argsort(-iou, kind="stable")].tolist():
-            if all(found != other and true != another for other, another in matched):
-                matched.append((found, true))
-        return matched
+        while (first := _surely_first(pairs, iou)).any():
+            matched += [(found, true) for found, true in pairs[first].tolist()]
+            left = ~(np.isin(pairs[:, 0], pairs[first, 0]) | np.isin(pairs[:, 1], pairs[first, 1]))
+            pairs, iou, sizes = pairs[left], iou[left], sizes[left]
+        return matched + _best(pairs, [*(iou == level for level in np.unique(iou)[::-1]), sizes])
 
     def detections(self, min_iou: float = MIN_IOU, matching: Matching = "greedy") -> Detections:
         """Count the lesions that are found, invented and missed; parameters as in `matches`."""
         hits = len(self.matches(min_iou, matching))
         return Detections(hits, len(self.found_voxels) - hits, len(self.true_voxels) - hits)
+
+
+def _surely_first(pairs: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which pairs have the one highest IoU of both their lesions."""
+    first = np.ones(len(pairs), dtype=bool)
+    for lesions in pairs.T:
+        for lesion in np.unique(lesions):
+            own = np.flatnonzero(lesions == lesion)
+            tied = iou[own] == iou[own].max()
+            first[own] &= tied & (np.count_nonzero(tied) == 1)
+    return first
+
+
+def _best(
+    pairs: NDArray[np.int64], objectives: Sequence[NDArray[np.generic]]
+) -> list[tuple[int, int]]:
+    """Return pairs, each lesion in at most one, of which the first objective's sum is largest.
+
+    Among these the second objective's sum is largest, and so on. The matchings with the largest sum
+    are the corners of a face of a polytope, on which a linear programme finds the next largest.
+    """
+    if not len(pairs):
+        return []
+    lesions = np.concatenate([pairs[:, 0], pairs[:, 1] + pairs[:, 0].max() + 1])
+    once = csr_array((np.ones(len(lesions)), (lesions, np.tile(np.arange(len(pairs)), 2))))
+    fixed: list[NDArray[np.float64]] = []
+    sums: list[int] = []
+    chosen = np.zeros(len(pairs))
+    for objective in objectives:
+        weights = objective.astype(np.float64)
+        chosen = np.round(
+            linprog(
+                -weights,
+                A_ub=once,
+                b_ub=np.ones(once.shape[0]),
+                A_eq=fixed or None,
+                b_eq=sums or None,
+                bounds=(0, 1),
+                method="highs-ds",
+            ).x
+        )
+        fixed.append(weights)
+        sums.append(round(float(weights @ chosen)))
+    return [(found, true) for found, true in pairs[chosen == 1].tolist()]
 
 
 def overlap(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from evaluation.running.cases import cases_in
 from evaluation.running.engines import (
     HARDENING,
+    Cancelled,
     ContainerEngine,
     Engine,
     EngineError,
@@ -31,13 +34,18 @@ def python() -> Path:
     return Path(sys.executable)
 
 
-def run_once(project: Project, engine: Engine, task: Task = TASK) -> Run:
+def run_once(
+    project: Project,
+    engine: Engine,
+    task: Task = TASK,
+    cancelled: threading.Event | None = None,
+) -> Run:
     """Prepare a task and run it on the sample case."""
     trial = project.root / "trial"
     trial.mkdir()
     engine.prepare(task, trial / "build.txt")
     staged = cases_in(project.root / "tests/cases")[0].stage(trial / "case")
-    return engine.run(task, staged, trial / "output", trial)
+    return engine.run(task, staged, trial / "output", trial, cancelled=cancelled)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +101,41 @@ def test_container_runs_hardened_and_is_removed(
     assert "--read-only" in options
     assert f"type=bind,source={project.root}/trial/case,target=/mnt/case,readonly" in options
     assert f"type=bind,source={project.root}/trial/output,target=/output" in options
-    assert options[-1] == "hecktor2025/task1_segmentation:cpu-linked"
+    assert options[-1].startswith("hecktor2025/task1_segmentation:cpu-linked-")
     assert "--gpus" not in options
     name = options[options.index("--name") + 1]
     assert project.calls("rm") == [["--force", name], ["--force", "c0ffee"]]
     engine.close()
-    assert project.calls("rmi") == [["hecktor2025/task1_segmentation:cpu-linked"]]
+    assert project.calls("rmi") == [[options[-1]]]
+
+
+def test_two_engines_remove_each_its_own_image(
+    project: Project, on_path: Callable[..., None]
+) -> None:
+    on_path("docker")
+    engines = [ContainerEngine(project.root, "docker", "cpu", build=False) for _ in range(2)]
+    for engine in engines:
+        engine.prepare(TASK, project.root / "build.txt")
+    first, second = (call[call.index("--tag") + 1] for call in project.calls("build"))
+    assert first != second
+    engines[0].close()
+    assert project.calls("rmi") == [[first]]
+
+
+def test_a_cancelled_container_too_hands_over_what_its_user_wrote(
+    project: Project, on_path: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path("docker")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    project.set_fault(TASK.name, "sleeps")
+    cancelled = threading.Event()
+    cancelled.set()
+    engine = ContainerEngine(project.root, "docker", "cpu", build=False)
+    with pytest.raises(Cancelled):
+        run_once(project, engine, cancelled=cancelled)
+    (options,) = project.calls("run")
+    assert f"type=bind,source={project.root}/trial/output,target=/output" in options
+    assert options[-3:] == ["-R", "a+rwX", "/output"]
 
 
 def test_container_is_stopped_at_the_time_limit(

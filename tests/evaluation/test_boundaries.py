@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from evaluation.__main__ import main
 from evaluation.evaluate import evaluate
@@ -221,12 +222,56 @@ def test_the_command_writes_metrics_and_says_what_failed(
     assert not (tmp_path / "none").exists()
 
 
+def test_rules_may_be_given_or_lie_beside_the_truth(submission: Submission, tmp_path: Path) -> None:
+    submission.add_truth("MDA-001", image(labels(NODE)))
+    submission.add_mask("MDA-001", image(labels(NODE)))
+    submission.write()
+    arguments = ["--input", str(submission.input), "--truth", str(submission.truth)]
+    arguments += ["--output", str(tmp_path / "out"), "--workers", "1"]
+
+    def both_empty(*options: str) -> float:
+        assert main([*arguments, *options]) == 0
+        return read_metrics(tmp_path / "out" / "metrics.json").rules.both_empty
+
+    (submission.truth / "rules.json").write_text('{"both_empty": 0, "bootstrap_samples": 20}')
+    assert both_empty() == 0
+    (tmp_path / "mine.json").write_text('{"both_empty": 0.5}')
+    assert both_empty("--rules", str(tmp_path / "mine.json")) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"empty": 0}', "found otherwise at empty: Extra inputs are not permitted"),
+        ('{"both_empty": 2}', "found otherwise at both_empty: Input should be less than"),
+        ('{"connectivity": 8}', "found otherwise at connectivity: Input should be 6, 18 or 26"),
+        ("[]", "found otherwise at the file"),
+        ("", "found otherwise at the file"),
+    ],
+)
+def test_unsound_rules_are_refused(
+    tmp_path: Path, text: str, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules.json").write_text(text)
+    assert main(["--rules", str(tmp_path / "rules.json")]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "rules.json to be a JSON object with some of both_empty, one_empty, min_iou" in line
+    assert words in line
+
+
+def blobs(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a prediction and a truth of several lesions, some of which overlap."""
+    common, *own = gaussian_filter(rng.normal(size=(3, *GRID.shape_zyx)), (0, 1, 1, 1))
+    noise = [(common + 0.5 * each) / common.std() for each in own]
+    return np.digitize(noise, [0.9, 1.7]).astype(np.uint8)
+
+
 @settings(derandomize=True, deadline=None, max_examples=6)
 @given(st.permutations(range(4)), st.integers(0, 1000))
 def test_order_of_cases_and_labels_of_components_do_not_matter(order: list[int], seed: int) -> None:
     rules = Rules(bootstrap_samples=2)
     rng = np.random.default_rng(seed)
-    masks = [rng.integers(0, 3, (2, *GRID.shape_zyx)).astype(np.uint8) for _ in range(4)]
+    masks = [blobs(rng) for _ in range(4)]
     flipped = (slice(None), slice(None, None, -1), slice(None), slice(None, None, -1))
 
     def scores(cases: list[np.ndarray[Any, Any]]) -> dict[str, float | None]:
@@ -243,6 +288,7 @@ def test_order_of_cases_and_labels_of_components_do_not_matter(order: list[int],
         return {name: estimate.value for name, estimate in aggregates.items()}
 
     expected = scores(masks)
+    assert 0 < (expected["gtvn_aggregated_f1"] or 0) < 1  # some lesions are found, not all
     for name, value in scores([masks[i] for i in order]).items():
         assert value == pytest.approx(expected[name]), name
     # Reversed axes number the components in another order.

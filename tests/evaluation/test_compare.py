@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.compare import describe, differences, main, rank
-from evaluation.schema import Metrics, write_metrics
+from evaluation.schema import Metrics, Rules, write_metrics
 from tests.evaluation.submission import Submission, image, labels
 
 ROWS = (slice(2, 4), slice(3, 5))
@@ -87,3 +87,12 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert out.splitlines()[2].startswith(f"{paths[0]} - {paths[1]}: c_index +0.4643 (+")
     assert main([str(tmp_path / "none.json")]) == 1
     assert "found no such file" in capfd.readouterr().err
+
+
+def test_other_rules_are_refused(tmp_path: Path) -> None:
+    first = survival(tmp_path / "a", 0)
+    same = first.model_copy(update={"rules": Rules(bootstrap_samples=7)})
+    assert differences(first, same)["c_index"] is not None
+    other = first.model_copy(update={"rules": Rules(both_empty=0)})
+    with pytest.raises(ValueError, match="by the same rules, found another both_empty; evaluate"):
+        differences(first, other)

@@ -86,6 +86,23 @@ def test_volume_groups_are_in_order(submission: Submission) -> None:
     }  # fmt: skip
 
 
+def test_lesions_are_counted_by_their_own_volume(submission: Submission) -> None:
+    grid = Grid(GRID.size_xyz, (5.0, 10.0, 10.0), GRID.origin_mm)  # voxels of 0.5 ml
+    small = (N, slice(0, 1), slice(0, 1), slice(0, 1))  # 0.5 ml
+    middle = (N, slice(0, 1), slice(8, 10), slice(0, 1))  # 1 ml: from its lower end on
+    nodes = image(labels(small, middle, NODE), grid)  # NODE has 8 ml
+    for case_id, found in (("MDA-1", (NODE, small)), ("MDA-2", (NODE,)), ("MDA-3", ())):
+        submission.add_truth(case_id, nodes if found else image(labels(), grid))
+        submission.add_mask(case_id, image(labels(*found), grid))
+    submission.add_truth("MDA-4", image(labels(small), grid))  # without a job
+    lesions = submission.segmentation().lesions_by_volume_ml
+    assert lesions["GTVp"] == {}
+    assert {
+        volume: (group.lesions, group.sensitivity.value, group.sensitivity.patients)
+        for volume, group in lesions["GTVn"].items()
+    } == {"0-1": (3, 1 / 3, 3), "1-5": (2, 0, 2), "5-20": (2, 1, 2)}
+
+
 def test_missing_and_failed_cases_score_nothing_and_are_named(submission: Submission) -> None:
     for case_id in ("A-1", "A-2", "A-3"):
         submission.add_truth(case_id, image(labels(NODE)))
@@ -223,6 +240,14 @@ def test_open_choices_are_reported_beside(submission: Submission) -> None:
     assert six.results[2].labels["GTVn"].true_positives == 2
     zero = submission.segmentation(rules=Rules(both_empty=0, bootstrap_samples=50))
     assert zero.aggregates["gtvp_dice"].value == 0
+    assert zero.alternatives["gtvp_dice"] == {
+        "absent in both masks: 1": pytest.approx(2 / 3),
+        "absent in both masks: left out": 0,
+        "absent in the truth: left out": 0,
+    }
+    half = submission.segmentation(rules=Rules(one_empty=0.5, bootstrap_samples=50))
+    assert half.aggregates["gtvp_dice"].value == pytest.approx(2.5 / 3)
+    assert half.alternatives["gtvp_dice"]["absent in one mask: 0"] == pytest.approx(2 / 3)
 
 
 def test_processes_change_nothing(submission: Submission) -> None:

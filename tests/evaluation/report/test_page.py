@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 
 from evaluation.report.numbers import measure, write
 from evaluation.report.page import Sources, write_report
+from evaluation.running.score import score_run
+from evaluation.schema import Rules, SegmentationMetrics, write_metrics
 from shared.errors import InputError
 from tests.evaluation.report.conftest import Reported
 from tests.evaluation.report.made import FAILED
+from tests.evaluation.submission import Submission
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -95,6 +99,11 @@ def test_every_score_is_on_the_page(reported: Reported, page: Page) -> None:
             for kind, groups in metrics.groups.items():
                 for group in groups:
                     assert f"{task}/groups/{kind}/{group}/aggregates/{score}/value" in shown
+        if isinstance(metrics, SegmentationMetrics):
+            for label, lesions in metrics.lesions_by_volume_ml.items():
+                for volume in lesions:
+                    path = f"{task}/lesions_by_volume_ml/{label}/{volume}"
+                    assert {f"{path}/lesions", f"{path}/sensitivity/value"} <= shown
         for score, rules in metrics.alternatives.items():
             for rule in rules:
                 assert f"{task}/alternatives/{score}/{rule.replace('/', '~1')}" in shown
@@ -159,6 +168,42 @@ def test_cases_that_are_elsewhere_are_named_and_cost_only_their_pictures(
     truth = reported.run / "ground_truth"
     written = write_report(Sources(run, tmp_path, truth), tmp_path / "out", "x", 1)
     assert "No picture: no_primary: expected exactly one image" in Page(written.read_text()).text
+
+
+def test_cases_of_no_known_centre_and_field_of_view_have_no_groups(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    unknown = Submission(tmp_path / "made")
+    for index in range(4):
+        unknown.add_truth(f"case{index}", HPV_Status=index % 2)
+        unknown.add_value(f"case{index}", "hpv", bool(index % 2))
+    metrics = unknown.hpv()
+    assert not any(metrics.groups.values())
+    write_metrics(run / "task3_hpv" / "metrics.json", metrics)
+    written = write_report(Sources(run, None, unknown.truth), tmp_path / "out", "x", 1)
+    page = Page(written.read_text())
+    assert page.sections == ["summary", "hpv", "failures", "method"]
+    assert "By centre" not in page.text
+
+
+def test_errors_beyond_the_pictured_ones_are_named(reported: Reported, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(reported.run / "task1_segmentation", run / "task1_segmentation")
+    for result in reported.metrics["task1_segmentation"].results:
+        for path in (run / "task1_segmentation" / str(result.pk)).rglob("output.mha"):
+            found = sitk.ReadImage(str(path))
+            for index in range(6):  # cubes of 3 to 8 voxels, in the corner
+                size = 3 + index
+                found[0:size, 0:size, 10 * index : 10 * index + size] = 2
+            sitk.WriteImage(found, str(path))
+    truth = reported.run / "ground_truth"
+    score_run(run, truth, workers=1, rules=Rules(bootstrap_samples=5))
+    written = write_report(Sources(run, None, truth), tmp_path / "out", "x", 1)
+    captions = [" ".join(words.split()) for words in re.findall(
+        r"Not pictured: (.*?)\.\s*</figcaption>", written.read_text(), re.DOTALL)]  # fmt: skip
+    assert len(captions) == 2
+    for caption in captions:
+        assert caption.count("false node") >= 2
+        assert re.fullmatch(r"([a-z ]+, \d+\.\d\d ml(; |$))+", caption), caption
 
 
 def test_a_run_that_was_not_scored_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class RecordingEngine:
     def prepare_machine(self, task: Task) -> None:
         self._note(f"machine {os.getpid()}")
 
+    def leave_machine(self) -> None:
+        self._note(f"left {os.getpid()}")
+
     def run(
         self,
         task: Task,
@@ -60,6 +64,8 @@ class RecordingEngine:
                 raise Cancelled
             time.sleep(0.01)
         fault = wish.get("fault")
+        if fault == "kills its worker":
+            os.kill(os.getpid(), signal.SIGKILL)
         if fault == "engine":
             raise EngineError("the daemon\ndoes not answer")
         if fault != "no output":

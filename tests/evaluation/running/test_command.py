@@ -181,6 +181,28 @@ def test_two_dask_workers_share_a_cohort_and_one_may_die(
     assert len(engine.noted("start")) <= 10 + 1  # the one that was under way
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a scheduler give up a case at the first worker that dies."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+
+
+def test_a_case_that_kills_its_worker_stops_no_other(
+    tmp_path: Path, impatient: None, scheduler: tuple[str, subprocess.Popen[bytes]]
+) -> None:
+    cases = make_cases(tmp_path / "cases", 6)
+    set_wish(cases[0], fault="kills its worker")
+    engine = RecordingEngine(tmp_path / "calls.txt")
+    store = RunStore(tmp_path / "run")
+    summary = run_task(TASK, cases, tmp_path, engine, store, on_cluster(scheduler[0]))
+    missing = {outcome.case: outcome.reason for outcome in summary.not_started}
+    assert "each worker that ran it died" in missing["MDA-000"]
+    # The one that waited on the same worker may be given up with it.
+    assert len(missing) <= 2
+    assert len(engine.noted("left")) == 1  # the worker that lives
+    assert len(summary.records) + len(missing) == 6
+
+
 def test_a_scheduler_that_does_not_answer_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

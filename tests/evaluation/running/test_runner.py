@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -261,6 +263,34 @@ def test_the_application_that_a_killed_run_left_is_swept(tmp_path: Path) -> None
         left.mkdir()
         with RunStore(tmp_path / "run").opened():  # while the first goes on
             assert left.exists()
+
+
+def test_another_users_files_of_a_killed_run_do_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path / "run")
+    (store.draft("MDA-001") / "output").mkdir()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError("not the owner")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    monkeypatch.setattr(os, "rmdir", refuse)
+    assert not list(store.draft("MDA-001").iterdir())
+
+
+def test_a_shared_lock_is_taken_on_a_file_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = {}
+
+    def note(file: IO[str], operation: int) -> None:
+        modes[operation] = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+
+    monkeypatch.setattr(fcntl, "flock", note)
+    with RunStore(tmp_path / "run").opened():
+        pass
+    assert modes == {fcntl.LOCK_EX | fcntl.LOCK_NB: os.O_RDWR, fcntl.LOCK_SH: os.O_RDWR}
 
 
 def test_a_bad_case_is_no_reason_to_forget_the_engine(

@@ -15,6 +15,8 @@ from surface_distance import compute_dice_coefficient
 from shared.conventions import Label, LabelVolume
 from shared.metrics.segmentation import (
     Detections,
+    LesionPairs,
+    Matching,
     Overlap,
     detections,
     dice,
@@ -189,6 +191,42 @@ def test_most_are_at_least_as_many_as_greedy_finds(
     for matched in (greedy, most):
         assert set(matched) <= able
         assert len({f for f, _ in matched}) == len({t for _, t in matched}) == len(matched)
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_of_equal_ious_those_count_that_leave_more_pairs(other: int) -> None:
+    # Both found lesions have IoU 0.4 with the first true one; one of them 0.35 with the second too.
+    pairs = LesionPairs(
+        np.array([9, 9]),
+        np.array([9, 9]),
+        np.array([[0, 0], [1, 0], [other, 1]]),
+        np.array([0.4, 0.4, 0.35]),
+    )
+    assert pairs.detections() == Detections(2, 0, 0)
+
+
+@pytest.mark.parametrize("matching", ["greedy", "most"])
+@pytest.mark.parametrize("sizes", [(5, 8), (8, 5)])
+def test_of_equal_pairs_the_larger_lesion_counts(
+    sizes: tuple[int, int], matching: Matching
+) -> None:
+    pairs = LesionPairs(np.array([6]), np.array(sizes), np.array([[0, 0], [0, 1]]), np.full(2, 0.4))
+    assert pairs.matches(matching=matching) == [(0, sizes.index(8))]
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.sampled_from(["greedy", "most"]))
+def test_counts_do_not_depend_on_the_numbers_of_lesions(seed: int, matching: Matching) -> None:
+    rng = np.random.default_rng(seed)
+    edges = np.argwhere(rng.random((5, 5)) < 0.4)
+    iou = rng.integers(1, 4, len(edges)) / 4  # many are equal
+    sizes = np.full(5, 9)
+    expected = LesionPairs(sizes, sizes, edges, iou).detections(0.1, matching)
+    for _ in range(3):
+        renumbered = np.stack([rng.permutation(5)[side] for side in edges.T], axis=1)
+        order = rng.permutation(len(edges))
+        pairs = LesionPairs(sizes, sizes, renumbered[order], iou[order])
+        assert pairs.detections(0.1, matching) == expected
 
 
 def test_sensitivity_counts_true_lesions_only() -> None:
