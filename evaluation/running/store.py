@@ -34,6 +34,7 @@ from evaluation.jobs import SUCCEEDED
 from evaluation.running.cases import Case
 from evaluation.running.tasks import Task
 from shared.errors import InputError
+from shared.files import write_whole
 from shared.grand_challenge import HECKTOR_2025
 from shared.schema import Strict
 
@@ -134,7 +135,7 @@ class RunStore:
         """
         path = self.folder / CARD
         if not path.exists():
-            _write_whole(path, card.model_dump_json(indent=2) + "\n")
+            write_whole(path, card.model_dump_json(indent=2) + "\n")
         found = self.card()
         differing = [
             name
@@ -207,7 +208,7 @@ class RunStore:
             if record is not None:
                 jobs.append(_prediction(task, case, record))
         path = self.folder / PREDICTIONS
-        _write_whole(path, json.dumps(jobs, indent=2, allow_nan=False) + "\n")
+        write_whole(path, json.dumps(jobs, indent=2, allow_nan=False) + "\n")
         return path
 
     def _sweep(self, folder: Path) -> None:
@@ -254,12 +255,6 @@ def _prediction(task: Task, case: Case, record: JobRecord) -> dict[str, Any]:
         "outputs": [output],
         "exec_duration": f"PT{record.seconds:.3f}S",
     }
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _make_writable(folder: Path) -> None:
