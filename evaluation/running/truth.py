@@ -6,7 +6,6 @@ The masks are links: the cases stay where they are.
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from evaluation.running.cases import Case, CaseError
 from evaluation.truth import MASKS, TABLE
+from shared.files import locked
 
 GROUND_TRUTH: Final = "ground_truth"
 """Its folder in the folder of a run."""
@@ -39,8 +39,7 @@ def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
     # Made beside it, so that a relative link from the one is good from the other.
     draft, old = (folder.with_name(f".{folder.name}.{what}") for what in ("draft", "old"))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         for left in (draft, old):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         _write(cases, draft)
