@@ -1,8 +1,7 @@
 """The jobs of a submission: which case each has run on, and where its outputs lie.
 
-A case goes by the name of its CT on the platform, `inputs[ct-image].image.name`, without the
-suffix of an image file and without the `__CT` of the challenge's training data: `MDA-001.mha` and
-`MDA-001__CT.nii.gz` are both the case MDA-001. Jobs come in any order.
+A case goes by the name of its CT on the platform, `inputs[ct-image].image.name`. Jobs come in any
+order.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from evaluation.names import case_name
 from evaluation.schema import Prediction, Task
 from shared.errors import InputError
-from shared.grand_challenge import IMAGE_READERS, Edition
+from shared.grand_challenge import Edition
 
 SUCCEEDED: Final = "succeeded"
 """The status of a job that ended well, in lower case. Any other is scored as failed."""
-CT_MARK: Final = "__CT"
-_IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", *IMAGE_READERS)
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,6 @@ def recognise_task(jobs: Mapping[str, Job], edition: Edition) -> Task:
 def output_folder(input_dir: Path, job: Job) -> Path:
     """Return the folder of a job's outputs."""
     return input_dir / job.pk / "output"
-
-
-def case_name(image_name: str) -> str:
-    """Return the name of the case from the name of its CT or mask."""
-    name = PurePosixPath(image_name).name
-    for suffix in _IMAGE_SUFFIXES:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
-    return name.removesuffix(CT_MARK)
 
 
 def _job(prediction: Prediction, edition: Edition) -> Job:

@@ -26,7 +26,7 @@ from typing import Final, get_args
 import numpy as np
 
 from evaluation.images import read_grid
-from evaluation.jobs import case_name
+from evaluation.names import case_name
 from evaluation.schema import FieldOfView
 from shared.errors import InputError
 

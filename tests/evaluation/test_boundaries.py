@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from evaluation.__main__ import main
 from evaluation.evaluate import evaluate
-from evaluation.jobs import case_name
+from evaluation.names import case_name
 from evaluation.schema import Rules, SegmentationCase, Task, read_metrics, write_metrics
 from evaluation.segmentation import SCORING, score_masks
 from evaluation.truth import read_truth
