@@ -79,8 +79,8 @@ def prepare(case: Case, preparation: Preparation) -> Prepared:
         ct = resample(case.ct_hu, grid, preparation.interpolation, AIR_HU, CT_RANGE_HU)
         pet = resample(case.pet, grid, preparation.interpolation, NO_UPTAKE_SUV)
         ct_hu[inside] = sitk.GetArrayViewFromImage(ct)
-        np.maximum(
-            sitk.GetArrayViewFromImage(pet) * np.float32(scale), NO_UPTAKE_SUV, out=pet_suv[inside]
-        )
+        suv = pet_suv[inside]
+        np.multiply(sitk.GetArrayViewFromImage(pet), np.float32(scale), out=suv)
+        np.maximum(suv, NO_UPTAKE_SUV, out=suv)
     undo = Undo(found.region, Grid.of(case.ct_hu))
     return Prepared(ct_hu, pet_suv, ct_hu > BODY_HU, undo, tuple(remarks))
