@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
+from shared.files import whole
 from shared.metrics.calibration import calibration_error
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold, roc_auc
@@ -271,9 +272,8 @@ class Cohort:
     def _remembered(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
         if not path.is_file():
-            partial = path.with_suffix(".partial.npy")
-            np.save(partial, make())
-            partial.replace(path)
+            with whole(path) as draft:
+                np.save(draft, make())
         return np.load(path)
 
 

@@ -86,12 +86,18 @@ def encode(blocks: Sequence[nn.Module], image: Tensor) -> list[Tensor]:
     return features[1:]
 
 
-def decode(network: DynUNet, features: Sequence[Tensor]) -> Tensor:
-    """Return the logits, shape (n, out_channels, z, y, x), from the features of every level."""
+def decode(blocks: Iterable[nn.Module], output: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """Return the logits, shape (n, out_channels, z, y, x), from the features of every level.
+
+    Parameters
+    ----------
+    blocks : from the bottleneck to the finest level.
+    output : the last convolution.
+    """
     *skips, decoded = features
-    for block, skip in zip(network.upsamples, reversed(skips), strict=True):
+    for block, skip in zip(blocks, reversed(skips), strict=True):
         decoded = block(decoded, skip)
-    return cast(Tensor, network.output_block(decoded))
+    return cast(Tensor, output(decoded))
 
 
 class WithoutHeads(nn.Module):
@@ -107,7 +113,8 @@ class WithoutHeads(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, shape (n, out_channels, z, y, x), of images (n, in_channels, z, y, x)."""
-        return decode(self.network, encode(encoder_blocks(self.network), image))
+        features = encode(encoder_blocks(self.network), image)
+        return decode(self.network.upsamples, self.network.output_block, features)
 
 
 class FusedUpBlock(nn.Module):
@@ -159,7 +166,4 @@ class Serving(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, shape (n, out_channels, z, y, x), of images (n, in_channels, z, y, x)."""
-        *skips, decoded = encode(list(self.encoder), image)
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            decoded = block(decoded, skip)
-        return cast(Tensor, self.output(decoded))
+        return decode(self.decoder, self.output, encode(list(self.encoder), image))

@@ -88,7 +88,8 @@ class HpvNetwork(nn.Module):
     def forward(self, image: Tensor, clinical: Tensor) -> tuple[Tensor, Tensor]:
         """Return segmentation logits, shape (n, 3, z, y, x), and HPV logits, shape (n, 1)."""
         features = encode(encoder_blocks(self.unet), image)
-        return decode(self.unet, features), self.head(features[-1], clinical)
+        logits = decode(self.unet.upsamples, self.unet.output_block, features)
+        return logits, self.head(features[-1], clinical)
 
     def classifier(self) -> HpvClassifier:
         """Return the part that serving needs; it shares this network's weights."""
