@@ -1,7 +1,7 @@
-"""What a radiologist would measure on lesions: how much, how active, how many, how far apart.
+"""What a radiologist would measure on lesions: how much, how active, how many, how far, how wet.
 
-Seven numbers from a label map and a PET on one grid. They are what a simple model is fitted to,
-beside which a network has to prove itself.
+Nine numbers from a label map, a CT and a PET on one grid. They are what a simple model is fitted
+to, beside which a network has to prove itself.
 """
 
 from __future__ import annotations
@@ -11,12 +11,21 @@ from typing import Final
 
 import cc3d
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.geometry import Grid, bounding_slices
 
 MM3_PER_ML: Final = 1000.0
+
+FLUID_HU: Final = (-20.0, 35.0)
+"""Water, protein and old blood, and the noise of a CT; viable tumour and muscle lie above, fat
+(-100) below."""
+
+RIM_MM: Final = 4.0
+"""Nothing is called fluid that near to a lesion's outermost voxels: fat beside a lesion mixes with
+it to the same HU."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,13 @@ class LesionMeasures:
     largest_node_ml : volume of the largest of them.
     spread_mm : largest distance between the centres of two lesions, primaries or nodes; 0 where
         there is one only.
+    primary_fluid_ml, node_fluid_ml : volume of fluid inside GTVp and GTVn, by the CT (`FLUID_HU`,
+        `RIM_MM`): necrosis, or the cyst that a node of an HPV-positive tumour often is.
 
     References
     ----------
+    Goldenberg et al. 2008, Cystic lymph node metastasis in patients with head and neck cancer: an
+    HPV-associated phenomenon, Head & Neck 30:898-903.
     Larson et al. 1999, Tumor treatment response based on visual and quantitative changes in global
     tumor glycolysis using PET-FDG imaging, Clinical Positron Imaging 2:159-171 (TLG).
     Cottereau et al. 2020, 18F-FDG PET dissemination features in diffuse large B-cell lymphoma are
@@ -49,9 +62,11 @@ class LesionMeasures:
     nodes: int = 0
     largest_node_ml: float = 0.0
     spread_mm: float = 0.0
+    primary_fluid_ml: float = 0.0
+    node_fluid_ml: float = 0.0
 
     def vector(self) -> NDArray[np.float64]:
-        """Return the logarithms of 1 + each measure, shape (7,), in the order of the attributes.
+        """Return the logarithms of 1 + each measure, shape (9,), in the order of the attributes.
 
         Volumes and uptakes range over factors of hundreds, so that a linear model of them as they
         are would hear of the largest tumours only.
@@ -63,29 +78,33 @@ MEASURES: Final = tuple(field.name for field in fields(LesionMeasures))
 """Names of the measures, in the order of `LesionMeasures.vector`."""
 
 
-def measure_lesions(labels: LabelVolume, pet_suv: Volume, grid: Grid) -> LesionMeasures:
+def measure_lesions(
+    labels: LabelVolume, ct_hu: Volume, pet_suv: Volume, grid: Grid
+) -> LesionMeasures:
     """Measure the lesions of a patient.
 
     Parameters
     ----------
     labels : GTVp and GTVn, [z, y, x].
-    pet_suv : on the same grid.
-    grid : of both; any spacing and direction.
+    ct_hu, pet_suv : on the same grid.
+    grid : of all three; any spacing and direction.
 
     Raises
     ------
     ValueError
         If a volume is not of the grid's shape.
     """
-    if not labels.shape == pet_suv.shape == grid.shape_zyx:
+    if not labels.shape == ct_hu.shape == pet_suv.shape == grid.shape_zyx:
         raise ValueError(
-            f"expected labels and PET of the grid's shape {grid.shape_zyx} (z, y, x), found "
-            f"{labels.shape} and {pet_suv.shape}"
+            f"expected labels, CT and PET of the grid's shape {grid.shape_zyx} (z, y, x), found "
+            f"{labels.shape}, {ct_hu.shape} and {pet_suv.shape}"
         )
     inside = bounding_slices(labels != Label.BACKGROUND)
     if inside is None:
         return LesionMeasures()
     part, voxel_ml = labels[inside], grid.voxel_volume_mm3 / MM3_PER_ML
+    low_hu, high_hu = FLUID_HU
+    fluid = (ct_hu[inside] >= low_hu) & (ct_hu[inside] <= high_hu)
     uptake = pet_suv[inside][part != Label.BACKGROUND].astype(np.float64)
     lesions = {label: _lesions(part == label) for label in LESIONS.values()}
     nodes_vox = lesions[Label.GTVN][0]
@@ -101,7 +120,23 @@ def measure_lesions(labels: LabelVolume, pet_suv: Volume, grid: Grid) -> LesionM
         nodes=len(nodes_vox),
         largest_node_ml=float(nodes_vox.max(initial=0)) * voxel_ml,
         spread_mm=float(distances.max()),
+        primary_fluid_ml=_fluid_vox(part == Label.GTVP, fluid, grid) * voxel_ml,
+        node_fluid_ml=_fluid_vox(part == Label.GTVN, fluid, grid) * voxel_ml,
     )
+
+
+def _fluid_vox(mask: NDArray[np.bool_], fluid: NDArray[np.bool_], grid: Grid) -> int:
+    """Return how many voxels of a mask are fluid, and not of its rim."""
+    if not mask.any():
+        return 0
+    # What lies outside the array is no lesion.
+    image = sitk.GetImageFromArray(np.pad(mask, 1).astype(np.uint8))
+    image.SetSpacing(grid.spacing_mm)
+    depth = sitk.SignedMaurerDistanceMap(
+        image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
+    )
+    depth_mm = sitk.GetArrayViewFromImage(depth)[1:-1, 1:-1, 1:-1]
+    return np.count_nonzero(mask & fluid & (depth_mm >= RIM_MM))
 
 
 def _lesions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int_], NDArray[np.float64]]:

@@ -99,8 +99,9 @@ class PrognosisTask(Task):
 
 def measures_of(patient: Cached, labels: LabelVolume) -> NDArray[np.float32]:
     """Return what lesions on a patient's region measure, as `LesionMeasures.vector` orders it."""
-    pet_suv = np.asarray(patient.image[1], dtype=np.float32)
-    return measure_lesions(labels, pet_suv, patient.undo.region).vector().astype(np.float32)
+    ct_hu, pet_suv = np.asarray(patient.image, dtype=np.float32)
+    measures = measure_lesions(labels, ct_hu, pet_suv, patient.undo.region)
+    return measures.vector().astype(np.float32)
 
 
 def _number(scorer: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:

@@ -69,7 +69,9 @@ class PrognosisModel(Ensemble):
         if card.measures:
             if labels is None:
                 raise ValueError(f"expected labels, since this {card.task} model measures lesions")
-            measures = measure_lesions(labels, prepared.pet_suv, prepared.undo.region)
+            measures = measure_lesions(
+                labels, prepared.ct_hu, prepared.pet_suv, prepared.undo.region
+            )
             inputs["measures"] = measures.vector().astype(np.float32)[None]
         if any(member.kind == "network" for member in card.members):
             shape_zyx = prepared.undo.region.shape_zyx

@@ -90,7 +90,7 @@ def main(
         batch = {key: value.to(device) for key, value in batch.items()}
         got = time.perf_counter()
         loss = module.loss(batch)
-        float(loss)  # waits for a GPU
+        float(loss.detach())  # waits for a GPU
         half = time.perf_counter()
         optimizer.zero_grad()
         loss.backward()

@@ -20,8 +20,9 @@ GRID = Grid((8, 7, 6), (2.0, 3.0, 5.0), (-40.0, 7.0, 100.0))
 SMALL = arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 1, 2]))
 
 
-def suv_of(seed: int = 0) -> Volume:
-    return np.random.default_rng(seed).uniform(0, 12, SHAPE).astype(np.float32)
+RNG = np.random.default_rng(0)
+SUV: Volume = RNG.uniform(0, 12, SHAPE).astype(np.float32)
+CT: Volume = RNG.uniform(-60, 90, SHAPE).astype(np.float32)
 
 
 def close(found: LesionMeasures, expected: LesionMeasures) -> bool:
@@ -37,7 +38,7 @@ def test_by_hand() -> None:
     suv[1, 1, 1:3] = 4
     suv[1, 1, 7] = 9
     suv[0, 0, 0] = 50  # brain: no lesion
-    found = measure_lesions(labels, suv, GRID)
+    found = measure_lesions(labels, CT, suv, GRID)
     assert found.mtv_ml == pytest.approx(6 * 0.03)
     assert found.tlg_suv_ml == pytest.approx((4 + 4 + 1 + 1 + 1 + 9) * 0.03)
     assert found.suv_max == 9
@@ -47,14 +48,47 @@ def test_by_hand() -> None:
     first, second = np.array([7, 1, 1]), np.array([1, (5 + 5 + 6) / 3, (4 + 4 + 5) / 3])
     assert found.spread_mm == pytest.approx(np.linalg.norm((first - second) * (2, 3, 5)))
     assert found.vector() == pytest.approx(
-        np.log1p([0.18, 0.6, 9, 0.06, 2, 0.09, found.spread_mm]), abs=1e-9
+        np.log1p([0.18, 0.6, 9, 0.06, 2, 0.09, found.spread_mm, 0, 0]), abs=1e-9
     )
+
+
+def test_fluid_is_counted_inside_a_lesion_only() -> None:
+    shape = (11, 11, 11)
+    labels, ct_hu = np.zeros(shape, np.uint8), np.full(shape, 60, np.float32)
+    labels[1:10, 1:10, 1:10] = 2
+    ct_hu[1:10, 1:10, 1:10] = 20  # a cyst without a wall
+    ct_hu[5, 5, 5] = -100  # fat in its middle
+
+    def node_fluid_ml(spacing_mm: tuple[float, float, float]) -> float:
+        grid = Grid(shape, spacing_mm, (0.0, 0.0, 0.0))
+        found = measure_lesions(labels, ct_hu, np.ones(shape, np.float32), grid)
+        assert found.primary_fluid_ml == 0
+        return found.node_fluid_ml
+
+    assert node_fluid_ml((1, 1, 1)) == 0, "nine voxels: four of rim on each side of the fat"
+    assert node_fluid_ml((2, 2, 2)) == pytest.approx((5**3 - 1) * 0.008), "two voxels of rim"
+    assert node_fluid_ml((4, 4, 4)) == pytest.approx((7**3 - 1) * 0.064), "one voxel of rim"
+    assert node_fluid_ml((4, 2, 1)) == pytest.approx((7 * 5 * 1 - 1) * 0.008), "by the axis"
+
+
+def test_fluid_at_the_edge_of_the_image_is_rim() -> None:
+    labels, water = np.ones((5, 5, 5), np.uint8), np.zeros((5, 5, 5), np.float32)
+    grid = Grid((5, 5, 5), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    found = measure_lesions(labels, water, water, grid)
+    assert found.primary_fluid_ml == pytest.approx(27 * 0.064)
+
+
+@pytest.mark.parametrize("hu", [-20.5, 35.5])
+def test_fat_and_soft_tissue_are_no_fluid(hu: float) -> None:
+    labels, ct_hu = np.ones((5, 5, 5), np.uint8), np.full((5, 5, 5), hu, np.float32)
+    grid = Grid((5, 5, 5), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    assert measure_lesions(labels, ct_hu, ct_hu, grid).primary_fluid_ml == 0
 
 
 def test_one_lesion_has_no_spread_and_a_primary_is_no_node() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[2:4, 2:4, 2:4] = 1
-    found = measure_lesions(labels, suv_of(), GRID)
+    found = measure_lesions(labels, CT, SUV, GRID)
     assert (found.nodes, found.largest_node_ml, found.spread_mm) == (0, 0, 0)
     assert found.mtv_ml == pytest.approx(8 * 0.03)
 
@@ -62,44 +96,44 @@ def test_one_lesion_has_no_spread_and_a_primary_is_no_node() -> None:
 def test_a_node_that_touches_the_primary_is_a_lesion_of_its_own() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[2, 2, 2:5] = (1, 1, 2)
-    assert measure_lesions(labels, suv_of(), GRID).spread_mm == pytest.approx(1.5 * 2)
+    assert measure_lesions(labels, CT, SUV, GRID).spread_mm == pytest.approx(1.5 * 2)
 
 
 def test_without_lesions_all_is_zero() -> None:
-    found = measure_lesions(np.zeros(SHAPE, np.uint8), suv_of(), GRID)
+    found = measure_lesions(np.zeros(SHAPE, np.uint8), CT, SUV, GRID)
     assert found == LesionMeasures()
     assert not found.vector().any()
 
 
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"grid's shape \(6, 7, 8\) .* found \(6, 7, 7\)"):
-        measure_lesions(np.zeros((6, 7, 7), np.uint8), suv_of(), GRID)
+        measure_lesions(np.zeros((6, 7, 7), np.uint8), CT, SUV, GRID)
 
 
 @settings(derandomize=True, deadline=None)
 @given(SMALL, st.lists(st.booleans(), min_size=3, max_size=3))
 def test_where_the_patient_lies_changes_nothing(labels: LabelVolume, flipped: list[bool]) -> None:
-    suv, expected = suv_of(), measure_lesions(labels, suv_of(), GRID)
+    expected = measure_lesions(labels, CT, SUV, GRID)
     axes = [axis for axis, flip in enumerate(flipped) if flip]
-    mirrored = measure_lesions(np.flip(labels, axes), np.flip(suv, axes), GRID)
+    mirrored = measure_lesions(*(np.flip(v, axes) for v in (labels, CT, SUV)), GRID)
     assert close(mirrored, expected)
     turned = Grid((6, 7, 8), (5.0, 3.0, 2.0), (0.0, 0.0, 0.0))
-    assert close(measure_lesions(labels.transpose(), suv.transpose(), turned), expected)
+    assert close(measure_lesions(labels.T, CT.T, SUV.T, turned), expected)
     cosine, sine = np.cos(0.4), np.sin(0.4)
     oblique = replace(GRID, direction=(cosine, -sine, 0, sine, cosine, 0, 0, 0, 1))
-    assert close(measure_lesions(labels, suv, oblique), expected)
+    assert close(measure_lesions(labels, CT, SUV, oblique), expected)
     larger = replace(GRID, size_xyz=(13, 12, 11))
-    padded = [np.pad(volume, ((2, 3), (1, 4), (5, 0))) for volume in (labels, suv)]
+    padded = [np.pad(volume, ((2, 3), (1, 4), (5, 0))) for volume in (labels, CT, SUV)]
     assert close(measure_lesions(*padded, larger), expected)
 
 
 @settings(derandomize=True, deadline=None)
 @given(SMALL, st.floats(0.2, 5), st.floats(0.2, 5))
 def test_units_scale_as_they_should(labels: LabelVolume, size: float, uptake: float) -> None:
-    found = measure_lesions(labels, suv_of(), GRID)
+    found = measure_lesions(labels, CT, SUV, GRID)
     x, y, z = GRID.spacing_mm
     grid = replace(GRID, spacing_mm=(size * x, size * y, size * z))
-    other = measure_lesions(labels, (uptake * suv_of()).astype(np.float32), grid)
+    other = measure_lesions(labels, CT, (uptake * SUV).astype(np.float32), grid)
     assert other.mtv_ml == pytest.approx(size**3 * found.mtv_ml)
     assert other.tlg_suv_ml == pytest.approx(size**3 * uptake * found.tlg_suv_ml, rel=1e-5)
     assert other.suv_max == pytest.approx(uptake * found.suv_max, rel=1e-5)
@@ -111,7 +145,7 @@ def test_units_scale_as_they_should(labels: LabelVolume, size: float, uptake: fl
 @settings(derandomize=True, deadline=None)
 @given(SMALL)
 def test_nodes_are_those_of_scipy(labels: LabelVolume) -> None:
-    found = measure_lesions(labels, suv_of(), GRID)
+    found = measure_lesions(labels, CT, SUV, GRID)
     components, count = ndimage.label(labels == 2, np.ones((3, 3, 3)))
     sizes: NDArray[np.int_] = np.bincount(components.ravel())[1:]
     assert found.nodes == count
@@ -121,6 +155,7 @@ def test_nodes_are_those_of_scipy(labels: LabelVolume) -> None:
 @settings(derandomize=True, deadline=None)
 @given(SMALL)
 def test_what_is_no_lesion_does_not_count(labels: LabelVolume) -> None:
-    suv = suv_of()
-    elsewhere = np.where(labels == 0, 100, suv).astype(np.float32)
-    assert measure_lesions(labels, elsewhere, GRID) == measure_lesions(labels, suv, GRID)
+    hotter, wetter = (
+        np.where(labels == 0, v, w).astype(np.float32) for v, w in ((100, SUV), (0, CT))
+    )
+    assert measure_lesions(labels, wetter, hotter, GRID) == measure_lesions(labels, CT, SUV, GRID)

@@ -85,8 +85,8 @@ def test_a_table_holds_record_measures_and_outcome() -> None:
     assert (row["age"], row["gender"], row["rfs_days"]) == (55, 1, 2900)
     assert (row["relapse"], row["hpv_status"]) == (False, True)
     assert np.isnan(row["tobacco"])
-    suv = known.image[1].astype(np.float32)
-    expected = measure_lesions(known.labels, suv, known.undo.region).vector()
+    ct_hu, suv = known.image.astype(np.float32)
+    expected = measure_lesions(known.labels, ct_hu, suv, known.undo.region).vector()
     np.testing.assert_allclose(row[list(MEASURES)].astype(float), expected)
     assert table.loc["MDA-900", list(MEASURES)].isna().all()
 

@@ -224,7 +224,9 @@ def test_a_linear_member_sees_what_the_lesions_measure(tmp_path: Path, make_prep
     labels = np.zeros(SHAPE_ZYX, np.uint8)
     labels[2:5, 20:22, 20:26] = Label.GTVP
     labels[4, 2, 2] = Label.GTVN
-    measures = measure_lesions(labels, prepared.pet_suv, prepared.undo.region).vector()
+    measures = measure_lesions(
+        labels, prepared.ct_hu, prepared.pet_suv, prepared.undo.region
+    ).vector()
     with torch.no_grad():
         expected = linear(torch.tensor([[-10 / 9]]), torch.from_numpy(measures).float()[None])
     said = {m.kind: value for m, value in model.outputs(prepared, AGE_50, labels)}
