@@ -136,7 +136,7 @@ def _fluid_vox(mask: NDArray[np.bool_], fluid: NDArray[np.bool_], grid: Grid) ->
         image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
     )
     depth_mm = sitk.GetArrayViewFromImage(depth)[1:-1, 1:-1, 1:-1]
-    return np.count_nonzero(mask & fluid & (depth_mm >= RIM_MM))
+    return int(np.count_nonzero(mask & fluid & (depth_mm >= RIM_MM)))
 
 
 def _lesions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int_], NDArray[np.float64]]:

@@ -369,8 +369,4 @@ def _of_fold(metric: Metric, rows: pd.DataFrame, fold: str) -> float | None:
 
 
 def _words(interval: Interval | None) -> str:
-    if interval is None or np.isnan(interval.value):
-        return "–"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return "–" if interval is None or np.isnan(interval.value) else f"{interval:.3f}"

@@ -25,6 +25,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -34,7 +35,7 @@ from evaluation.jobs import SUCCEEDED
 from evaluation.running.cases import Case
 from evaluation.running.tasks import Task
 from shared.errors import InputError
-from shared.files import write_whole
+from shared.files import locked, write_whole
 from shared.grand_challenge import HECKTOR_2025
 from shared.schema import Strict
 
@@ -180,12 +181,9 @@ class RunStore:
             if not record.succeeded:
                 self._discard(self.folder / record.case)
 
-    @contextlib.contextmanager
-    def locked(self, case: str) -> Iterator[None]:
+    def locked(self, case: str) -> AbstractContextManager[None]:
         """Keep every other run, thread and machine from a case; a lock ends with its process."""
-        with (self.work / f"{case}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return locked(self.work / case)
 
     def draft(self, case: str) -> Path:
         """Return a new folder to make a job in; the case's lock is held."""

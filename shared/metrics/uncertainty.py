@@ -47,6 +47,13 @@ class Interval:
     high: float | None
     standard_error: float | None
 
+    def __format__(self, spec: str) -> str:
+        """Return "0.744 [0.702, 0.781]", each number by a format of floats, as in `f"{x:.3f}"`."""
+        value = format(self.value, spec)
+        if self.low is None or self.high is None:
+            return value
+        return f"{value} [{self.low:{spec}}, {self.high:{spec}}]"
+
 
 def bootstrap(
     statistic: Statistic,

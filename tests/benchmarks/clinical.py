@@ -34,7 +34,7 @@ from shared.errors import HecktorError
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import roc_auc
 from shared.metrics.survival import concordance_index
-from shared.metrics.uncertainty import Interval, bootstrap, mean_over_groups, paired_difference
+from shared.metrics.uncertainty import bootstrap, mean_over_groups, paired_difference
 from shared.models.networks.clinical import clinical_mlp
 from training.config import load_configuration
 from training.folds import Folds, k_folds, leave_one_center_out
@@ -313,9 +313,9 @@ def survival_rows(patients: Patients, inputs: Inputs, networks: int) -> list[str
             f"{concordance_index(*(column[own == f.name] for column in columns)):.3f}"
             for f in folds.folds
         )
-        says = "" if name == "Cox, lifelines" else _words(difference, "+.3f")
+        says = "" if name == "Cox, lifelines" else f"{difference:+.3f}"
         lines.append(
-            f"| {patients.name}, {_named(inputs)} | {name} | {_words(score)} | {says} "
+            f"| {patients.name}, {_named(inputs)} | {name} | {score:.3f} | {says} "
             f"| {', '.join(by_fold)} |"
         )
         print(f"{lines[-1]} {time.perf_counter() - started:.0f} s", flush=True)
@@ -347,19 +347,13 @@ def hpv_row(patients: Patients, inputs: Inputs) -> str:
     auc = bootstrap(mean_over_groups(roc_auc, (expit(logit), truth), own), len(truth), own)
     return (
         f"| {patients.name}, {_named(inputs)} | {np.count_nonzero(truth)} + "
-        f"{np.count_nonzero(~truth)} | {_words(accuracy)} | {_words(auc)} |"
+        f"{np.count_nonzero(~truth)} | {accuracy:.3f} | {auc:.3f} |"
     )
 
 
 def _named(inputs: Inputs) -> str:
     words = [key.replace("_", " ").replace("hpv", "HPV") for key in inputs.keys]
     return ", ".join([*words, "T, N"] if inputs.staged else words)
-
-
-def _words(interval: Interval, form: str = ".3f") -> str:
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:{form}}"
-    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def main(

@@ -340,8 +340,8 @@ def _hpv_table(cohort: Cohort, trained_on: NDArray[np.bool_]) -> list[str]:
         decided = values >= cuts[name]
         probability = expit(values - cuts[name])
         row = [
-            _words(_scored(balanced_accuracy, decided, statuses)),
-            _words(_scored(roc_auc, probability, statuses)),
+            f"{_scored(balanced_accuracy, decided, statuses):.3f}",
+            f"{_scored(roc_auc, probability, statuses):.3f}",
             f"{calibration_error(probability, statuses):.3f}",
             f"{decided.mean():.2f} of {statuses.mean():.2f}",
         ]
@@ -374,9 +374,9 @@ def _survival_table(cohort: Cohort) -> list[str]:
         gain = paired_difference(statistic(predicted), statistic(papers), len(days))
         row = [
             f"{np.mean(networks):.3f}" if served.kinds == ("network",) else "",
-            _words(bootstrap(statistic(true), len(days))),
-            _words(bootstrap(statistic(predicted), len(days))),
-            "" if predicted is papers else _words(gain, "+"),
+            f"{bootstrap(statistic(true), len(days)):.3f}",
+            f"{bootstrap(statistic(predicted), len(days)):.3f}",
+            "" if predicted is papers else f"{gain:+.3f}",
         ]
         lines.append(_line(name, row))
     best = cohort.oracle["c_index"]["joint"]
@@ -386,10 +386,6 @@ def _survival_table(cohort: Cohort) -> list[str]:
 def _scored(metric: Callable[..., float], said: ArrayLike, truth: ArrayLike) -> Interval:
     values, truths = np.asarray(said), np.asarray(truth)
     return bootstrap(lambda chosen: metric(values[chosen], truths[chosen]), len(truths))
-
-
-def _words(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
 def _header(*names: str) -> list[str]:

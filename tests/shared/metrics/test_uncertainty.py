@@ -7,7 +7,13 @@ from scipy import stats
 
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
-from shared.metrics.uncertainty import Statistic, bootstrap, mean_over_groups, paired_difference
+from shared.metrics.uncertainty import (
+    Interval,
+    Statistic,
+    bootstrap,
+    mean_over_groups,
+    paired_difference,
+)
 
 VALUES = np.random.default_rng(1).normal(0.7, 0.2, 200)
 
@@ -18,6 +24,11 @@ def mean_of(values: NDArray[np.float64]) -> Statistic:
 
 def test_the_value_is_that_of_all_patients() -> None:
     assert bootstrap(mean_of(VALUES), 200).value == VALUES.mean()
+
+
+def test_an_interval_is_written_as_its_numbers_are() -> None:
+    assert f"{Interval(0.25, -0.125, 0.5, 0.1):+.2f}" == "+0.25 [-0.12, +0.50]"
+    assert f"{Interval(0.25, None, None, None):.3f}" == "0.250"
 
 
 def test_the_interval_of_a_mean_is_the_known_one() -> None:
