@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
 from shared.models.card import load_card
@@ -43,6 +44,7 @@ def short_demo(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_trained_weights_run_in_the_container(tmp_path: Path) -> None:
     cohort, model = tmp_path / "cohort", tmp_path / "model"
     python("-m", "training.phantom", cohort, "--patients", 12, "--seed", 5, "--small",
