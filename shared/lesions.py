@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from shared.conventions import LESIONS, Label, LabelVolume, Volume
+from shared.conventions import Label, LabelVolume, Volume
 from shared.geometry import Grid, bounding_slices
 
 MM3_PER_ML: Final = 1000.0
@@ -106,22 +106,23 @@ def measure_lesions(
     low_hu, high_hu = FLUID_HU
     fluid = (ct_hu[inside] >= low_hu) & (ct_hu[inside] <= high_hu)
     uptake = pet_suv[inside][part != Label.BACKGROUND].astype(np.float64)
-    lesions = {label: _lesions(part == label) for label in LESIONS.values()}
-    nodes_vox = lesions[Label.GTVN][0]
+    primary, nodes = part == Label.GTVP, part == Label.GTVN
+    _, primary_centers = _lesions(primary)
+    nodes_vox, node_centers = _lesions(nodes)
     # Distances do not care where the part begins.
-    centers_zyx = np.concatenate([centers for _, centers in lesions.values()])
+    centers_zyx = np.concatenate([primary_centers, node_centers])
     centers_mm = grid.world_mm(centers_zyx[:, ::-1])
     distances = np.linalg.norm(centers_mm[:, None] - centers_mm, axis=2)
     return LesionMeasures(
         mtv_ml=uptake.size * voxel_ml,
         tlg_suv_ml=float(uptake.sum()) * voxel_ml,
         suv_max=float(uptake.max()),
-        primary_ml=np.count_nonzero(part == Label.GTVP) * voxel_ml,
+        primary_ml=np.count_nonzero(primary) * voxel_ml,
         nodes=len(nodes_vox),
         largest_node_ml=float(nodes_vox.max(initial=0)) * voxel_ml,
         spread_mm=float(distances.max()),
-        primary_fluid_ml=_fluid_vox(part == Label.GTVP, fluid, grid) * voxel_ml,
-        node_fluid_ml=_fluid_vox(part == Label.GTVN, fluid, grid) * voxel_ml,
+        primary_fluid_ml=_fluid_vox(primary, fluid, grid) * voxel_ml,
+        node_fluid_ml=_fluid_vox(nodes, fluid, grid) * voxel_ml,
     )
 
 
