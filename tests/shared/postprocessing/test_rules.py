@@ -78,7 +78,16 @@ SMALL = (P, slice(20, 22), 0.6, 3.0)
         # Nodes 2 voxels apart, or 4.
         ((NODE, (N, slice(18, 22), 0.9, 6.0)), {"node_gap_mm": 2.0}, "............NNNNNNNNNN.."),
         ((NODE, (N, slice(20, 24), 0.9, 6.0)), {"node_gap_mm": 2.0}, "............NNNN....NNNN"),
+        # Nodes 3 voxels apart.
+        ((NODE, (N, slice(19, 23), 0.9, 6.0)), {"node_gap_mm": 2.0}, "............NNNN...NNNN."),
+        ((NODE, (N, slice(19, 23), 0.9, 6.0)), {"node_gap_mm": 3.0}, "............NNNNNNNNNNN."),
         ((PRIMARY, NODE), {"min_node_suv_max": 6.5}, "..PPPP.................."),
+        # A node that was taken for a primary meets the bound of nodes, not that of primaries.
+        (
+            (PRIMARY, SMALL),
+            {"min_primary_probability": 0.7, "min_primary_suv_max": 4.0, "min_node_suv_max": 3.0},
+            "..PPPP..............NN..",
+        ),
         ((PRIMARY, NODE), {"min_node_suv_max": 6.0}, "..PPPP......NNNN........"),
     ],
 )
@@ -98,6 +107,20 @@ def test_a_primary_beside_background_becomes_background() -> None:
 def test_joining_nodes_leaves_primaries_alone() -> None:
     lesions = (NODE, (P, slice(16, 18), 0.9, 9.0), (N, slice(18, 22), 0.9, 6.0))
     assert along_x(labels_of(lesions, {}, node_gap_mm=4.0)) == "............NNNNPPNNNN.."
+
+
+@pytest.mark.parametrize(("gap_mm", "joined"), [(2.0, False), (3.9, False), (4.0, True)])
+def test_gaps_are_in_mm(gap_mm: float, joined: bool) -> None:
+    probabilities, suv = scene(NODE, (N, slice(18, 22), 0.9, 6.0))  # 2 voxels of 2 mm apart
+    labels = label_map(probabilities, suv, 2.0, {}, Rules(node_gap_mm=gap_mm))
+    assert along_x(labels)[16:18] == ("NN" if joined else "..")
+
+
+def test_joining_fills_the_way_between_nodes_only() -> None:
+    labels = labels_of((NODE, (N, slice(18, 22), 0.9, 6.0)), {}, node_gap_mm=2.0)
+    expected = np.zeros_like(labels)
+    expected[4:8, 4:8, 12:22] = N
+    assert np.array_equal(labels, expected)
 
 
 def test_small_components_go_last() -> None:
