@@ -23,9 +23,9 @@ from monai.networks.nets.dynunet import DynUNet
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.errors import ExportError
+from shared.errors import ExportError, ModelError
 from shared.lesions import MEASURES
-from shared.models.card import CARD_NAME, Card, Member, sha256_of, write_card
+from shared.models.card import CARD_NAME, Card, Member, Score, load_card, sha256_of, write_card
 from shared.models.networks.dynunet import Serving, WithoutHeads
 from shared.models.networks.hpv import HpvNetwork
 from shared.models.networks.linear import LinearModel
@@ -73,7 +73,7 @@ def export(
     Parameters
     ----------
     folder : made if absent. A model in it is replaced, other `.onnx` files in it are removed, the
-        rest is kept.
+        rest is kept; so are the scores of the card, where the model is the same.
     task : what the networks do.
     members : the ensemble, at least one network, names all different.
     fields : what the card says besides `task`, `members` and `measures`.
@@ -109,6 +109,7 @@ def export(
             export_network(member.network, draft / entry.file, card)
         hashed = [e.model_copy(update={"sha256": sha256_of(draft / e.file)}) for e in entries]
         card = card.model_copy(update={"members": tuple(hashed)})
+        card = card.model_copy(update={"scores": _known_scores(folder, card)})
         write_card(draft, card)
         # Until the new card is in place there is none, so a folder half replaced cannot be loaded.
         (folder / CARD_NAME).unlink(missing_ok=True)
@@ -118,6 +119,15 @@ def export(
             os.replace(draft / entry.file, folder / entry.file)
         os.replace(draft / CARD_NAME, folder / CARD_NAME)
     return card
+
+
+def _known_scores(folder: Path, card: Card) -> tuple[Score, ...]:
+    """Return the scores that a folder's card has of the same model; none if there is no such."""
+    try:
+        before = load_card(folder, card.task)
+    except ModelError:
+        return ()
+    return before.scores if before.model_copy(update={"scores": ()}) == card else ()
 
 
 def export_network(network: nn.Module, path: Path, card: Card) -> None:

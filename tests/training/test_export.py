@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from shared.errors import ExportError
-from shared.models.card import Card, load_card
+from shared.models.card import Card, Score, load_card, write_card
 from shared.models.networks.dynunet import DynUNetConfig, build
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
@@ -72,6 +72,16 @@ def test_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         export(tmp_path / name, "segmentation", [Trained(unet(), "model")], FIELDS)
     assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_scores_stay_with_the_model_they_are_of(tmp_path: Path) -> None:
+    score = Score(metric="gtvp_dice", value=0.5, standard_error=0.1, patients=3, cohort="some")
+    card = export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    write_card(tmp_path, card.model_copy(update={"scores": (score,)}))
+    again = export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    assert again.scores == (score,)
+    other = export(tmp_path, "segmentation", [Trained(unet(seed=1), "model")], FIELDS)
+    assert other.scores == ()
 
 
 def test_network_trained_with_deep_supervision_is_exported_without_its_heads(
