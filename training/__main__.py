@@ -22,9 +22,9 @@ from training import evaluate as evaluation
 from training import rivals as rivalry
 from training.cache import REPOSITORY
 from training.cases import write_cases, write_jobs
-from training.config import Origin, load_configuration
+from training.config import Origin, Precision, load_configuration
 from training.data import PatientFiles, check_images, index_cohort, read_cohort, usable
-from training.engine import Hardware
+from training.engine import Accelerator, Hardware
 from training.hpv import Hpv
 from training.run import Options, Task, export_run, prepared, train
 from training.segmentation import Segmentation
@@ -88,14 +88,20 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
             str | None,
             typer.Option(help="The training data, in words, for the card; phantoms if not given."),
         ] = None,
+        licence: Annotated[
+            str | None,
+            typer.Option(help="Of the weights; with --data it must be given, else Apache-2.0."),
+        ] = None,
         model: ModelOption = None,
         devices: Annotated[
             int | None, typer.Option(min=1, help="GPUs a machine; all if not given.")
         ] = None,
         nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-        accelerator: Annotated[str, typer.Option(help="auto, gpu or cpu.")] = "auto",
+        accelerator: Annotated[
+            Accelerator, typer.Option(help="auto takes GPUs where there are any.")
+        ] = "auto",
         precision: Annotated[
-            str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed; the configuration's.")
+            Precision | None, typer.Option(help="The configuration's if not given.")
         ] = None,
         accumulate: Annotated[
             int | None, typer.Option(min=1, help="Batches to a step; the configuration's.")
@@ -104,7 +110,7 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
         hardware = Hardware(devices, nodes, accelerator, precision, accumulate)
         options = Options(
             configuration, held_out, folds, by_center, splits, fold, seed, workers, skip_bad,
-            notice, data, model, hardware,
+            notice, data, licence, model, hardware,
         )  # fmt: skip
         train(task, cohort, runs, options)
 

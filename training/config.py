@@ -19,6 +19,7 @@ CONFIGS_DIR: Final = Path(__file__).parent / "configs"
 
 Shape: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Precision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def _of_lesions(sizes: dict[str, float]) -> dict[str, float]:
@@ -57,7 +58,7 @@ class Schedule(Strict):
     cosine_decay: bool
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
     validate_every_epochs: PositiveInt
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    precision: Precision
     averaging: Averaging | None = None
 
 

@@ -13,21 +13,22 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.errors import HecktorError
 from shared.files import whole, write_whole
-from training.config import Schedule
+from training.config import Precision, Schedule
 from training.processes import gathered, is_first_process
 from training.samples import EpochBatches, Sample
 
@@ -37,6 +38,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 RESULT: Final = "result.json"
 NETWORK: Final = "network.pt"
 LOG_EVERY_STEPS: Final = 5
+
+Accelerator: TypeAlias = Literal["auto", "gpu", "cpu"]
+Device: TypeAlias = Literal["cuda", "cpu"]
 
 Seen = TypeVar("Seen")
 """What validation keeps of a patient."""
@@ -54,15 +58,38 @@ class Hardware:
     ----------
     devices : GPUs of each machine (CPU: processes); None takes all GPUs, or one process.
     nodes : machines.
-    accelerator : "auto", "gpu" or "cpu".
+    accelerator : "auto" takes GPUs where torch sees any.
     precision, accumulate_batches : instead of those of the configuration.
     """
 
     devices: int | None = None
     nodes: int = 1
-    accelerator: str = "auto"
-    precision: str | None = None
+    accelerator: Accelerator = "auto"
+    precision: Precision | None = None
     accumulate_batches: int | None = None
+
+    @property
+    def device(self) -> Device:
+        """What one process works on."""
+        return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together, on all machines."""
+        all_gpus = torch.cuda.device_count() if self.device == "cuda" else 1
+        return (self.devices or all_gpus) * self.nodes
+
+    def check(self) -> None:
+        """Raise TrainingError if this machine does not have it."""
+        if self.accelerator == "gpu" and self.device != "cuda":
+            raise TrainingError(
+                "expected a GPU that torch sees, as --accelerator gpu asks, found none; install a "
+                "CUDA build of torch, or leave the option out"
+            )
+        if self.device == "cuda" and (self.devices or 0) > torch.cuda.device_count():
+            raise TrainingError(
+                f"expected the {self.devices} GPUs of --devices, found {torch.cuda.device_count()}"
+            )
 
 
 def keep_freed_memory() -> None:
@@ -127,7 +154,8 @@ class TrainedModule(lightning.LightningModule, Generic[Seen]):
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()} at step {self.global_step}; lower the learning "
-                "rate or train in 32-true precision, then start again"
+                "rate or train in 32-true precision, in another folder of runs or after deleting "
+                "this task's (its cache may stay), for a run goes on only as it began"
             )
         self.log("loss", loss, prog_bar=True)
         return loss
@@ -246,10 +274,29 @@ def fit(
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's weights, whole or not at all; OSError where the disk is full."""
-    weights = io.BytesIO()  # torch.save to a file makes a RuntimeError of that
-    torch.save(network.state_dict(), weights)
+    _save(network.state_dict(), path)
+
+
+def _save(content: Mapping[str, Any], path: Path) -> None:
+    stored = io.BytesIO()  # torch.save to a file makes a RuntimeError of a full disk
+    torch.save(content, stored)
     with whole(path) as draft:
-        draft.write_bytes(weights.getbuffer())
+        draft.write_bytes(stored.getbuffer())
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints drafted where they go, so that a full disk leaves the one before as it was.
+
+    Lightning drafts in the folder for temporary files, and across disks its move is a copy.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, whole or not at all; OSError where the disk is full."""
+        del storage_options
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _save(checkpoint, Path(path))
 
 
 def _load_best(folder: Path) -> dict[str, Tensor]:
@@ -287,11 +334,12 @@ def _fit(
         devices=hardware.devices or "auto",
         num_nodes=hardware.nodes,
         max_epochs=epochs,
-        precision=hardware.precision or module.schedule.precision,  # type: ignore[arg-type]
+        precision=hardware.precision or module.schedule.precision,
         accumulate_grad_batches=hardware.accumulate_batches or module.schedule.accumulate_batches,
         check_val_every_n_epoch=min(validate_every_epochs, epochs),
         callbacks=[*extra, timer, scores, best, last, TQDMProgressBar(refresh_rate=10)],
         logger=TensorBoardLogger(folder, name=None, version="log"),
+        plugins=[_WholeCheckpoints()],
         log_every_n_steps=LOG_EVERY_STEPS,
         num_sanity_val_steps=0,
         enable_model_summary=False,

@@ -54,9 +54,13 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         self.criterion = segmentation_loss(batch_dice)
 
     def loss(self, batch: Sample) -> Tensor:
-        """Return the sum of both losses."""
+        """Return the sum of both losses; where no lesion was outlined, that of the status alone."""
         logits, status = self.network(batch["image"], batch["clinical"])
-        loss = self.criterion(logits.float(), batch["labels"])
+        outlined = batch["outlined"]
+        # The decoder's gradient is zero then, not absent, for other processes wait for it.
+        loss = 0.0 * logits.float().sum()
+        if outlined.any():
+            loss = loss + self.criterion(logits[outlined].float(), batch["labels"][outlined])
         loss = loss + functional.binary_cross_entropy_with_logits(
             status[:, 0].float(), batch["hpv"].float()
         )
@@ -209,4 +213,5 @@ def _targets(patient: Cached, features: Sequence[ClinicalFeature]) -> dict[str, 
     return {
         "clinical": torch.from_numpy(encode(patient.files.clinical, features)),
         "hpv": torch.tensor(bool(patient.files.hpv)),
+        "outlined": torch.tensor(patient.files.labels is not None),
     }

@@ -7,7 +7,7 @@
 - `fold`: the name of the fold that held the patient out.
 
 The region's grid is that of the patient in the cache. `scores.csv` beside them has one line for
-each patient, compared on the CT's own grid.
+each patient with a label map, compared on the CT's own grid.
 
 `RUNS/hpv/out_of_fold/logits.csv` has one line for each patient, fold and kind of model with the
 logit of the HPV status and the truth: one fold where the status is known, all folds where it is
@@ -73,8 +73,8 @@ def write(
 
     Parameters
     ----------
-    predict : from a prepared case to probabilities, shape (3, z, y, x), of a network that the
-        patients were held out from.
+    patients : held out from the fold, or without a label map, so in no fold.
+    predict : from a prepared case to probabilities, shape (3, z, y, x), of the fold's network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -96,9 +96,9 @@ def write(
                 probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
                 fold=np.array(fold),
             )
-        rows.append(
-            {"PatientID": patient.files.patient_id, "fold": fold, **_scores(patient, labels)}
-        )
+        if patient.files.labels is not None:
+            scores = _scores(patient, patient.files.labels, labels)
+            rows.append({"PatientID": patient.files.patient_id, "fold": fold, **scores})
     path = folder / SCORES
     table = pd.DataFrame(rows).set_index("PatientID")
     with locked(path):
@@ -238,10 +238,10 @@ def _read(path: Path) -> pd.DataFrame:
     return table.astype({"HPV Status": "boolean"} if "HPV Status" in table else {})
 
 
-def _scores(patient: Cached, labels: LabelVolume) -> dict[str, float]:
+def _scores(patient: Cached, truth_path: Path, labels: LabelVolume) -> dict[str, float]:
     """Return what the challenge's scores are made of, on the CT's grid."""
     found = sitk.GetArrayFromImage(restore(labels, patient.undo))
-    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(patient.files.labels), sitk.sitkUInt8))
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_path), sitk.sitkUInt8))
     nodes = overlap(found, truth, Label.GTVN, patient.undo.ct.voxel_volume_mm3)
     lesions = detections(found, truth, Label.GTVN)
     return {

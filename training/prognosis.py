@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from shared.clinical import ClinicalFeature, encode
 from shared.conventions import LabelVolume
+from shared.errors import InputError
 from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import Kind
 from shared.models.networks.linear import LinearModel
@@ -42,6 +44,26 @@ class PrognosisTask(Task):
     @abstractmethod
     def scorer(self, network: nn.Module) -> nn.Module:
         """Return the part of a network that serves: from image and clinical vector to a number."""
+
+    def fed(
+        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
+    ) -> Sequence[Cached]:
+        """Return the patients.
+
+        Raises
+        ------
+        InputError
+            If true lesions are learnt from and a patient has none outlined: it would seem that
+            there are none.
+        """
+        without = [p.files.patient_id for p in patients if p.files.labels is None]
+        if without and self.settings(configuration).masks == "true":
+            raise InputError(
+                f"expected a label map of every patient that {self.name} learns from, found "
+                f'{len(without)} without, such as {without[0]}; set masks = "predicted" in '
+                f"[{self.name}] of the configuration, or leave them out of the table"
+            )
+        return patients
 
     def kinds(self, configuration: Configuration) -> tuple[Kind, ...]:
         """Return what is trained."""

@@ -38,7 +38,7 @@ from training import folds as splits
 from training.cache import REPOSITORY, Cached, build_cache
 from training.config import Configuration, Schedule, load_configuration
 from training.data import read_cohort, usable
-from training.engine import NETWORK, Hardware, TrainedModule, fit, save_weights
+from training.engine import NETWORK, Device, Hardware, TrainedModule, fit, save_weights
 from training.export import Trained, export
 from training.folds import Fold, Folds
 from training.processes import is_first_process
@@ -49,6 +49,7 @@ PHANTOM_NOTICE: Final = (
     "works; they are not for patients and not for submissions."
 )
 PHANTOM_DATA: Final = "phantoms of training/phantom"
+PHANTOM_LICENCE: Final = "Apache-2.0"
 RUN: Final = "run.json"
 MEMBER: Final = "member.json"
 WEIGHTS: Final[dict[Kind, str]] = {"network": NETWORK, "linear": "linear.pt"}
@@ -64,8 +65,8 @@ class Options:
     held_out, folds, by_center, splits : which patients are held out; `held_out` unless one of the
         others is given.
     fold : the only one to be trained.
-    notice, data : what the card says of the weights and of their training data; None is what the
-        run says already, or that they are of phantoms.
+    notice, data, licence : what the card says of the weights and of their training data; None is
+        what the run says already, or that they are of phantoms.
     model : folder to export to; None is the task's own in the repository.
     """
 
@@ -80,6 +81,7 @@ class Options:
     skip_bad: bool = False
     notice: str | None = None
     data: str | None = None
+    licence: str | None = None
     model: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
 
@@ -95,6 +97,7 @@ class Job:
         tasks may need predictions for them too.
     task1 : weights of the Task 1 network to start from, where the task does that.
     runs : folder of runs, with what the tasks before predicted.
+    device : what the trained network predicts on.
     """
 
     configuration: Configuration
@@ -106,6 +109,7 @@ class Job:
     workers: int
     runs: Path
     without_outcome: Sequence[Cached] = ()
+    device: Device = "cpu"
 
 
 class Task(ABC):
@@ -213,6 +217,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         If the cohort, the options or the folder of runs do not fit; see `index_cohort`,
         `build_cache`, `folds.keep` and `Task.check`.
     """
+    options.hardware.check()
     configuration = load_configuration(options.configuration)
     everyone = prepared(cohort, runs, options)
     fed = task.fed(seen_of(task, cohort, everyone), runs, configuration)
@@ -240,16 +245,23 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
             options.workers,
             runs,
             without_outcome,
+            options.hardware.device,
         )
         for fold in chosen
     }
-    together = (options.hardware.devices or 1) * options.hardware.nodes
+    together = options.hardware.processes
     batch = task.settings(configuration).batch_size * together
     for fold in chosen:
         if "network" in kinds and len(fold.fitted) < batch:
             raise InputError(
                 f"fold {fold.name}: expected at least the {batch} patients of a batch to train on, "
                 f"found {len(fold.fitted)}; give a larger cohort or a smaller batch"
+            )
+        if "network" in kinds and len(fold.held_out) < together:
+            raise InputError(
+                f"fold {fold.name}: expected at least one held-out patient for each of the "
+                f"{together} processes, found {len(fold.held_out)}; hold out more, or give fewer "
+                "--devices"
             )
         task.check(jobs[fold.name], fold)
     networks = {}
@@ -365,7 +377,7 @@ def export_run(
     fields = {
         "configuration": run["name"],
         "notice": run["notice"],
-        "licence": "Apache-2.0",
+        "licence": run.get("licence", PHANTOM_LICENCE),  # runs of earlier versions do not say it
         "preparation": configuration.preparation,
         "intensity": configuration.intensity,
         "clinical": features,
@@ -481,12 +493,18 @@ def _keep_run(
         "accumulate_batches": hardware.accumulate_batches or schedule.accumulate_batches,
         "features": [feature.model_dump(mode="json") for feature in features],
     }
+    path = folder / RUN
+    if options.data is not None and options.licence is None and not path.exists():
+        raise HecktorError(
+            f"expected --licence, since the weights are of {options.data!r} and not of phantoms, "
+            "found none; say under which terms they may be used"
+        )
     says = {
         "name": Path(options.configuration).stem,
         "notice": PHANTOM_NOTICE if options.notice is None else options.notice,
+        "licence": PHANTOM_LICENCE if options.licence is None else options.licence,
         "training": _training(PHANTOM_DATA if options.data is None else options.data, options.seed),
     }
-    path = folder / RUN
     write_first(path, json.dumps(says | decides, indent=1) + "\n")
     found = json.loads(path.read_text(encoding="utf-8"))
     # Runs of earlier versions do not state all of it.
@@ -500,6 +518,7 @@ def _keep_run(
     for option, given, stated in (
         ("--notice", options.notice, found["notice"]),
         ("--data", options.data, found["training"]["data"]),
+        ("--licence", options.licence, found.get("licence", PHANTOM_LICENCE)),
     ):
         if given not in (None, stated):
             raise HecktorError(

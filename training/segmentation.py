@@ -232,15 +232,17 @@ class Segmentation(Task):
         fold: Fold,
         run_folder: Path,
     ) -> None:
-        """Write label maps and probabilities of the held-out patients, and their scores."""
+        """Write label maps and probabilities of the held-out patients, and their scores.
+
+        Patients without a label map are in no fold: theirs are of the fold that was trained last.
+        """
         del members
         settings = job.configuration.segmentation
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = models["network"].to(device).eval()
+        network = models["network"].to(job.device).eval()
 
         @torch.inference_mode()
         def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:
-            tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(device)
+            tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(job.device)
             logits: Volume = region_logits(network, tensor, settings)[0].cpu().numpy()
             return logits
 
@@ -248,7 +250,8 @@ class Segmentation(Task):
             image = network_channels(prepared, job.configuration.intensity, ("CT", "PET"))
             return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
 
+        patients = [*job.held_out, *job.without_outcome]
         out_of_fold.write(
-            run_folder / out_of_fold.FOLDER, fold.name, job.held_out, probabilities, settings
+            run_folder / out_of_fold.FOLDER, fold.name, patients, probabilities, settings
         )
         network.cpu()

@@ -91,7 +91,7 @@ class Survival(PrognosisTask):
         self, patients: Sequence[Cached], runs: Path, configuration: Configuration
     ) -> Sequence[Cached]:
         """Return patients with masks and HPV probability as predicted, where that is asked."""
-        settings, fed = configuration.survival, patients
+        settings, fed = configuration.survival, super().fed(patients, runs, configuration)
         if settings.masks == "predicted":
             mask_of = out_of_fold.masks(runs)
             fed = [dataclasses.replace(patient, labels=mask_of(patient)) for patient in fed]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.training.synthetic import configuration, patient
 from tests.training.two_processes import run_on_two
 from training.cache import Cached
 from training.config import Configuration
-from training.engine import RESULT, Hardware, TrainingError, fit
+from training.engine import NETWORK, RESULT, Hardware, TrainingError, fit
 from training.run import Job
 from training.samples import Sample, Share
 from training.segmentation import Segmentation, SegmentationModule, Totals
@@ -44,11 +45,14 @@ def job(patients: list[Cached], settings: Configuration) -> Job:
 
 
 def train(
-    work: Job, folder: Path, make: Callable[[], SegmentationModule] | None = None
+    work: Job,
+    folder: Path,
+    make: Callable[[], SegmentationModule] | None = None,
+    hardware: Hardware = CPU,
 ) -> nn.Module:
     task = Segmentation()
     torch.manual_seed(work.seed)
-    return fit(make or (lambda: task.module(work)), *task.loaders(work), folder, CPU)
+    return fit(make or (lambda: task.module(work)), *task.loaders(work), folder, hardware)
 
 
 def weights(network: nn.Module) -> Tensor:
@@ -69,11 +73,40 @@ class Stops(SegmentationModule):
         return super().loss(batch)
 
 
-@pytest.mark.parametrize("after", [3, 9], ids=["in the training proper", "in averaging"])
+class Watches(SegmentationModule):
+    """A training that keeps what it is shown."""
+
+    shown: list[float]
+
+    def loss(self, batch: Sample) -> Tensor:
+        self.shown += [float(image.double().sum()) for image in batch["image"]]
+        return super().loss(batch)
+
+
+def watching(work: Job, made: list[Watches]) -> Callable[[], Watches]:
+    """Return what makes such modules; they are added to `made`."""
+
+    def make() -> Watches:
+        network = Segmentation().network(work.configuration, ())
+        made.append(Watches(network, work.configuration.segmentation, work.seed, 6.0))
+        made[-1].shown = []
+        return made[-1]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("after", "left"),
+    [(3, [4, 4, 0]), (9, [0, 2, 0])],
+    ids=["in the training proper", "in averaging"],
+)
 def test_interrupted_and_resumed_ends_where_uninterrupted_ends(
-    patients: list[Cached], tmp_path: Path, after: int
+    patients: list[Cached], tmp_path: Path, after: int, left: list[int]
 ) -> None:
-    """Same weights to 1e-6: 3 epochs of 2 steps, then 2 of averaging."""
+    """Same weights to 1e-6: 3 epochs of 2 steps, then 2 of averaging; only what was left is done.
+
+    The last of the modules that are made carries the chosen weights and is not trained.
+    """
     work = job(patients, configuration(epochs=3, averaging=2))
     whole = train(work, tmp_path / "whole")
     settings = work.configuration.segmentation
@@ -86,7 +119,9 @@ def test_interrupted_and_resumed_ends_where_uninterrupted_ends(
     with pytest.raises(InterruptedError):
         train(work, tmp_path / "parts", stopping)
     assert not (tmp_path / "parts" / RESULT).exists()
-    resumed = train(work, tmp_path / "parts")
+    made: list[Watches] = []
+    resumed = train(work, tmp_path / "parts", watching(work, made))
+    assert [len(module.shown) // 2 for module in made] == left
     torch.testing.assert_close(weights(resumed), weights(whole), atol=1e-6, rtol=0)
     results = [json.loads((tmp_path / name / RESULT).read_text()) for name in ("whole", "parts")]
     for key in ("kept", "best", "averaged"):
@@ -103,12 +138,44 @@ def test_a_finished_training_is_not_done_again(patients: list[Cached], tmp_path:
 
 
 class Records(SegmentationModule):
-    """A training that keeps its weights after each epoch."""
+    """A training that keeps its weights after each epoch, and may be told its scores."""
 
     kept: list[Tensor]
+    told: Iterator[float] | None = None
 
     def on_train_epoch_end(self) -> None:
         self.kept.append(weights(self.network))
+
+    def scores(self, seen: Sequence[Totals]) -> dict[str, float]:
+        return super().scores(seen) if self.told is None else {"score": next(self.told)}
+
+
+def recording(
+    work: Job, made: list[Records], told: Iterator[float] | None = None
+) -> Callable[[], Records]:
+    """Return what makes such modules; they are added to `made`."""
+
+    def make() -> Records:
+        network = Segmentation().network(work.configuration, ())
+        made.append(Records(network, work.configuration.segmentation, work.seed, 6.0))
+        made[-1].kept, made[-1].told = [], told
+        return made[-1]
+
+    return make
+
+
+@pytest.mark.parametrize(("scores", "best"), [((0.2, 0.9, 0.4), 1), ((0.1, 0.2, 0.3), 2)])
+def test_the_epoch_with_the_best_score_is_kept(
+    patients: list[Cached], tmp_path: Path, scores: tuple[float, ...], best: int
+) -> None:
+    work = job(patients, configuration(epochs=3))
+    made: list[Records] = []
+    network = train(work, tmp_path, recording(work, made, iter(scores)))
+    assert torch.equal(weights(network), made[0].kept[best])
+    stored = torch.load(tmp_path / NETWORK, weights_only=True)
+    assert all(torch.equal(stored[name], value) for name, value in network.state_dict().items())
+    result = json.loads((tmp_path / RESULT).read_text())
+    assert result["best"] == {"score": pytest.approx(max(scores))}
 
 
 def test_averaging_is_the_mean_of_the_weights_after_each_epoch(
@@ -116,14 +183,7 @@ def test_averaging_is_the_mean_of_the_weights_after_each_epoch(
 ) -> None:
     work = job(patients, configuration(epochs=1, averaging=3))
     made: list[Records] = []
-
-    def recording() -> SegmentationModule:
-        network = Segmentation().network(work.configuration, ())
-        made.append(Records(network, work.configuration.segmentation, work.seed, 6.0))
-        made[-1].kept = []
-        return made[-1]
-
-    network = train(work, tmp_path, recording)
+    network = train(work, tmp_path, recording(work, made))
     assert len(made[1].kept) == 3
     expected = torch.stack(made[1].kept).mean(dim=0)
     torch.testing.assert_close(weights(network), expected, atol=1e-6, rtol=0)
@@ -136,29 +196,12 @@ def test_averaging_is_the_mean_of_the_weights_after_each_epoch(
     )
 
 
-class Watches(SegmentationModule):
-    """A training that keeps what it is shown."""
-
-    shown: list[float]
-
-    def loss(self, batch: Sample) -> Tensor:
-        self.shown += [float(image.double().sum()) for image in batch["image"]]
-        return super().loss(batch)
-
-
 def test_averaging_sees_samples_that_the_training_has_not_seen(
     patients: list[Cached], tmp_path: Path
 ) -> None:
     work = job(patients, configuration(epochs=2, averaging=2))
     made: list[Watches] = []
-
-    def watching() -> SegmentationModule:
-        network = Segmentation().network(work.configuration, ())
-        made.append(Watches(network, work.configuration.segmentation, work.seed, 6.0))
-        made[-1].shown = []
-        return made[-1]
-
-    train(work, tmp_path, watching)
+    train(work, tmp_path, watching(work, made))
     trained, averaged = made[0].shown, made[1].shown
     assert len(trained) == len(averaged) == 8
     assert len({*trained, *averaged}) == 16
@@ -174,20 +217,64 @@ def test_a_worse_mean_is_left_where_the_configuration_says_so(
     ruinous = mean.model_copy(update={"learning_rate": 3.0, "keep": "better"})
     task1 = settings.segmentation.model_copy(update={"averaging": ruinous})
     work = job(patients, settings.model_copy(update={"segmentation": task1}))
-    scores = iter([0.5, 0.1])
-
-    class Scored(SegmentationModule):
-        def scores(self, _: object) -> dict[str, float]:
-            return {"score": self.stated}
-
-    def scored() -> SegmentationModule:
-        network = Segmentation().network(work.configuration, ())
-        module = Scored(network, work.configuration.segmentation, work.seed, 6.0)
-        module.stated = next(scores, 0.0)  # type: ignore[assignment]
-        return module
-
-    train(work, tmp_path, scored)
+    made: list[Records] = []
+    network = train(work, tmp_path, recording(work, made, iter([0.5, 0.1])))
     assert json.loads((tmp_path / RESULT).read_text())["kept"] == "best checkpoint"
+    assert torch.equal(weights(network), made[0].kept[0])
+
+
+def test_half_precision_and_added_up_gradients(patients: list[Cached], tmp_path: Path) -> None:
+    """Five batches of one, two to a step: three steps an epoch, the last of one batch."""
+    work = job(patients, configuration(epochs=2, averaging=2, batch_size=1))
+    work = dataclasses.replace(work, fitted=patients[:5], held_out=patients[5:])
+    steps: list[int] = []
+
+    class Counts(Records):
+        def on_train_end(self) -> None:
+            steps.append(self.global_step)
+
+        def loss(self, batch: Sample) -> Tensor:
+            assert torch.is_autocast_enabled("cpu")
+            return super().loss(batch)
+
+    made: list[Counts] = []
+
+    def counting() -> Counts:
+        network = Segmentation().network(work.configuration, ())
+        made.append(Counts(network, work.configuration.segmentation, work.seed, 6.0))
+        made[-1].kept = []
+        return made[-1]
+
+    hardware = dataclasses.replace(CPU, precision="bf16-mixed", accumulate_batches=2)
+    network = train(work, tmp_path, counting, hardware)
+    assert steps == [6, 6]
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    expected = torch.stack(made[1].kept).mean(dim=0)
+    torch.testing.assert_close(weights(network), expected, atol=1e-6, rtol=0)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = job(patients, configuration(epochs=3))
+    made: list[Records] = []
+
+    def draft(path: Path) -> Path:
+        drafted = path.with_name(f"draft-{path.name}")
+        if made[0].current_epoch == 1:
+            drafted.symlink_to("/dev/full")
+        return drafted
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shared.files.draft_of", draft)
+        with pytest.raises(OSError, match="No space left"):
+            train(work, tmp_path, recording(work, made))
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt", "log"}
+    watched: list[Watches] = []
+    train(work, tmp_path, watching(work, watched))
+    assert len(watched[0].shown) == 2 * 2 * 2  # two epochs of two batches of two
 
 
 def test_a_loss_that_is_no_number_stops_at_once(patients: list[Cached], tmp_path: Path) -> None:
@@ -224,6 +311,20 @@ def test_a_gradient_that_is_not_finite_is_warned_of(patients: list[Cached], tmp_
         pytest.raises(TrainingError),
     ):
         train(work, tmp_path, exploding)
+
+
+def test_processes_are_counted_as_lightning_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert Hardware(nodes=2).processes == 8
+    assert Hardware(devices=3, accelerator="gpu").processes == 3
+    assert Hardware(accelerator="cpu").processes == 1
+    assert Hardware(accelerator="cpu").device == "cpu"
+    with pytest.raises(TrainingError, match="expected the 5 GPUs of --devices, found 4"):
+        Hardware(devices=5).check()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Hardware().processes == 1
+    assert Hardware(devices=2).processes == 2
 
 
 def test_two_processes_do_what_one_does_with_twice_the_batch(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from shared.clinical import ClinicalRecord, encode
 from shared.errors import HecktorError, InputError
@@ -74,6 +75,7 @@ def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
     assert files == ["segmentation_fold0.onnx", "segmentation_fold1.onnx"]
     assert card.training.patients == 6
     assert card.notice == "For tests."
+    assert card.licence == "Apache-2.0"
     export_run(task, runs, ["1"], tmp_path / "single")
     single = load_card(tmp_path / "single", "segmentation")
     assert [member.file for member in single.members] == ["segmentation.onnx"]
@@ -103,16 +105,23 @@ def test_a_run_keeps_what_its_first_start_says(patients: list[Cached], tmp_path:
         chosen = options(tmp_path, **changes)
         run._keep_run(tmp_path, settings, settings.segmentation, features, chosen)
 
-    keep(notice="Research use only.", data="real")
+    with pytest.raises(HecktorError, match="expected --licence, since the weights are of 'real'"):
+        keep(data="real")
+    assert not (tmp_path / run.RUN).exists()
+    keep(notice="Research use only.", data="real", licence="CC BY-NC 4.0")
     first = json.loads((tmp_path / run.RUN).read_text())
     keep(notice=None, hardware=Hardware(devices=2, nodes=3))
     assert json.loads((tmp_path / run.RUN).read_text()) == first
     assert first["notice"] == "Research use only."
     assert first["training"]["data"] == "real"
+    assert first["licence"] == "CC BY-NC 4.0"
+    keep(notice=None, data="real")
     with pytest.raises(HecktorError, match=r"expected --notice 'Research .*', with which"):
         keep(notice="Another.")
     with pytest.raises(HecktorError, match="expected --data 'real', with which the run in"):
         keep(notice=None, data="phantoms")
+    with pytest.raises(HecktorError, match=r"expected --licence 'CC BY-NC 4\.0', with"):
+        keep(notice=None, licence="Apache-2.0")
     for hardware, name in (
         (Hardware(precision="bf16-mixed"), "precision"),
         (Hardware(accumulate_batches=3), "accumulate_batches"),
@@ -157,7 +166,10 @@ def test_wherever_the_disk_was_full_the_run_goes_on(
     runs = tmp_path / "runs"
     chosen = options(tmp_path, splits=first_two_held_out(patients, tmp_path))
     first = f"{patients[0].files.patient_id}.npz"
-    files = ("folds.json", "run.json", "network.pt", "result.json", first, "member.json")
+    files = (
+        "folds.json", "run.json", "best.ckpt", "last.ckpt", "network.pt", "result.json", first,
+        "member.json",
+    )  # fmt: skip
 
     def draft_without_room(path: Path, name: str) -> Path:
         draft = path.with_name(f"draft-{path.name}")
@@ -342,6 +354,58 @@ def test_a_fold_with_no_node_at_all_is_refused(patients: list[Cached], part: str
 def test_fewer_patients_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected at least the 2 patients of a batch"):
         train(Segmentation(), tmp_path, tmp_path, options(tmp_path, held_out=5))
+
+
+def test_fewer_held_out_than_processes_are_refused(tmp_path: Path) -> None:
+    two = Hardware(devices=2, accelerator="cpu")
+    with pytest.raises(InputError, match="held-out patient for each of the 2 processes, found 1"):
+        train(Segmentation(), tmp_path, tmp_path, options(tmp_path, held_out=1, hardware=two))
+
+
+def test_a_gpu_that_is_not_there_is_told_of_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    gpu = Hardware(accelerator="gpu")
+    with pytest.raises(HecktorError, match="expected a GPU that torch sees"):
+        train(Segmentation(), tmp_path, tmp_path / "runs", options(tmp_path, hardware=gpu))
+    assert not (tmp_path / "runs").exists()
+
+
+def without_outline(cached: Cached) -> Cached:
+    files = dataclasses.replace(cached.files, labels=None)
+    return dataclasses.replace(cached, files=files, labels=np.zeros_like(cached.labels))
+
+
+def test_patients_without_a_label_map_are_segmented_for_the_later_tasks(
+    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = [*patients[:5], without_outline(patients[5])]
+    monkeypatch.setattr(run, "prepared", lambda *_: cohort)
+    runs = tmp_path / "runs"
+    train(Segmentation(), tmp_path, runs, options(tmp_path, folds=2))
+    folder, name = runs / "segmentation" / out_of_fold.FOLDER, cohort[5].files.patient_id
+    assert out_of_fold.read(folder, name).labels.shape == cohort[5].labels.shape
+    scored = pd.read_csv(folder / out_of_fold.SCORES)["PatientID"].tolist()
+    assert scored == sorted(p.files.patient_id for p in cohort[:5])
+    for task in (Hpv(), Survival()):
+        with pytest.raises(InputError, match=rf"found 1 without, such as {name}; set masks ="):
+            task.fed(cohort, runs, configuration())
+
+
+def test_what_was_not_outlined_teaches_no_outlines(patients: list[Cached]) -> None:
+    def gradient(cohort: list[Cached]) -> torch.Tensor:
+        job = Job(configuration(), cohort, cohort, (), None, 0, 0, Path())
+        torch.manual_seed(0)
+        module = Hpv().module(job).eval()
+        batch = next(iter(Hpv().loaders(job)[0]))
+        module.loss(batch).backward()
+        last = next(p for name, p in module.named_parameters() if "output_block" in name)
+        assert last.grad is not None
+        return last.grad
+
+    assert gradient(patients[:2]).abs().max() > 0
+    assert not gradient([without_outline(p) for p in patients[:2]]).any()
 
 
 def test_features_are_the_papers_encoding_by_hand() -> None:
