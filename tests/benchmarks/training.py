@@ -10,18 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import torch
 import typer
 
 from training import augment
-from training.config import load_configuration
+from training.config import Precision, load_configuration
 from training.engine import keep_freed_memory
 from training.run import Job, Options, prepared
 from training.samples import LesionCrops, augmented, window
 from training.segmentation import Segmentation
+
+HALF: Final[dict[Precision, torch.dtype]] = {
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,6 +46,9 @@ def main(
     cohort: Annotated[Path, typer.Argument(help="Patients in the challenge's layout.")],
     runs: Annotated[Path, typer.Argument(help="Where the cache is or comes.")],
     configuration: Annotated[str, typer.Option()] = "demo",
+    precision: Annotated[
+        Precision | None, typer.Option(help="The configuration's if not given.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0)] = 1,
     steps: Annotated[int, typer.Option(min=2)] = 20,
 ) -> None:
@@ -66,8 +74,10 @@ def main(
         index, box = pick()
         window(patients[index], box, intensity)
 
+    chosen = precision or task1.precision
     print(
-        f"{configuration}: crops of {task1.crop_zyx}, batch {task1.batch_size}, {workers} workers"
+        f"{configuration}: crops of {task1.crop_zyx}, batch {task1.batch_size}, {chosen}, "
+        f"{workers} workers"
     )
     reading = per_call_ms(read, 10)
     print(f"{'place and read a crop':32} {reading:8.1f} ms")
@@ -89,7 +99,8 @@ def main(
     for number, batch in enumerate(batches):
         batch = {key: value.to(device) for key, value in batch.items()}
         got = time.perf_counter()
-        loss = module.loss(batch)
+        with torch.autocast(device.type, HALF.get(chosen), enabled=chosen in HALF):
+            loss = module.loss(batch)
         float(loss.detach())  # waits for a GPU
         half = time.perf_counter()
         optimizer.zero_grad()
