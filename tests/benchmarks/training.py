@@ -117,8 +117,8 @@ def main(
         if done == steps:
             break
     total = last - started
-    for name, seconds in (("forward and loss", forward), ("backward and step", backward)):
-        print(f"{name:32} {1000 * seconds / done:8.1f} ms")
+    for stage, seconds in (("forward and loss", forward), ("backward and step", backward)):
+        print(f"{stage:32} {1000 * seconds / done:8.1f} ms")
     print(f"{'a step, loader and all':32} {1000 * total / done:8.1f} ms")
     print(f"the network waits for data {waited / total:.1%} of the time")
 
