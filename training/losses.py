@@ -25,7 +25,8 @@ def cox_loss(risks: Tensor, time_days: Tensor, events: Tensor) -> Tensor:
     ----------
     Katzman et al. 2018, DeepSurv, BMC Medical Research Methodology 18:24.
     """
-    risks = (risks - risks.mean()).float()
+    risks = risks.float()  # before they are centred: half precision would round what is left
+    risks = risks - risks.mean()
     order = torch.argsort(time_days, descending=True, stable=True)
     risks, times, events = risks[order], time_days[order], events[order].to(risks.dtype)
     cumulative = torch.logcumsumexp(risks, dim=0)
