@@ -87,8 +87,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("pet_unit_suv = 5.0", "pet_unit_suv = nan", r"demo.toml: intensity\.pet_unit_suv: "),
         ("[hpv]\n", "[hpv]\nbatch_sise = 4\n", r"demo.toml: hpv\.batch_sise: "),
         (
-            "GTVp = 100.0",
-            "GTVq = 100.0",
+            "{ GTVp = ",
+            "{ GTVq = ",
             "expected sizes of GTVp, GTVn, found",
         ),
         ("random_crop_probability = 0.1", "random_crop_probability = 1.1", "random_crop_probab"),
