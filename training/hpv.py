@@ -57,10 +57,10 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         """Return the sum of both losses; where no lesion was outlined, that of the status alone."""
         logits, status = self.network(batch["image"], batch["clinical"])
         outlined = batch["outlined"]
-        # The decoder's gradient is zero then, not absent, for other processes wait for it.
-        loss = 0.0 * logits.float().sum()
         if outlined.any():
-            loss = loss + self.criterion(logits[outlined].float(), batch["labels"][outlined])
+            loss = self.criterion(logits[outlined].float(), batch["labels"][outlined])
+        else:  # a gradient of zero for the decoder, since other processes wait for one
+            loss = 0.0 * logits.float().sum()
         loss = loss + functional.binary_cross_entropy_with_logits(
             status[:, 0].float(), batch["hpv"].float()
         )

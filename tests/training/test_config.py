@@ -86,11 +86,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("spacing_mm = 2.0", "", r"demo.toml: preparation\.spacing_mm: Field required"),
         ("pet_unit_suv = 5.0", "pet_unit_suv = nan", r"demo.toml: intensity\.pet_unit_suv: "),
         ("[hpv]\n", "[hpv]\nbatch_sise = 4\n", r"demo.toml: hpv\.batch_sise: "),
-        (
-            "{ GTVp = ",
-            "{ GTVq = ",
-            "expected sizes of GTVp, GTVn, found",
-        ),
+        ("{ GTVp = ", "{ GTVq = ", "expected sizes of GTVp, GTVn, found"),
         ("random_crop_probability = 0.1", "random_crop_probability = 1.1", "random_crop_probab"),
     ],
 )

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -76,20 +76,24 @@ class Stops(SegmentationModule):
 class Watches(SegmentationModule):
     """A training that keeps what it is shown."""
 
-    shown: list[float]
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.shown: list[float] = []
 
     def loss(self, batch: Sample) -> Tensor:
         self.shown += [float(image.double().sum()) for image in batch["image"]]
         return super().loss(batch)
 
 
-def watching(work: Job, made: list[Watches]) -> Callable[[], Watches]:
-    """Return what makes such modules; they are added to `made`."""
+Module = TypeVar("Module", bound=SegmentationModule)
 
-    def make() -> Watches:
+
+def making(kind: type[Module], work: Job, made: list[Module], **told: Any) -> Callable[[], Module]:
+    """Return what makes modules of a kind, with what they are told; they are added to `made`."""
+
+    def make() -> Module:
         network = Segmentation().network(work.configuration, ())
-        made.append(Watches(network, work.configuration.segmentation, work.seed, 6.0))
-        made[-1].shown = []
+        made.append(kind(network, work.configuration.segmentation, work.seed, 6.0, **told))
         return made[-1]
 
     return make
@@ -120,7 +124,7 @@ def test_interrupted_and_resumed_ends_where_uninterrupted_ends(
         train(work, tmp_path / "parts", stopping)
     assert not (tmp_path / "parts" / RESULT).exists()
     made: list[Watches] = []
-    resumed = train(work, tmp_path / "parts", watching(work, made))
+    resumed = train(work, tmp_path / "parts", making(Watches, work, made))
     assert [len(module.shown) // 2 for module in made] == left
     torch.testing.assert_close(weights(resumed), weights(whole), atol=1e-6, rtol=0)
     results = [json.loads((tmp_path / name / RESULT).read_text()) for name in ("whole", "parts")]
@@ -140,8 +144,10 @@ def test_a_finished_training_is_not_done_again(patients: list[Cached], tmp_path:
 class Records(SegmentationModule):
     """A training that keeps its weights after each epoch, and may be told its scores."""
 
-    kept: list[Tensor]
-    told: Iterator[float] | None = None
+    def __init__(self, *arguments: Any, scores: Iterator[float] | None = None) -> None:
+        super().__init__(*arguments)
+        self.kept: list[Tensor] = []
+        self.told = scores
 
     def on_train_epoch_end(self) -> None:
         self.kept.append(weights(self.network))
@@ -150,27 +156,13 @@ class Records(SegmentationModule):
         return super().scores(seen) if self.told is None else {"score": next(self.told)}
 
 
-def recording(
-    work: Job, made: list[Records], told: Iterator[float] | None = None
-) -> Callable[[], Records]:
-    """Return what makes such modules; they are added to `made`."""
-
-    def make() -> Records:
-        network = Segmentation().network(work.configuration, ())
-        made.append(Records(network, work.configuration.segmentation, work.seed, 6.0))
-        made[-1].kept, made[-1].told = [], told
-        return made[-1]
-
-    return make
-
-
 @pytest.mark.parametrize(("scores", "best"), [((0.2, 0.9, 0.4), 1), ((0.1, 0.2, 0.3), 2)])
 def test_the_epoch_with_the_best_score_is_kept(
     patients: list[Cached], tmp_path: Path, scores: tuple[float, ...], best: int
 ) -> None:
     work = job(patients, configuration(epochs=3))
     made: list[Records] = []
-    network = train(work, tmp_path, recording(work, made, iter(scores)))
+    network = train(work, tmp_path, making(Records, work, made, scores=iter(scores)))
     assert torch.equal(weights(network), made[0].kept[best])
     stored = torch.load(tmp_path / NETWORK, weights_only=True)
     assert all(torch.equal(stored[name], value) for name, value in network.state_dict().items())
@@ -183,7 +175,7 @@ def test_averaging_is_the_mean_of_the_weights_after_each_epoch(
 ) -> None:
     work = job(patients, configuration(epochs=1, averaging=3))
     made: list[Records] = []
-    network = train(work, tmp_path, recording(work, made))
+    network = train(work, tmp_path, making(Records, work, made))
     assert len(made[1].kept) == 3
     expected = torch.stack(made[1].kept).mean(dim=0)
     torch.testing.assert_close(weights(network), expected, atol=1e-6, rtol=0)
@@ -201,7 +193,7 @@ def test_averaging_sees_samples_that_the_training_has_not_seen(
 ) -> None:
     work = job(patients, configuration(epochs=2, averaging=2))
     made: list[Watches] = []
-    train(work, tmp_path, watching(work, made))
+    train(work, tmp_path, making(Watches, work, made))
     trained, averaged = made[0].shown, made[1].shown
     assert len(trained) == len(averaged) == 8
     assert len({*trained, *averaged}) == 16
@@ -218,7 +210,7 @@ def test_a_worse_mean_is_left_where_the_configuration_says_so(
     task1 = settings.segmentation.model_copy(update={"averaging": ruinous})
     work = job(patients, settings.model_copy(update={"segmentation": task1}))
     made: list[Records] = []
-    network = train(work, tmp_path, recording(work, made, iter([0.5, 0.1])))
+    network = train(work, tmp_path, making(Records, work, made, scores=iter([0.5, 0.1])))
     assert json.loads((tmp_path / RESULT).read_text())["kept"] == "best checkpoint"
     assert torch.equal(weights(network), made[0].kept[0])
 
@@ -238,15 +230,8 @@ def test_half_precision_and_added_up_gradients(patients: list[Cached], tmp_path:
             return super().loss(batch)
 
     made: list[Counts] = []
-
-    def counting() -> Counts:
-        network = Segmentation().network(work.configuration, ())
-        made.append(Counts(network, work.configuration.segmentation, work.seed, 6.0))
-        made[-1].kept = []
-        return made[-1]
-
     hardware = dataclasses.replace(CPU, precision="bf16-mixed", accumulate_batches=2)
-    network = train(work, tmp_path, counting, hardware)
+    network = train(work, tmp_path, making(Counts, work, made), hardware)
     assert steps == [6, 6]
     assert all(p.dtype == torch.float32 for p in network.parameters())
     expected = torch.stack(made[1].kept).mean(dim=0)
@@ -268,12 +253,12 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     with monkeypatch.context() as patched:
         patched.setattr("shared.files.draft_of", draft)
         with pytest.raises(OSError, match="No space left"):
-            train(work, tmp_path, recording(work, made))
+            train(work, tmp_path, making(Records, work, made))
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert checkpoint["epoch"] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt", "log"}
     watched: list[Watches] = []
-    train(work, tmp_path, watching(work, watched))
+    train(work, tmp_path, making(Watches, work, watched))
     assert len(watched[0].shown) == 2 * 2 * 2  # two epochs of two batches of two
 
 

@@ -95,10 +95,8 @@ def test_scores_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = {s.metric: (s.value, s.patients) for task in scores.values() for s in task}
     assert found == {
         "gtvp_dice": (pytest.approx(2 / 3), 3),
-        "gtvn_aggregated_dice": (
-            pytest.approx(4 / 5),
-            3,
-        ),  # of three nodes of one size two are found
+        # Of three nodes of one size two are found.
+        "gtvn_aggregated_dice": (pytest.approx(4 / 5), 3),
         "gtvn_aggregated_f1": (pytest.approx(4 / 5), 3),
         "no_primary_found": (1.0, 1),
         # Truth + - +: the mean says + - -, networks + + +, linear models - - -.
