@@ -10,23 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import numpy as np
 import torch
 import typer
+from lightning import Fabric
 
 from training import augment
 from training.config import Precision, load_configuration
-from training.engine import keep_freed_memory
+from training.engine import Hardware, keep_freed_memory
 from training.run import Job, Options, prepared
 from training.samples import LesionCrops, augmented, window
 from training.segmentation import Segmentation
-
-HALF: Final[dict[Precision, torch.dtype]] = {
-    "bf16-mixed": torch.bfloat16,
-    "16-mixed": torch.float16,
-}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -91,22 +87,23 @@ def main(
         extra = per_call_ms(transform, 6) - reading
         print(f"{'  augment: ' + name:32} {extra:8.1f} ms more")
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = Hardware().device
     module.to(device)
+    fabric = Fabric(accelerator=device, devices=1, precision=chosen)
     waited = forward = backward = 0.0
     done = 0
     started = last = time.perf_counter()
     for number, batch in enumerate(batches):
         batch = {key: value.to(device) for key, value in batch.items()}
         got = time.perf_counter()
-        with torch.autocast(device.type, HALF.get(chosen), enabled=chosen in HALF):
+        with fabric.autocast():
             loss = module.loss(batch)
         float(loss.detach())  # waits for a GPU
         half = time.perf_counter()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if device.type == "cuda":
+        if device == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
         if number == 0:  # the loader starts, memory is taken
