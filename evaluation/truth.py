@@ -175,9 +175,9 @@ def _field_of_view(case_id: str, text: str | None, mask: Path | None) -> FieldOf
     raise _unreadable(case_id, "FieldOfView", " or ".join(names), text)
 
 
-def _centre(case_id: str, center_id: float | None) -> str | None:
-    if center_id is not None:
-        return CENTRES.get(int(center_id), f"centre {center_id:g}")
+def _centre(case_id: str, centre_id: float | None) -> str | None:
+    if centre_id is not None:
+        return CENTRES.get(int(centre_id), f"centre {centre_id:g}")
     match = re.fullmatch(r"([A-Z]+)-\d+", case_id)
     return match[1] if match else None
 

@@ -55,7 +55,7 @@ FIELDS: Final = (
     Field("performance_status", "Performance Status", 0, 4),
     Field("treatment", "Treatment", 0, 1),
     Field("m_stage", "M-stage", 0, 1, codes={"m0": 0.0, "m1": 1.0, "mx": None}),
-    Field("center_id", "CenterID", 0, math.inf),
+    Field("centre_id", "CenterID", 0, math.inf),
 )
 """The EHR of HECKTOR 2025 with the organisers' codes: Gender 1 male, 0 female; Treatment 1
 chemoradiotherapy, 0 radiotherapy; Tobacco and Alcohol 1 yes, 0 no; Performance Status ECOG 0-4."""
@@ -73,7 +73,7 @@ class ClinicalRecord:
     performance_status : ECOG, 0 to 4.
     treatment : 1 chemoradiotherapy, 0 radiotherapy.
     m_stage : 1 distant metastasis, 0 none.
-    center_id : the organisers' number of the centre; no model takes it.
+    centre_id : the organisers' number of the centre; no model takes it.
     hpv : probability of HPV-positive disease; not in the EHR, Task 3 supplies it.
     """
 
@@ -84,7 +84,7 @@ class ClinicalRecord:
     performance_status: float | None = None
     treatment: float | None = None
     m_stage: float | None = None
-    center_id: float | None = None
+    centre_id: float | None = None
     hpv: float | None = None
 
 

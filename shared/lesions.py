@@ -107,12 +107,12 @@ def measure_lesions(
     fluid = (ct_hu[inside] >= low_hu) & (ct_hu[inside] <= high_hu)
     uptake = pet_suv[inside][part != Label.BACKGROUND].astype(np.float64)
     primary, nodes = part == Label.GTVP, part == Label.GTVN
-    _, primary_centers = _lesions(primary)
-    nodes_vox, node_centers = _lesions(nodes)
+    _, primary_centres = _lesions(primary)
+    nodes_vox, node_centres = _lesions(nodes)
     # Distances do not care where the part begins.
-    centers_zyx = np.concatenate([primary_centers, node_centers])
-    centers_mm = grid.world_mm(centers_zyx[:, ::-1])
-    distances = np.linalg.norm(centers_mm[:, None] - centers_mm, axis=2)
+    centres_zyx = np.concatenate([primary_centres, node_centres])
+    centres_mm = grid.world_mm(centres_zyx[:, ::-1])
+    distances = np.linalg.norm(centres_mm[:, None] - centres_mm, axis=2)
     return LesionMeasures(
         mtv_ml=uptake.size * voxel_ml,
         tlg_suv_ml=float(uptake.sum()) * voxel_ml,

@@ -48,8 +48,8 @@ SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
 ]
 FoldsOption = Annotated[int | None, typer.Option(min=2, help="Folds by centre and outcome.")]
-ByCenterOption = Annotated[
-    bool, typer.Option("--by-center", help="Leave one centre out after another.")
+ByCentreOption = Annotated[
+    bool, typer.Option("--by-centre", help="Leave one centre out after another.")
 ]
 SplitsOption = Annotated[
     Path | None, typer.Option(help="A folds.json, or nnU-Net's splits_final.json.")
@@ -70,7 +70,7 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
             int, typer.Option(min=1, help="Patients kept for validation; unless in folds.")
         ] = held_out,
         folds: FoldsOption = None,
-        by_center: ByCenterOption = False,
+        by_centre: ByCentreOption = False,
         splits: SplitsOption = None,
         fold: Annotated[
             str | None, typer.Option(help="Train only this one; all if not given.")
@@ -109,7 +109,7 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
     ) -> None:
         hardware = Hardware(devices, nodes, accelerator, precision, accumulate)
         options = Options(
-            configuration, held_out, folds, by_center, splits, fold, seed, workers, skip_bad,
+            configuration, held_out, folds, by_centre, splits, fold, seed, workers, skip_bad,
             notice, data, licence, model, hardware,
         )  # fmt: skip
         train(task, cohort, runs, options)
@@ -224,7 +224,7 @@ def compare_rivals(
     ] = "true",
     configuration: ConfigurationOption = "demo",
     folds: FoldsOption = None,
-    by_center: ByCenterOption = False,
+    by_centre: ByCentreOption = False,
     splits: SplitsOption = None,
     seed: Annotated[int, typer.Option(help="Of --folds.")] = 0,
     unseen: Annotated[
@@ -239,7 +239,7 @@ def compare_rivals(
 ) -> None:
     """Score simple models of record and lesions in the folds of a task's run, or in others."""
     options = Options(
-        configuration, folds=folds, by_center=by_center, splits=splits, seed=seed,
+        configuration, folds=folds, by_centre=by_centre, splits=splits, seed=seed,
         workers=workers, skip_bad=skip_bad,
     )  # fmt: skip
     rows = rivalry.measure(_task(task), cohort, runs, options, masks, unseen or (), segmentation)

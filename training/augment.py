@@ -125,10 +125,10 @@ def apply(
 
 def _affine(drawn: Drawn, image: Tensor, labels: Tensor, inside: Crop) -> tuple[Tensor, Tensor]:
     sides = torch.tensor(labels.shape, dtype=torch.float32)
-    center = torch.tensor([(s.start + s.stop - 1) / 2 for s in inside])
-    axes = [torch.arange(s.start, s.stop) - c for s, c in zip(inside, center.tolist(), strict=True)]
+    centre = torch.tensor([(s.start + s.stop - 1) / 2 for s in inside])
+    axes = [torch.arange(s.start, s.stop) - c for s, c in zip(inside, centre.tolist(), strict=True)]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    source = offsets @ _source_matrix(drawn).T + center
+    source = offsets @ _source_matrix(drawn).T + centre
     # grid_sample counts from -1 to 1 between the outer faces of the first and last voxel, x first.
     grid = ((2 * source + 1) / sides - 1).flip(-1)[None]
     moved = functional.grid_sample(

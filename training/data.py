@@ -64,12 +64,12 @@ class PatientFiles:
     rfs_days: float | None
 
     @property
-    def center(self) -> str:
+    def centre(self) -> str:
         """The centre: what the ID has before its number, or the table's CenterID."""
         named = re.fullmatch(r"(.*\D)[-_]\d+", self.patient_id)
         if named:
             return named[1]
-        number = self.clinical.center_id
+        number = self.clinical.centre_id
         return "unknown" if number is None else f"{number:g}"
 
 

@@ -90,7 +90,7 @@ def k_folds(strata: Mapping[str, str], count: int, seed: int) -> Folds:
     return Folds(how, _counts(strata), tuple(folds))
 
 
-def leave_one_center_out(strata: Mapping[str, str], centers: Mapping[str, str]) -> Folds:
+def leave_one_centre_out(strata: Mapping[str, str], centres: Mapping[str, str]) -> Folds:
     """Hold out one centre after another; a fold has its centre's name.
 
     Raises
@@ -98,12 +98,12 @@ def leave_one_center_out(strata: Mapping[str, str], centers: Mapping[str, str]) 
     InputError
         If there is only one centre.
     """
-    names = sorted(set(centers.values()))
+    names = sorted(set(centres.values()))
     if len(names) < 2:
         raise InputError(f"expected patients of at least two centres, found {names}; give --folds")
     how = f"leave one centre out, {len(names)} centres"
     folds = (
-        _fold(name, strata, {patient for patient, center in centers.items() if center == name})
+        _fold(name, strata, {patient for patient, centre in centres.items() if centre == name})
         for name in names
     )
     return Folds(how, _counts(strata), tuple(folds))

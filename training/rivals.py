@@ -179,11 +179,11 @@ def measure(
             f"expected unseen cohorts with names of their own, found two {repeated[0]}"
         )
     of_run = runs / task.name / FILE
-    if options.folds is None and not options.by_center and options.splits is None:
+    if options.folds is None and not options.by_centre and options.splits is None:
         if not of_run.is_file():
             raise InputError(
                 f"expected the folds of a run in {of_run}, found none; train first, or give "
-                "--folds, --by-center or --splits"
+                "--folds, --by-centre or --splits"
             )
         options = replace(options, splits=of_run)
     everyone = prepared(cohort, runs, options)

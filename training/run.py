@@ -62,7 +62,7 @@ class Options:
     Attributes
     ----------
     configuration : name in training/configs, or path of a file.
-    held_out, folds, by_center, splits : which patients are held out; `held_out` unless one of the
+    held_out, folds, by_centre, splits : which patients are held out; `held_out` unless one of the
         others is given.
     fold : the only one to be trained.
     notice, data, licence : what the card says of the weights and of their training data; None is
@@ -73,7 +73,7 @@ class Options:
     configuration: str = "demo"
     held_out: int = 36
     folds: int | None = None
-    by_center: bool = False
+    by_centre: bool = False
     splits: Path | None = None
     fold: str | None = None
     seed: int = 0
@@ -435,15 +435,15 @@ def make_folds(
     HecktorError
         If the options ask for several ways to hold out, or the patients do not allow theirs.
     """
-    centers = {name: patient.files.center for name, patient in patients.items()}
-    strata = {name: f"{centers[name]}: {task.outcome(p)}" for name, p in patients.items()}
-    ways = [options.folds is not None, options.by_center, options.splits is not None]
+    centres = {name: patient.files.centre for name, patient in patients.items()}
+    strata = {name: f"{centres[name]}: {task.outcome(p)}" for name, p in patients.items()}
+    ways = [options.folds is not None, options.by_centre, options.splits is not None]
     if sum(ways) > 1:
-        raise HecktorError("expected one of --folds, --by-center and --splits, found several")
+        raise HecktorError("expected one of --folds, --by-centre and --splits, found several")
     if options.splits is not None:
         return splits.read_splits(options.splits, strata, others)
-    if options.by_center:
-        return splits.leave_one_center_out(strata, centers)
+    if options.by_centre:
+        return splits.leave_one_centre_out(strata, centres)
     if options.folds is not None:
         return splits.k_folds(strata, options.folds, options.seed)
     return splits.one_held_out(strata, options.held_out, options.seed)

@@ -240,14 +240,14 @@ class Windows(Dataset[Sample]):
     Attributes
     ----------
     window_zyx : None is the whole region.
-    center_of : where a window is centred; None is the middle of the region.
+    centre_of : where a window is centred; None is the middle of the region.
     targets, lesion_channels : as those of `Samples`.
     """
 
     patients: Sequence[Cached]
     intensity: Intensity
     window_zyx: IntTriple | None
-    center_of: Callable[[LabelVolume], IntTriple | None]
+    centre_of: Callable[[LabelVolume], IntTriple | None]
     targets: Sequence[Mapping[str, Any]]
     lesion_channels: bool = False
 
@@ -259,7 +259,7 @@ class Windows(Dataset[Sample]):
         """Return image (channels, z, y, x), labels (1, z, y, x) and the patient's targets."""
         patient = self.patients[index]
         size = self.window_zyx or patient.labels.shape
-        box = window_box(patient.labels.shape, size, self.center_of(patient.labels))
+        box = window_box(patient.labels.shape, size, self.centre_of(patient.labels))
         image, labels = window(patient, box, self.intensity)
         return _sample(image, labels, self.targets[index], self.lesion_channels)
 
@@ -323,14 +323,14 @@ class LesionCrops:
         """Return the crop's slices; GTVp and GTVn are equally likely where both are there."""
         present = [label for label in (Label.GTVP, Label.GTVN) if np.any(labels == label)]
         if not present or rng.random() < self.random_probability:
-            center = tuple(int(rng.integers(size)) for size in labels.shape)
+            centre = tuple(int(rng.integers(size)) for size in labels.shape)
         else:
             voxels = np.flatnonzero(labels == present[rng.integers(len(present))])
             chosen = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
             # A lesion in the very middle of every crop would teach the network to look there.
             shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.crop_zyx]
-            center = tuple(int(c + s) for c, s in zip(chosen, shift, strict=True))
-        return window_box(labels.shape, self.crop_zyx, center)
+            centre = tuple(int(c + s) for c, s in zip(chosen, shift, strict=True))
+        return window_box(labels.shape, self.crop_zyx, centre)
 
 
 @dataclass(frozen=True)
@@ -339,17 +339,17 @@ class JitteredWindow:
 
     Attributes
     ----------
-    center_of : where serving centres the window; None is the middle of the region.
+    centre_of : where serving centres the window; None is the middle of the region.
     """
 
     window_zyx: IntTriple
-    center_of: Callable[[LabelVolume], IntTriple | None]
+    centre_of: Callable[[LabelVolume], IntTriple | None]
     max_shift_vox: int = 8
 
     def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
         """Return the window's slices."""
-        center = self.center_of(np.asarray(labels)) or tuple(size // 2 for size in labels.shape)
+        centre = self.centre_of(np.asarray(labels)) or tuple(size // 2 for size in labels.shape)
         z, y, x = (
-            int(c + rng.integers(-self.max_shift_vox, self.max_shift_vox + 1)) for c in center
+            int(c + rng.integers(-self.max_shift_vox, self.max_shift_vox + 1)) for c in centre
         )
         return window_box(labels.shape, self.window_zyx, (z, y, x))

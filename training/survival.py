@@ -18,7 +18,7 @@ from shared.errors import InputError
 from shared.metrics.survival import concordance_index
 from shared.models.card import Kind
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
-from shared.preprocessing.window import lesion_center
+from shared.preprocessing.window import lesion_centre
 from training import out_of_fold
 from training.cache import Cached
 from training.config import Configuration, SurvivalSettings
@@ -131,7 +131,7 @@ class Survival(PrognosisTask):
         samples = Samples(
             job.fitted,
             job.configuration.intensity,
-            JitteredWindow(settings.window_zyx, lesion_center),
+            JitteredWindow(settings.window_zyx, lesion_centre),
             [_targets(patient, job.features) for patient in job.fitted],
             lesion_channels=True,
             variation=variation(settings, job.features),
@@ -195,7 +195,7 @@ class Survival(PrognosisTask):
             patients,
             job.configuration.intensity,
             job.configuration.survival.window_zyx,
-            lesion_center,
+            lesion_centre,
             [_targets(patient, job.features) for patient in patients],
             lesion_channels=True,
         )

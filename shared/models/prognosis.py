@@ -42,7 +42,7 @@ class PrognosisModel(Ensemble):
                 "with this version"
             )
 
-    def window_center(self, labels: LabelVolume | None) -> IntTriple | None:
+    def window_centre(self, labels: LabelVolume | None) -> IntTriple | None:
         """Return the voxel (z, y, x) in the middle of the networks' window; None: the region's."""
         del labels
         return None
@@ -75,7 +75,7 @@ class PrognosisModel(Ensemble):
             inputs["measures"] = measures.vector().astype(np.float32)[None]
         if any(member.kind == "network" for member in card.members):
             shape_zyx = prepared.undo.region.shape_zyx
-            box = window_box(shape_zyx, card.window_zyx, self.window_center(labels))
+            box = window_box(shape_zyx, card.window_zyx, self.window_centre(labels))
             channels = network_channels(prepared, card.intensity, card.channels, labels)
             inputs["image"] = channels[:, *box][None]
         for member, network in self.networks():

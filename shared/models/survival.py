@@ -9,7 +9,7 @@ from shared.conventions import IntTriple, LabelVolume
 from shared.models.card import Member
 from shared.models.prognosis import PrognosisModel
 from shared.preprocessing.pipeline import Prepared
-from shared.preprocessing.window import lesion_center
+from shared.preprocessing.window import lesion_centre
 
 
 class SurvivalModel(PrognosisModel):
@@ -34,9 +34,9 @@ class SurvivalModel(PrognosisModel):
         """
         return self.combined(self.outputs(prepared, clinical, labels))
 
-    def window_center(self, labels: LabelVolume | None) -> IntTriple | None:
+    def window_centre(self, labels: LabelVolume | None) -> IntTriple | None:
         """Return the centre of the box around the lesions, where there are any."""
-        return None if labels is None else lesion_center(labels)
+        return None if labels is None else lesion_centre(labels)
 
     def combined(self, outputs: Iterable[tuple[Member, float]]) -> float:
         """Return the risk from those of some members, as `outputs` yields them."""

@@ -114,15 +114,15 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
     base_mm = _skull_base_mm(_without_margins(ct, body), coarse)
     if base_mm is None:
         top_mm = high[2]
-        center = _center_mm(body, coarse, top_mm - preparation.extent_mm[2], top_mm)
+        centre = _centre_mm(body, coarse, top_mm - preparation.extent_mm[2], top_mm)
         remark = "region: no skull in view, placed at the upper end of the scan"
     else:
         top_mm = min(base_mm + REGION_ABOVE_SKULL_BASE_MM, high[2])
-        center = _center_mm(body, coarse, base_mm - NECK_BELOW_SKULL_BASE_MM, base_mm)
+        centre = _centre_mm(body, coarse, base_mm - NECK_BELOW_SKULL_BASE_MM, base_mm)
         remark = f"region: placed by the skull base at z = {base_mm:.0f} mm"
     height_mm = preparation.extent_mm[2]
     top_mm = min(high[2], max(top_mm, low[2] + height_mm))
-    middle = np.array([center[0], center[1], top_mm - height_mm / 2])
+    middle = np.array([centre[0], centre[1], top_mm - height_mm / 2])
     first_voxel = middle - (preparation.extent_mm - preparation.spacing_mm) / 2
     x, y, z = (float(v) for v in first_voxel)
     spacing = preparation.spacing_mm
@@ -220,7 +220,7 @@ def _enclosed(walls: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return enclosed
 
 
-def _center_mm(
+def _centre_mm(
     body: NDArray[np.bool_], coarse: Grid, low_mm: float, high_mm: float
 ) -> NDArray[np.float64]:
     """Return the world (x, y) of the body's centroid between two heights.
@@ -231,5 +231,5 @@ def _center_mm(
     part = body[(z_mm >= low_mm) & (z_mm <= high_mm)]
     indices = np.argwhere(part)[:, ::-1] if part.any() else None
     middle = np.asarray(coarse.size_xyz) / 2 - 0.5 if indices is None else indices.mean(axis=0)
-    center: NDArray[np.float64] = np.asarray(coarse.origin_mm)[:2] + middle[:2] * COARSE_MM
-    return center
+    centre: NDArray[np.float64] = np.asarray(coarse.origin_mm)[:2] + middle[:2] * COARSE_MM
+    return centre

@@ -9,7 +9,7 @@ from shared.geometry import bounding_slices
 
 
 def window_box(
-    shape_zyx: Sequence[int], window_zyx: Sequence[int], center_zyx: Sequence[int] | None = None
+    shape_zyx: Sequence[int], window_zyx: Sequence[int], centre_zyx: Sequence[int] | None = None
 ) -> tuple[slice, slice, slice]:
     """Return the slices that cut a window out of a volume indexed [z, y, x].
 
@@ -17,7 +17,7 @@ def window_box(
     ----------
     shape_zyx : the volume's shape.
     window_zyx : the window's shape; along each axis at most the volume's.
-    center_zyx : voxel that the window is centred on, as far as the volume allows; without it the
+    centre_zyx : voxel that the window is centred on, as far as the volume allows; without it the
         window is central.
 
     Raises
@@ -27,16 +27,16 @@ def window_box(
     """
     if any(w > s for w, s in zip(window_zyx, shape_zyx, strict=True)):
         raise ValueError(f"a window of {window_zyx} does not fit a volume of {shape_zyx} (z, y, x)")
-    center = tuple(size // 2 for size in shape_zyx) if center_zyx is None else center_zyx
+    centre = tuple(size // 2 for size in shape_zyx) if centre_zyx is None else centre_zyx
     starts = (
         min(max(c - w // 2, 0), s - w)
-        for c, w, s in zip(center, window_zyx, shape_zyx, strict=True)
+        for c, w, s in zip(centre, window_zyx, shape_zyx, strict=True)
     )
     z, y, x = (slice(a, a + w) for a, w in zip(starts, window_zyx, strict=True))
     return z, y, x
 
 
-def lesion_center(labels: LabelVolume) -> IntTriple | None:
+def lesion_centre(labels: LabelVolume) -> IntTriple | None:
     """Return the central voxel (z, y, x) of the box around all lesions; None without lesions."""
     box = bounding_slices(labels != Label.BACKGROUND)
     if box is None:

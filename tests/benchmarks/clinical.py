@@ -37,7 +37,7 @@ from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import bootstrap, mean_over_groups, paired_difference
 from shared.models.networks.clinical import clinical_mlp
 from training.config import load_configuration
-from training.folds import Folds, k_folds, leave_one_center_out
+from training.folds import Folds, k_folds, leave_one_centre_out
 from training.linear import PENALTY, BalancedLogistic, RidgeCox
 from training.losses import cox_loss
 from training.samples import ShuffledBatches
@@ -60,7 +60,7 @@ class Patients:
     ehr : keys of the challenge's EHR that the table has, and the HPV status.
     records : their values.
     stages : T and N, shape (n, 2), NaN where unknown; the challenge does not give them.
-    centers : shape (n,).
+    centres : shape (n,).
     hpv : 1, 0 or NaN.
     """
 
@@ -68,14 +68,14 @@ class Patients:
     ehr: tuple[str, ...]
     records: tuple[ClinicalRecord, ...]
     stages: Values
-    centers: NDArray[np.str_]
+    centres: NDArray[np.str_]
     hpv: Values
     time_days: Values
     events: NDArray[np.bool_]
 
     def __getitem__(self, chosen: NDArray[np.intp]) -> Patients:
         """Return some of the patients."""
-        arrays = ("stages", "centers", "hpv", "time_days", "events")
+        arrays = ("stages", "centres", "hpv", "time_days", "events")
         return replace(
             self,
             records=tuple(self.records[i] for i in chosen),
@@ -86,9 +86,9 @@ class Patients:
         """Return the folds: by centre, or stratified by outcome where there is one centre."""
         names = [f"{i:03d}" for i in range(len(self.records))]
         strata = dict(zip(names, map(str, outcome), strict=True))
-        if len(set(self.centers)) > 1:
-            centers = dict(zip(names, map(str, self.centers), strict=True))
-            return leave_one_center_out(strata, centers)
+        if len(set(self.centres)) > 1:
+            centres = dict(zip(names, map(str, self.centres), strict=True))
+            return leave_one_centre_out(strata, centres)
         return k_folds(strata, FOLDS, seed=0)
 
 

@@ -49,7 +49,7 @@ def test_the_sample_by_hand() -> None:
         performance_status=0,
         treatment=1,
         m_stage=0,
-        center_id=5,
+        centre_id=5,
         hpv=None,
     )
     assert remarks == ()

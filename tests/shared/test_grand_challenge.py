@@ -94,7 +94,7 @@ def assert_is_the_case(found: Case) -> None:
     )
     assert Grid.of(found.ct_hu) == Grid.of(ct_image())
     assert Grid.of(found.pet) == Grid.of(pet_image())
-    assert (found.clinical.age, found.clinical.m_stage, found.clinical.center_id) == (61, 0, 5)
+    assert (found.clinical.age, found.clinical.m_stage, found.clinical.centre_id) == (61, 0, 5)
 
 
 # Reading

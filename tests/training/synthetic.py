@@ -41,7 +41,7 @@ def configuration(epochs: int = 2, averaging: int | None = None, **task1: Any) -
     return Configuration.model_validate(stated)
 
 
-def patient(number: int, center: str = "MDA", folder: Path | None = None, **known: Any) -> Cached:
+def patient(number: int, centre: str = "MDA", folder: Path | None = None, **known: Any) -> Cached:
     """Return a patient; in `folder`, where given, lies the label map."""
     rng = np.random.default_rng(number)
     labels = np.zeros(SHAPE, np.uint8)
@@ -53,7 +53,7 @@ def patient(number: int, center: str = "MDA", folder: Path | None = None, **know
     ct = rng.normal(30, 20, SHAPE)
     pet = rng.uniform(0, 1, SHAPE) + np.where(labels == Label.GTVP, 9, 0) + 5 * (labels == 2)
     image = np.stack([ct, pet]).astype(np.float16)
-    name = f"{center}-{number:03d}"
+    name = f"{centre}-{number:03d}"
     path = Path("nowhere") if folder is None else folder / f"{name}.nii.gz"
     if folder is not None:
         sitk.WriteImage(GRID.image(labels), str(path))

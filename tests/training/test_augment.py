@@ -15,9 +15,9 @@ from training.augment import Drawn, apply, draw
 SHAPE = (24, 24, 24)
 
 
-def ball(radius: float = 7, center: tuple[float, float, float] = (11.5, 11.5, 11.5)) -> Tensor:
+def ball(radius: float = 7, centre: tuple[float, float, float] = (11.5, 11.5, 11.5)) -> Tensor:
     z, y, x = np.indices(SHAPE)
-    squared = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2
+    squared = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
     return torch.from_numpy((squared < radius**2).astype(np.int64))
 
 

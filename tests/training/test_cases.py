@@ -72,7 +72,7 @@ def test_a_record_that_changed_is_written_again_and_images_are_not(
     files, cases = patients[0].files, tmp_path / "cases"
     write_cases([files], cases)
     before = {path: path.stat().st_mtime_ns for path in cases.rglob("*.*") if path.is_file()}
-    record = dataclasses.replace(files.clinical, m_stage=1.0, center_id=5.0, treatment=None)
+    record = dataclasses.replace(files.clinical, m_stage=1.0, centre_id=5.0, treatment=None)
     changed = dataclasses.replace(files, clinical=record, hpv=None)
     write_cases([changed], cases)
     folder = cases / files.patient_id

@@ -56,7 +56,7 @@ def test_index_is_that_of_the_tables(cohort: Path, patients: list[PatientFiles])
         assert patient.labels.parent.parent.name == "Task 1"
         row = tables[2].loc[patient.patient_id]
         assert patient.clinical.age == row["Age"]
-        assert patient.clinical.center_id == row["CenterID"]
+        assert patient.clinical.centre_id == row["CenterID"]
         assert patient.relapse == bool(row["Relapse"])
         assert patient.rfs_days == row["RFS"]
         hpv = tables[3].loc[patient.patient_id, "HPV Status"]
@@ -94,10 +94,10 @@ def test_ids_are_texts_and_name_their_centre(cohort: Path, tmp_path: Path) -> No
     copy = edited(cohort, tmp_path, 1, PatientID=["007", "CHUM-012", "MDA_3"])
     names = [finding.patient_id for finding in read_cohort(copy).findings]
     assert "007" in names
-    record = ClinicalRecord(center_id=5)
-    for name, center in (("CHUM-012", "CHUM"), ("MDA_3", "MDA"), ("007", "5"), ("AB", "5")):
+    record = ClinicalRecord(centre_id=5)
+    for name, centre in (("CHUM-012", "CHUM"), ("MDA_3", "MDA"), ("007", "5"), ("AB", "5")):
         files = PatientFiles(name, copy, copy, None, record, None, None, None)
-        assert files.center == center
+        assert files.centre == centre
 
 
 def test_what_a_later_table_leaves_empty_does_not_erase_what_is_known(

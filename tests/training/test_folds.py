@@ -16,7 +16,7 @@ from training.folds import (
     Folds,
     k_folds,
     keep,
-    leave_one_center_out,
+    leave_one_centre_out,
     one_held_out,
     read_folds,
     read_splits,
@@ -25,7 +25,7 @@ from training.folds import (
 STRATA = {f"MDA-{n:03d}": f"MDA: HPV {n % 4 == 0:d}" for n in range(40)} | {
     f"USZ-{n:03d}": f"USZ: HPV {n % 2:d}" for n in range(10)
 }
-CENTERS = {name: name[:3] for name in STRATA}
+CENTRES = {name: name[:3] for name in STRATA}
 
 
 def is_a_partition(folds: Folds) -> bool:
@@ -74,11 +74,11 @@ def test_one_held_out_part_keeps_the_shares() -> None:
 
 
 def test_a_centre_is_held_out_whole() -> None:
-    folds = leave_one_center_out(STRATA, CENTERS)
+    folds = leave_one_centre_out(STRATA, CENTRES)
     assert [fold.name for fold in folds.folds] == ["MDA", "USZ"]
     assert is_a_partition(folds)
     for fold in folds.folds:
-        assert {CENTERS[name] for name in fold.held_out} == {fold.name}
+        assert {CENTRES[name] for name in fold.held_out} == {fold.name}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_centre_is_held_out_whole() -> None:
         lambda: one_held_out(STRATA, 50, 0),
         lambda: k_folds(STRATA, 51, 0),
         lambda: k_folds(STRATA, 1, 0),
-        lambda: leave_one_center_out(STRATA, dict.fromkeys(STRATA, "MDA")),
+        lambda: leave_one_centre_out(STRATA, dict.fromkeys(STRATA, "MDA")),
     ],
 )
 def test_what_cannot_be_split_is_said_in_one_line(impossible: object) -> None:

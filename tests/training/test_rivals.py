@@ -40,20 +40,20 @@ from training.run import Options, Task
 from training.segmentation import Segmentation
 from training.survival import Survival
 
-CENTERS = ("CHUM", "MDA", "USZ")
+CENTRES = ("CHUM", "MDA", "USZ")
 
 
 def made(number: int) -> Cached:
     """Return a patient who recurs the earlier the older, with more uptake where HPV-positive."""
     hpv = number % 4 != 0
     days = 3000.0 - 20 * number
-    base = patient(number, CENTERS[number % 3], hpv=hpv, relapse=number % 2 == 0, days=days)
+    base = patient(number, CENTRES[number % 3], hpv=hpv, relapse=number % 2 == 0, days=days)
     image = base.image * np.array([1, 3 if hpv else 1], np.float16)[:, None, None, None]
     return dataclasses.replace(base, image=image)
 
 
 PATIENTS = [made(number) for number in range(48)]
-BY_CENTER = Options(by_center=True)
+BY_CENTRE = Options(by_centre=True)
 INPUTS = {"age": ("age",), "lesions": MEASURES}
 HERE = Path("cohort")
 
@@ -67,7 +67,7 @@ def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rivals, "RIVALS", few)
 
 
-def measured(task: Task, runs: Path, options: Options = BY_CENTER, **changes: object) -> list[Row]:
+def measured(task: Task, runs: Path, options: Options = BY_CENTRE, **changes: object) -> list[Row]:
     given = {"masks": "true", "unseen": (), "segmentation": HERE, **changes}
     return measure(task, HERE, runs, options, **given)  # type: ignore[arg-type]
 
@@ -91,16 +91,16 @@ def test_a_table_holds_record_measures_and_outcome() -> None:
     assert table.loc["MDA-900", list(MEASURES)].isna().all()
 
 
-def test_age_tells_the_recurrence_in_unseen_centers(tmp_path: Path) -> None:
+def test_age_tells_the_recurrence_in_unseen_centres(tmp_path: Path) -> None:
     rows = measured(Survival(), tmp_path)
     age = row_of(rows, "age", "C-index")
     assert age.held_out == Interval(1, 1, 1, 0)
-    assert age.by_fold == dict.fromkeys(CENTERS, 1.0)
+    assert age.by_fold == dict.fromkeys(CENTRES, 1.0)
     assert row_of(rows, "lesions", "C-index").held_out.value < 0.9
     assert not list(tmp_path.iterdir())
 
 
-def test_uptake_tells_the_status_in_unseen_centers(tmp_path: Path) -> None:
+def test_uptake_tells_the_status_in_unseen_centres(tmp_path: Path) -> None:
     rows = measured(Hpv(), tmp_path)
     metrics = ["balanced accuracy", "AUC"]
     assert [(r.metric, r.model) for r in rows] == [(m, name) for m in metrics for name in INPUTS]
@@ -217,7 +217,7 @@ def test_markdown_by_hand() -> None:
 
 
 def test_the_command_prints_and_writes_the_table(tmp_path: Path) -> None:
-    words = ["rivals", "survival", "cohort", str(tmp_path), "--by-center", "--output"]
+    words = ["rivals", "survival", "cohort", str(tmp_path), "--by-centre", "--output"]
     done = CliRunner().invoke(front.app, [*words, str(tmp_path / "table.md")])
     assert done.exit_code == 0, done.output
     assert "| C-index | lesions | " in done.output

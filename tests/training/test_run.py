@@ -333,8 +333,8 @@ def test_a_fold_whose_risks_cannot_be_ranked_is_refused(
 
 
 def test_ways_to_hold_out_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(HecktorError, match="expected one of --folds, --by-center and --splits"):
-        train(Segmentation(), tmp_path, tmp_path, options(tmp_path, folds=2, by_center=True))
+    with pytest.raises(HecktorError, match="expected one of --folds, --by-centre and --splits"):
+        train(Segmentation(), tmp_path, tmp_path, options(tmp_path, folds=2, by_centre=True))
 
 
 def test_a_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from shared.conventions import Label, LabelVolume
 from shared.geometry import Grid
 from shared.preprocessing.intensity import Intensity
 from shared.preprocessing.pipeline import Undo
-from shared.preprocessing.window import lesion_center, window_box
+from shared.preprocessing.window import lesion_centre, window_box
 from training import augment
 from training import samples as module
 from training.augment import Drawn
@@ -218,11 +218,11 @@ def test_a_patient_without_lesions_is_cropped_anywhere(probability: float) -> No
     assert np.ptp(starts, axis=0).tolist() == [8, 8, 8]
 
 
-@pytest.mark.parametrize("center_of", [lesion_center, lambda _: None])
-def test_jittered_window_stays_near_that_of_serving(center_of: object) -> None:
+@pytest.mark.parametrize("centre_of", [lesion_centre, lambda _: None])
+def test_jittered_window_stays_near_that_of_serving(centre_of: object) -> None:
     labels = np.asarray(cached().labels)
-    place = JitteredWindow((6, 6, 6), center_of, max_shift_vox=2)  # type: ignore[arg-type]
-    served = window_box(SHAPE, (6, 6, 6), center_of(labels))  # type: ignore[operator]
+    place = JitteredWindow((6, 6, 6), centre_of, max_shift_vox=2)  # type: ignore[arg-type]
+    served = window_box(SHAPE, (6, 6, 6), centre_of(labels))  # type: ignore[operator]
     rng = np.random.default_rng(0)
     shifts = [
         [a.start - b.start for a, b in zip(place(labels, rng), served, strict=True)]
@@ -358,8 +358,8 @@ def test_windows_of_validation_are_those_of_serving() -> None:
     patient = cached()
     whole = Windows([patient], INTENSITY, None, middle, [{}])[0]
     assert whole["image"].shape == (2, *SHAPE)
-    near = Windows([patient], INTENSITY, (8, 8, 8), lesion_center, [{"hpv": True}], True)[0]
-    box = window_box(SHAPE, (8, 8, 8), lesion_center(patient.labels))
+    near = Windows([patient], INTENSITY, (8, 8, 8), lesion_centre, [{"hpv": True}], True)[0]
+    box = window_box(SHAPE, (8, 8, 8), lesion_centre(patient.labels))
     assert near["image"].shape == (4, 8, 8, 8)
     assert np.array_equal(near["labels"][0], patient.labels[box])
     assert near["hpv"].item() is True

@@ -22,7 +22,7 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     prevalence: Annotated[float | None, typer.Option(min=0, max=1, help="HPV positive.")] = None,
     tasks: Annotated[str, typer.Option(help="Whose folders to write, as in 1,2.")] = "1,2,3",
-    centers: Annotated[
+    centres: Annotated[
         Literal["training", "unseen", "all"],
         typer.Option(help="Hospitals of the training set, two others, or both."),
     ] = "training",
@@ -41,7 +41,7 @@ def main(
 ) -> None:
     """Make a cohort of phantom patients in FOLDER, or complete one that was stopped."""
     kind = Kind(
-        small=small, prevalence=prevalence, whole_body=whole_body, centers=centers,
+        small=small, prevalence=prevalence, whole_body=whole_body, centres=centres,
         primary=primary, anatomy=None if anatomy is None else str(anatomy), real_share=real_share,
     )  # fmt: skip
     try:

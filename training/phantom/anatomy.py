@@ -150,11 +150,11 @@ class Body:
     def seat(self, rng: np.random.Generator, place: str, side: float, volume_ml: float) -> Point:
         """See `painting.Anatomy`: the place's centre, scattered; large primaries grow outwards."""
         if place in SITES:
-            center, spread = SITES[place][0], (2.0, 2.0, 5.0)
+            centre, spread = SITES[place][0], (2.0, 2.0, 5.0)
             push = 0.25 * np.cbrt(volume_ml) * np.array([side, -0.3, 0])
         else:
-            (center, spread, _), push = LEVELS[place], np.zeros(3)
-        where = np.array([side * center[0], *center[1:]]) + push + rng.normal(0, spread)
+            (centre, spread, _), push = LEVELS[place], np.zeros(3)
+        where = np.array([side * centre[0], *centre[1:]]) + push + rng.normal(0, spread)
         return tuple(map(float, where))  # type: ignore[return-value]
 
 
@@ -222,14 +222,14 @@ class _Builder:
     def egg(
         self,
         tissue: Tissue,
-        center: Point,
+        centre: Point,
         semi: Point,
         inside: tuple[Tissue, ...] = (),
         vary: float = 0.06,
     ) -> None:
         """Append an ellipsoid, its size varied by a share `vary`, its place by 12 mm * `vary`."""
         sizes = np.array(semi) * np.exp(vary * self.rng.normal(size=3))
-        place = np.array(center) + 12 * vary * self.rng.normal(size=3)
+        place = np.array(centre) + 12 * vary * self.rng.normal(size=3)
         shape = Ellipsoid(tuple(place.tolist()), tuple(sizes.tolist()))
         self.organs.append(Organ(shape, tissue, inside))
 
@@ -478,12 +478,12 @@ def _teeth(build: _Builder) -> tuple[Point, ...]:
 
 def _skull_and_brain(build: _Builder) -> None:
     add, egg = build.add, build.egg
-    center = (0.0, -22.0, 61.0)
-    add(T.SKULL, Ellipsoid(center, (75, 95, 80)))
-    add(T.SPONGY, Ellipsoid(center, (72.5, 92.5, 77.5)))
-    add(T.SKULL, Ellipsoid(center, (71, 91, 76)))
-    add(T.CSF, Ellipsoid(center, (68.5, 88, 73.5)))
-    add(T.GREY_MATTER, Ellipsoid(center, (66.5, 86, 71.5)))
+    centre = (0.0, -22.0, 61.0)
+    add(T.SKULL, Ellipsoid(centre, (75, 95, 80)))
+    add(T.SPONGY, Ellipsoid(centre, (72.5, 92.5, 77.5)))
+    add(T.SKULL, Ellipsoid(centre, (71, 91, 76)))
+    add(T.CSF, Ellipsoid(centre, (68.5, 88, 73.5)))
+    add(T.GREY_MATTER, Ellipsoid(centre, (66.5, 86, 71.5)))
     white = Ellipsoid((0, -22, 62), (57, 76, 60))
     phase = float(build.rng.uniform(0, 2 * np.pi))
     add(T.WHITE_MATTER, Folded(white, depth=0.22, period_mm=26, phase_rad=phase))

@@ -63,8 +63,8 @@ class Kind:
     prevalence: float | None = None  # of HPV, instead of each centre's own
     bqml: bool | None = None  # PET stored in Bq/mL
     small: bool = False  # coarse voxels, small matrices
-    center: str | None = None
-    centers: Literal["training", "unseen", "all"] = "training"  # among which to draw
+    centre: str | None = None
+    centres: Literal["training", "unseen", "all"] = "training"  # among which to draw
     brain_in_fov: bool | None = None
     planned: bool | None = None  # with planning CT and dose
     anatomy: str | None = None  # a folder of CTs and labels, see `real_anatomy`
@@ -150,10 +150,10 @@ def _either(forced: bool | None, drawn: bool) -> bool:
 
 
 def _draw_centre(rng: np.random.Generator, kind: Kind) -> Centre:
-    among = [c for c in CENTRES.values() if kind.centers in ("all", _group(c))]
+    among = [c for c in CENTRES.values() if kind.centres in ("all", _group(c))]
     shares = np.array([centre.patients for centre in among], dtype=float)
     drawn = among[int(rng.choice(len(among), p=shares / shares.sum()))]
-    return CENTRES[kind.center] if kind.center else drawn
+    return CENTRES[kind.centre] if kind.centre else drawn
 
 
 def _group(centre: Centre) -> str:
@@ -181,8 +181,8 @@ def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Drawn:
     """
     if kind.primary is False and kind.nodes == 0:
         raise ValueError("a patient needs a primary or a node: kind has primary=False and nodes=0")
-    if kind.center is not None and kind.center not in CENTRES:
-        raise ValueError(f"unknown centre {kind.center!r}, expected one of {', '.join(CENTRES)}")
+    if kind.centre is not None and kind.centre not in CENTRES:
+        raise ValueError(f"unknown centre {kind.centre!r}, expected one of {', '.join(CENTRES)}")
     rng = np.random.default_rng([seed, index])
     centre = _draw_centre(rng, kind)
     chance = rng.random(7)

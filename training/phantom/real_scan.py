@@ -238,10 +238,10 @@ class _Labeller:
         """Follow the cord; over its top the midline goes straight up."""
         cord = self.organs[Organ.CORD]
         heights = np.flatnonzero(cord.any(axis=(1, 2)))
-        centers = np.array([[np.mean(i) for i in np.nonzero(cord[z])] for z in heights])
+        centres = np.array([[np.mean(i) for i in np.nonzero(cord[z])] for z in heights])
         y, x = (
             ndimage.gaussian_filter1d(np.interp(np.arange(len(self.z)), heights, row), 3)
-            for row in centers.T
+            for row in centres.T
         )
         self.dx = self.x[None, None, :] - self.x[0] - GRID_MM * x[:, None, None].astype(np.float32)
         self.dy = self.y[None, :, None] - self.y[0] - GRID_MM * y[:, None, None].astype(np.float32)
@@ -282,14 +282,14 @@ class _Labeller:
         heights = np.flatnonzero(self.pharynx.sum(axis=(1, 2)) > 5)
         if not len(heights):
             raise UnusableError(f"{self.name}: no air before the spine between palate and trachea")
-        centers = np.array([
+        centres = np.array([
             [np.mean((np.broadcast_to(d, self.hu.shape)[z])[self.pharynx[z]])
              for d in (self.dx, self.dy)]
             for z in heights
         ])  # fmt: skip
         x, y = (
             ndimage.gaussian_filter1d(np.interp(np.arange(len(self.z)), heights, row), 4)
-            for row in centers.T
+            for row in centres.T
         )
         self.ax = self.dx - x[:, None, None].astype(np.float32)
         self.ay = self.dy - y[:, None, None].astype(np.float32)
@@ -355,10 +355,10 @@ class _Labeller:
         folds = Waves.draw(np.random.default_rng(5), 13, 14).at(x, y, z)
         part = np.where((depth < 6) | ((depth < 17) & (folds > 0.2)), T.GREY_MATTER, T.WHITE_MATTER)
         part[(z < 26) & (depth > 4) & (folds > -0.4)] = T.GREY_MATTER  # the cerebellum
-        center_y = float(np.mean(np.nonzero(brain)[1])) * GRID_MM + float(y.flat[0])
+        centre_y = float(np.mean(np.nonzero(brain)[1])) * GRID_MM + float(y.flat[0])
         if float(z.max()) > VERTEX_MM:
             across = np.abs(x - (self.x[0] - self.dx[base, 0, 0])) - 15  # from the midline
-            nuclei = np.hypot(across / 9, (y - center_y + 4) / 19)
+            nuclei = np.hypot(across / 9, (y - centre_y + 4) / 19)
             part[np.hypot(nuclei, (z - 62) / 13) < 1] = T.GREY_MATTER
         # against the brain's own HU: in some planning CTs all of it is near 0
         dark = float(np.median(smooth[depth > 8])) - 11 if (depth > 8).any() else -np.inf

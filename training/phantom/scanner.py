@@ -82,10 +82,10 @@ def draw_protocol(
         pet_slice, tops[1], bottoms[1] = ct_spacing[2], tops[0], bottoms[0]
 
     def raster(index: int, spacing: Point, size: int) -> Raster:
-        center = offset[:2] + [0, 15] + jitter[index]
+        centre = offset[:2] + [0, 15] + jitter[index]
         slices = ceil((tops[index] - bottoms[index]) * scale_z / spacing[2])
         lowest = offset[2] + bottoms[index] * scale_z
-        corner = center - np.array(spacing[:2]) * (size - 1) / 2
+        corner = centre - np.array(spacing[:2]) * (size - 1) / 2
         return Raster((*np.round(corner, 3).tolist(), round(float(lowest), 3)), spacing,
                       (size, size, slices))  # fmt: skip
 
@@ -247,9 +247,9 @@ def reorient(image: sitk.Image, direction: tuple[float, ...], fill: float) -> si
     if np.allclose(image.GetDirection(), direction, atol=1e-6):
         return image
     size, spacing = np.array(image.GetSize()), np.array(image.GetSpacing())
-    center = np.array(image.TransformContinuousIndexToPhysicalPoint(((size - 1) / 2).tolist()))
+    centre = np.array(image.TransformContinuousIndexToPhysicalPoint(((size - 1) / 2).tolist()))
     rotation = np.array(direction).reshape(3, 3)
-    origin = center - rotation @ (spacing * (size - 1) / 2)
+    origin = centre - rotation @ (spacing * (size - 1) / 2)
     labels = image.GetPixelID() == sitk.sitkUInt8
     return sitk.Resample(
         image, image.GetSize(), sitk.Transform(), sitk.sitkNearestNeighbor if labels

@@ -35,20 +35,20 @@ class Shape(Protocol):
 class Ellipsoid:
     """An axis-aligned ellipsoid."""
 
-    center: Point
+    centre: Point
     semi: Point
 
     def bounds(self) -> Bounds:
         """See `Shape.bounds`."""
         lower, upper = (
-            tuple(c + sign * s for c, s in zip(self.center, self.semi, strict=True))
+            tuple(c + sign * s for c, s in zip(self.centre, self.semi, strict=True))
             for sign in (-1, 1)
         )
         return lower, upper  # type: ignore[return-value]
 
     def field(self, x: Array, y: Array, z: Array) -> Array:
         """See `Shape.field`."""
-        (cx, cy, cz), (sx, sy, sz) = self.center, self.semi
+        (cx, cy, cz), (sx, sy, sz) = self.centre, self.semi
         in_plane = np.square((x - cx) * np.float32(1 / sx))
         in_plane += np.square((y - cy) * np.float32(1 / sy))
         in_plane += np.square((z - cz) * np.float32(1 / sz))
@@ -68,7 +68,7 @@ class Folded:
         """See `Shape.bounds`."""
         reach = (1 - 1.5 * self.depth) ** -0.5
         semi = tuple(reach * s for s in self.ellipsoid.semi)
-        return Ellipsoid(self.ellipsoid.center, semi).bounds()
+        return Ellipsoid(self.ellipsoid.centre, semi).bounds()
 
     def field(self, x: Array, y: Array, z: Array) -> Array:
         """See `Shape.field`."""
@@ -144,7 +144,7 @@ class Capsule:
 class Arch:
     """A horseshoe open to the back: mandible, dental arch, hyoid, thyroid cartilage."""
 
-    center_y: float
+    centre_y: float
     semi: tuple[float, float]  # of the middle line, x and y
     half_width: float
     z_range: tuple[float, float]
@@ -153,13 +153,13 @@ class Arch:
     def bounds(self) -> Bounds:
         """See `Shape.bounds`."""
         reach_x, reach_y = self.semi[0] + self.half_width, self.semi[1] + self.half_width
-        lower = (-reach_x, self.center_y - reach_y, self.z_range[0])
+        lower = (-reach_x, self.centre_y - reach_y, self.z_range[0])
         return lower, (reach_x, self.y_end, self.z_range[1])
 
     def field(self, x: Array, y: Array, z: Array) -> Array:
         """See `Shape.field`."""
         radius = np.sqrt(
-            np.square(x / self.semi[0]) + np.square((y - self.center_y) / self.semi[1])
+            np.square(x / self.semi[0]) + np.square((y - self.centre_y) / self.semi[1])
         )
         field = np.abs(radius - 1) * np.float32(min(self.semi) / self.half_width)
         outside = (y > self.y_end) | (z < self.z_range[0]) | (z > self.z_range[1])

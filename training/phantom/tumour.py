@@ -65,7 +65,7 @@ class Lesion:
     place: str  # a key of SITES or LEVELS
     side: float  # 1 left, -1 right
     volume_ml: float  # in the world
-    center: Point
+    centre: Point
     semi: Point  # mm
     tilt: npt.NDArray[np.float32]  # rotation, shape (3, 3)
     surface: Waves
@@ -89,12 +89,12 @@ class Lesion:
     def bounds(self) -> Bounds:
         """See `Shape.bounds`."""
         reach = max(self.semi) * self.level * (1 + 2 * self.rough)
-        lower, upper = (tuple(c + sign * reach for c in self.center) for sign in (-1, 1))
+        lower, upper = (tuple(c + sign * reach for c in self.centre) for sign in (-1, 1))
         return lower, upper  # type: ignore[return-value]
 
     def field(self, x: Array, y: Array, z: Array) -> Array:
         """See `Shape.field`."""
-        offset = [x - self.center[0], y - self.center[1], z - self.center[2]]
+        offset = [x - self.centre[0], y - self.centre[1], z - self.centre[2]]
         radius2 = np.float32(0)
         for row, semi in zip(self.tilt, self.semi, strict=True):
             along = row[0] * offset[0] + row[1] * offset[1] + row[2] * offset[2]
@@ -139,7 +139,7 @@ def _lesion(
     rng: np.random.Generator,
     place: str,
     side: float,
-    center: Point,
+    centre: Point,
     ratios: Point,
     volume_ml: float,
     body: Anatomy,
@@ -149,7 +149,7 @@ def _lesion(
     shape = np.array(ratios) * np.exp(0.1 * rng.normal(size=3))
     shape *= radius / np.cbrt(np.prod(shape))
     return Lesion(
-        place=place, side=side, volume_ml=volume_ml, center=center,
+        place=place, side=side, volume_ml=volume_ml, centre=centre,
         semi=tuple(map(float, shape)),  # type: ignore[arg-type]
         tilt=_rotation(rng, 25), surface=Waves.draw(rng, 2.6 * radius), rough=0.13,
         texture=Waves.draw(rng, max(1.3 * radius, 9)), **kwargs,  # type: ignore[arg-type]
@@ -250,7 +250,7 @@ def draw_lesions(
         side = side if side in open_sides else -side
         node = draw_node(rng, body, hpv, side, first=found == 0)
         apart = all(
-            np.linalg.norm(np.subtract(node.center, other.center))
+            np.linalg.norm(np.subtract(node.centre, other.centre))
             > 0.9 * (max(node.semi) + max(other.semi) * other.level)
             for other in lesions
             if not other.primary

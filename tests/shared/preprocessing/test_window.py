@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.preprocessing.window import lesion_center, window_box
+from shared.preprocessing.window import lesion_centre, window_box
 
 
 def test_window_is_central_without_a_centre() -> None:
     assert window_box((10, 8, 6), (4, 8, 3)) == (slice(3, 7), slice(0, 8), slice(2, 5))
 
 
-@pytest.mark.parametrize(("center", "start"), [(0, 0), (2, 0), (5, 3), (8, 6), (9, 6), (50, 6)])
-def test_window_follows_its_centre_as_far_as_the_volume_allows(center: int, start: int) -> None:
-    z, _, _ = window_box((10, 10, 10), (4, 4, 4), (center, 5, 5))
+@pytest.mark.parametrize(("centre", "start"), [(0, 0), (2, 0), (5, 3), (8, 6), (9, 6), (50, 6)])
+def test_window_follows_its_centre_as_far_as_the_volume_allows(centre: int, start: int) -> None:
+    z, _, _ = window_box((10, 10, 10), (4, 4, 4), (centre, 5, 5))
     assert z == slice(start, start + 4)
 
 
@@ -26,11 +26,11 @@ def test_window_larger_than_the_volume_is_refused() -> None:
 @settings(derandomize=True)
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.tuples(*[st.integers(-9, 49)] * 3), st.data())
 def test_window_lies_in_the_volume_and_holds_a_centre_that_does(
-    shape: tuple[int, int, int], center: tuple[int, int, int], data: st.DataObject
+    shape: tuple[int, int, int], centre: tuple[int, int, int], data: st.DataObject
 ) -> None:
     window = tuple(data.draw(st.integers(1, size)) for size in shape)
     for box, c, w, size in zip(
-        window_box(shape, window, center), center, window, shape, strict=True
+        window_box(shape, window, centre), centre, window, shape, strict=True
     ):
         assert box.start >= 0
         assert box.stop - box.start == w
@@ -38,12 +38,12 @@ def test_window_lies_in_the_volume_and_holds_a_centre_that_does(
         assert box.start <= c < box.stop or not 0 <= c < size
 
 
-def test_lesion_center_is_that_of_the_box_around_all_lesions() -> None:
+def test_lesion_centre_is_that_of_the_box_around_all_lesions() -> None:
     labels = np.zeros((10, 20, 30), np.uint8)
     labels[2, 5, 7] = 1
     labels[6, 15, 9] = 2
-    assert lesion_center(labels) == (4, 10, 8)
+    assert lesion_centre(labels) == (4, 10, 8)
 
 
-def test_without_lesions_there_is_no_center() -> None:
-    assert lesion_center(np.zeros((2, 3, 4), np.uint8)) is None
+def test_without_lesions_there_is_no_centre() -> None:
+    assert lesion_centre(np.zeros((2, 3, 4), np.uint8)) is None

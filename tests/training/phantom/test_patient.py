@@ -15,7 +15,7 @@ EHR_KEYS = {
     "Performance Status", "Treatment", "M-stage",
 }  # fmt: skip
 SMALL = Kind(
-    small=True, whole_body=False, bqml=False, brain_in_fov=True, center="MDA", primary=True, nodes=2
+    small=True, whole_body=False, bqml=False, brain_in_fov=True, centre="MDA", primary=True, nodes=2
 )
 OBLIQUE = (0.9950042, -0.0998334, 0.0, 0.0998334, 0.9950042, 0.0, 0.0, 0.0, 1.0)
 
@@ -149,15 +149,15 @@ def test_a_patient_without_any_tumour_is_refused() -> None:
 
 def test_unknown_centre_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown centre 'XYZ'"):
-        make_patient(0, 0, Kind(center="XYZ"))
+        make_patient(0, 0, Kind(centre="XYZ"))
 
 
 def test_record_has_the_challenge_keys_and_codes() -> None:
-    for index, center in enumerate(CENTRES):
-        made = make_patient(7, index, Kind((3.0, 3.0, 6.0), False, center=center, small=True))
-        assert made.patient_id == f"{center}-{index:03d}"
+    for index, centre in enumerate(CENTRES):
+        made = make_patient(7, index, Kind((3.0, 3.0, 6.0), False, centre=centre, small=True))
+        assert made.patient_id == f"{centre}-{index:03d}"
         assert {"CenterID", "Age", "Gender", "M-stage"} <= set(made.ehr) <= EHR_KEYS
-        assert made.ehr["CenterID"] == CENTRES[center].code
+        assert made.ehr["CenterID"] == CENTRES[centre].code
         assert made.relapse in (0, 1)
         assert 7 <= made.rfs_days <= 5888
         assert made.facts["lesions"]

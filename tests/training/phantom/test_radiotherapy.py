@@ -10,7 +10,7 @@ from shared.geometry import Grid
 from training.phantom import Kind, Patient, make_patient
 from training.phantom.radiotherapy import ELECTIVE_GY, PRESCRIPTIONS_GY, Plan
 
-KIND = Kind(small=True, whole_body=False, center="MDA", primary=True, nodes=2, planned=True)
+KIND = Kind(small=True, whole_body=False, centre="MDA", primary=True, nodes=2, planned=True)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def folder(made: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPat
 
 def kind(folder: Path, **changes: object) -> Kind:
     settled = {
-        "small": True, "anatomy": str(folder), "center": "MDA", "bqml": False,
+        "small": True, "anatomy": str(folder), "centre": "MDA", "bqml": False,
         "brain_in_fov": True, "direction": IDENTITY, "pet_direction": IDENTITY,
     }  # fmt: skip
     return Kind(**{**settled, **changes})  # type: ignore[arg-type]

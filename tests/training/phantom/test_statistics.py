@@ -75,7 +75,7 @@ def test_centres_have_their_share_and_two_are_unseen(drawn: list[Drawn]) -> None
     for name, patients in (("MDA", 442), ("CHUP", 72), ("CHUS", 72), ("CHUM", 56), ("HGJ", 55)):
         assert share(drawn, lambda p, name=name: p.centre.name == name) == near(patients / 726)
     assert not any(p.centre.unseen for p in drawn)
-    unseen = [draw_patient(SEED, index, Kind(centers="unseen")).centre for index in range(12)]
+    unseen = [draw_patient(SEED, index, Kind(centres="unseen")).centre for index in range(12)]
     assert {centre.name for centre in unseen} == {"CHUV", "CHB"}
     assert all(centre.unseen for centre in unseen)
 
@@ -204,7 +204,7 @@ def test_simple_image_features_tell_the_hazard_but_less_than_the_oracle(
 
 def test_values_of_the_images() -> None:
     for index, name in enumerate(("HGJ", "HMR", "CHUS")):
-        made = make_patient(SEED, index, Kind(small=True, center=name, whole_body=False))
+        made = make_patient(SEED, index, Kind(small=True, centre=name, whole_body=False))
         ct, pet = (sitk.GetArrayViewFromImage(image) for image in (made.ct_hu, made.pet_suv))
         assert -10504 <= ct.min() <= -1000
         assert 1000 < ct.max() <= 30000
