@@ -90,11 +90,11 @@ main() {
     exit 0
   fi
   cd "$(dirname "${BASH_SOURCE[0]}")"
-  # shellcheck source=shared/scripts/python.sh
-  source shared/scripts/python.sh
+  # shellcheck source=shared/docker/python.sh
+  source shared/docker/python.sh
   make_environment
   PATH=$PWD/$VENV/bin:$PATH
-  local scripts=(*.sh .ci/run shared/scripts/*.sh evaluation/*.sh task*/*.sh)
+  local scripts=(*.sh .ci/run shared/docker/*.sh evaluation/*.sh task*/*.sh)
   lint 'code style (ruff check)' ruff check .
   lint 'formatting (ruff format)' ruff format --check .
   lint 'types (mypy)' mypy

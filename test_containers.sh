@@ -11,7 +11,7 @@ main() {
   # Cases and files that the user names are relative to where the user stands.
   local here python
   here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-  (cd "$here" && shared/scripts/environment.sh "$VENV" "$LOCK")
+  (cd "$here" && shared/docker/environment.sh "$VENV" "$LOCK")
   python=$here/$VENV/bin/python
   # -P: never a folder `tests` of the user's instead of ours.
   PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec "$python" -P -m tests.containers "$@"

@@ -2,4 +2,4 @@
 # Builds the evaluation's image and saves it for upload; -h lists the options.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-exec "$here/../shared/scripts/save.sh" --task "$(basename "$here")" "$@"
+exec "$here/../shared/docker/save.sh" --task "$(basename "$here")" "$@"

@@ -2,4 +2,4 @@
 # Builds this task's image; -h lists the options.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-exec "$here/../shared/scripts/build.sh" --task "$(basename "$here")" "$@"
+exec "$here/../shared/docker/build.sh" --task "$(basename "$here")" "$@"

@@ -17,18 +17,17 @@ import typer
 from shared.errors import HecktorError
 from shared.models.card import Kind
 from shared.models.segmentation import SegmentationModel
-from training import ablate as ablation
-from training import evaluate as evaluation
-from training import rivals as rivalry
-from training.cache import REPOSITORY
-from training.cases import write_cases, write_jobs
+from training.cohort.cache import REPOSITORY
+from training.cohort.layout import PatientFiles, check_images, index_cohort, read_cohort, usable
 from training.config import Origin, Precision, load_configuration
-from training.data import PatientFiles, check_images, index_cohort, read_cohort, usable
-from training.engine import Accelerator, Hardware
-from training.hpv import Hpv
-from training.run import Options, Task, export_run, prepared, train
-from training.segmentation import Segmentation
-from training.survival import Survival
+from training.loop.fit import Accelerator, Hardware
+from training.studies import ablation, baselines
+from training.studies import scores as evaluation
+from training.studies.platform import write_cases, write_jobs
+from training.tasks.hpv import Hpv
+from training.tasks.segmentation import Segmentation
+from training.tasks.survival import Survival
+from training.train import Options, Task, export_run, prepared, train
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
@@ -242,8 +241,8 @@ def compare_rivals(
         configuration, folds=folds, by_centre=by_centre, splits=splits, seed=seed,
         workers=workers, skip_bad=skip_bad,
     )  # fmt: skip
-    rows = rivalry.measure(_task(task), cohort, runs, options, masks, unseen or (), segmentation)
-    text = rivalry.markdown(rows)
+    rows = baselines.measure(_task(task), cohort, runs, options, masks, unseen or (), segmentation)
+    text = baselines.markdown(rows)
     print(text)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")

@@ -465,7 +465,7 @@ def locked_python(root: Path, venv: str, lock: str) -> Path:
     EngineError
         If the environment cannot be made.
     """
-    script = root / "shared" / "scripts" / "environment.sh"
+    script = root / "shared" / "docker" / "environment.sh"
     made = subprocess.run(
         [str(script), str(root / venv), str(root / lock)], capture_output=True, text=True
     )

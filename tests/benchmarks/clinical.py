@@ -36,11 +36,11 @@ from shared.metrics.probability import roc_auc
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import bootstrap, mean_over_groups, paired_difference
 from shared.models.networks.clinical import clinical_mlp
+from training.cohort.folds import Folds, k_folds, leave_one_centre_out
 from training.config import load_configuration
-from training.folds import Folds, k_folds, leave_one_centre_out
-from training.linear import PENALTY, BalancedLogistic, RidgeCox
-from training.losses import cox_loss
-from training.samples import ShuffledBatches
+from training.loop.losses import cox_loss
+from training.samples.dataset import ShuffledBatches
+from training.tasks.linear import PENALTY, BalancedLogistic, RidgeCox
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 REALDATA: Final = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))
@@ -192,7 +192,7 @@ def scikit_survival_cox(inputs: Inputs, fitted: Patients, others: Patients) -> V
 def linear_cox(
     inputs: Inputs, fitted: Patients, others: Patients, penalty: float = PENALTY
 ) -> Values:
-    """Fit the Cox model of `training.linear`, a rival of the networks."""
+    """Fit the Cox model of `training.tasks.linear`, a rival of the networks."""
     model = RidgeCox(penalty).fit(inputs.as_they_are(fitted), fitted.time_days, fitted.events)
     return model.risk(inputs.as_they_are(others))
 

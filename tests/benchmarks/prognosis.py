@@ -35,14 +35,14 @@ from shared.models.hpv import HpvModel
 from shared.models.prognosis import PrognosisModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
-from training import out_of_fold
-from training.cache import Cached
-from training.engine import RESULT
-from training.folds import FILE, read_folds
-from training.hpv import Hpv
-from training.run import Options, Task, export_run, prepared, train
-from training.segmentation import Segmentation
-from training.survival import Survival
+from training.cohort.cache import Cached
+from training.cohort.folds import FILE, read_folds
+from training.loop.fit import RESULT
+from training.tasks import out_of_fold
+from training.tasks.hpv import Hpv
+from training.tasks.segmentation import Segmentation
+from training.tasks.survival import Survival
+from training.train import Options, Task, export_run, prepared, train
 
 CONFIGURATION: Final = Path(__file__).with_suffix(".toml")
 FOLDS: Final = 5

@@ -28,13 +28,13 @@ from shared.conventions import Label
 from shared.errors import HecktorError
 from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
-from training import ablate
+from training.cohort.layout import index_cohort
 from training.config import load_configuration
-from training.data import index_cohort
-from training.engine import RESULT
-from training.out_of_fold import FOLDER, SCORES
-from training.run import Options, prepared, train
-from training.segmentation import Segmentation
+from training.loop.fit import RESULT
+from training.studies import ablation as ablate
+from training.tasks.out_of_fold import FOLDER, SCORES
+from training.tasks.segmentation import Segmentation
+from training.train import Options, prepared, train
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 REALDATA: Final = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))

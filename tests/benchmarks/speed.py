@@ -124,7 +124,7 @@ def window(name: str) -> None:
     from shared.models.card import load_card
     from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
     from shared.models.onnx import Network
-    from training.export import export_network
+    from training.export.model_folder import export_network
 
     torch.manual_seed(0)
     filters, size = NETWORKS[name]

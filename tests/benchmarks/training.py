@@ -17,12 +17,12 @@ import torch
 import typer
 from lightning import Fabric
 
-from training import augment
 from training.config import Precision, load_configuration
-from training.engine import Hardware, keep_freed_memory
-from training.run import Job, Options, prepared
-from training.samples import LesionCrops, augmented, window
-from training.segmentation import Segmentation
+from training.loop.fit import Hardware, keep_freed_memory
+from training.samples import augmentation as augment
+from training.samples.dataset import LesionCrops, augmented, window
+from training.tasks.segmentation import Segmentation
+from training.train import Job, Options, prepared
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -18,7 +18,7 @@ import cc3d
 import pytest
 
 from evaluation.running.tasks import EVALUATION, TASKS
-from shared.scripts import slim_environment
+from shared.docker import slim_environment
 from tests.containers.conftest import ROOT, Project
 
 NAMES = [task.name for task in TASKS]
@@ -226,7 +226,7 @@ def pinned(lock: Path) -> dict[str, str]:
 
 def test_the_locks_follow_from_their_requirements() -> None:
     done = call(
-        ROOT / "shared" / "scripts" / "lock.sh",
+        ROOT / "shared" / "docker" / "lock.sh",
         "--check",
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )

@@ -12,9 +12,9 @@ from shared.clinical import ClinicalRecord
 from shared.conventions import Label
 from shared.geometry import Grid
 from shared.preprocessing.pipeline import Undo
-from training.cache import Cached
+from training.cohort.cache import Cached
+from training.cohort.layout import PatientFiles
 from training.config import Configuration, load_configuration
-from training.data import PatientFiles
 
 TINY = Path(__file__).with_name("tiny.toml")
 SHAPE = (24, 24, 24)

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.training.synthetic import configuration, patient
 from training.processes import gathered
-from training.run import Job
-from training.segmentation import Segmentation
+from training.tasks.segmentation import Segmentation
+from training.train import Job
 
 
 def run_on_two(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from shared.docker.check_model import find_fault
 from shared.errors import InputError, ModelError
 from shared.geometry import Grid, resample
 from shared.grand_challenge import (
@@ -24,7 +25,6 @@ from shared.grand_challenge import (
     write_risk,
     write_segmentation,
 )
-from shared.scripts.check_model import find_fault
 
 
 def init_model(folder: Path) -> dict[str, Any]:

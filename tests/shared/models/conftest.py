@@ -19,7 +19,7 @@ from tests.shared.models.small_networks import (
     random_survival,
     random_unet,
 )
-from training.export import Trained, export
+from training.export.model_folder import Trained, export
 
 
 @pytest.fixture(scope="session")

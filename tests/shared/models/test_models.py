@@ -36,7 +36,7 @@ from tests.shared.models.small_networks import (
     random_survival,
     random_unet,
 )
-from training.export import Trained, export
+from training.export.model_folder import Trained, export
 
 SHAPE_ZYX = REGION_XYZ[::-1]
 Make = Callable[..., Prepared]

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Builds the image of one task or of the evaluation; their do_build.sh call it with their own name.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+Usage: do_build.sh [--variant cpu|gpu] [--base IMAGE] [--network NAME]
+
+  --variant cpu|gpu   cpu (default): ONNX Runtime with OpenVINO; gpu: with CUDA 12; the evaluation
+                      has cpu only
+  --base IMAGE        base image instead of python:3.11-slim-bookworm; to pin it, name its digest
+  --network NAME      network of the build (default: host)
+
+The image is called hecktor2025/<task>:<variant>. ENGINE=podman builds with Podman.
+USAGE
+}
+
+die() {
+  echo "do_build.sh: $*" >&2
+  exit 1
+}
+
+main() {
+  # The host's network by default: the build only fetches hash-checked packages, and a bridge
+  # network is not to be had on every machine (rootless engines, CI runners, proxies on localhost).
+  local task='' variant=cpu base='' network=host
+  while (($#)); do
+    case $1 in
+      --task) task=$2; shift ;;
+      --variant) variant=${2:-}; shift ;;
+      --base) base=${2:-}; shift ;;
+      --network) network=${2:-}; shift ;;
+      -h | --help) usage; exit 0 ;;
+      *) die "unknown option $1; see -h" ;;
+    esac
+    shift || die "the last option wants a value; see -h"
+  done
+  [[ $variant == cpu || $variant == gpu ]] || die "expected --variant cpu or gpu, found '$variant'"
+  [[ $variant == cpu || $task != evaluation ]] || die "expected --variant cpu, for the evaluation uses no GPU; leave it out"
+  local engine=${ENGINE:-docker}
+  command -v "$engine" >/dev/null || die "expected the container engine '$engine' on the PATH, found none; install it, or set ENGINE=podman"
+
+  cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+  local models=() code=("$task/inference.py")
+  case $task in
+    evaluation) code=(evaluation) ;;
+    task2_survival) models=(task2_survival/model task1_segmentation/model task3_hpv/model) ;;
+    task3_hpv) models=(task3_hpv/model task1_segmentation/model) ;;
+    *) models=("$task/model") ;;
+  esac
+  python3 shared/docker/check_model.py "${models[@]}" || die "no image was built"
+
+  # A checkout made under umask 077 would give files that the image's user cannot read.
+  find shared "${code[@]}" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +
+
+  local version revision epoch created
+  version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+  revision=$(git rev-parse HEAD 2>/dev/null) || revision=unknown
+  epoch=$(git log -1 --format=%ct 2>/dev/null) || epoch=0
+  created=$(date --utc --date="@$epoch" +%Y-%m-%dT%H:%M:%SZ)
+  if [[ $revision != unknown && -n $(git status --porcelain --untracked-files=no) ]]; then
+    revision+=-modified
+  fi
+
+  local image=hecktor2025/$task:$variant
+  local arguments=(
+    --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-arg "CREATED=$created"
+  )
+  [[ $task == evaluation ]] || arguments+=(--build-arg "VARIANT=$variant")
+  [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
+  # BuildKit dates files and image by SOURCE_DATE_EPOCH, so that a commit gives one image.
+  SOURCE_DATE_EPOCH=$epoch "$engine" build --platform linux/amd64 --network "$network" \
+    "${arguments[@]}" --file "$task/Dockerfile" --tag "$image" .
+
+  local id size
+  id=$("$engine" image inspect --format '{{.Id}}' "$image")
+  size=$("$engine" image inspect --format '{{.Size}}' "$image")
+  size=$(((size + 5 * 10 ** 6) / 10 ** 7)) # hundredths of a GB, rounded
+  printf 'image     %s\nid        %s\nsize      %d.%02d GB\nrevision  %s\n' \
+    "$image" "$id" $((size / 100)) $((size % 100)) "$revision"
+}
+
+main "$@"

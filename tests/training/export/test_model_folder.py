@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from shared.errors import ExportError
+from shared.models.card import Card, Score, load_card, write_card
+from shared.models.networks.dynunet import DynUNetConfig, build
+from shared.models.networks.hpv import HpvConfig, HpvNetwork
+from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
+from shared.models.onnx import Network
+from training.export import model_folder as module
+from training.export.model_folder import Trained, compare, export, export_network
+
+UNET = DynUNetConfig(filters=(4, 8, 12), strides=(1, 2, 2))
+FIELDS: dict[str, Any] = {
+    "configuration": "demo",
+    "notice": "Random weights, for tests only.",
+    "licence": "Apache-2.0",
+    "preparation": {"spacing_mm": 2, "size_xyz": (16, 16, 16), "interpolation": "linear"},
+    "intensity": {"ct_window_hu": (-200, 300), "pet_max_suv": 20, "pet_unit_suv": 5},
+    "window_zyx": (16, 16, 16),
+    "channels": ("CT", "PET"),
+    "labels": ("background", "GTVp", "GTVn"),
+    "training": {"data": "none", "patients": 1, "command": "-", "revision": "-", "seed": 0},
+}
+CLINICAL = ({"key": "age"}, {"key": "gender"})
+
+
+def unet(seed: int = 0, heads: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    with_heads = DynUNetConfig(
+        filters=(4, 8, 8, 8), strides=(1, 2, 2, 2), deep_supervision_heads=heads
+    )
+    return build(with_heads if heads else UNET)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_folder_holds_what_its_card_says(tmp_path: Path) -> None:
+    members = [Trained(unet(seed), f"fold{seed}") for seed in (0, 1)]
+    card = export(tmp_path / "new" / "model", "segmentation", members, FIELDS)
+    assert sorted(files(tmp_path / "new" / "model")) == ["fold0.onnx", "fold1.onnx", "model.json"]
+    assert load_card(tmp_path / "new" / "model", "segmentation") == card
+
+
+def test_graph_is_self_contained_and_names_no_file_of_this_machine(tmp_path: Path) -> None:
+    export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    graph = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    onnx.checker.check_model(graph, full_check=True)
+    assert [opset.version for opset in graph.opset_import] == [module.OPSET]
+    assert all(
+        tensor.data_location == onnx.TensorProto.DEFAULT for tensor in graph.graph.initializer
+    )
+    content = (tmp_path / "model.onnx").read_bytes()
+    for word in (str(Path(module.__file__).parents[2]), "site-packages", "forward"):
+        assert word.encode() not in content
+
+
+def test_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        export(tmp_path / name, "segmentation", [Trained(unet(), "model")], FIELDS)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_scores_stay_with_the_model_they_are_of(tmp_path: Path) -> None:
+    score = Score(metric="gtvp_dice", value=0.5, standard_error=0.1, patients=3, cohort="some")
+    card = export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    write_card(tmp_path, card.model_copy(update={"scores": (score,)}))
+    again = export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    assert again.scores == (score,)
+    other = export(tmp_path, "segmentation", [Trained(unet(seed=1), "model")], FIELDS)
+    assert other.scores == ()
+
+
+def test_network_trained_with_deep_supervision_is_exported_without_its_heads(
+    tmp_path: Path,
+) -> None:
+    network = unet(heads=2).train()
+    network(torch.randn(1, 2, 16, 16, 16)).mean().backward()
+    export(tmp_path, "segmentation", [Trained(network, "model")], FIELDS)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert len(graph.output) == 1
+    assert not any("head" in tensor.name for tensor in graph.initializer)
+
+
+def test_hpv_network_is_exported_without_its_decoder(tmp_path: Path) -> None:
+    network = HpvNetwork(HpvConfig(unet=UNET, clinical_features=2, head_width=16))
+    fields = {**FIELDS, "clinical": CLINICAL, "threshold": 0.5}
+    export(tmp_path, "hpv", [Trained(network, "model")], fields)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert [i.name for i in graph.input] == ["image", "clinical"]
+    assert [o.name for o in graph.output] == ["logit"]
+    assert "ConvTranspose" not in {node.op_type for node in graph.node}
+
+
+def test_survival_card_keeps_the_scale_of_the_risks(tmp_path: Path) -> None:
+    network = SurvivalNetwork(SurvivalConfig(block_inplanes=(4, 4, 8, 8), clinical_features=2))
+    fields = {**FIELDS, "channels": ("CT", "PET", "GTVp", "GTVn"), "clinical": CLINICAL}
+    card = export(tmp_path, "survival", [Trained(network, "model", 0.25, 2.0)], fields)
+    assert (card.members[0].risk_mean, card.members[0].risk_std) == (0.25, 2.0)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert [o.name for o in graph.output] == ["risk"]
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+
+
+def test_old_model_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
+    members = [Trained(unet(seed), f"fold{seed}") for seed in (0, 1)]
+    export(tmp_path, "segmentation", members, FIELDS)
+    (tmp_path / "README.md").write_text("kept")
+    export(tmp_path, "segmentation", [Trained(unet(2), "model")], FIELDS)
+    assert sorted(files(tmp_path)) == ["README.md", "model.json", "model.onnx"]
+    load_card(tmp_path, "segmentation")
+
+
+class Unfaithful(Network):
+    """A served network that adds something to every output."""
+
+    by = 0.0
+
+    def __call__(self, **inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return super().__call__(**inputs) + np.float32(self.by)
+
+
+@pytest.mark.parametrize("by", [0.03, float("nan")])
+def test_network_that_departs_leaves_the_folder_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    before = files(tmp_path)
+    monkeypatch.setattr(Unfaithful, "by", by)
+    monkeypatch.setattr(module, "Network", Unfaithful)
+    with pytest.raises(ExportError, match=r"fold0\.onnx on \w+ departs from torch.*nothing was"):
+        export(tmp_path, "segmentation", [Trained(unet(), "fold0")], FIELDS)
+    assert files(tmp_path) == before
+
+
+def test_labels_that_disagree_are_refused_even_if_logits_are_close() -> None:
+    expected = np.zeros((1, 2, 10, 10, 10), np.float32)
+    expected[:, 0] = 1e-3
+    found = expected[:, ::-1].copy()
+    with pytest.raises(ExportError, match=r"agree in at least 99\.9%, found 0\.001 and 0\.00%"):
+        compare(found, expected, "model.onnx")
+
+
+def test_card_that_lacks_a_field_writes_nothing(tmp_path: Path) -> None:
+    fields = {key: value for key, value in FIELDS.items() if key != "licence"}
+    with pytest.raises(ValidationError, match="licence"):
+        export(tmp_path, "segmentation", [Trained(unet(), "model")], fields)
+    assert files(tmp_path) == {}
+
+
+def test_comparison_sees_a_network_whose_graph_differs(tmp_path: Path) -> None:
+    calls = []
+
+    class Unsteady(nn.Module):
+        """A network that changes with every call, which a graph cannot."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            calls.append(1)
+            return image.repeat(1, 2, 1, 1, 1)[:, :3] * float(len(calls))
+
+    card = Card.model_validate(
+        {**FIELDS, "task": "segmentation", "members": [{"file": "model.onnx", "sha256": "0"}]}
+    )
+    with pytest.raises(ExportError, match="departs from torch"):
+        export_network(Unsteady(), tmp_path / "model.onnx", card)
+
+
+def test_card_is_readable(tmp_path: Path) -> None:
+    export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["window_zyx"] == [16, 16, 16]
+    assert len(card["members"][0]["sha256"]) == 64

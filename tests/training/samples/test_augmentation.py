@@ -1,0 +1,216 @@
+"""TrivialAugment: one transform a sample, drawn evenly, moving images and labels together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from training.samples import augmentation as augment
+from training.samples.augmentation import Drawn, apply, draw
+
+SHAPE = (24, 24, 24)
+
+
+def ball(radius: float = 7, centre: tuple[float, float, float] = (11.5, 11.5, 11.5)) -> Tensor:
+    z, y, x = np.indices(SHAPE)
+    squared = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+    return torch.from_numpy((squared < radius**2).astype(np.int64))
+
+
+def sample(labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return two channels that show the labels, the second negated, and the labels."""
+    labels = ball() if labels is None else labels
+    image = torch.stack([labels.float(), -labels.float()])
+    return image, labels
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Drawn]:
+    rng = np.random.default_rng(0)
+    return [draw(rng) for _ in range(4000)]
+
+
+def test_each_transform_is_drawn_as_often(drawn: list[Drawn]) -> None:
+    counts = Counter(d.transform for d in drawn)
+    assert set(counts) == {"affine", "gamma", "noise", "blur"}
+    for count in counts.values():
+        assert count == pytest.approx(1000, abs=120)  # 4.4 standard deviations
+
+
+def spans(values: list[float], low: float, high: float) -> bool:
+    """Whether values fill an evenly drawn range to its ends, and its middle is their mean."""
+    width = high - low
+    near = 0.05 * width
+    return (
+        low <= min(values) < low + near
+        and high - near < max(values) <= high
+        and abs(np.mean(values) - (low + high) / 2) < near
+    )
+
+
+def test_strengths_are_drawn_evenly_in_the_stated_ranges(drawn: list[Drawn]) -> None:
+    by = {name: [d for d in drawn if d.transform == name] for name in augment.TRANSFORMS}
+    for axis in range(3):
+        assert spans([d.angles_degrees[axis] for d in by["affine"]], -15, 15)
+    assert spans([d.scale for d in by["affine"]], 0.9, 1.2)
+    assert spans([d.strength for d in by["gamma"]], *augment.GAMMA_RANGE)
+    assert spans([d.strength for d in by["noise"]], 0, augment.MAX_NOISE_STD)
+    assert spans([d.strength for d in by["blur"]], 0, augment.MAX_BLUR_SIGMA_VOX)
+
+
+def test_only_what_belongs_to_the_transform_is_drawn(drawn: list[Drawn]) -> None:
+    for d in drawn:
+        assert (d.transform == "affine") == (d.angles_degrees != (0.0, 0.0, 0.0))
+        assert (d.transform == "affine") == (d.scale != 1.0)
+        assert d.transform != "affine" or d.strength == 0
+        assert d.transform == "noise" or d.seed == 0
+
+
+def test_the_generator_alone_decides() -> None:
+    one, other = (np.random.default_rng(3) for _ in range(2))
+    assert [draw(one) for _ in range(20)] == [draw(other) for _ in range(20)]
+
+
+EXAMPLES = [
+    Drawn("affine", angles_degrees=(12, -8, 5), scale=1.1),
+    Drawn("gamma", strength=0.7),
+    Drawn("noise", strength=0.1, seed=1),
+    Drawn("blur", strength=0.9),
+]
+
+
+@pytest.mark.parametrize("drawn", EXAMPLES, ids=lambda d: d.transform)
+def test_shapes_and_types_stay_and_arguments_are_left_alone(drawn: Drawn) -> None:
+    labels = ball()
+    image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    image_before, labels_before = image.clone(), labels.clone()
+    changed, moved = apply(drawn, image, labels)
+    assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
+    assert (moved.shape, moved.dtype) == (labels.shape, labels.dtype)
+    assert not torch.equal(changed, image_before)
+    assert torch.equal(image, image_before)
+    assert torch.equal(labels, labels_before)
+
+
+@pytest.mark.parametrize("drawn", EXAMPLES, ids=lambda d: d.transform)
+def test_a_transform_is_the_same_each_time(drawn: Drawn) -> None:
+    one, other = apply(drawn, *sample()), apply(drawn, *sample())
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("drawn", EXAMPLES[1:], ids=lambda d: d.transform)
+def test_intensity_transforms_leave_labels_alone(drawn: Drawn) -> None:
+    image, labels = sample()
+    assert torch.equal(apply(drawn, image, labels)[1], labels)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_channels_and_labels_move_together(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = Drawn(
+        "affine", angles_degrees=tuple(rng.uniform(-15, 15, 3)), scale=rng.uniform(0.9, 1.2)
+    )
+    image, labels = sample(ball(5, (8.0, 13.0, 10.0)))
+    moved_image, moved_labels = apply(drawn, image, labels)
+    torch.testing.assert_close(moved_image[0], -moved_image[1])
+    agree = ((moved_image[0] > 0.5) == (moved_labels == 1)).float().mean()
+    assert agree > 0.995
+
+
+def centroid(labels: Tensor) -> np.ndarray:
+    return torch.argwhere(labels > 0).double().mean(dim=0).numpy()
+
+
+@pytest.mark.parametrize("scale", [0.9, 1.2])
+def test_scale_enlarges_the_anatomy(scale: float) -> None:
+    image, labels = sample()
+    _, moved = apply(Drawn("affine", scale=scale), image, labels)
+    assert float(moved.sum() / labels.sum()) == pytest.approx(scale**3, rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("angles", "axis"), [((15, 0, 0), 0), ((0, 15, 0), 1), ((0, 0, 15), 2)], ids=["z", "y", "x"]
+)
+def test_rotation_is_about_the_named_axis_through_the_middle(
+    angles: tuple[float, float, float], axis: int
+) -> None:
+    off_axis = np.array([11.5, 11.5, 11.5]) + 6
+    image, labels = sample(ball(4, tuple(off_axis)))
+    _, moved = apply(Drawn("affine", angles_degrees=angles), image, labels)
+    before, after = centroid(labels) - 11.5, centroid(moved) - 11.5
+    assert after[axis] == pytest.approx(before[axis], abs=0.2)
+    others = [a for a in range(3) if a != axis]
+    cosine = (
+        before[others]
+        @ after[others]
+        / np.prod([np.linalg.norm(v[others]) for v in (before, after)])
+    )
+    assert np.degrees(np.arccos(cosine)) == pytest.approx(15, abs=2)
+    assert np.linalg.norm(after) == pytest.approx(np.linalg.norm(before), abs=0.3)
+
+
+@pytest.mark.parametrize(
+    "drawn", [Drawn("affine"), Drawn("gamma", 1.0), Drawn("noise", 0.0), Drawn("blur", 0.0)]
+)
+def test_no_strength_changes_nothing(drawn: Drawn) -> None:
+    image, labels = sample()
+    changed, moved = apply(drawn, image, labels)
+    torch.testing.assert_close(changed, image, atol=1e-5, rtol=0)
+    assert torch.equal(moved, labels)
+
+
+def test_gamma_by_hand() -> None:
+    image = torch.tensor([[[[-1.0, 0.0, 3.0]]], [[[0.0, 5.0, 10.0]]]])
+    changed, _ = apply(Drawn("gamma", 2.0), image, torch.zeros(1, 1, 3))
+    torch.testing.assert_close(changed, torch.tensor([[[[-1.0, -0.75, 3.0]]], [[[0, 2.5, 10]]]]))
+
+
+def test_gamma_of_an_image_of_one_value_is_itself() -> None:
+    image = torch.full((2, 4, 4, 4), -1.0)
+    changed, _ = apply(Drawn("gamma", 0.7), image, torch.zeros(4, 4, 4))
+    torch.testing.assert_close(changed, image)
+
+
+def test_noise_has_the_drawn_strength() -> None:
+    image = torch.zeros(2, *SHAPE)
+    noisy, _ = apply(Drawn("noise", 0.08, seed=5), image, torch.zeros(SHAPE))
+    assert noisy.std().item() == pytest.approx(0.08, rel=0.03)
+    assert noisy.mean().item() == pytest.approx(0, abs=0.003)
+    assert abs(np.corrcoef(noisy.flatten(1).numpy())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0])
+def test_blur_is_a_gaussian_of_the_drawn_width(sigma: float) -> None:
+    image = torch.zeros(2, *SHAPE)
+    image[0, 12, 12, 12], image[1] = 1, 3
+    blurred, _ = apply(Drawn("blur", sigma), image, torch.zeros(SHAPE))
+    assert blurred[0].sum().item() == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(blurred[1], image[1])  # edges do not darken
+    ratio = blurred[0, 12, 12, 13] / blurred[0, 12, 12, 12]
+    assert ratio.item() == pytest.approx(np.exp(-0.5 / sigma**2), rel=1e-3)
+    for z, y, x in ((13, 12, 12), (12, 13, 12)):
+        torch.testing.assert_close(blurred[0, z, y, x], blurred[0, 12, 12, 13])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_crop_holds_no_padding_where_the_volume_goes_on(seed: int) -> None:
+    """`reach` is enough: more of the volume around a crop changes nothing in it."""
+    rng = np.random.default_rng(seed)
+    drawn = draw(rng)
+    image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    labels = ball()
+    crop = (slice(8, 16), slice(9, 15), slice(8, 14))
+    margin = augment.reach(drawn, (8, 6, 6))
+    source = tuple(slice(s.start - m, s.stop + m) for s, m in zip(crop, margin, strict=True))
+    inner = tuple(slice(m, m + s.stop - s.start) for s, m in zip(crop, margin, strict=True))
+    ranges = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    near = apply(drawn, image[:, *source], labels[source], inner, ranges)
+    far = apply(drawn, image, labels, crop, ranges)
+    torch.testing.assert_close(near[0], far[0], atol=1e-5, rtol=1e-5)
+    assert torch.equal(near[1], far[1])
+    assert near[0].shape == (2, 8, 6, 6)

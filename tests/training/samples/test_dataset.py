@@ -1,0 +1,404 @@
+"""What a network is shown: which patients, which windows, and that a seed repeats them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from shared.clinical import ClinicalRecord
+from shared.conventions import Label, LabelVolume
+from shared.geometry import Grid
+from shared.preprocessing.intensity import Intensity
+from shared.preprocessing.pipeline import Undo
+from shared.preprocessing.window import lesion_centre, window_box
+from training.cohort.cache import Cached
+from training.cohort.layout import PatientFiles
+from training.samples import augmentation as augment
+from training.samples import dataset as module
+from training.samples.augmentation import Drawn
+from training.samples.dataset import (
+    BalancedBatches,
+    Draw,
+    JitteredWindow,
+    LesionCrops,
+    Sample,
+    Samples,
+    Share,
+    ShuffledBatches,
+    Variation,
+    Windows,
+    augmented,
+    loader,
+    middle,
+    window,
+    with_lesions,
+)
+
+INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
+SHAPE = (20, 24, 28)
+
+
+def cached(seed: int = 0) -> Cached:
+    """Return a patient with GTVp at (5, 6, 7) and GTVn at (15, 18, 21), 27 voxels each."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4:7, 5:8, 6:9], labels[14:17, 17:20, 20:23] = Label.GTVP, Label.GTVN
+    image = np.stack([rng.uniform(-250, 250, SHAPE), rng.uniform(0, 25, SHAPE)])
+    nowhere = Path("nowhere")
+    files = PatientFiles("MDA-000", nowhere, nowhere, None, ClinicalRecord(), True, None, None)
+    grid = Grid(SHAPE[::-1], (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    stored = image.astype(np.float16)
+    return Cached(files, stored, labels, Undo(grid, grid), float(stored[1].max()))
+
+
+# Batches
+
+
+def test_shuffled_batches_hold_every_patient_once() -> None:
+    batches = list(ShuffledBatches(12, 3, seed=0))
+    assert len(batches) == 4
+    assert sorted(i for batch in batches for i, _ in batch) == list(range(12))
+
+
+def test_the_last_batch_is_left_out_if_it_is_not_full() -> None:
+    sampler = ShuffledBatches(11, 3, seed=0)
+    assert len(sampler) == 3
+    assert [len(batch) for batch in sampler] == [3, 3, 3]
+
+
+CLASSES = [True] * 17 + [False] * 3  # 85 % of one kind, as HPV+ in the challenge
+
+
+def test_balanced_batches_are_half_and_half() -> None:
+    for batch in BalancedBatches(CLASSES, 4, seed=0):
+        assert [CLASSES[i] for i, _ in batch] == [True, True, False, False]
+
+
+def test_an_epoch_shows_the_larger_class_once_and_the_smaller_evenly() -> None:
+    sampler = BalancedBatches(CLASSES, 4, seed=0)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 17 // 2
+    counts = Counter(i for batch in batches for i, _ in batch)
+    larger = [counts[i] for i in range(17)]
+    assert max(larger) == 1
+    assert sum(larger) == 16
+    smaller = [counts[i] for i in (17, 18, 19)]
+    assert sum(smaller) == 16
+    assert max(smaller) - min(smaller) <= 1
+
+
+def test_the_smaller_class_may_be_either() -> None:
+    batches = BalancedBatches([not value for value in CLASSES], 4, seed=0)
+    assert all(i < 17 for batch in batches for i, _ in batch[2:])
+
+
+@pytest.mark.parametrize(("classes", "size"), [([True] * 4, 4), (CLASSES, 3)])
+def test_batches_that_cannot_be_balanced_are_refused(classes: list[bool], size: int) -> None:
+    with pytest.raises(ValueError, match="even batch size and patients of both classes"):
+        BalancedBatches(classes, size, seed=0)
+
+
+def samplers() -> list[ShuffledBatches | BalancedBatches]:
+    return [ShuffledBatches(12, 3, seed=5), BalancedBatches(CLASSES, 4, seed=5)]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_seed_and_epoch_decide_order_and_samples(which: int) -> None:
+    one, other = samplers()[which], samplers()[which]
+    first = list(one)
+    assert list(one) == first == list(other)
+    other.set_epoch(1)
+    second = list(other)
+    assert second != first
+    seeds = [s for batch in first + second for _, s in batch]
+    assert len(set(seeds)) == len(seeds)
+    other.set_epoch(0)
+    assert list(other) == first
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_epochs_go_on_from_those_of_a_training_before(which: int) -> None:
+    one, other = samplers()[which], samplers()[which]
+    one.first_epoch = 3
+    one.set_epoch(2)
+    other.set_epoch(5)
+    assert list(one) == list(other)
+
+
+class _Draws(Dataset[Sample]):
+    """A data set whose samples are what was drawn."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, drawn: Draw) -> Sample:
+        return {"drawn": torch.tensor(drawn)}
+
+
+class _Watcher(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Linear(1, 1)
+        self.seen: dict[int, list[list[int]]] = {}
+
+    def training_step(self, batch: Sample, _: int) -> Tensor:
+        self.seen.setdefault(self.current_epoch, []).extend(batch["drawn"].tolist())
+        return self.network(torch.zeros(1, 1)).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_lightning_shows_other_samples_in_each_epoch(which: int, tmp_path: Path) -> None:
+    watcher = _Watcher()
+    trainer = lightning.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning advises more workers
+        trainer.fit(watcher, loader(_Draws(), samplers()[which], workers=0))
+    assert len(watcher.seen) == 2
+    assert watcher.seen[0] != watcher.seen[1]
+
+
+# Windows
+
+
+def test_lesion_crops_hold_a_part_of_a_lesion_and_both_kinds_come() -> None:
+    labels = np.asarray(cached().labels)
+    place = LesionCrops((8, 8, 8), random_probability=0)
+    rng = np.random.default_rng(0)
+    found: Counter[int] = Counter()
+    for _ in range(200):
+        crop = labels[place(labels, rng)]
+        assert crop.shape == (8, 8, 8)
+        found.update(set(np.unique(crop).tolist()) - {0})
+    assert sum(found.values()) == 200  # they lie too far apart for one crop
+    assert found[1] == pytest.approx(100, abs=30)
+
+
+def test_a_lesion_is_not_always_in_the_middle() -> None:
+    labels = np.zeros((32, 32, 32), np.uint8)
+    labels[16, 16, 16] = Label.GTVP
+    place, rng = LesionCrops((8, 8, 8), random_probability=0), np.random.default_rng(0)
+    places = {tuple(np.argwhere(labels[place(labels, rng)])[0]) for _ in range(200)}
+    assert len(places) > 50
+
+
+def test_some_crops_are_anywhere() -> None:
+    labels = np.zeros((64, 64, 64), np.uint8)
+    labels[5, 5, 5] = Label.GTVN
+    rng = np.random.default_rng(0)
+    place = LesionCrops((8, 8, 8), random_probability=0.25)
+    without = [not labels[place(labels, rng)].any() for _ in range(400)]
+    assert np.mean(without) == pytest.approx(0.25, abs=0.07)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_a_patient_without_lesions_is_cropped_anywhere(probability: float) -> None:
+    labels: LabelVolume = np.zeros((16, 16, 16), np.uint8)
+    place, rng = LesionCrops((8, 8, 8), probability), np.random.default_rng(0)
+    starts = [[s.start for s in place(labels, rng)] for _ in range(100)]
+    assert np.ptp(starts, axis=0).tolist() == [8, 8, 8]
+
+
+@pytest.mark.parametrize("centre_of", [lesion_centre, lambda _: None])
+def test_jittered_window_stays_near_that_of_serving(centre_of: object) -> None:
+    labels = np.asarray(cached().labels)
+    place = JitteredWindow((6, 6, 6), centre_of, max_shift_vox=2)  # type: ignore[arg-type]
+    served = window_box(SHAPE, (6, 6, 6), centre_of(labels))  # type: ignore[operator]
+    rng = np.random.default_rng(0)
+    shifts = [
+        [a.start - b.start for a, b in zip(place(labels, rng), served, strict=True)]
+        for _ in range(200)
+    ]
+    assert np.min(shifts, axis=0).tolist() == [-2, -2, -2]
+    assert np.max(shifts, axis=0).tolist() == [2, 2, 2]
+
+
+# Samples
+
+
+def test_window_by_hand() -> None:
+    patient = cached()
+    box = (slice(2, 8), slice(3, 9), slice(4, 10))
+    image, labels = window(patient, box, INTENSITY)
+    assert image.dtype == torch.float32
+    assert image.shape == (2, 6, 6, 6)
+    np.testing.assert_allclose(image[0], patient.image[0][box].astype(np.float32) / 250, atol=1e-6)
+    np.testing.assert_allclose(image[1], patient.image[1][box].astype(np.float32) / 5, atol=1e-6)
+    assert np.array_equal(labels, patient.labels[box])
+
+
+def test_lesion_channels_by_hand() -> None:
+    image = torch.zeros(2, 1, 1, 3)
+    stacked = with_lesions(image, torch.tensor([[[0, 1, 2]]]))
+    assert stacked[:, 0, 0].tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def samples(lesion_channels: bool = False) -> Samples:
+    return Samples(
+        [cached(0), cached(1)],
+        INTENSITY,
+        LesionCrops((8, 8, 8), 0.1),
+        [{"hpv": True}, {"hpv": False}],
+        lesion_channels,
+    )
+
+
+def test_a_sample_follows_from_its_draw_alone() -> None:
+    one, other = samples()[0, 77], samples()[0, 77]
+    assert set(one) == {"image", "labels", "hpv"}
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert not torch.equal(one["image"], samples()[0, 78]["image"])
+    assert not torch.equal(one["image"], samples()[1, 77]["image"])
+
+
+def test_a_sample_is_augmented_exactly_once_and_not_always_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    applied: list[Drawn] = []
+    apply = augment.apply
+
+    def counting(drawn: Drawn, *arguments: object) -> tuple[Tensor, Tensor]:
+        applied.append(drawn)
+        return apply(drawn, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(augment, "apply", counting)
+    data = samples()
+    for number in range(60):
+        data[number % 2, number]
+        assert len(applied) == number + 1
+    assert {drawn.transform for drawn in applied} == set(augment.TRANSFORMS)
+    assert len(set(applied)) == 60
+
+
+@pytest.mark.parametrize(("lesion_channels", "channels"), [(False, 2), (True, 4)])
+def test_samples_make_batches(lesion_channels: bool, channels: int) -> None:
+    data = loader(samples(lesion_channels), ShuffledBatches(2, 2, seed=0), workers=0)
+    (batch,) = list(data)
+    assert batch["image"].shape == (2, channels, 8, 8, 8)
+    assert batch["labels"].shape == (2, 1, 8, 8, 8)
+    assert sorted(batch["hpv"].tolist()) == [False, True]
+    if lesion_channels:  # drawn from the labels that came out of the augmentation
+        assert torch.equal(batch["image"][:, 2] == 1, batch["labels"][:, 0] == 1)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        Drawn("affine", angles_degrees=(14, -9, 6), scale=0.9),
+        Drawn("gamma", strength=0.7),
+        Drawn("blur", strength=0.9),
+    ],
+    ids=lambda d: d.transform,
+)
+def test_a_sample_is_the_crop_of_the_augmented_region(drawn: Drawn) -> None:
+    """As the paper: augment all of it, then crop; the rotation is about the crop's centre."""
+    patient = cached()
+    box = (slice(6, 14), slice(8, 16), slice(10, 18))
+    everything = (slice(0, 20), slice(0, 24), slice(0, 28))
+    image, labels = window(patient, everything, INTENSITY)
+    ranges = torch.tensor([[-1.0, 1.0], [0.0, float(image[1].max())]])
+    expected = augment.apply(drawn, image, labels, box, ranges)
+    found = augmented(patient, box, INTENSITY, drawn)
+    torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
+    assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_processes_share_the_batches_of_one(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches(size: int, rank: int, count: int) -> list[list[Draw]]:
+        monkeypatch.setattr(module, "processes", lambda: (rank, count))
+        made = (ShuffledBatches(13, size, 5), BalancedBatches(CLASSES, size, 5))[which]
+        found = list(made)
+        assert len(found) == len(made)
+        return found
+
+    parts = [batches(2, rank, 2) for rank in (0, 1)]
+    whole = batches(4, 0, 1)
+    if which == 0:
+        assert [a + b for a, b in zip(*parts, strict=True)] == whole
+    else:
+        members = [sorted(i for i, _ in a + b) for a, b in zip(*parts, strict=True)]
+        assert members == [sorted(i for i, _ in batch) for batch in whole]
+    drawn = [draw for part in parts for batch in part for draw in batch]
+    assert len({seed for _, seed in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_patient_is_validated_by_one_process(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for rank in range(count):
+        monkeypatch.setattr(module, "processes", lambda rank=rank: (rank, count))
+        seen += list(Share(5))
+        assert len(Share(5)) == len(list(Share(5)))
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+def test_windows_of_validation_are_those_of_serving() -> None:
+    patient = cached()
+    whole = Windows([patient], INTENSITY, None, middle, [{}])[0]
+    assert whole["image"].shape == (2, *SHAPE)
+    near = Windows([patient], INTENSITY, (8, 8, 8), lesion_centre, [{"hpv": True}], True)[0]
+    box = window_box(SHAPE, (8, 8, 8), lesion_centre(patient.labels))
+    assert near["image"].shape == (4, 8, 8, 8)
+    assert np.array_equal(near["labels"][0], patient.labels[box])
+    assert near["hpv"].item() is True
+
+
+def varied(clinical_dropout: float = 0.0, mirror: bool = False, seed: int = 0) -> Sample:
+    variation = Variation(mirror, clinical_dropout, (-1.0, -2.0))
+    sample = {
+        "image": torch.arange(24.0).reshape(2, 2, 2, 3),
+        "labels": torch.arange(12).reshape(1, 2, 2, 3),
+        "clinical": torch.tensor([0.25, 0.5]),
+        "hpv": torch.tensor(True),
+    }
+    return variation(sample, np.random.default_rng(seed))
+
+
+def test_image_and_labels_are_mirrored_together_in_every_other_sample() -> None:
+    flips = 0
+    for seed in range(200):
+        sample = varied(mirror=True, seed=seed)
+        is_mirrored = bool(sample["image"][0, 0, 0, 0] == 2)
+        assert (sample["labels"][0, 0, 0].tolist() == [2, 1, 0]) == is_mirrored
+        assert sample["image"][1, 1, 1].tolist() == ([23, 22, 21] if is_mirrored else [21, 22, 23])
+        flips += is_mirrored
+    assert 70 < flips < 130
+
+
+def test_clinical_values_are_withheld_as_often_as_asked() -> None:
+    seen = np.array([varied(0.3, seed=seed)["clinical"].tolist() for seed in range(500)])
+    assert set(seen[:, 0]) == {0.25, -1.0}
+    assert set(seen[:, 1]) == {0.5, -2.0}
+    share = np.mean(seen < 0, axis=0)
+    assert np.all((share > 0.24) & (share < 0.36))
+    assert np.mean(np.all(seen < 0, axis=1)) < 0.15  # each by itself
+
+
+def test_nothing_varies_unless_asked() -> None:
+    for seed in range(20):
+        sample = varied(seed=seed)
+        assert sample["clinical"].tolist() == [0.25, 0.5]
+        assert sample["image"][0, 0, 0].tolist() == [0, 1, 2]
+    assert varied(1.0)["clinical"].tolist() == [-1, -2]

@@ -1,0 +1,1 @@
+"""The challenge's training data: found, checked, prepared once, and divided into folds."""

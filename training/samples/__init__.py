@@ -1,0 +1,1 @@
+"""What a network is shown in training: crops and windows, augmented, in batches."""

@@ -1,0 +1,1 @@
+"""Measurements around a training: baselines, ablation, scores, cases and jobs for the platform."""

@@ -1,0 +1,1 @@
+"""What differs between segmentation, HPV status and survival in training."""

@@ -1,0 +1,255 @@
+"""Predictions for patients by the models that have not seen them, for Task 2 and honest scores.
+
+`RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid,
+
+- `labels`: uint8, [z, y, x], after the rules of the configuration;
+- `probabilities`: uint8, [GTVp, GTVn; z, y, x], 255 is certain (background is the rest);
+- `fold`: the name of the fold that held the patient out.
+
+The region's grid is that of the patient in the cache. `scores.csv` beside them has one line for
+each patient with a label map, compared on the CT's own grid.
+
+`RUNS/hpv/out_of_fold/logits.csv` has one line for each patient, fold and kind of model with the
+logit of the HPV status and the truth: one fold where the status is known, all folds where it is
+not, since no model has seen these patients. `RUNS/survival/out_of_fold/risks.csv` has the risk of
+each patient with follow-up likewise, standardised as in serving. Folds that are trained side by
+side write these tables one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.special import expit
+from tqdm import tqdm
+
+from shared.conventions import Label, LabelVolume, Volume
+from shared.errors import InputError
+from shared.files import locked, whole, write_whole
+from shared.metrics.segmentation import detections, dice, overlap
+from shared.models.card import Kind
+from shared.postprocessing.restore import restore
+from shared.postprocessing.rules import label_map
+from shared.preprocessing.pipeline import Prepared
+from training.cohort.cache import Cached
+from training.config import SegmentationSettings
+
+FOLDER: Final = "out_of_fold"
+SCORES: Final = "scores.csv"
+LOGITS: Final = "logits.csv"
+RISKS: Final = "risks.csv"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one patient's file holds.
+
+    Attributes
+    ----------
+    labels : [z, y, x] on the region's grid.
+    probabilities : of background, GTVp and GTVn, shape (3, z, y, x), to 1/255.
+    """
+
+    fold: str
+    labels: LabelVolume
+    probabilities: Volume
+
+
+def write(
+    folder: Path,
+    fold: str,
+    patients: Sequence[Cached],
+    predict: Callable[[Prepared], Volume],
+    settings: SegmentationSettings,
+) -> None:
+    """Predict patients and write each one's file; add their scores to the table.
+
+    Parameters
+    ----------
+    patients : held out from the fold, or without a label map, so in no fold.
+    predict : from a prepared case to probabilities, shape (3, z, y, x), of the fold's network.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for patient in tqdm(patients, desc=f"fold {fold}: predicting", unit="patient"):
+        prepared = patient.prepared()
+        probabilities = predict(prepared)
+        labels = label_map(
+            probabilities,
+            prepared.pet_suv,
+            prepared.undo.region.spacing_mm[0],
+            settings.min_component_mm3,
+            settings.rules,
+        )
+        path = folder / f"{patient.files.patient_id}.npz"
+        with whole(path) as draft:
+            np.savez_compressed(
+                draft,
+                labels=labels,
+                probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
+                fold=np.array(fold),
+            )
+        if patient.files.labels is not None:
+            scores = _scores(patient, patient.files.labels, labels)
+            rows.append({"PatientID": patient.files.patient_id, "fold": fold, **scores})
+    path = folder / SCORES
+    table = pd.DataFrame(rows).set_index("PatientID")
+    with locked(path):
+        if path.exists():
+            before = pd.read_csv(path, dtype={"PatientID": str, "fold": str}, index_col="PatientID")
+            table = pd.concat([before.drop(table.index, errors="ignore"), table])
+        write_whole(path, table.sort_index().to_csv())
+
+
+def read(folder: Path, patient_id: str) -> Prediction:
+    """Read one patient's file.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    require(folder, [patient_id])
+    with np.load(folder / f"{patient_id}.npz") as stored:
+        lesions = stored["probabilities"].astype(np.float32) / 255
+        background = np.clip(1 - lesions.sum(axis=0), 0, 1)
+        probabilities = np.concatenate([background[None], lesions])
+        return Prediction(str(stored["fold"]), stored["labels"], probabilities)
+
+
+def require(folder: Path, patient_ids: Sequence[str]) -> None:
+    """Raise InputError if there is no file of a patient."""
+    for name in patient_ids:
+        path = folder / f"{name}.npz"
+        if not path.is_file():
+            raise InputError(
+                f"expected an out-of-fold prediction in {path}, found none; train all folds of "
+                "Task 1"
+            )
+
+
+def masks(runs: Path) -> Callable[[Cached], LabelVolume]:
+    """Return how to find the label map of the Task 1 network that has not seen a patient."""
+    folder = runs / "segmentation" / FOLDER
+    return lambda patient: read(folder, patient.files.patient_id).labels
+
+
+def write_logits(
+    folder: Path,
+    fold: str,
+    patients: Sequence[Cached],
+    logits: Mapping[Kind, NDArray[np.float64]],
+) -> None:
+    """Write the logits that one fold's models give patients they have not seen."""
+    rows = _rows(fold, patients, logits, "logit")
+    status = {patient.files.patient_id: patient.files.hpv for patient in patients}
+    _write_fold(folder / LOGITS, rows.assign(**{"HPV Status": rows["PatientID"].map(status)}))
+
+
+def write_risks(
+    folder: Path,
+    fold: str,
+    patients: Sequence[Cached],
+    risks: Mapping[Kind, NDArray[np.float64]],
+) -> None:
+    """Write the standardised risks that one fold's models give patients they have not seen."""
+    _write_fold(folder / RISKS, _rows(fold, patients, risks, "risk"))
+
+
+def _rows(
+    fold: str, patients: Sequence[Cached], said: Mapping[Kind, NDArray[np.float64]], name: str
+) -> pd.DataFrame:
+    rows = [
+        (patient.files.patient_id, fold, kind, value)
+        for kind, values in said.items()
+        for patient, value in zip(patients, values, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["PatientID", "fold", "kind", name])
+
+
+def _write_fold(path: Path, rows: pd.DataFrame) -> None:
+    """Write one fold's rows into a table, in place of those that it has of this fold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = rows.astype({"HPV Status": "boolean"} if "HPV Status" in rows else {})
+    with locked(path):
+        if path.exists():
+            before = _read(path)
+            rows = pd.concat([before[~before["fold"].isin(rows["fold"])], rows])
+        write_whole(path, rows.sort_values(["PatientID", "fold", "kind"]).to_csv(index=False))
+
+
+def read_known_hpv(
+    folder: Path, kinds: Sequence[Kind]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return out-of-fold probabilities and truth of all patients whose status is known.
+
+    As in serving each is the logistic function of the mean logit of the kinds of models.
+    """
+    table = _read(folder / LOGITS).dropna(subset="HPV Status")
+    table = table[table["kind"].isin(kinds)]
+    patients = table.groupby("PatientID").agg({"logit": "mean", "HPV Status": "first"})
+    return expit(patients["logit"].to_numpy()), patients["HPV Status"].to_numpy(dtype=bool)
+
+
+def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
+    """Return patients' probabilities of HPV+ by the models that have not seen them.
+
+    As in serving each is the logistic function of the mean logit, where there are several.
+
+    Raises
+    ------
+    InputError
+        If there is no logit of a patient.
+    """
+    return [float(expit(logit)) for logit in _means(folder / LOGITS, "logit", patient_ids, 3)]
+
+
+def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
+    """Return patients' risks by the models that have not seen them: as in serving, their mean.
+
+    Raises
+    ------
+    InputError
+        If there is no risk of a patient.
+    """
+    return _means(folder / RISKS, "risk", patient_ids, 2)
+
+
+def _means(path: Path, column: str, patient_ids: Sequence[str], task: int) -> list[float]:
+    means = _read(path).groupby("PatientID")[column].mean() if path.is_file() else {}
+    missing = [name for name in patient_ids if name not in means]
+    if missing:
+        raise InputError(
+            f"expected an out-of-fold {column} of {missing[0]} in {path}, found none; train all "
+            f"folds of Task {task}"
+        )
+    return [float(means[name]) for name in patient_ids]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, dtype={"PatientID": str, "fold": str})
+    return table.astype({"HPV Status": "boolean"} if "HPV Status" in table else {})
+
+
+def _scores(patient: Cached, truth_path: Path, labels: LabelVolume) -> dict[str, float]:
+    """Return what the challenge's scores are made of, on the CT's grid."""
+    found = sitk.GetArrayFromImage(restore(labels, patient.undo))
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_path), sitk.sitkUInt8))
+    nodes = overlap(found, truth, Label.GTVN, patient.undo.ct.voxel_volume_mm3)
+    lesions = detections(found, truth, Label.GTVN)
+    return {
+        "gtvp_dice": dice(found, truth, Label.GTVP),
+        "gtvn_shared_mm3": nodes.shared_mm3,
+        "gtvn_found_mm3": nodes.prediction_mm3,
+        "gtvn_true_mm3": nodes.truth_mm3,
+        "gtvn_true_positives": lesions.true_positives,
+        "gtvn_false_positives": lesions.false_positives,
+        "gtvn_false_negatives": lesions.false_negatives,
+    }

@@ -1,0 +1,257 @@
+"""Task 1: train the DynUNet on crops, keep the checkpoint with the best combined score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+from monai.losses.dice import DiceCELoss
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from shared.clinical import ClinicalFeature
+from shared.conventions import LESIONS, Label, LabelVolume, Volume
+from shared.errors import InputError
+from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
+from shared.models.card import Kind
+from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
+from shared.models.segmentation import LABELS, mean_probabilities
+from shared.postprocessing.components import remove_small
+from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.pipeline import Prepared
+from training.cohort.cache import Cached
+from training.cohort.folds import Fold
+from training.config import Configuration, SegmentationSettings
+from training.loop.fit import TrainedModule
+from training.samples.dataset import (
+    LesionCrops,
+    Sample,
+    Samples,
+    ShuffledBatches,
+    Windows,
+    loader,
+    middle,
+    validation_loader,
+)
+from training.tasks import out_of_fold
+from training.train import Job, Task
+
+
+def network_config(settings: SegmentationSettings) -> DynUNetConfig:
+    """Return the shape of the Task 1 network, which Task 3 shares."""
+    levels = len(settings.filters)
+    return DynUNetConfig(
+        filters=settings.filters,
+        strides=(1,) + (2,) * (levels - 1),
+        deep_supervision_heads=settings.deep_supervision_heads,
+    )
+
+
+def segmentation_loss(batch_dice: bool) -> DiceCELoss:
+    """Return the paper's DiceCE on softmax outputs and label maps of shape (n, 1, z, y, x).
+
+    With `batch_dice` the Dice part counts the voxels of a process's batch together.
+    """
+    return DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=batch_dice)
+
+
+@dataclass
+class Totals:
+    """The challenge's scores of Task 1, summed up case by case."""
+
+    gtvp_dice: list[float] = field(default_factory=list)
+    gtvn_overlap: Overlap = field(default_factory=Overlap)
+    gtvn_detections: Detections = field(default_factory=Detections)
+
+    def add(self, found: LabelVolume, truth: LabelVolume, voxel_volume_mm3: float) -> None:
+        """Add one case."""
+        self.gtvp_dice.append(dice(found, truth, Label.GTVP))
+        self.gtvn_overlap += overlap(found, truth, Label.GTVN, voxel_volume_mm3)
+        self.gtvn_detections += detections(found, truth, Label.GTVN)
+
+    @classmethod
+    def of(cls, parts: Sequence[Totals]) -> Totals:
+        """Return the totals of several groups of cases together."""
+        return cls(
+            [value for part in parts for value in part.gtvp_dice],
+            sum((part.gtvn_overlap for part in parts), Overlap()),
+            sum((part.gtvn_detections for part in parts), Detections()),
+        )
+
+    def scores(self) -> dict[str, float]:
+        """Return mean GTVp DSC, aggregated GTVn DSC and aggregated GTVn F1."""
+        return {
+            "gtvp_dice": float(np.mean(self.gtvp_dice)),
+            "gtvn_aggregated_dice": self.gtvn_overlap.dice(),
+            "gtvn_aggregated_f1": self.gtvn_detections.f1(),
+        }
+
+
+class SegmentationModule(TrainedModule[Totals]):
+    """DynUNet with DiceCE; validated on whole regions, selected by the paper's combined score."""
+
+    schedule: SegmentationSettings
+
+    def __init__(
+        self, network: nn.Module, settings: SegmentationSettings, seed: int, spacing_mm: float
+    ) -> None:
+        super().__init__(network, settings, seed)
+        self.criterion = segmentation_loss(settings.batch_dice)
+        self.spacing_mm = spacing_mm
+
+    def loss(self, batch: Sample) -> Tensor:
+        """Return the loss, averaged over the levels of deep supervision with halving weights."""
+        logits = self.network(batch["image"])
+        levels = logits.unbind(dim=1) if logits.ndim == 6 else (logits,)
+        weights = [0.5**level for level in range(len(levels))]
+        weighted = [
+            weight * self.criterion(level.float(), batch["labels"])
+            for weight, level in zip(weights, levels, strict=True)
+        ]
+        return torch.stack(weighted).sum() / sum(weights)
+
+    def validate(self, batch: Sample) -> Totals:
+        """Segment one region and compare it with the truth."""
+        logits = region_logits(self.network, batch["image"], self.schedule)
+        found = logits.argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
+        minimum = {LABELS[n]: v for n, v in self.schedule.min_component_mm3.items()}
+        found = remove_small(found, self.spacing_mm**3, minimum)
+        totals = Totals()
+        totals.add(found, batch["labels"][0, 0].cpu().numpy(), self.spacing_mm**3)
+        return totals
+
+    def scores(self, seen: Sequence[Totals]) -> dict[str, float]:
+        """Return the challenge's three scores and their sum, the paper's criterion."""
+        scores = Totals.of(seen).scores()
+        return scores | {"score": sum(scores.values())}
+
+
+def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSettings) -> Tensor:
+    """Return the logits of whole regions, shape (n, 3, z, y, x), in the windows of serving."""
+    logits = sliding_window_inference(
+        image,
+        settings.window_zyx,
+        1,
+        WithoutHeads(network),  # type: ignore[arg-type]
+        overlap=settings.overlap,
+        mode="gaussian",
+    )
+    return cast(Tensor, logits)
+
+
+class Segmentation(Task):
+    """Task 1 on the frame of `training.train`."""
+
+    name = "segmentation"
+    model_folder = "task1_segmentation"
+    lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
+    """Those that every fold must have."""
+
+    def settings(self, configuration: Configuration) -> SegmentationSettings:
+        """Return the task's part of a configuration."""
+        return configuration.segmentation
+
+    def seen(self, patient: Cached) -> Cached | None:
+        """Return a patient with a label map, else None."""
+        return patient if patient.files.labels is not None else None
+
+    def outcome(self, patient: Cached) -> str:
+        """Return lesions and outcomes of all tasks, so that they can share the folds."""
+        files = patient.files
+        kinds = [name for name, label in LESIONS.items() if np.any(patient.labels == label)]
+        known = {"HPV": files.hpv, "relapse": files.relapse}
+        words = [f"{name} {value:d}" for name, value in known.items() if value is not None]
+        return ", ".join([*words, *(kinds or ["no lesion"])])
+
+    def network(self, configuration: Configuration, _: Sequence[ClinicalFeature]) -> nn.Module:
+        """Return the DynUNet with fresh weights."""
+        return build(network_config(configuration.segmentation))
+
+    def module(self, job: Job) -> SegmentationModule:
+        """Return the network with its loss and scores."""
+        configuration = job.configuration
+        return SegmentationModule(
+            self.network(configuration, ()),
+            configuration.segmentation,
+            job.seed,
+            configuration.preparation.spacing_mm,
+        )
+
+    def loaders(self, job: Job) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+        """Return crops to train on, and whole regions to validate on."""
+        settings, intensity = job.configuration.segmentation, job.configuration.intensity
+        samples = Samples(
+            job.fitted,
+            intensity,
+            LesionCrops(settings.crop_zyx, settings.random_crop_probability),
+            [{} for _ in job.fitted],
+        )
+        batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
+        regions = Windows(job.held_out, intensity, None, middle, [{} for _ in job.held_out])
+        return loader(samples, batches, job.workers), validation_loader(regions, job.workers)
+
+    def check(self, job: Job, fold: Fold) -> None:
+        """Raise InputError if one part of a fold has no node or no primary at all."""
+        parts = {"trained on": job.fitted, "held out": job.held_out}
+        for name in self.lesions:
+            for part, patients in parts.items():
+                if not any(np.any(p.labels == LESIONS[name]) for p in patients):
+                    raise InputError(
+                        f"fold {fold.name}: expected a patient with {name} among the "
+                        f"{len(patients)} {part}, found none; its score would say nothing: give "
+                        "other folds or a larger cohort"
+                    )
+
+    def card(
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+    ) -> dict[str, Any]:
+        """Return the fields of the model card that only this task has."""
+        del run_folder, kinds
+        settings = configuration.segmentation
+        return {
+            "channels": ("CT", "PET"),
+            "window_zyx": settings.window_zyx,
+            "overlap": settings.overlap,
+            "labels": tuple(LABELS),
+            "min_component_mm3": settings.min_component_mm3,
+            "rules": settings.rules,
+            "mirror_axes": settings.mirror_axes,
+        }
+
+    def predict_held_out(
+        self,
+        models: Mapping[Kind, nn.Module],
+        members: Mapping[Kind, Mapping[str, float]],
+        job: Job,
+        fold: Fold,
+        run_folder: Path,
+    ) -> None:
+        """Write label maps and probabilities of the held-out patients, and their scores.
+
+        Patients without a label map are in no fold: theirs are of the fold that was trained last.
+        """
+        del members
+        settings = job.configuration.segmentation
+        network = models["network"].to(job.device).eval()
+
+        @torch.inference_mode()
+        def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:
+            tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(job.device)
+            logits: Volume = region_logits(network, tensor, settings)[0].cpu().numpy()
+            return logits
+
+        def probabilities(prepared: Prepared) -> Volume:
+            image = network_channels(prepared, job.configuration.intensity, ("CT", "PET"))
+            return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
+
+        patients = [*job.held_out, *job.without_outcome]
+        out_of_fold.write(
+            run_folder / out_of_fold.FOLDER, fold.name, patients, probabilities, settings
+        )
+        network.cpu()
