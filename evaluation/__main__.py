@@ -13,8 +13,9 @@ from typing import get_args
 
 from evaluation.evaluate import evaluate
 from evaluation.schema import Metrics, Task, read_rules, write_metrics
-from shared.grand_challenge import HECKTOR_2025, log, run_job
+from shared.grand_challenge.job import log, run_job
 from shared.resources import granted_cpus
+from shared.tasks import CURRENT
 
 METRICS = "metrics.json"
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metrics = evaluate(
             options.input,
             options.truth,
-            HECKTOR_2025,
+            CURRENT,
             task=options.task,
             rules=options.rules and read_rules(options.rules),
             workers=max(1, options.workers),

@@ -20,7 +20,7 @@ from evaluation.schema import HpvCase, Rules, SegmentationCase, SurvivalCase
 from evaluation.segmentation import Alternatives, score_masks
 from evaluation.truth import Patient
 from shared.errors import InputError
-from shared.grand_challenge import Edition
+from shared.tasks import Edition
 
 Answer = TypeVar("Answer")
 

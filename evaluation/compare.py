@@ -17,7 +17,7 @@ from evaluation import hpv, segmentation, survival
 from evaluation.schema import Metrics, read_metrics
 from evaluation.scoring import Score
 from shared.errors import InputError
-from shared.grand_challenge import log, run_job
+from shared.grand_challenge.job import log, run_job
 from shared.metrics.ranking import rank_segmentation, ranks
 from shared.metrics.uncertainty import Interval, paired_difference
 

@@ -31,7 +31,7 @@ from evaluation.schema import (
 )
 from evaluation.truth import Patient, read_truth
 from shared.errors import InputError
-from shared.grand_challenge import Edition
+from shared.tasks import Edition
 
 PREDICTIONS: Final = "predictions.json"
 RULES: Final = "rules.json"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.conventions import Label, LabelVolume
 from shared.errors import InputError
 from shared.geometry import Grid
-from shared.grand_challenge import IMAGE_READERS, errors_of_libraries_in_log
+from shared.grand_challenge.images import IMAGE_READERS, library_errors_in_log
 
 GRID_TOLERANCE: Final = 1e-3
 """Millimetres, or cosine: a NIfTI truth holds its geometry in 32 bits."""
@@ -82,7 +82,7 @@ def _readable(path: Path) -> Iterator[sitk.ImageFileReader]:
     reader.SetImageIO(_READERS[path.suffix.lower()])
     try:
         _refuse_reference(path)
-        with errors_of_libraries_in_log():
+        with library_errors_in_log():
             yield reader
     except (RuntimeError, OSError):
         raise InputError(

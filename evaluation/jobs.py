@@ -14,7 +14,7 @@ from typing import Final
 from evaluation.names import case_name
 from evaluation.schema import Prediction, Task
 from shared.errors import InputError
-from shared.grand_challenge import Edition
+from shared.tasks import Edition
 
 SUCCEEDED: Final = "succeeded"
 """The status of a job that ended well, in lower case. Any other is scored as failed."""
@@ -45,7 +45,7 @@ class Job:
 
 def output_paths(edition: Edition) -> dict[Task, str]:
     """Return where each task's output lies below a job's output folder."""
-    return {"segmentation": edition.segmentation, "survival": edition.risk, "hpv": edition.hpv}
+    return {task: output.path for task, output in edition.outputs.items()}
 
 
 def jobs_by_case(predictions: Sequence[Prediction], edition: Edition) -> dict[str, Job]:
@@ -101,12 +101,12 @@ def _job(prediction: Prediction, edition: Edition) -> Job:
     names = [
         value.image.name
         for value in prediction.inputs
-        if value.socket.slug == edition.ct and value.image is not None
+        if value.socket.slug == edition.ct.slug and value.image is not None
     ]
     if len(names) != 1 or not case_name(names[0]):
         raise InputError(
-            f"expected the job {prediction.pk} to have one input {edition.ct} with an image name, "
-            f"found {len(names)}; send the platform's own predictions.json"
+            f"expected the job {prediction.pk} to have one input {edition.ct.slug} with an "
+            f"image name, found {len(names)}; send the platform's own predictions.json"
         )
     # The folder's name comes from outside; it must stay below the input folder.
     if PurePosixPath(prediction.pk).name != prediction.pk or prediction.pk in ("", ".", ".."):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Final
 
-from shared.grand_challenge import IMAGE_READERS
+from shared.grand_challenge.images import IMAGE_READERS
 
 CT_MARK: Final = "__CT"
 _IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", *IMAGE_READERS)

@@ -16,7 +16,8 @@ from evaluation.images import grid_difference, read_grid, read_labels
 from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.geometry import Grid
-from shared.grand_challenge import IMAGE_READERS, Edition
+from shared.grand_challenge.images import IMAGE_READERS
+from shared.tasks import Edition
 
 HPV_PROBABILITY: Final = "hpv-probability.json"
 """May lie beside Task 3's output: a JSON number, the probability of HPV-positive disease. The
@@ -37,7 +38,7 @@ def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     InputError
         If there is not exactly one readable image of whole numbers from 0 to 2 on that grid.
     """
-    folder = (output / edition.segmentation).parent
+    folder = (output / edition.outputs["segmentation"].path).parent
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     images = [path for path in files if path.suffix.lower() in IMAGE_READERS]
     if len(images) != 1:
@@ -57,7 +58,8 @@ def read_risk(output: Path, edition: Edition) -> float:
     InputError
         If there is no finite number.
     """
-    return edition.risk_sign * _number(output / edition.risk)
+    survival = edition.outputs["survival"]
+    return survival.risk_sign * _number(output / survival.path)
 
 
 def read_decision(output: Path, edition: Edition) -> bool:
@@ -68,7 +70,7 @@ def read_decision(output: Path, edition: Edition) -> bool:
     InputError
         If there is no JSON boolean.
     """
-    path = output / edition.hpv
+    path = output / edition.outputs["hpv"].path
     value = _json(path)
     if not isinstance(value, bool):
         raise InputError(f"expected true or false in {path.name}, found {_shortened(value)}")

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from shared.grand_challenge import HECKTOR_2025, log, main, read_case, write_segmentation
+from shared.grand_challenge.inputs import read_case
+from shared.grand_challenge.job import log, main
+from shared.grand_challenge.outputs import write_segmentation
 from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.remarks import describe_lesions
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import prepare
+from shared.tasks import CURRENT
 
 
 def init_model(model_dir: Path) -> SegmentationModel:
@@ -18,13 +21,13 @@ def init_model(model_dir: Path) -> SegmentationModel:
 
 def run(model: SegmentationModel, input_dir: Path, output_dir: Path) -> None:
     """Segment the case in `input_dir` and write the label map on the CT's grid."""
-    case = read_case(input_dir, HECKTOR_2025)
+    case = read_case(input_dir, CURRENT)
     prepared = prepare(case, model.card.preparation)
     log(*prepared.remarks)
     labels = model.segment(prepared)
     log(*describe_lesions(labels, prepared))
-    write_segmentation(output_dir, restore(labels, prepared.undo), HECKTOR_2025)
+    write_segmentation(output_dir, restore(labels, prepared.undo), CURRENT)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(init_model, run, Path(__file__).parent / "model"))
+    raise SystemExit(main(init_model, run, baked_model=Path(__file__).parent / "model"))

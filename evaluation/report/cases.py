@@ -12,7 +12,8 @@ from evaluation.report import pictures
 from evaluation.report.drawing import Drawn, draw
 from evaluation.report.errors import LesionError, find_errors
 from evaluation.schema import Rules, SegmentationCase, SegmentationMetrics
-from shared.grand_challenge import HECKTOR_2025, read_case
+from shared.grand_challenge.inputs import read_case
+from shared.tasks import CURRENT
 
 MOST_ERRORS: Final = 4
 """Errors of a case that are pictured, the largest; the others are named."""
@@ -78,9 +79,9 @@ def show_case(
         If one of them cannot be read.
     """
     grid, truth = read_grid(truth_path), read_labels(truth_path)
-    found = read_mask(output, HECKTOR_2025, grid)
+    found = read_mask(output, CURRENT, grid)
     errors = tuple(find_errors(found, truth, grid, rules))
-    shown = pictures.view(read_case(case_input, HECKTOR_2025), grid.image(truth), grid.image(found))
+    shown = pictures.view(read_case(case_input, CURRENT), grid.image(truth), grid.image(found))
     pictured = errors[:MOST_ERRORS]
     slices = None
     if pictured:

@@ -14,8 +14,8 @@ from evaluation.running.tasks import TASKS
 from evaluation.running.truth import GROUND_TRUTH
 from evaluation.schema import Metrics, Rules, read_rules, write_metrics
 from shared.errors import InputError
-from shared.grand_challenge import HECKTOR_2025
 from shared.resources import granted_cpus
+from shared.tasks import CURRENT
 
 WORKERS: Final = granted_cpus()
 RULES_HELP: Final = "JSON file of the open choices (default: rules.json beside the truth, if any)."
@@ -61,9 +61,7 @@ def score_run(
     for task in found:
         path = folder / task.name / METRICS
         try:
-            metrics = evaluate(
-                folder / task.name, truth, HECKTOR_2025, rules=rules, workers=workers
-            )
+            metrics = evaluate(folder / task.name, truth, CURRENT, rules=rules, workers=workers)
         except NoTruthError as error:
             path.unlink(missing_ok=True)  # of an earlier truth
             skipped.append(error)

@@ -36,8 +36,8 @@ from evaluation.running.cases import Case
 from evaluation.running.tasks import Task
 from shared.errors import InputError
 from shared.files import locked, write_whole
-from shared.grand_challenge import HECKTOR_2025
 from shared.schema import Strict
+from shared.tasks import CURRENT
 
 PREDICTIONS: Final = "predictions.json"
 OUTPUT: Final = "output"
@@ -232,13 +232,13 @@ def _prediction(task: Task, case: Case, record: JobRecord) -> dict[str, Any]:
 
     A case goes by the name of its CT there; here by its folder's, whatever the file is called.
     """
-    edition = HECKTOR_2025
+    edition = CURRENT
     inputs = [
         {
-            "socket": {"slug": slug, "relative_path": edition.relative_paths[slug]},
-            "image": None if slug == edition.ehr else {"name": f"{case.name}.mha"},
+            "socket": {"slug": socket.slug, "relative_path": socket.path},
+            "image": None if socket == edition.ehr else {"name": f"{case.name}.mha"},
         }
-        for slug in (edition.ct, edition.pet, edition.ehr)
+        for socket in (edition.ct, edition.pet, edition.ehr)
     ]
     # An image's socket names its folder, for the platform chooses the file's name.
     relative = str(Path(task.output).parent) if task.kind == "mask" else task.output

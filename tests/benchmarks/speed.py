@@ -58,12 +58,14 @@ def stages(folder: Path, interpolation: str) -> None:
     import SimpleITK as sitk
 
     from shared.conventions import Label
-    from shared.grand_challenge import HECKTOR_2025, read_case, write_segmentation
+    from shared.grand_challenge.inputs import read_case
+    from shared.grand_challenge.outputs import write_segmentation
     from shared.postprocessing.components import remove_small
     from shared.postprocessing.restore import restore
     from shared.preprocessing.pipeline import prepare
     from shared.preprocessing.region import Preparation, find_region
     from shared.resources import peak_memory_gb
+    from shared.tasks import CURRENT
 
     seconds: dict[str, float] = {}
 
@@ -76,7 +78,7 @@ def stages(folder: Path, interpolation: str) -> None:
     preparation = Preparation.model_validate(
         {"spacing_mm": 1.0, "size_xyz": (288, 288, 288), "interpolation": interpolation}
     )
-    case = timed("read", lambda: read_case(folder, HECKTOR_2025))
+    case = timed("read", lambda: read_case(folder, CURRENT))
     size = "x".join(str(n) for n in case.ct_hu.GetSize())
     timed("find the region", lambda: find_region(case.ct_hu, case.pet, preparation))
     prepared = timed("prepare", lambda: prepare(case, preparation))
@@ -88,7 +90,7 @@ def stages(folder: Path, interpolation: str) -> None:
     labels = timed("components", lambda: remove_small(labels, 1.0, minimum))
     mask = timed("restore", lambda: restore(labels, prepared.undo))
     with tempfile.TemporaryDirectory() as output:
-        timed("write", lambda: write_segmentation(Path(output), mask, HECKTOR_2025))
+        timed("write", lambda: write_segmentation(Path(output), mask, CURRENT))
     assert sitk.GetArrayViewFromImage(mask).any(), "the lesions should have come back"
     print(json.dumps({"size": size, "seconds": seconds, "peak_gb": peak_memory_gb()}))
 

@@ -21,7 +21,7 @@ from evaluation.schema import (
     Task,
 )
 from shared.geometry import Grid
-from shared.grand_challenge import HECKTOR_2025
+from shared.tasks import CURRENT
 
 GRID = Grid((12, 10, 8), (1.0, 2.0, 3.0), (-5.0, 7.5, 100.0))
 """Voxels of 6 mm³."""
@@ -134,7 +134,7 @@ class Submission:
     def evaluate(self, task: Task | None = None, rules: Rules = QUICK, workers: int = 1) -> Metrics:
         """Write and evaluate."""
         self.write()
-        return evaluate(self.input, self.truth, HECKTOR_2025, task, rules, workers)
+        return evaluate(self.input, self.truth, CURRENT, task, rules, workers)
 
     def segmentation(self, **options: Any) -> SegmentationMetrics:
         metrics = self.evaluate(**options)

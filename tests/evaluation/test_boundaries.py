@@ -18,7 +18,7 @@ from evaluation.names import case_name
 from evaluation.schema import Rules, SegmentationCase, Task, read_metrics, write_metrics
 from evaluation.segmentation import SCORING, score_masks
 from evaluation.truth import read_truth
-from shared.grand_challenge import HECKTOR_2025
+from shared.tasks import CURRENT
 from tests.containers.checks import read_json
 from tests.evaluation.submission import GRID, Submission, image, labels
 
@@ -140,10 +140,10 @@ def test_predictions_must_be_there(submission: Submission) -> None:
     fill(submission, "hpv").write()
     (submission.input / "predictions.json").write_text("{}")
     with pytest.raises(ValueError, match="found otherwise at the file: Input should be a valid"):
-        evaluate(submission.input, submission.truth, HECKTOR_2025)
+        evaluate(submission.input, submission.truth, CURRENT)
     (submission.input / "predictions.json").unlink()
     with pytest.raises(ValueError, match=r"predictions\.json, found no such file"):
-        evaluate(submission.input, submission.truth, HECKTOR_2025)
+        evaluate(submission.input, submission.truth, CURRENT)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from lifelines.utils import concordance_index
@@ -11,8 +10,9 @@ from sksurv.metrics import concordance_index_censored
 
 from evaluation.evaluate import evaluate
 from evaluation.schema import SurvivalMetrics
-from shared.grand_challenge import HECKTOR_2025
+from shared.tasks import CURRENT
 from tests.evaluation.submission import QUICK, Submission
+from tests.shared.editions import with_risk_sign
 
 TIMES = {"MDA-1": 100, "MDA-2": 200, "CHUP-3": 300, "CHUP-4": 1000}
 EVENTS = {"MDA-1": 1, "MDA-2": 0, "CHUP-3": 1, "CHUP-4": 0}
@@ -102,9 +102,7 @@ def test_an_edition_may_turn_the_sign(survival: Submission) -> None:
     for case_id, time_days in TIMES.items():
         survival.add_value(case_id, "survival", time_days)
     assert survival.survival().aggregates["c_index"].value == 0
-    turned = evaluate(
-        survival.input, survival.truth, replace(HECKTOR_2025, risk_sign=-1), rules=QUICK
-    )
+    turned = evaluate(survival.input, survival.truth, with_risk_sign(CURRENT, -1), rules=QUICK)
     assert isinstance(turned, SurvivalMetrics)
     assert turned.aggregates["c_index"].value == 1
     assert [result.risk for result in turned.results] == [-300, -1000, -100, -200]

@@ -19,12 +19,13 @@ from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
 from shared.geometry import Grid
-from shared.grand_challenge import HECKTOR_2025, read_case
+from shared.grand_challenge.inputs import read_case
 from shared.models.hpv import HpvModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Prepared, prepare
+from shared.tasks import CURRENT
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "tests/cases"
@@ -157,7 +158,7 @@ def survival() -> SurvivalModel:
 
 
 def see(name: str, model: SegmentationModel) -> Seen:
-    case = read_case(CASES / name / "input", HECKTOR_2025)
+    case = read_case(CASES / name / "input", CURRENT)
     prepared = prepare(case, model.card.preparation)
     return Seen(case, prepared, model.segment(prepared))
 

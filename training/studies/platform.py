@@ -30,9 +30,10 @@ from evaluation.running.truth import GROUND_TRUTH, write_ground_truth
 from shared.clinical import FIELDS
 from shared.errors import InputError
 from shared.files import write_whole
-from shared.grand_challenge import HECKTOR_2025, write_hpv, write_risk, write_segmentation
+from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
 from shared.models.card import sha256_of
 from shared.postprocessing.restore import restore
+from shared.tasks import CURRENT
 from training.cohort.cache import Cached
 from training.cohort.layout import PatientFiles
 from training.tasks import out_of_fold
@@ -61,9 +62,9 @@ def write_cases(patients: Sequence[PatientFiles], folder: Path) -> None:
 
 
 def _write_images(patient: PatientFiles, folder: Path) -> None:
-    edition = HECKTOR_2025
-    for slug, source in ((edition.ct, patient.ct), (edition.pet, patient.pet)):
-        place = folder / "input" / edition.relative_paths[slug]
+    edition = CURRENT
+    for socket, source in ((edition.ct, patient.ct), (edition.pet, patient.pet)):
+        place = folder / "input" / socket.path
         place.mkdir(parents=True)
         image = sitk.ReadImage(str(source))
         for key in image.GetMetaDataKeys():  # NIfTI's words, at which MetaImage complains
@@ -80,7 +81,7 @@ def _write_texts(patient: PatientFiles, folder: Path) -> None:
     ehr = {name: value for name, value in known.items() if value is not None}
     truth = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
     for path, value in (
-        (folder / "input" / HECKTOR_2025.relative_paths[HECKTOR_2025.ehr], ehr),
+        (folder / "input" / CURRENT.ehr.path, ehr),
         (folder / "truth.json", truth),
     ):
         text = json.dumps(value, indent=2, allow_nan=False) + "\n"
@@ -206,15 +207,15 @@ def _write_job(store: RunStore, patient: Cached, answer: Callable[[Path], None])
 
 def _write_labels(folder: Path, patient: Cached, output: Path) -> None:
     labels = out_of_fold.read(folder, patient.files.patient_id).labels
-    write_segmentation(output, restore(labels, patient.undo), HECKTOR_2025)
+    write_segmentation(output, restore(labels, patient.undo), CURRENT)
 
 
 def _write_risk(folder: Path, patient: Cached, output: Path) -> None:
     (risk,) = out_of_fold.read_risks(folder, [patient.files.patient_id])
-    write_risk(output, risk, HECKTOR_2025)
+    write_risk(output, risk, CURRENT)
 
 
 def _write_hpv(folder: Path, patient: Cached, output: Path) -> None:
     (probability,) = out_of_fold.read_hpv_probabilities(folder, [patient.files.patient_id])
-    write_hpv(output, probability >= 0.5, HECKTOR_2025)
+    write_hpv(output, probability >= 0.5, CURRENT)
     (output / HPV_PROBABILITY).write_text(json.dumps(probability), encoding="utf-8")

@@ -17,14 +17,10 @@ import SimpleITK as sitk
 from shared.docker.check_model import find_fault
 from shared.errors import InputError, ModelError
 from shared.geometry import Grid, resample
-from shared.grand_challenge import (
-    HECKTOR_2025,
-    main,
-    read_case,
-    write_hpv,
-    write_risk,
-    write_segmentation,
-)
+from shared.grand_challenge.inputs import read_case
+from shared.grand_challenge.job import main
+from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
+from shared.tasks import HECKTOR_2025
 
 
 def init_model(folder: Path) -> dict[str, Any]:
@@ -75,4 +71,4 @@ def misbehave(fault: str | None, input_dir: Path, output_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(init_model, run, Path(__file__).parent / "model"))
+    raise SystemExit(main(init_model, run, baked_model=Path(__file__).parent / "model"))

@@ -26,7 +26,7 @@ from evaluation.running.engines import EngineError
 from evaluation.running.store import RunStore
 from evaluation.schema import read_predictions
 from evaluation.truth import read_truth
-from shared.grand_challenge import HECKTOR_2025
+from shared.tasks import CURRENT
 from tests.containers.conftest import Project
 from tests.evaluation.running.fakes import TASK, RecordingEngine, make_cases, set_wish
 
@@ -75,7 +75,7 @@ def test_native_runs_are_kept_and_the_truth_is_laid_out(
     folder = tmp_path / "run/task1_segmentation"
     output = folder / "MDA-001/output/images/tumor-lymph-node-segmentation/output.mha"
     assert output.is_file()
-    jobs = jobs_by_case(read_predictions(folder / "predictions.json"), HECKTOR_2025)
+    jobs = jobs_by_case(read_predictions(folder / "predictions.json"), CURRENT)
     assert {name: job.status for name, job in jobs.items()} == {
         "MDA-001": "Succeeded",
         "MDA-002": "Failed",

@@ -33,7 +33,7 @@ from evaluation.running.runner import (
 from evaluation.running.store import RunCard, RunStore
 from evaluation.schema import read_predictions
 from shared.errors import InputError
-from shared.grand_challenge import HECKTOR_2025
+from shared.tasks import CURRENT
 from tests.containers.conftest import Project
 from tests.evaluation.running.fakes import TASK, RecordingEngine, make_cases, set_wish
 
@@ -63,9 +63,9 @@ def test_a_cohort_is_run_and_listed_as_the_platform_lists_it(
     first = summary.records[0]
     assert (first.status, first.seconds, first.peak_memory_gb) == ("Succeeded", 0.123, 0.5)
 
-    jobs = jobs_by_case(read_predictions(store.folder / "predictions.json"), HECKTOR_2025)
+    jobs = jobs_by_case(read_predictions(store.folder / "predictions.json"), CURRENT)
     assert list(jobs) == [case.name for case in cases]
-    assert recognise_task(jobs, HECKTOR_2025) == "survival"
+    assert recognise_task(jobs, CURRENT) == "survival"
     for job in jobs.values():
         assert job.succeeded
         assert (store.folder / job.pk / "output" / "rfs.json").read_text() == "0.5"

@@ -17,8 +17,9 @@ from evaluation.running.score import score_run
 from evaluation.running.truth import GROUND_TRUTH
 from shared.conventions import Label
 from shared.errors import InputError
-from shared.grand_challenge import HECKTOR_2025, read_case
+from shared.grand_challenge.inputs import read_case
 from shared.preprocessing.pipeline import Prepared
+from shared.tasks import CURRENT
 from tests.training.synthetic import GRID, configuration, patient
 from training.cohort.cache import Cached
 from training.studies import platform as module
@@ -54,7 +55,7 @@ def test_cases_are_read_as_the_patients_that_they_are(
     assert sorted(path.name for path in cases.iterdir()) == [f.patient_id for f in files]
     for each in patients:
         folder = cases / each.files.patient_id
-        case = read_case(folder / "input", HECKTOR_2025)
+        case = read_case(folder / "input", CURRENT)
         assert case.clinical == each.files.clinical
         for image, expected in zip((case.ct_hu, case.pet), each.image, strict=True):
             np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
@@ -76,7 +77,7 @@ def test_a_record_that_changed_is_written_again_and_images_are_not(
     changed = dataclasses.replace(files, clinical=record, hpv=None)
     write_cases([changed], cases)
     folder = cases / files.patient_id
-    case = read_case(folder / "input", HECKTOR_2025)
+    case = read_case(folder / "input", CURRENT)
     assert case.clinical == record
     assert json.loads((folder / "truth.json").read_text())["hpv"] is None
     after = {path: path.stat().st_mtime_ns for path in cases.rglob("*.*") if path.is_file()}

@@ -1,107 +1,35 @@
-"""The platform's contract: what is read from where, what is refused, and how a job ends."""
+"""What is read from where, and what is refused."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from shared import grand_challenge
-from shared.case import Case
-from shared.errors import InputError, ModelError
+from shared.errors import InputError
 from shared.geometry import Grid
-from shared.grand_challenge import (
-    HECKTOR_2025,
-    log,
-    main,
-    read_case,
-    write_hpv,
-    write_risk,
-    write_segmentation,
+from shared.grand_challenge.inputs import read_case
+from shared.tasks import CURRENT
+from tests.shared.grand_challenge.platform_case import (
+    EHR,
+    SIZE_XYZ,
+    assert_is_the_case,
+    ct_image,
+    files_in,
+    listed,
+    run_job,
+    the_ct,
+    write_image,
 )
-from shared.preprocessing.pipeline import prepare
-from shared.preprocessing.region import Preparation
-
-SIZE_XYZ = (12, 10, 8)
-EHR = {"Age": 61, "M-stage": "M0", "CenterID": 5}
-OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
-
-
-def ct_image(kind: type = np.int16) -> sitk.Image:
-    rng = np.random.default_rng(0)
-    ct = sitk.GetImageFromArray(rng.integers(-1000, 1000, SIZE_XYZ[::-1]).astype(kind))
-    ct.SetSpacing((2.5, 3.0, 4.0))
-    ct.SetOrigin((-30.0, 12.5, 100.0))
-    ct.SetDirection(OBLIQUE)
-    return ct
-
-
-def pet_image() -> sitk.Image:
-    pet = sitk.GetImageFromArray(np.ones((6, 6, 6), np.float32))
-    pet.SetSpacing((6.0, 6.0, 6.0))
-    pet.SetOrigin((-40.0, 10.0, 70.0))
-    return pet
-
-
-def write_image(image: sitk.Image, path: Path, compressed: bool = True) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(path), useCompression=compressed)
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> Path:
-    """Return an input folder in the platform's layout."""
-    folder = tmp_path / "input"
-    write_image(ct_image(), folder / "images/ct/scan.mha")
-    write_image(pet_image(), folder / "images/pet/0f3c.mha")
-    (folder / "ehr.json").write_text(json.dumps(EHR))
-    return folder
-
-
-def the_ct(case: Path) -> Path:
-    return case / "images/ct/scan.mha"
-
-
-def listed(socket_key: str = "socket", **changes: Any) -> list[dict[str, Any]]:
-    """Return an `inputs.json` as the platform writes it."""
-    paths = {
-        "ct-image": "images/ct",
-        "pet-image": "images/pet",
-        "electronic-health-record": "ehr.json",
-        **changes,
-    }
-    return [
-        {
-            "file": None,
-            "image": {"name": "scan.mha"} if "image" in slug else None,
-            "value": None,
-            socket_key: {"slug": slug, "relative_path": path, "kind": "Image"},
-        }
-        for slug, path in paths.items()
-    ]
-
-
-def assert_is_the_case(found: Case) -> None:
-    assert np.array_equal(
-        sitk.GetArrayViewFromImage(found.ct_hu), sitk.GetArrayViewFromImage(ct_image())
-    )
-    assert Grid.of(found.ct_hu) == Grid.of(ct_image())
-    assert Grid.of(found.pet) == Grid.of(pet_image())
-    assert (found.clinical.age, found.clinical.m_stage, found.clinical.centre_id) == (61, 0, 5)
-
-
-# Reading
 
 
 def test_case_by_its_paths(case: Path) -> None:
-    found = read_case(case, HECKTOR_2025)
+    found = read_case(case, CURRENT)
     assert_is_the_case(found)
     assert found.remarks == ()
 
@@ -111,19 +39,19 @@ def test_case_by_its_list(case: Path, socket_key: str) -> None:
     (case / "images/ct").rename(case / "images/elsewhere")
     content = listed(socket_key, **{"ct-image": "images/elsewhere"})
     (case / "inputs.json").write_text(json.dumps(content))
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 def test_sockets_that_are_not_ours_are_passed_over(case: Path) -> None:
     content = listed(**{"thumbnail": "images/thumbnail"})
     (case / "inputs.json").write_text(json.dumps(content[::-1]))
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 def test_list_without_paths_falls_back_on_the_editions(case: Path) -> None:
     content = [{"socket": {"slug": entry["socket"]["slug"]}} for entry in listed()]
     (case / "inputs.json").write_text(json.dumps(content))
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 def test_ehr_in_the_list_itself(case: Path) -> None:
@@ -131,20 +59,20 @@ def test_ehr_in_the_list_itself(case: Path) -> None:
     content = listed()
     content[-1]["value"] = EHR
     (case / "inputs.json").write_text(json.dumps(content))
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 def test_folders_may_be_symbolic_links(case: Path, tmp_path: Path) -> None:
     (case / "images/ct").rename(tmp_path / "elsewhere")
     (case / "images/ct").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "linked").symlink_to(case)
-    assert_is_the_case(read_case(tmp_path / "linked", HECKTOR_2025))
+    assert_is_the_case(read_case(tmp_path / "linked", CURRENT))
 
 
 def test_images_may_be_symbolic_links(case: Path, tmp_path: Path) -> None:
     the_ct(case).rename(tmp_path / "stored.mha")
     the_ct(case).symlink_to(tmp_path / "stored.mha")
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".MHA", ".tif", ".tiff"])
@@ -153,18 +81,18 @@ def test_suffixes_of_images(case: Path, suffix: str) -> None:
     name = "scan" + suffix.lower()
     write_image(ct_image(), case / "images/ct" / name)
     (case / "images/ct" / name).rename(case / "images/ct" / ("scan" + suffix))
-    found = read_case(case, HECKTOR_2025).ct_hu
+    found = read_case(case, CURRENT).ct_hu
     assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(ct_image()))
 
 
 def test_other_files_beside_the_image_are_passed_over(case: Path) -> None:
     (case / "images/ct/readme.txt").write_text("hello")
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 def test_uncompressed_images(case: Path) -> None:
     write_image(ct_image(), the_ct(case), compressed=False)
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 @pytest.mark.parametrize("by_list", [False, True])
@@ -174,7 +102,7 @@ def test_optional_inputs_are_named_once_and_not_used(case: Path, by_list: bool) 
         content = listed(**{"rt-dose-image": "images/dose"})
         (case / "inputs.json").write_text(json.dumps(content))
         write_image(ct_image(), case / "images/dose/dose.mha")
-    found = read_case(case, HECKTOR_2025)
+    found = read_case(case, CURRENT)
     assert_is_the_case(found)
     expected = ["planning-ct-image: present, not used"]
     expected += ["rt-dose-image: present, not used"] if by_list else []
@@ -184,23 +112,23 @@ def test_optional_inputs_are_named_once_and_not_used(case: Path, by_list: bool) 
 def test_an_unreadable_optional_input_does_no_harm(case: Path) -> None:
     (case / "images/rt-dose").mkdir()
     (case / "images/rt-dose/dose.mha").write_text("no image")
-    assert read_case(case, HECKTOR_2025).remarks == ("rt-dose-image: present, not used",)
+    assert read_case(case, CURRENT).remarks == ("rt-dose-image: present, not used",)
 
 
 @pytest.mark.parametrize("ehr", ['{"Age": NaN}', '{"Age": Infinity}', '{"Age": null}', "{}"])
 def test_ehr_without_a_usable_age(case: Path, ehr: str) -> None:
     (case / "ehr.json").write_text(ehr)
-    assert read_case(case, HECKTOR_2025).clinical.age is None
+    assert read_case(case, CURRENT).clinical.age is None
 
 
 def test_ehr_with_a_byte_order_mark(case: Path) -> None:
     (case / "ehr.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(EHR).encode())
-    assert_is_the_case(read_case(case, HECKTOR_2025))
+    assert_is_the_case(read_case(case, CURRENT))
 
 
 def test_remarks_of_the_ehr_reach_the_case(case: Path) -> None:
     (case / "ehr.json").write_text('{"Age": 900}')
-    assert "900 is outside" in " ".join(read_case(case, HECKTOR_2025).remarks)
+    assert "900 is outside" in " ".join(read_case(case, CURRENT).remarks)
 
 
 @pytest.mark.parametrize(("modality", "outside"), [("ct", -1000), ("pet", 0)])
@@ -213,7 +141,7 @@ def test_some_voxels_without_a_number_are_repaired_with_a_remark(
     image[1, 2, 3] = broken
     image[2, 2, 3] = broken
     write_image(image, path)
-    found = read_case(case, HECKTOR_2025)
+    found = read_case(case, CURRENT)
     repaired = found.ct_hu if modality == "ct" else found.pet
     assert repaired[1, 2, 3] == repaired[2, 2, 3] == outside
     assert repaired[3, 2, 3] == image[3, 2, 3]
@@ -222,7 +150,7 @@ def test_some_voxels_without_a_number_are_repaired_with_a_remark(
     assert found.remarks == (expected,)
 
 
-# Refusing
+# Refused inputs
 
 
 def no_ct(case: Path) -> None:
@@ -346,25 +274,6 @@ BAD_INPUTS = {
 }
 
 
-def segment_nothing(model: object, input_dir: Path, output_dir: Path) -> None:
-    """Do what Task 1 does, but for the network."""
-    case = read_case(input_dir, HECKTOR_2025)
-    prepare(case, Preparation(spacing_mm=4, size_xyz=(16, 16, 16), interpolation="linear"))
-    mask = Grid.of(case.ct_hu).filled(0, sitk.sitkUInt8)
-    write_segmentation(output_dir, mask, HECKTOR_2025)
-
-
-def run_job(
-    case: Path, output: Path, run: Callable[..., None] = segment_nothing, *more: str
-) -> int:
-    arguments = ["--input", str(case), "--output", str(output), *more]
-    return main(lambda _: None, run, Path("baked"), arguments)
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) if folder.exists() else []
-
-
 @pytest.mark.parametrize(("spoil", "message"), list(BAD_INPUTS.values()), ids=list(BAD_INPUTS))
 def test_bad_input_ends_with_one_line_and_no_output(
     case: Path,
@@ -397,145 +306,3 @@ def test_a_good_case_leaves_stderr_empty_and_one_file(
         "images/tumor-lymph-node-segmentation",
         "images/tumor-lymph-node-segmentation/output.mha",
     ]
-
-
-# Writing
-
-
-def test_mask_is_written_as_it_is(tmp_path: Path) -> None:
-    labels = np.random.default_rng(0).integers(0, 3, SIZE_XYZ[::-1]).astype(np.uint8)
-    mask = Grid.of(ct_image()).image(labels)
-    write_segmentation(tmp_path, mask, HECKTOR_2025)
-    found = sitk.ReadImage(str(tmp_path / "images/tumor-lymph-node-segmentation/output.mha"))
-    assert found.GetPixelID() == sitk.sitkUInt8
-    assert found.IsSameImageGeometryAs(ct_image())
-    assert np.array_equal(sitk.GetArrayViewFromImage(found), labels)
-    content = (tmp_path / HECKTOR_2025.segmentation).read_bytes()
-    assert b"CompressedData = True" in content
-
-
-@pytest.mark.parametrize(("decision", "text"), [(True, "true"), (False, "false")])
-def test_hpv_is_a_bare_boolean(tmp_path: Path, decision: bool, text: str) -> None:
-    write_hpv(tmp_path, decision, HECKTOR_2025)
-    assert (tmp_path / "hpv-status.json").read_text() == text
-
-
-@pytest.mark.parametrize(("sign", "expected"), [(1, 0.125), (-1, -0.125)])
-def test_risk_is_a_bare_number_with_the_editions_sign(
-    tmp_path: Path, sign: int, expected: float
-) -> None:
-    write_risk(tmp_path, 0.125, replace(HECKTOR_2025, risk_sign=sign))
-    assert (tmp_path / "rfs.json").read_text() == str(expected)
-
-
-def test_higher_is_earlier_in_2025() -> None:
-    assert HECKTOR_2025.risk_sign == 1
-
-
-@pytest.mark.parametrize("risk", [math.nan, math.inf, -math.inf])
-def test_what_json_does_not_have_is_not_written(tmp_path: Path, risk: float) -> None:
-    with pytest.raises(ValueError, match="JSON has no"):
-        write_risk(tmp_path / "output", risk, HECKTOR_2025)
-    assert files_in(tmp_path) == []
-
-
-def fail(path: Path, *_: object, **__: object) -> None:
-    """Write half a file, and stop."""
-    Path(path).write_bytes(b"half")
-    raise OSError("the disk is full")
-
-
-@pytest.mark.parametrize("existed", [False, True])
-def test_a_file_appears_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
-) -> None:
-    target = tmp_path / HECKTOR_2025.segmentation
-    mask = Grid.of(ct_image()).filled(1, sitk.sitkUInt8)
-    before: list[str] = []
-    if existed:
-        write_segmentation(tmp_path, mask, HECKTOR_2025)
-        before, content = files_in(tmp_path), target.read_bytes()
-    monkeypatch.setattr(
-        grand_challenge.sitk, "WriteImage", lambda image, path, **_: fail(Path(path))
-    )
-    with pytest.raises(OSError, match="disk is full"):
-        write_segmentation(tmp_path, mask, HECKTOR_2025)
-    assert files_in(tmp_path) == before
-    assert not existed or target.read_bytes() == content
-
-
-def test_an_old_file_is_replaced(tmp_path: Path) -> None:
-    write_hpv(tmp_path, True, HECKTOR_2025)
-    write_hpv(tmp_path, False, HECKTOR_2025)
-    assert files_in(tmp_path) == ["hpv-status.json"]
-    assert json.loads((tmp_path / "hpv-status.json").read_text()) is False
-
-
-# The job
-
-
-def test_help_of_the_command_names_its_folders(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(lambda _: None, segment_nothing, Path("baked"), ["--help"])
-    assert {"--input", "--output", "--model"} <= set(capsys.readouterr().out.split())
-
-
-def test_folders_are_the_platforms_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[object, ...]] = []
-    monkeypatch.setattr(grand_challenge, "MODEL_TARBALL", Path("/nowhere"))
-    assert main(lambda m: m, lambda *given: seen.append(given), Path("baked"), []) == 0
-    assert seen == [(Path("baked"), Path("/input"), Path("/output"))]
-
-
-@pytest.mark.parametrize(
-    ("uploaded", "named", "expected"),
-    [(False, False, "baked"), (True, False, "tarball"), (True, True, "named")],
-)
-def test_model_folder_is_the_named_else_the_uploaded_else_the_baked(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    uploaded: bool,
-    named: bool,
-    expected: str,
-) -> None:
-    monkeypatch.setattr(grand_challenge, "MODEL_TARBALL", tmp_path / "tarball")
-    (tmp_path / "tarball").mkdir()
-    if uploaded:
-        (tmp_path / "tarball/model.json").write_text("{}")
-    arguments = ["--model", str(tmp_path / "named")] if named else []
-    seen: list[Path] = []
-    assert main(seen.append, lambda *_: None, tmp_path / "baked", arguments) == 0
-    assert seen == [tmp_path / expected]
-
-
-def test_model_error_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def refuse(_: Path) -> None:
-        raise ModelError("expected a card,\nfound   none")
-
-    assert main(refuse, segment_nothing, tmp_path, ["--output", str(tmp_path / "output")]) == 1
-    printed = capfd.readouterr()
-    assert printed.err == "expected a card, found none\n"
-    assert "Traceback" not in printed.out
-    assert files_in(tmp_path) == []
-
-
-def test_our_own_mistake_is_one_line_and_a_traceback_in_the_log(
-    case: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def divide(*_: object) -> None:
-        raise ZeroDivisionError("by\nnothing")
-
-    assert run_job(case, tmp_path / "output", divide) == 1
-    printed = capfd.readouterr()
-    assert printed.err == ("unexpected ZeroDivisionError: by nothing; the log has the traceback\n")
-    assert "Traceback" in printed.out
-    assert "in divide" in printed.out
-
-
-@pytest.mark.filterwarnings("error")
-def test_remarks_with_any_text_of_the_ehr_can_be_logged(
-    case: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (case / "ehr.json").write_text('{"Age": "\\ud800", "\\udfff\\n": 1, "Größe": 2}')
-    log(*read_case(case, HECKTOR_2025).remarks)
-    assert len(capfd.readouterr().out.splitlines()) == 3

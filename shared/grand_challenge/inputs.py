@@ -1,0 +1,119 @@
+"""From the platform's input folder to a `Case`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.case import Case
+from shared.clinical import parse_ehr
+from shared.conventions import AIR_HU, NO_UPTAKE_SUV
+from shared.errors import InputError
+from shared.grand_challenge.images import IMAGE_READERS, images_in, read_image
+from shared.tasks import Edition, Input
+
+
+def read_case(input_dir: Path, edition: Edition) -> Case:
+    """Read the case that the platform has laid out.
+
+    Parameters
+    ----------
+    input_dir : folder of the inputs; may be a symbolic link. If it holds `inputs.json`, that file
+        says where each input lies; otherwise the edition's paths do.
+
+    Raises
+    ------
+    InputError
+        If a required input is missing, ambiguous or unreadable, or an image is not one 3-D scalar
+        volume.
+    """
+    entries = _read_inputs_json(input_dir / "inputs.json")
+    ct_path = _find_image(input_dir, entries, edition.ct)
+    ct, ct_remarks = read_image(ct_path, edition.ct.slug, AIR_HU)
+    pet_path = _find_image(input_dir, entries, edition.pet)
+    pet, pet_remarks = read_image(pet_path, edition.pet.slug, NO_UPTAKE_SUV)
+    clinical, ehr_remarks = parse_ehr(_read_ehr(input_dir, entries, edition.ehr))
+    unused_remarks = tuple(
+        f"{socket.slug}: present, not used"
+        for socket in edition.unused
+        if images_in(input_dir / _relative_path(entries, socket))
+    )
+    return Case(ct, pet, clinical, ct_remarks + pet_remarks + ehr_remarks + unused_remarks)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One entry of `inputs.json`."""
+
+    relative_path: str | None
+    value: object
+
+
+def _read_inputs_json(path: Path) -> dict[str, _Entry] | None:
+    """Return the entries of `inputs.json` by slug, or None if there is no such file."""
+    if not path.exists():
+        return None
+    items = _read_json(path)
+    hint = f'expected {path} to be a list of objects with "socket" or "interface"'
+    if not isinstance(items, list):
+        raise InputError(f"{hint}, found something else; send the platform's own file or none")
+    entries = {}
+    for item in items:
+        socket = None
+        if isinstance(item, dict):
+            socket = item.get("socket") or item.get("interface")
+        if not isinstance(socket, dict) or not isinstance(socket.get("slug"), str):
+            raise InputError(f"{hint}, found an entry without either; send the platform's own file")
+        relative = socket.get("relative_path")
+        entries[socket["slug"]] = _Entry(
+            relative if isinstance(relative, str) else None, item.get("value")
+        )
+    return entries
+
+
+def _relative_path(entries: dict[str, _Entry] | None, socket: Input) -> str:
+    entry = (entries or {}).get(socket.slug)
+    return (entry.relative_path if entry else None) or socket.path
+
+
+def _require_entry(entries: dict[str, _Entry] | None, socket: Input) -> None:
+    if entries is not None and socket.slug not in entries:
+        raise InputError(
+            f"expected the socket {socket.slug} in inputs.json, found "
+            f"{', '.join(entries) or 'none'}; add the input {socket.slug} to the job"
+        )
+
+
+def _find_image(input_dir: Path, entries: dict[str, _Entry] | None, socket: Input) -> Path:
+    _require_entry(entries, socket)
+    folder = input_dir / _relative_path(entries, socket)
+    images = images_in(folder)
+    if len(images) != 1:
+        names = ", ".join(p.name for p in images) or "none"
+        count = "" if not images else f"{len(images)}: "
+        raise InputError(
+            f"expected exactly one image ({', '.join(IMAGE_READERS)}) for {socket.slug} in "
+            f"{folder}, found {count}{names}; provide one image for this input"
+        )
+    return images[0]
+
+
+def _read_ehr(input_dir: Path, entries: dict[str, _Entry] | None, socket: Input) -> object:
+    _require_entry(entries, socket)
+    path = input_dir / _relative_path(entries, socket)
+    entry = (entries or {}).get(socket.slug)
+    if entry is not None and entry.value is not None and not path.exists():
+        return entry.value
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError:
+        raise InputError(
+            f"expected a JSON file at {path}, found none; add it to the case"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); write it again") from None

@@ -1,0 +1,54 @@
+"""From answers to the files that the platform collects, each written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from shared.tasks import Edition
+
+
+def write_segmentation(output_dir: Path, mask: sitk.Image, edition: Edition) -> None:
+    """Write a label map as the platform's compressed image."""
+    with _whole_file(output_dir, edition.outputs["segmentation"].path) as path:
+        sitk.WriteImage(mask, str(path), useCompression=True)
+
+
+def write_risk(output_dir: Path, risk: float, edition: Edition) -> None:
+    """Write a risk (higher = earlier recurrence) with the sign that the edition asks for."""
+    output = edition.outputs["survival"]
+    _write_json(output_dir, output.path, output.risk_sign * risk)
+
+
+def write_hpv(output_dir: Path, is_positive: bool, edition: Edition) -> None:
+    """Write the decision on HPV status."""
+    _write_json(output_dir, edition.outputs["hpv"].path, is_positive)
+
+
+def _write_json(output_dir: Path, name: str, value: float | bool) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"JSON cannot hold {value}; {name} was not written")
+    with _whole_file(output_dir, name) as path:
+        path.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
+
+
+@contextmanager
+def _whole_file(output_dir: Path, name: str) -> Iterator[Path]:
+    """Yield a temporary path, and move the file to its name once it is complete.
+
+    The temporary folder lies in `output_dir` itself, so that the move is atomic and no folder of
+    images ever holds two files.
+    """
+    target = output_dir / name
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output_dir) as folder:
+        partial = Path(folder) / target.name
+        yield partial
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(target)
