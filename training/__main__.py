@@ -1,14 +1,14 @@
-"""Command line of the training: `python -m training COMMAND --help`.
+"""Train the networks of the three tasks, export them, and measure what they are worth.
 
-One cohort folder in the challenge's layout, one folder of runs. The three tasks are trained in the
-order segmentation, hpv, survival, since each starts from or is fed by the one before.
+One cohort folder in the challenge's layout, one folder of runs. The tasks are trained in the order
+segmentation, hpv, survival, because each can start from what the one before it has predicted.
 """
 
 from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,28 +17,40 @@ import typer
 from shared.errors import HecktorError
 from shared.models.card import Kind
 from shared.models.segmentation import SegmentationModel
-from training.cohort.cache import REPOSITORY
-from training.cohort.layout import PatientFiles, check_images, index_cohort, read_cohort, usable
+from shared.tasks import TaskName
+from training.cohort.cache import PreparedPatient, prepare_cohort
+from training.cohort.checks import check_images
+from training.cohort.code_version import REPOSITORY
+from training.cohort.folds import HoldOut
+from training.cohort.layout import Patient, index_cohort, read_cohort
 from training.config import Origin, Precision, load_configuration
-from training.loop.fit import Accelerator, Hardware
+from training.export.record import Provenance
+from training.export.run import export_run
+from training.loop.hardware import Accelerator, Hardware
 from training.studies import ablation, baselines
-from training.studies import scores as evaluation
 from training.studies.platform import write_cases, write_jobs
+from training.studies.scores import repository_models, score_models
+from training.tasks import out_of_fold
+from training.tasks.base import Task
 from training.tasks.hpv import Hpv
 from training.tasks.segmentation import Segmentation
 from training.tasks.survival import Survival
-from training.train import Options, Task, export_run, prepared, train
+from training.train import Options, train
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
-)
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 
-TASKS: Final[dict[str, Task]] = {t.name: t for t in (Segmentation(), Hpv(), Survival())}
+TASKS: Final[Mapping[TaskName, Task]] = {
+    task.name: task for task in (Segmentation(), Hpv(), Survival())
+}
 
 CohortArgument = Annotated[Path, typer.Argument(help="Training data in the challenge's layout.")]
-RunsArgument = Annotated[Path, typer.Argument(help="Where cache, checkpoints and logs go.")]
+HeldOutCohortArgument = Annotated[
+    Path, typer.Argument(help="Patients not trained on, in the challenge's layout.")
+]
+RunsArgument = Annotated[Path, typer.Argument(help="Folder for cache, checkpoints and logs.")]
+TaskArgument = Annotated[str, typer.Argument(help="segmentation, hpv or survival.")]
 ConfigurationOption = Annotated[
     str, typer.Option(help="A name in training/configs, or the path of a .toml file.")
 ]
@@ -46,71 +58,87 @@ WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that prepare 
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
 ]
-FoldsOption = Annotated[int | None, typer.Option(min=2, help="Folds by centre and outcome.")]
+HeldOutOption = Annotated[int | None, typer.Option(min=1, help="Hold out so many patients, once.")]
+FoldsOption = Annotated[
+    int | None,
+    typer.Option(min=2, help="Hold out everyone once, in so many stratified folds."),
+]
 ByCentreOption = Annotated[
-    bool, typer.Option("--by-centre", help="Leave one centre out after another.")
+    bool, typer.Option("--by-centre", help="Hold out one centre after another.")
 ]
 SplitsOption = Annotated[
-    Path | None, typer.Option(help="A folds.json, or nnU-Net's splits_final.json.")
+    Path | None, typer.Option(help="Read the folds: a folds.json, or nnU-Net's splits_final.json.")
 ]
+SeedOption = Annotated[int, typer.Option(help="Seed of folds, weights, order and augmentation.")]
 ModelOption = Annotated[
-    Path | None, typer.Option(help="Model folder to write; the task's own if not given.")
+    Path | None, typer.Option(help="Model folder to write; by default the task's own.")
 ]
+SegmentationModelOption = Annotated[Path, typer.Option(help="A Task 1 model folder.")]
+TableOption = Annotated[Path | None, typer.Option(help="Also write the table to this file.")]
+TASK1_MODEL: Final = REPOSITORY / "task1_segmentation/model"
 
 
-def _training_command(task: Task, held_out: int, about: str) -> Callable[..., None]:
-    """Return the command that trains a task; the three differ in their defaults only."""
+def _training_command(task: Task, about: str) -> Callable[..., None]:
+    """Return the command that trains a task."""
 
     def command(
         cohort: CohortArgument,
         runs: RunsArgument,
         configuration: ConfigurationOption = "demo",
-        held_out: Annotated[
-            int, typer.Option(min=1, help="Patients kept for validation; unless in folds.")
-        ] = held_out,
+        held_out: HeldOutOption = None,
         folds: FoldsOption = None,
         by_centre: ByCentreOption = False,
         splits: SplitsOption = None,
-        fold: Annotated[
-            str | None, typer.Option(help="Train only this one; all if not given.")
-        ] = None,
-        seed: Annotated[int, typer.Option(help="Folds, weights, order and augmentation.")] = 0,
+        fold: Annotated[str | None, typer.Option(help="Train only this fold.")] = None,
+        seed: SeedOption = 0,
         workers: WorkersOption = 1,
         skip_bad: SkipBadOption = False,
         notice: Annotated[
             str | None,
             typer.Option(
-                help="What users of the weights must know; else that they are of phantoms."
+                help="What users of the weights must know; by default that they are of phantoms."
             ),
         ] = None,
         data: Annotated[
             str | None,
-            typer.Option(help="The training data, in words, for the card; phantoms if not given."),
+            typer.Option(help="The training data in words, for the card; by default phantoms."),
         ] = None,
         licence: Annotated[
             str | None,
-            typer.Option(help="Of the weights; with --data it must be given, else Apache-2.0."),
+            typer.Option(help="Of the weights; required with --data, else Apache-2.0."),
         ] = None,
         model: ModelOption = None,
         devices: Annotated[
-            int | None, typer.Option(min=1, help="GPUs a machine; all if not given.")
+            int | None, typer.Option(min=1, help="GPUs per machine; by default all.")
         ] = None,
-        nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+        nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
         accelerator: Annotated[
-            Accelerator, typer.Option(help="auto takes GPUs where there are any.")
+            Accelerator, typer.Option(help="auto takes GPUs if there are any.")
         ] = "auto",
         precision: Annotated[
-            Precision | None, typer.Option(help="The configuration's if not given.")
+            Precision | None, typer.Option(help="By default the configuration's.")
         ] = None,
         accumulate: Annotated[
-            int | None, typer.Option(min=1, help="Batches to a step; the configuration's.")
+            int | None, typer.Option(min=1, help="Batches per step; by default as configured.")
         ] = None,
     ) -> None:
-        hardware = Hardware(devices, nodes, accelerator, precision, accumulate)
         options = Options(
-            configuration, held_out, folds, by_centre, splits, fold, seed, workers, skip_bad,
-            notice, data, licence, model, hardware,
-        )  # fmt: skip
+            configuration=configuration,
+            hold_out=HoldOut(count=held_out, folds=folds, by_centre=by_centre, splits=splits),
+            only_fold=fold,
+            seed=seed,
+            workers=workers,
+            skip_bad=skip_bad,
+            provenance=Provenance(notice=notice, data=data, licence=licence),
+            model=model,
+            hardware=Hardware(
+                devices=devices,
+                nodes=nodes,
+                accelerator=accelerator,
+                precision=precision,
+                accumulate_batches=accumulate,
+            ),
+        )
         train(task, cohort, runs, options)
 
     command.__doc__ = about
@@ -118,176 +146,211 @@ def _training_command(task: Task, held_out: int, about: str) -> Callable[..., No
 
 
 app.command("segmentation")(
-    _training_command(TASKS["segmentation"], 36, "Train Task 1 and write its model folder.")
+    _training_command(
+        TASKS["segmentation"],
+        "Train Task 1 and write its model folder. By default 36 patients are held out.",
+    )
 )
 app.command("hpv")(
     _training_command(
-        TASKS["hpv"], 60, "Train Task 3 from the weights of Task 1 in RUNS; write its model folder."
+        TASKS["hpv"],
+        "Train Task 3, starting from Task 1's weights in RUNS, and write its model folder. By "
+        "default the held-out patients are those of Task 1.",
     )
 )
 app.command("survival")(
     _training_command(
         TASKS["survival"],
-        60,
-        "Train Task 2, on true or predicted masks and HPV status; write its model folder.",
+        "Train Task 2, on true or predicted masks and HPV status, and write its model folder. By "
+        "default the held-out patients are those of Task 1.",
     )
 )
 
 
-@app.command("check")
+@app.command()
 def check(cohort: CohortArgument, workers: WorkersOption = 1) -> None:
-    """List what is wrong with a cohort; changes nothing."""
-    found = read_cohort(cohort)
-    print(*found.remarks, sep="\n")
-    findings = [*found.findings, *check_images(found.patients, workers)]
-    left = usable(found.patients, findings, skip_bad=False)
-    print(f"{len(left)} patients, nothing wrong with them")
+    """List everything that is wrong with a cohort; change nothing."""
+    content = read_cohort(cohort)
+    print(*content.remarks, sep="\n")
+    content = content.with_findings(check_images(content.patients, workers))
+    print(f"{len(content.usable(skip_bad=False))} patients, no findings")
 
 
-@app.command("prepare")
-def prepare_cache(
+@app.command()
+def prepare(
     cohort: CohortArgument,
     runs: RunsArgument,
     configuration: ConfigurationOption = "demo",
     workers: WorkersOption = 1,
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Check a cohort and make the cache; training does so too, but only in its first process."""
-    options = Options(configuration, workers=workers, skip_bad=skip_bad)
-    print(f"{len(prepared(cohort, runs, options))} patients are in the cache")
+    """Check a cohort and fill the cache; training does this too, but only in its first process."""
+    patients = _prepared(cohort, runs / "cache", configuration, workers, skip_bad)
+    print(f"{len(patients)} patients are in the cache")
 
 
-@app.command("export")
-def export_models(
-    task: Annotated[str, typer.Argument(help="segmentation, hpv or survival.")],
+@app.command()
+def export(
+    task: TaskArgument,
     runs: RunsArgument,
     fold: Annotated[
-        list[str] | None, typer.Option(help="One or several; all, an ensemble, if not given.")
+        list[str] | None, typer.Option(help="May be repeated; by default all folds, an ensemble.")
     ] = None,
     model: ModelOption = None,
     configuration: Annotated[
-        str | None, typer.Option(help="Take the rules for serving from here, not from the run.")
+        str | None, typer.Option(help="Take the rules for serving from this configuration.")
     ] = None,
     kind: Annotated[
-        Kind | None,
-        typer.Option(help="Only models of this kind; all that were trained if not given."),
+        Kind | None, typer.Option(help="Only models of this kind; by default all.")
     ] = None,
 ) -> None:
-    """Write a model folder of trained folds: one is a single model, several an ensemble."""
-    kinds = (kind,) if kind else ()
-    export_run(_task(task), runs, fold or (), model, configuration, kinds)
+    """Write a model folder from trained folds: one fold is a single model, several an ensemble."""
+    export_run(
+        _task(task),
+        runs,
+        folds=fold or (),
+        model=model,
+        configuration=configuration,
+        kinds=(kind,) if kind else (),
+    )
 
 
-@app.command("ablate")
-def ablate_rules(
-    cohort: Annotated[Path, typer.Argument(help="Patients not trained on, challenge's layout.")],
-    model: Annotated[Path, typer.Option(help="A segmentation model folder.")] = REPOSITORY
-    / "task1_segmentation/model",
+@app.command()
+def ablate(
+    cohort: HeldOutCohortArgument,
+    model: SegmentationModelOption = TASK1_MODEL,
     runs: Annotated[
         Path | None,
-        typer.Option(help="In place of a model: the folds that held out each patient of COHORT."),
+        typer.Option(help="Instead of a model: the folds of RUNS that held each patient out."),
     ] = None,
     configuration: Annotated[
-        str, typer.Option(help="Whose sizes, rules and mirroring are tried as a whole.")
+        str, typer.Option(help="Its sizes, rules and mirroring are tried as a whole.")
     ] = "demo",
     mirror: Annotated[
-        list[str] | None, typer.Option(help="Axes to mirror, as in x or xyz; may be repeated.")
+        list[str] | None, typer.Option(help="Axes to mirror, such as x or xyz; may be repeated.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
+    output: TableOption = None,
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Print what each rule on lesions and mirroring are worth on a cohort."""
+    """Measure what each rule on lesions and mirroring are worth on a cohort."""
     served = load_configuration(configuration).segmentation
-    lines = ablation.settings(served, ["x"] if mirror is None else mirror)
+    settings = ablation.candidate_settings(served, ["x"] if mirror is None else mirror)
     patients = index_cohort(cohort, skip_bad)
     if runs is None:
-        loaded = SegmentationModel.load(model)
-        pairs: Iterable[tuple[PatientFiles, SegmentationModel]] = (
-            (patient, loaded) for patient in patients
+        segmentation = SegmentationModel.load(model)
+        pairs: Iterable[tuple[Patient, SegmentationModel]] = (
+            (patient, segmentation) for patient in patients
         )
     else:
         pairs = ablation.by_held_out_models(TASKS["segmentation"], patients, runs)
-    text = ablation.markdown(ablation.ablate(pairs, lines))
-    print(text)
-    if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
+    _show(ablation.markdown(ablation.ablate(pairs, settings)), output)
 
 
-@app.command("rivals")
-def compare_rivals(
-    task: Annotated[str, typer.Argument(help="hpv or survival.")],
+@app.command("baselines")
+def score_baselines(
+    task: TaskArgument,
     cohort: CohortArgument,
     runs: RunsArgument,
     masks: Annotated[
-        Origin, typer.Option(help="Lesions: the true ones, or out-of-fold ones of Task 1.")
+        Origin, typer.Option(help="Lesions: the true ones, or Task 1's out-of-fold predictions.")
     ] = "true",
     configuration: ConfigurationOption = "demo",
     folds: FoldsOption = None,
     by_centre: ByCentreOption = False,
     splits: SplitsOption = None,
-    seed: Annotated[int, typer.Option(help="Of --folds.")] = 0,
+    seed: SeedOption = 0,
     unseen: Annotated[
         list[Path] | None, typer.Option(help="A further cohort to score on; may be repeated.")
     ] = None,
-    segmentation: Annotated[
-        Path, typer.Option(help="Task 1 model folder for the lesions of unseen cohorts.")
-    ] = REPOSITORY / "task1_segmentation/model",
+    segmentation: SegmentationModelOption = TASK1_MODEL,
     workers: WorkersOption = 1,
     skip_bad: SkipBadOption = False,
-    output: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
+    output: TableOption = None,
 ) -> None:
-    """Score simple models of record and lesions in the folds of a task's run, or in others."""
-    options = Options(
-        configuration, folds=folds, by_centre=by_centre, splits=splits, seed=seed,
-        workers=workers, skip_bad=skip_bad,
-    )  # fmt: skip
-    rows = baselines.measure(_task(task), cohort, runs, options, masks, unseen or (), segmentation)
-    text = baselines.markdown(rows)
-    print(text)
-    if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
+    """Score simple models of record and lesions, by default in the folds of the task's run."""
+    chosen = _task(task)
+    unseen_names = [path.name for path in unseen or ()]
+    if len(set(unseen_names)) < len(unseen_names):
+        raise HecktorError(
+            f"expected unseen cohorts with distinct names, found {', '.join(unseen_names)}; rename "
+            "a folder"
+        )
+    rows = baselines.measure(
+        chosen,
+        _prepared(cohort, runs / "cache", configuration, workers, skip_bad),
+        runs=runs,
+        hold_out=HoldOut(folds=folds, by_centre=by_centre, splits=splits),
+        seed=seed,
+        masks=out_of_fold.masks(runs) if masks == "predicted" else None,
+        unseen={
+            path.name: _prepared(
+                path, runs / "unseen" / path.name / "cache", configuration, workers, skip_bad
+            )
+            for path in unseen or ()
+        },
+        unseen_masks=baselines.masks_of_model(
+            segmentation, load_configuration(configuration).preparation
+        )
+        if masks == "predicted" and unseen
+        else None,
+    )
+    _show(baselines.markdown(rows), output)
 
 
-@app.command("evaluate")
-def evaluate_models(
-    cohort: Annotated[Path, typer.Argument(help="Patients not trained on, challenge's layout.")],
-    name: Annotated[str, typer.Option(help="The cohort, in words, for the cards.")],
+@app.command()
+def evaluate(
+    cohort: HeldOutCohortArgument,
+    name: Annotated[str, typer.Option(help="The cohort in words, for the cards.")],
     write: Annotated[bool, typer.Option(help="Write the scores into the model cards.")] = False,
 ) -> None:
     """Score the three model folders of the repository as the containers run them."""
-    evaluation.evaluate(REPOSITORY, index_cohort(cohort), name, write)
+    score_models(repository_models(REPOSITORY), index_cohort(cohort), name, write=write)
 
 
-@app.command("cases")
-def convert_to_cases(
+@app.command()
+def cases(
     cohort: CohortArgument,
-    cases: Annotated[Path, typer.Argument(help="Where the cases go, in the platform's layout.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the cases, in the platform's layout.")],
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Write a cohort as cases that the containers run on, with their truth."""
-    write_cases(index_cohort(cohort, skip_bad), cases)
+    """Write a cohort as cases that the containers run on, with their ground truth."""
+    write_cases(index_cohort(cohort, skip_bad), folder)
 
 
-@app.command("jobs")
-def convert_to_jobs(
+@app.command()
+def jobs(
     cohort: CohortArgument,
     runs: RunsArgument,
-    cases: Annotated[Path, typer.Argument(help="What `cases` has made of the cohort.")],
-    run: Annotated[Path, typer.Argument(help="New folder, for `python -m evaluation score`.")],
+    cases: Annotated[Path, typer.Argument(help="The cases that `cases` has written.")],
+    folder: Annotated[Path, typer.Argument(help="New folder, for `python -m evaluation score`.")],
     configuration: ConfigurationOption = "demo",
     workers: WorkersOption = 1,
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Write out-of-fold predictions as the platform's jobs, to be scored by the evaluation."""
-    options = Options(configuration, workers=workers, skip_bad=skip_bad)
-    done = write_jobs(prepared(cohort, runs, options), runs, cases, run)
-    print(f"jobs of {', '.join(done)} in {run}; next: python -m evaluation score {run}")
+    """Write out-of-fold predictions as the platform's jobs, for the evaluation to score."""
+    patients = _prepared(cohort, runs / "cache", configuration, workers, skip_bad)
+    names = write_jobs(patients, runs, cases=cases, folder=folder)
+    print(f"jobs of {', '.join(names)} in {folder}; next: python -m evaluation score {folder}")
+
+
+def _prepared(
+    cohort: Path, cache: Path, configuration: str, workers: int, skip_bad: bool
+) -> list[PreparedPatient]:
+    preparation = load_configuration(configuration).preparation
+    return prepare_cohort(cohort, cache, preparation, workers=workers, skip_bad=skip_bad)
 
 
 def _task(name: str) -> Task:
-    if name not in TASKS:
-        raise HecktorError(f"expected a task, one of {', '.join(TASKS)}, found {name!r}")
-    return TASKS[name]
+    tasks: dict[str, Task] = {task.name: task for task in TASKS.values()}
+    if name not in tasks:
+        raise HecktorError(f"expected a task, one of {', '.join(tasks)}, found {name!r}")
+    return tasks[name]
+
+
+def _show(table: str, output: Path | None) -> None:
+    print(table)
+    if output is not None:
+        output.write_text(table + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -302,8 +365,8 @@ def main() -> int:
             raise
         where = f" for {error.filename}" if error.filename else ""
         print(
-            f"expected room on the disk{where}, found none ({error.strerror}); make some and start "
-            "the same command again: it goes on where it was",
+            f"expected room on the disk{where}, found none ({error.strerror}); free some space and "
+            "start the same command again: it resumes",
             file=sys.stderr,
         )
         return 1

@@ -1,8 +1,8 @@
 """Which patients a network is trained on and which it never sees, written down before it starts.
 
 One held-out part, K folds or one centre after another, each stratified by centre and outcome; or a
-file of splits, this module's own `folds.json` or nnU-Net's `splits_final.json`. A run keeps its
-folds in one JSON file, and goes on only with the same ones.
+file of splits: this module's own `folds.json` or nnU-Net's `splits_final.json`. A training run
+keeps its folds in `folds.json` and resumes only with the same ones.
 """
 
 from __future__ import annotations
@@ -10,40 +10,121 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from pydantic import ValidationError
 
 from shared.errors import InputError
 from shared.files import write_first
+from shared.schema import Strict
 
-FILE: Final = "folds.json"
+FOLDS: Final = "folds.json"
 
 
-@dataclass(frozen=True)
-class Fold:
-    """One training: patient IDs to train on, and those held out, on which it is validated."""
+class Fold(Strict):
+    """One training: IDs of the patients to train on, and of those held out for validation."""
 
     name: str
-    fitted: tuple[str, ...]
+    training: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Folds:
-    """All trainings of a run.
+class Folds(Strict):
+    """`folds.json`: all folds of a training run.
 
     Attributes
     ----------
     how : in words, with every number that decided.
-    strata : how many patients of each centre and outcome there are.
+    strata : the number of patients of each centre and outcome.
     """
 
     how: str
-    strata: Mapping[str, int]
+    strata: dict[str, int]
     folds: tuple[Fold, ...]
+
+    def choose(self, name: str | None) -> list[Fold]:
+        """Return the fold of a name, or all folds for None.
+
+        Raises
+        ------
+        InputError
+            If there is no fold of this name.
+        """
+        chosen = [fold for fold in self.folds if name in (None, fold.name)]
+        if not chosen:
+            names = ", ".join(fold.name for fold in self.folds)
+            raise InputError(f"expected one of the folds {names}, found {name!r}")
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldOut:
+    """Which patients to hold out; at most one of the four ways.
+
+    Attributes
+    ----------
+    count : hold out so many, once.
+    folds : hold out everyone once, in so many folds.
+    by_centre : hold out one centre after another.
+    splits : read the folds from this file.
+    """
+
+    count: int | None = None
+    folds: int | None = None
+    by_centre: bool = False
+    splits: Path | None = None
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether one of the ways was chosen."""
+        return self._ways() > 0
+
+    def make(
+        self,
+        strata: Mapping[str, str],
+        centres: Mapping[str, str],
+        without_outcome: Collection[str],
+        *,
+        default_count: int,
+        seed: int,
+    ) -> Folds:
+        """Return the folds of patients by their IDs.
+
+        Parameters
+        ----------
+        without_outcome : IDs of the cohort's other patients, who are in no fold.
+        default_count : to hold out if no way is chosen.
+
+        Raises
+        ------
+        InputError
+            If several ways are chosen, or the patients do not allow the chosen one.
+        """
+        if self._ways() > 1:
+            raise InputError(
+                "expected one way to hold out patients (a count, folds, centres or a file of "
+                "splits), found several; choose one"
+            )
+        if self.splits is not None:
+            return read_splits(self.splits, strata, without_outcome)
+        if self.by_centre:
+            return leave_one_centre_out(strata, centres)
+        if self.folds is not None:
+            return k_folds(strata, self.folds, seed)
+        return one_held_out(strata, self.count or default_count, seed)
+
+    def _ways(self) -> int:
+        return sum(
+            (
+                self.count is not None,
+                self.folds is not None,
+                self.by_centre,
+                self.splits is not None,
+            )
+        )
 
 
 def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
@@ -61,14 +142,14 @@ def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
     if not 0 < count < len(strata):
         raise InputError(
             f"expected more patients than are held out, found {len(strata)} and {count}; give a "
-            "larger cohort or another --held-out"
+            "larger cohort or hold out fewer patients"
         )
     order = _spread(strata, seed)
-    # Every n-th of an order that goes stratum by stratum takes each one's share.
+    # Taking every n-th patient of an order by strata takes each stratum's share.
     places = np.floor((np.arange(count) + 0.5) * len(order) / count).astype(int)
     held_out = {order[place] for place in places}
     how = f"{count} of {len(strata)} held out, stratified by centre and outcome, seed {seed}"
-    return Folds(how, _counts(strata), (_fold("0", strata, held_out),))
+    return Folds(how=how, strata=_counts(strata), folds=(_fold("0", strata, held_out),))
 
 
 def k_folds(strata: Mapping[str, str], count: int, seed: int) -> Folds:
@@ -82,16 +163,16 @@ def k_folds(strata: Mapping[str, str], count: int, seed: int) -> Folds:
     if not 2 <= count <= len(strata):
         raise InputError(
             f"expected at least 2 folds and as many patients, found {count} folds and "
-            f"{len(strata)} patients; give another --folds"
+            f"{len(strata)} patients; give another number of folds"
         )
     order = _spread(strata, seed)
     how = f"{count} folds of {len(strata)}, stratified by centre and outcome, seed {seed}"
     folds = (_fold(str(k), strata, set(order[k::count])) for k in range(count))
-    return Folds(how, _counts(strata), tuple(folds))
+    return Folds(how=how, strata=_counts(strata), folds=tuple(folds))
 
 
 def leave_one_centre_out(strata: Mapping[str, str], centres: Mapping[str, str]) -> Folds:
-    """Hold out one centre after another; a fold has its centre's name.
+    """Hold out one centre after another; each fold has the name of its centre.
 
     Raises
     ------
@@ -100,64 +181,102 @@ def leave_one_centre_out(strata: Mapping[str, str], centres: Mapping[str, str]) 
     """
     names = sorted(set(centres.values()))
     if len(names) < 2:
-        raise InputError(f"expected patients of at least two centres, found {names}; give --folds")
+        raise InputError(
+            f"expected patients of at least two centres, found {names}; use folds instead"
+        )
     how = f"leave one centre out, {len(names)} centres"
     folds = (
         _fold(name, strata, {patient for patient, centre in centres.items() if centre == name})
         for name in names
     )
-    return Folds(how, _counts(strata), tuple(folds))
+    return Folds(how=how, strata=_counts(strata), folds=tuple(folds))
 
 
-def read_splits(path: Path, strata: Mapping[str, str], others: Collection[str] = ()) -> Folds:
-    """Read the folds that a file states; patients that it does not name are in no fold.
+def read_splits(
+    path: Path, strata: Mapping[str, str], without_outcome: Collection[str] = ()
+) -> Folds:
+    """Read folds from a file; patients that it does not name are in no fold.
 
     Parameters
     ----------
     path : a `folds.json`, or a list of {"train": [...], "val": [...]} as nnU-Net writes it.
-    strata : centre and outcome of the patients that there are, by ID.
-    others : IDs of those of the cohort that the task has nothing to learn from; they are left out,
-        so that tasks can share folds and no patient is held out from one and seen by another.
+    strata : centre and outcome of the patients that the task can learn from, by ID.
+    without_outcome : IDs of the cohort's other patients. They are left out of the folds, so tasks
+        can share folds and no patient is held out from one task and trained on by another.
 
     Raises
     ------
     InputError
-        If the file is neither, names a patient who is not there, or trains on one who is held out.
+        If the file is neither, names an unknown patient, or has a patient in both parts of a fold.
     """
     try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(stated, list):
-            folds = tuple(
-                Fold(str(k), tuple(split["train"]), tuple(split["val"]))
-                for k, split in enumerate(stated)
-            )
-        else:
-            folds = _folds_of(stated)
-        folds = tuple(_without(fold, set(others)) for fold in folds)
+        folds = tuple(_without(fold, set(without_outcome)) for fold in _read(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"expected folds in {path}, {FILE} of a run or a list of 'train' and 'val', but it "
-            f"cannot be read as such: {type(error).__name__}: {error}"
+            f"expected folds in {path}, a {FOLDS} of a training run or a list of 'train' and "
+            f"'val', but it cannot be read as such: {_one_line(error)}"
         ) from None
     for fold in folds:
-        both = set(fold.fitted) & set(fold.held_out)
-        unknown = (set(fold.fitted) | set(fold.held_out)) - set(strata)
-        if both or unknown or not fold.fitted or not fold.held_out:
+        both = set(fold.training) & set(fold.held_out)
+        unknown = (set(fold.training) | set(fold.held_out)) - set(strata)
+        if both or unknown or not fold.training or not fold.held_out:
             problem = (
                 f"{sorted(both)[0]} is in both of its parts"
                 if both
                 else f"{len(unknown)} patients are not in the cohort, such as {sorted(unknown)[0]}"
                 if unknown
-                else "a part of it is empty"
+                else "one of its parts is empty"
             )
             raise InputError(f"fold {fold.name} of {path}: {problem}; correct the file")
     if len({fold.name for fold in folds}) != len(folds) or not folds:
-        raise InputError(f"expected folds with names of their own in {path}, found otherwise")
-    return Folds(f"read from {path.name}", _counts(strata), folds)
+        raise InputError(f"expected folds with distinct names in {path}, found duplicates or none")
+    return Folds(how=f"read from {path.name}", strata=_counts(strata), folds=folds)
+
+
+def share_folds(
+    folds: Folds, strata: Mapping[str, str], without_outcome: Collection[str], seed: int
+) -> Folds:
+    """Return another task's folds for a task of the same cohort.
+
+    A patient whom both tasks have is held out from both by the same fold. A patient whom the other
+    task does not have joins the held-out part of one of several folds, stratified, or the training
+    part of a single fold.
+
+    Raises
+    ------
+    InputError
+        If the folds are of another cohort, or a fold is left without training or without held-out
+        patients.
+    """
+    shared = [_without(fold, set(without_outcome)) for fold in folds.folds]
+    named = {name for fold in shared for name in (*fold.training, *fold.held_out)}
+    if unknown := named - set(strata):
+        raise InputError(
+            f"expected Task 1's folds to be of this cohort, found {len(unknown)} patients that are "
+            f"not in it, such as {sorted(unknown)[0]}; choose other folds"
+        )
+    order = _spread({name: strata[name] for name in strata if name not in named}, seed)
+    extended = []
+    for k, fold in enumerate(shared):
+        joining = set(order[k :: len(shared)]) if len(shared) > 1 else set()
+        extended.append(
+            Fold(
+                name=fold.name,
+                training=tuple(sorted({*fold.training, *order} - joining)),
+                held_out=tuple(sorted({*fold.held_out, *joining})),
+            )
+        )
+    for fold in extended:
+        if not fold.training or not fold.held_out:
+            raise InputError(
+                f"expected patients to train on and to hold out in fold {fold.name} of Task 1, "
+                f"found {len(fold.training)} and {len(fold.held_out)}; choose other folds"
+            )
+    return Folds(how=f"Task 1's folds ({folds.how})", strata=_counts(strata), folds=tuple(extended))
 
 
 def keep(folds: Folds, folder: Path) -> None:
-    """Write the folds of a run, or check that the run was begun with the same ones.
+    """Write the folds of a training run, or check that the run began with the same ones.
 
     Raises
     ------
@@ -165,50 +284,60 @@ def keep(folds: Folds, folder: Path) -> None:
         If the folder holds other folds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_first(folder / FILE, json.dumps(asdict(folds), indent=1) + "\n")
-    if read_folds(folder).folds != folds.folds:
+    write_first(folder / FOLDS, folds.model_dump_json(indent=1) + "\n")
+    existing = read_folds(folder)
+    if existing.folds != folds.folds:
         raise InputError(
-            f"expected the run in {folder} to be of '{folds.how}', found one of "
-            f"'{read_folds(folder).how}' or of other patients; give the same options and cohort, "
-            "another folder of runs, or delete this run"
+            f"expected the run in {folder} to be of '{folds.how}', found one of '{existing.how}' "
+            "or of other patients; give the same options and cohort, another folder of runs, or "
+            "delete this run"
         )
 
 
 def read_folds(folder: Path) -> Folds:
-    """Read the folds of a run.
+    """Read the folds of a training run.
 
     Raises
     ------
     InputError
         If there are none.
     """
-    path = folder / FILE
+    path = folder / FOLDS
     if not path.is_file():
-        raise InputError(f"expected {FILE} in {folder}, found none; train first")
-    stated = json.loads(path.read_text(encoding="utf-8"))
-    return Folds(stated["how"], stated["strata"], _folds_of(stated))
+        raise InputError(f"expected {FOLDS} in {folder}, found none; train first")
+    return Folds.model_validate_json(path.read_bytes())
 
 
-def _folds_of(stated: dict[str, Any]) -> tuple[Fold, ...]:
-    return tuple(
-        Fold(str(fold["name"]), tuple(fold["fitted"]), tuple(fold["held_out"]))
-        for fold in stated["folds"]
+def _read(path: Path) -> tuple[Fold, ...]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, list):
+        return tuple(
+            Fold(name=str(k), training=tuple(split["train"]), held_out=tuple(split["val"]))
+            for k, split in enumerate(content)
+        )
+    return Folds.model_validate_json(json.dumps(content)).folds
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _without(fold: Fold, names: Set[str]) -> Fold:
+    training, held_out = (
+        tuple(name for name in part if name not in names) for part in (fold.training, fold.held_out)
     )
-
-
-def _without(fold: Fold, others: Set[str]) -> Fold:
-    fitted, held_out = (
-        tuple(name for name in part if name not in others) for part in (fold.fitted, fold.held_out)
-    )
-    return Fold(fold.name, fitted, held_out)
+    return Fold(name=fold.name, training=training, held_out=held_out)
 
 
 def _spread(strata: Mapping[str, str], seed: int) -> list[str]:
     """Return the patients stratum by stratum, in a random order within each.
 
-    Dealing them out in turn gives every fold each stratum's share to within one patient. It is how
-    scikit-learn's StratifiedKFold allots, which however refuses strata smaller than the number of
-    folds, as those of small centres are.
+    Dealing them out in turn gives every fold each stratum's share to within one patient.
+    scikit-learn's StratifiedKFold allots in the same way, but warns about strata smaller than the
+    number of folds, such as those of small centres.
     """
     rng = np.random.default_rng(seed)
     names = sorted(strata)
@@ -217,8 +346,8 @@ def _spread(strata: Mapping[str, str], seed: int) -> list[str]:
 
 
 def _fold(name: str, patients: Sequence[str] | Mapping[str, str], held_out: set[str]) -> Fold:
-    fitted = sorted(set(patients) - held_out)
-    return Fold(name, tuple(fitted), tuple(sorted(held_out)))
+    training = sorted(set(patients) - held_out)
+    return Fold(name=name, training=tuple(training), held_out=tuple(sorted(held_out)))
 
 
 def _counts(strata: Mapping[str, str]) -> dict[str, int]:

@@ -1,22 +1,18 @@
 """The training loop that the three tasks share: Lightning, on one or several processes.
 
 The order of the data and each sample follow from (seed, epoch, patient), dropout from (seed,
-epoch); a run that was stopped repeats the epoch it was in and ends where it would have ended.
-Averaging counts its epochs on from those of the training proper, so that it sees new samples.
+epoch). A run that was stopped repeats the epoch it was in and ends where it would have ended.
+Averaging counts its epochs on from the main training, so it sees new samples.
 """
 
 from __future__ import annotations
 
-import ctypes
 import io
-import json
 import math
-import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, cast
 
 import lightning
 import torch
@@ -26,171 +22,21 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from shared.errors import HecktorError
 from shared.files import whole, write_whole
-from training.config import Precision, Schedule
-from training.processes import gathered, is_first_process
-from training.samples.dataset import EpochBatches, Sample
-
-# glibc's mallopt parameters (malloc.h).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+from shared.schema import Strict
+from training.loop.hardware import Hardware, keep_freed_memory
+from training.loop.module import LOG_EVERY_STEPS, TrainedModule
+from training.processes import is_first_process
+from training.samples.dataset import EpochBatches
 
 RESULT: Final = "result.json"
 NETWORK: Final = "network.pt"
-LOG_EVERY_STEPS: Final = 5
-
-Accelerator: TypeAlias = Literal["auto", "gpu", "cpu"]
-Device: TypeAlias = Literal["cuda", "cpu"]
-
-Seen = TypeVar("Seen")
-"""What validation keeps of a patient."""
-
-
-class TrainingError(HecktorError):
-    """A training went wrong in a way that its user can mend."""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a training runs on.
-
-    Attributes
-    ----------
-    devices : GPUs of each machine (CPU: processes); None takes all GPUs, or one process.
-    nodes : machines.
-    accelerator : "auto" takes GPUs where torch sees any.
-    precision, accumulate_batches : instead of those of the configuration.
-    """
-
-    devices: int | None = None
-    nodes: int = 1
-    accelerator: Accelerator = "auto"
-    precision: Precision | None = None
-    accumulate_batches: int | None = None
-
-    @property
-    def device(self) -> Device:
-        """What one process works on."""
-        return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-    @property
-    def processes(self) -> int:
-        """How many processes train together, on all machines."""
-        all_gpus = torch.cuda.device_count() if self.device == "cuda" else 1
-        return (self.devices or all_gpus) * self.nodes
-
-    def check(self) -> None:
-        """Raise TrainingError if this machine does not have it."""
-        if self.accelerator == "gpu" and self.device != "cuda":
-            raise TrainingError(
-                "expected a GPU that torch sees, as --accelerator gpu asks, found none; install a "
-                "CUDA build of torch, or leave the option out"
-            )
-        if self.device == "cuda" and (self.devices or 0) > torch.cuda.device_count():
-            raise TrainingError(
-                f"expected the {self.devices} GPUs of --devices, found {torch.cuda.device_count()}"
-            )
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to reuse the large blocks that each CPU training step frees and takes again.
-
-    By default it gives them back to the kernel, which must clear them anew: a step of the demo
-    network took 1.5 s that way and takes 1.05 s so. Elsewhere than on Linux nothing happens.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_M_TOP_PAD, 64 * 2**20)
-
-
-class TrainedModule(lightning.LightningModule, Generic[Seen]):
-    """A network with the paper's optimiser; subclasses add the loss and the validation score."""
-
-    def __init__(self, network: nn.Module, schedule: Schedule, seed: int) -> None:
-        super().__init__()
-        self.network = network
-        self.schedule = schedule
-        self.seed = seed
-        self.learning_rate = schedule.learning_rate
-        self.cosine_decay = schedule.cosine_decay
-        self.first_epoch = 0
-        self._seen: list[Seen] = []
-
-    def loss(self, batch: Sample) -> Tensor:
-        """Return the loss of a batch."""
-        raise NotImplementedError
-
-    def validate(self, batch: Sample) -> Seen:
-        """Return what the score needs to know of one patient."""
-        raise NotImplementedError
-
-    def scores(self, seen: Sequence[Seen]) -> dict[str, float]:
-        """Return scores over all patients; `score`, higher is better, selects the checkpoint."""
-        raise NotImplementedError
-
-    def configure_optimizers(self) -> Any:
-        """Return Adam, and the half cosine where the schedule asks for it."""
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
-        if not self.cosine_decay:
-            return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        decay = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
-
-    def on_train_epoch_start(self) -> None:
-        """Make dropout a function of seed, epoch and process."""
-        epoch = self.first_epoch + self.current_epoch
-        torch.manual_seed(self.seed + 1000 * epoch + self.global_rank)
-
-    def training_step(self, batch: Sample, _: int) -> Tensor:
-        """Return the loss, and stop at once where it is not a number."""
-        loss = self.loss(batch)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} at step {self.global_step}; lower the learning "
-                "rate or train in 32-true precision, in another folder of runs or after deleting "
-                "this task's (its cache may stay), for a run goes on only as it began"
-            )
-        self.log("loss", loss, prog_bar=True)
-        return loss
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the norm of the gradient, and warn early where it is not finite."""
-        if self.global_step % LOG_EVERY_STEPS:
-            return
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        self.log("gradient_norm", norm)
-        if not torch.isfinite(norm):
-            # Now and then that is normal in 16-mixed: its scaler leaves such a step out.
-            warnings.warn(
-                f"the gradient is {norm.item()} at step {self.global_step}; if the loss does not "
-                "fall, lower the learning rate or train in 32-true or bf16-mixed precision",
-                stacklevel=2,
-            )
-
-    def validation_step(self, batch: Sample, _: int) -> None:
-        """Keep what the score needs to know of one patient."""
-        self._seen.append(self.validate(batch))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores over the patients of all processes."""
-        scores = self.scores(gathered(self._seen))
-        self._seen.clear()
-        # They are the same in all processes, so their mean over these is too.
-        self.log_dict(scores, prog_bar=True, sync_dist=True)
 
 
 class EpochAveraging(WeightAveraging):
     """The mean of the weights at the end of each epoch; validation and checkpoints see the mean.
 
-    The last step of an epoch, not its end, is when the mean is taken, since validation comes
+    The mean is updated at the last step of an epoch, not at its end, because validation runs
     between the two.
     """
 
@@ -203,21 +49,27 @@ class EpochAveraging(WeightAveraging):
         return step_idx is not None and (step_idx + 1) % self._steps == 0
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a training ended.
+class FitResult(Strict):
+    """`result.json`: how the training of one fold's network ended.
 
     Attributes
     ----------
-    kept : which weights the network has.
-    best, averaged : scores of the best checkpoint and, where there was averaging, of the mean.
-    train_seconds : spent on it, in all its parts if it was stopped in between.
+    kept : the weights that the network has.
+    best, averaged : scores of the best checkpoint and, if there was averaging, of the mean.
+    train_seconds : time spent in all parts of the training, if it was stopped in between.
     """
 
-    kept: str
+    kept: Literal["best checkpoint", "mean of weights"]
     best: dict[str, float]
-    averaged: dict[str, float] | None
+    averaged: dict[str, float] | None = None
     train_seconds: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores of the weights that were kept."""
+        return (
+            self.best if self.averaged is None or self.kept != "mean of weights" else self.averaged
+        )
 
 
 def fit(
@@ -227,14 +79,14 @@ def fit(
     folder: Path,
     hardware: Hardware,
 ) -> nn.Module:
-    """Train, or go on where `folder` was left, and return the chosen network.
+    """Train, or resume from `folder`, and return the chosen network.
 
     Parameters
     ----------
-    make_module : called for the training proper and again for averaging.
-    batches : of an `EpochBatches` sampler.
-    folder : of the run; gets the checkpoints, TensorBoard's log, `network.pt` with the chosen
-        weights and `result.json` with the scores. Where these two are, nothing is trained again.
+    make_module : called for the main training and again for averaging.
+    batches : from an `EpochBatches` sampler.
+    folder : of the fold; receives the checkpoints, TensorBoard's log, `network.pt` with the chosen
+        weights and `result.json` with the scores. If both exist, nothing is trained again.
 
     Raises
     ------
@@ -250,7 +102,7 @@ def fit(
     every = schedule.validate_every_epochs
     best, seconds = _fit(module, batches, validation, folder, hardware, schedule.epochs, every)
     weights = _load_best(folder)
-    result = Result("best checkpoint", best, None, seconds)
+    result = FitResult(kept="best checkpoint", best=best, train_seconds=seconds)
     if schedule.averaging is not None:
         mean = make_module()
         mean.load_state_dict(weights)
@@ -261,39 +113,43 @@ def fit(
             mean, batches, validation, within, hardware, last, last, EpochAveraging()
         )
         is_kept = schedule.averaging.keep == "always" or averaged["score"] >= best["score"]
-        kept = "mean of weights" if is_kept else "best checkpoint"
-        result = Result(kept, best, averaged, seconds + more)
+        result = FitResult(
+            kept="mean of weights" if is_kept else "best checkpoint",
+            best=best,
+            averaged=averaged,
+            train_seconds=seconds + more,
+        )
         weights = _load_best(within) if is_kept else weights
     fresh = make_module()  # one that Lightning has not moved or wrapped
     fresh.load_state_dict(weights)
     if is_first_process():
         save_weights(fresh.network, folder / NETWORK)
-        write_whole(folder / RESULT, json.dumps(vars(result), indent=1) + "\n")
+        write_whole(folder / RESULT, result.model_dump_json(indent=1) + "\n")
     return fresh.network.eval()
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights, whole or not at all; OSError where the disk is full."""
+    """Write a network's weights, whole or not at all; OSError if the disk is full."""
     _save(network.state_dict(), path)
 
 
 def _save(content: Mapping[str, Any], path: Path) -> None:
-    stored = io.BytesIO()  # torch.save to a file makes a RuntimeError of a full disk
+    stored = io.BytesIO()  # torch.save to a file turns a full disk into a RuntimeError
     torch.save(content, stored)
     with whole(path) as draft:
         draft.write_bytes(stored.getbuffer())
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints drafted where they go, so that a full disk leaves the one before as it was.
+    """Checkpoints drafted next to their place, so a full disk leaves the previous one intact.
 
-    Lightning drafts in the folder for temporary files, and across disks its move is a copy.
+    Lightning drafts in the temporary folder, and moving a file to another disk is a copy.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint, whole or not at all; OSError where the disk is full."""
+        """Write a checkpoint, whole or not at all; OSError if the disk is full."""
         del storage_options
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         _save(checkpoint, Path(path))

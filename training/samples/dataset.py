@@ -21,7 +21,7 @@ from shared.clinical import ClinicalFeature
 from shared.conventions import IntTriple, Label, LabelVolume
 from shared.preprocessing.intensity import Intensity, scale_ct, scale_pet
 from shared.preprocessing.window import window_box
-from training.cohort.cache import Cached
+from training.cohort.cache import PreparedPatient
 from training.config import PrognosisSettings
 from training.processes import processes
 from training.samples import augmentation as augment
@@ -210,7 +210,7 @@ class Samples(Dataset[Sample]):
     variation : what else is varied, once the sample is whole.
     """
 
-    patients: Sequence[Cached]
+    patients: Sequence[PreparedPatient]
     intensity: Intensity
     place: Callable[[LabelVolume, np.random.Generator], tuple[slice, slice, slice]]
     targets: Sequence[Mapping[str, Any]]
@@ -244,7 +244,7 @@ class Windows(Dataset[Sample]):
     targets, lesion_channels : as those of `Samples`.
     """
 
-    patients: Sequence[Cached]
+    patients: Sequence[PreparedPatient]
     intensity: Intensity
     window_zyx: IntTriple | None
     centre_of: Callable[[LabelVolume], IntTriple | None]
@@ -278,7 +278,7 @@ def _sample(
 
 
 def augmented(
-    patient: Cached, box: augment.Crop, intensity: Intensity, drawn: augment.Drawn
+    patient: PreparedPatient, box: augment.Crop, intensity: Intensity, drawn: augment.Drawn
 ) -> tuple[Tensor, Tensor]:
     """Return one window as it is after the whole region was augmented, image and label map."""
     reach = augment.reach(drawn, [side.stop - side.start for side in box])
@@ -298,7 +298,9 @@ def augmented(
     return augment.apply(drawn, image, labels, (inner_z, inner_y, inner_x), ranges)
 
 
-def window(patient: Cached, box: augment.Crop, intensity: Intensity) -> tuple[Tensor, Tensor]:
+def window(
+    patient: PreparedPatient, box: augment.Crop, intensity: Intensity
+) -> tuple[Tensor, Tensor]:
     """Return CT and PET, scaled, (2, z, y, x), and the label map, (z, y, x), of one window."""
     ct_hu, pet_suv = np.asarray(patient.image[(slice(None), *box)], dtype=np.float32)
     image = np.stack([scale_ct(ct_hu, intensity), scale_pet(pet_suv, intensity)])

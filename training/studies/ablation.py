@@ -1,9 +1,9 @@
-"""What each rule on lesions, and mirroring, is worth: one table over a cohort.
+"""Ablation of the rules on lesions and of mirroring: one table over a cohort.
 
-A network that has not seen a patient runs once on it (and once more for each set of mirrorings);
-the rules are then tried on its probabilities, one at a time on top of the paper's own (components
-under 100 mm³ removed), and those of a configuration as a whole. Scores are the challenge's, on the
-CT's own grid.
+For each patient a network that has not seen it runs once, and once more for each set of mirror
+axes. Each rule is then tried on the probabilities: alone, on top of the paper's own rule (remove
+components under 100 mm³), and together with all other rules of a configuration. Scores are the
+challenge's, on the CT's own grid.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import pandas as pd
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from shared.case import Case
 from shared.conventions import LESIONS, Label
-from shared.errors import InputError
 from shared.geometry import Grid
+from shared.models.chain import Chain
 from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.restore import restore
 from shared.postprocessing.rules import Rules, label_map
-from shared.preprocessing.pipeline import prepare
 from training.cohort.folds import read_folds
-from training.cohort.layout import PatientFiles
+from training.cohort.layout import Patient
+from training.cohort.preparation import read_case, read_labels
 from training.config import SegmentationSettings
+from training.export.run import export_run
+from training.tasks.base import Task
 from training.tasks.segmentation import Totals
-from training.train import Task, export_run
 
 PAPER: Final = dict.fromkeys(LESIONS, 100.0)
 """Components under 100 voxels of 1 mm removed."""
@@ -50,9 +50,9 @@ CANDIDATES: Final[Mapping[str, Sequence[Rules]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One line of the table: how probabilities become a label map."""
+    """One row of the table: how probabilities become a label map."""
 
     name: str
     min_component_mm3: Mapping[str, float] = field(default_factory=lambda: PAPER)
@@ -60,61 +60,74 @@ class Setting:
     mirror_axes: tuple[str, ...] = ()
 
 
-def settings(
+def candidate_settings(
     served: SegmentationSettings,
     mirrorings: Sequence[str],
     lesions: Collection[str] = tuple(LESIONS),
 ) -> list[Setting]:
-    """Return the lines of the table.
+    """Return the rows of the table.
 
     Parameters
     ----------
-    served : a configuration's, tried as a whole.
+    served : those of a configuration, tried as a whole.
     mirrorings : sets of axes, such as "x" or "xyz".
-    lesions : whose components are removed by other sizes.
+    lesions : whose components are removed at other sizes too.
     """
-    lines = [Setting("nothing", {}), Setting("paper: components under 100 mm³")]
+    settings = [
+        Setting(name="nothing", min_component_mm3={}),
+        Setting(name="paper: components under 100 mm³"),
+    ]
     for label in lesions:
-        lines += [
-            Setting(f"{label} components under {size:g} mm³", {**PAPER, label: size})
+        settings += [
+            Setting(
+                name=f"{label} components under {size:g} mm³",
+                min_component_mm3={**PAPER, label: size},
+            )
             for size in (50.0, 200.0, 400.0)
         ]
     for name, candidates in CANDIDATES.items():
         for rules in candidates:
             (value,) = rules.model_dump(exclude_defaults=True).values()
-            lines.append(Setting(f"{name}, {value:g}", rules=rules))
-    lines += [Setting(f"mirrored along {axes}", mirror_axes=tuple(axes)) for axes in mirrorings]
-    whole = Setting("as configured", served.min_component_mm3, served.rules, served.mirror_axes)
-    return [*lines, whole]
+            settings.append(Setting(name=f"{name}, {value:g}", rules=rules))
+    settings += [
+        Setting(name=f"mirrored along {axes}", mirror_axes=tuple(axes)) for axes in mirrorings
+    ]
+    configured = Setting(
+        name="as configured",
+        min_component_mm3=served.min_component_mm3,
+        rules=served.rules,
+        mirror_axes=served.mirror_axes,
+    )
+    return [*settings, configured]
 
 
 def by_held_out_models(
-    task: Task, patients: Sequence[PatientFiles], runs: Path
-) -> Iterator[tuple[PatientFiles, SegmentationModel]]:
-    """Yield patients, each with the model of the fold that held it out; those in no fold are not.
+    task: Task, patients: Sequence[Patient], runs: Path
+) -> Iterator[tuple[Patient, SegmentationModel]]:
+    """Yield patients, each with the model of the fold that held it out; skip those in no fold.
 
     Parameters
     ----------
     task : Task 1.
-    runs : folder of runs; each fold's model is exported below its folder.
+    runs : folder of runs; each fold's model is exported into the fold's folder.
     """
-    known = {patient.patient_id: patient for patient in patients}
+    by_id = {patient.patient_id: patient for patient in patients}
     for fold in read_folds(runs / task.name).folds:
         folder = runs / task.name / f"fold{fold.name}" / "model"
-        export_run(task, runs, [fold.name], folder)
+        export_run(task, runs, folds=[fold.name], model=folder)
         model = SegmentationModel.load(folder)
         for name in fold.held_out:
-            if name in known:
-                yield known[name], model
+            if name in by_id:
+                yield by_id[name], model
 
 
 def ablate(
-    patients: Iterable[tuple[PatientFiles, SegmentationModel]], lines: Sequence[Setting]
+    patients: Iterable[tuple[Patient, SegmentationModel]], settings: Sequence[Setting]
 ) -> pd.DataFrame:
     """Return the scores of each setting, one row each.
 
     Columns are the challenge's three scores, their sum, and the share of the patients without a
-    primary in whom none was found (NaN if all have one).
+    primary for whom none was predicted (NaN if all have one).
 
     Parameters
     ----------
@@ -123,41 +136,37 @@ def ablate(
     Raises
     ------
     InputError
-        If a patient has no labels.
+        If a patient has no label map.
     """
-    totals = [Totals() for _ in lines]
-    none_found: list[list[bool]] = [[] for _ in lines]
+    totals = [Totals() for _ in settings]
+    absent_primaries: list[list[bool]] = [[] for _ in settings]
     for patient, model in tqdm(patients, desc="ablating", unit="patient"):
-        if patient.labels is None:
-            raise InputError(f"expected labels for patient {patient.patient_id}, found none")
-        case = Case(
-            sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical
-        )
-        prepared = prepare(case, model.card.preparation)
-        image = sitk.ReadImage(str(patient.labels), sitk.sitkUInt8)
-        truth, voxel_mm3 = sitk.GetArrayFromImage(image), Grid.of(image).voxel_volume_mm3
+        truth_image = read_labels(patient)
+        truth = sitk.GetArrayFromImage(truth_image)
+        voxel_mm3 = Grid.of(truth_image).voxel_volume_mm3
+        prepared = Chain(segmentation=model).prepare(read_case(patient))
         probabilities = {
             axes: model.predict_probabilities(prepared, axes)
-            for axes in {line.mirror_axes for line in lines}
+            for axes in {setting.mirror_axes for setting in settings}
         }
-        for number, line in enumerate(lines):
+        for number, setting in enumerate(settings):
             labels = label_map(
-                probabilities[line.mirror_axes],
+                probabilities[setting.mirror_axes],
                 prepared.pet_suv,
                 model.card.preparation.spacing_mm,
-                line.min_component_mm3,
-                line.rules,
+                setting.min_component_mm3,
+                setting.rules,
             )
-            found = sitk.GetArrayFromImage(restore(labels, prepared.undo))
-            totals[number].add(found, truth, voxel_mm3)
+            prediction = sitk.GetArrayFromImage(restore(labels, prepared.undo))
+            totals[number].add(prediction, truth, voxel_mm3)
             if not np.any(truth == Label.GTVP):
-                none_found[number].append(not np.any(found == Label.GTVP))
+                absent_primaries[number].append(not np.any(prediction == Label.GTVP))
     rows = []
-    for line, total, absent in zip(lines, totals, none_found, strict=True):
+    for setting, total, absent in zip(settings, totals, absent_primaries, strict=True):
         scores = total.scores()
         rows.append(
             {
-                "setting": line.name,
+                "setting": setting.name,
                 **scores,
                 "sum": sum(scores.values()),
                 "no_primary_found": float(np.mean(absent)) if absent else float("nan"),

@@ -1,18 +1,17 @@
-"""The honest rivals: simple models in the folds of the networks, which have to beat them.
+"""Baselines: simple models that the networks have to beat, in the same folds.
 
-A ridge Cox model for Task 2 and a logistic regression for Task 3, each fitted to the record, to
-measures of the lesions, and to both, on the patients that a fold's network was trained on, and
-scored on those it never saw. Lesions are the true ones, or those that Task 1 predicts for patients
-it has not seen, as serving will meet them.
+A ridge Cox model for Task 2 and a logistic regression for Task 3, each fitted to the record, to the
+measures of the lesions, and to both. They are fitted to the patients that a fold's network was
+trained on, and scored on those held out. Lesions are the true ones, or those that Task 1 predicts
+out of fold, as in serving.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -29,18 +28,17 @@ from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Interval, bootstrap, mean_over_groups
 from shared.models.segmentation import SegmentationModel
 from shared.preprocessing.region import Preparation
-from training.cohort.cache import Cached
-from training.cohort.folds import FILE, Fold
-from training.config import Origin, load_configuration
-from training.loop.fit import RESULT
-from training.tasks import out_of_fold
+from training.cohort.cache import PreparedPatient
+from training.cohort.folds import FOLDS, Fold, HoldOut
+from training.loop.fit import RESULT, FitResult
+from training.tasks.base import Task
 from training.tasks.hpv import Hpv
 from training.tasks.linear import BalancedLogistic, RidgeCox
+from training.tasks.planning import learnable, make_folds
 from training.tasks.prognosis import measures_of
 from training.tasks.survival import Survival
-from training.train import Options, Task, make_folds, prepared, seen_of
 
-MaskOf: TypeAlias = Callable[[Cached], LabelVolume | None]
+MaskOf: TypeAlias = Callable[[PreparedPatient], LabelVolume | None]
 """From a patient to a label map on the region's grid; None where there is none."""
 
 NETWORK: Final = "network, chosen on these patients"
@@ -66,13 +64,14 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Rivals:
-    """The simple models of a task.
+class Baselines:
+    """The baselines of a task.
 
     Attributes
     ----------
-    inputs : for each model, by its name, the columns of `table_of` that it takes.
-    predict : from patients fitted on, others, and these columns to columns of predictions.
+    inputs : the columns of `table_of` that each model takes, by its name.
+    predict : from the patients to fit, the patients to predict, and these columns to columns of
+        predictions.
     """
 
     inputs: Mapping[str, tuple[str, ...]]
@@ -115,8 +114,8 @@ def _logistic(
 
 _BUT_HPV: Final = tuple(key for key in Survival.clinical_keys if key != "hpv")
 
-RIVALS: Final = {
-    "survival": Rivals(
+BASELINES: Final = {
+    "survival": Baselines(
         {
             "clinical": Survival.clinical_keys,
             "clinical but HPV": _BUT_HPV,
@@ -127,7 +126,7 @@ RIVALS: Final = {
         _cox,
         (Metric("C-index", concordance_index, ("risk", "rfs_days", "relapse"), True, "c_index"),),
     ),
-    "hpv": Rivals(
+    "hpv": Baselines(
         {
             "clinical": Hpv.clinical_keys,
             "lesions": MEASURES,
@@ -150,73 +149,65 @@ RIVALS: Final = {
 
 def measure(
     task: Task,
-    cohort: Path,
+    patients: Sequence[PreparedPatient],
+    *,
     runs: Path,
-    options: Options,
-    masks: Origin,
-    unseen: Sequence[Path],
-    segmentation: Path,
+    hold_out: HoldOut,
+    seed: int = 0,
+    masks: MaskOf | None = None,
+    unseen: Mapping[str, Sequence[PreparedPatient]] = MappingProxyType({}),
+    unseen_masks: MaskOf | None = None,
+    baselines: Mapping[str, Baselines] = BASELINES,
 ) -> list[Row]:
-    """Compare the simple models of a task, and its networks where the folds are those of its run.
+    """Score the baselines of a task, and its networks if the folds are those of its run.
 
     Parameters
     ----------
-    runs : folder of runs; its cache is made or used. The folds are those of the task's run in it,
-        unless the options ask for others.
-    unseen : further cohorts to score on; their caches go into `RUNS/unseen`.
-    segmentation : Task 1 model folder that segments them where masks are predicted.
+    patients : prepared, of the whole cohort.
+    runs : folder of runs.
+    hold_out : which patients are held out; if it says nothing, those of the task's run in `runs`.
+    masks, unseen_masks : where lesions come from; by default the true ones.
+    unseen : further cohorts to score on, by their names.
 
     Raises
     ------
     HecktorError
-        If the task has no rivals, or cohort, options or run do not fit.
+        If the task has no baselines, or patients or run do not suit.
     """
-    if task.name not in RIVALS:
-        raise InputError(f"expected a task, one of {', '.join(RIVALS)}, found {task.name!r}")
-    repeated = [name for name, count in Counter(p.name for p in unseen).items() if count > 1]
-    if repeated:
-        raise InputError(
-            f"expected unseen cohorts with names of their own, found two {repeated[0]}"
-        )
-    of_run = runs / task.name / FILE
-    if options.folds is None and not options.by_centre and options.splits is None:
-        if not of_run.is_file():
+    if task.name not in baselines:
+        raise InputError(f"expected a task, one of {', '.join(baselines)}, found {task.name!r}")
+    run_folds = runs / task.name / FOLDS
+    is_of_run = not hold_out.is_chosen
+    if is_of_run:
+        if not run_folds.is_file():
             raise InputError(
-                f"expected the folds of a run in {of_run}, found none; train first, or give "
-                "--folds, --by-centre or --splits"
+                f"expected the folds of a run in {run_folds}, found none; train first, or choose "
+                "which patients to hold out"
             )
-        options = replace(options, splits=of_run)
-    everyone = prepared(cohort, runs, options)
-    patients = {p.files.patient_id: p for p in seen_of(task, cohort, everyone)}
-    others = {p.files.patient_id for p in everyone} - set(patients)
-    folds = make_folds(task, patients, options, others).folds
-    known = {name for fold in folds for name in (*fold.fitted, *fold.held_out)}
-    mask_of: MaskOf = true_mask
-    mask_of_unseen: MaskOf = true_mask
-    if masks == "predicted":
-        mask_of = out_of_fold.masks(runs)
-        if unseen:
-            preparation = load_configuration(options.configuration).preparation
-            mask_of_unseen = masks_of_model(segmentation, preparation)
-    table = table_of([patients[name] for name in sorted(known)], mask_of)
-    further = {
-        path.name: table_of(
-            seen_of(task, path, prepared(path, runs / "unseen" / path.name, options)),
-            mask_of_unseen,
-        )
-        for path in unseen
+        hold_out = HoldOut(splits=run_folds)
+    views = {p.patient_id: p for p in learnable(task, patients)}
+    others = [p for p in patients if p.patient_id not in views]
+    folds = make_folds(
+        task, list(views.values()), others, hold_out=hold_out, shared=runs / "segmentation",
+        seed=seed,
+    ).folds  # fmt: skip
+    in_folds = {name for fold in folds for name in (*fold.training, *fold.held_out)}
+    table = table_of([views[name] for name in sorted(in_folds)], masks or true_mask)
+    unseen_tables = {
+        name: table_of(learnable(task, cohort), unseen_masks or true_mask)
+        for name, cohort in unseen.items()
     }
-    rivals = RIVALS[task.name]
-    rows = compare(rivals, table, folds, further)
-    if options.splits == of_run:
-        rows += networks(rivals, runs / task.name, folds)
-    order = [metric.name for metric in rivals.metrics]
+    models = baselines[task.name]
+    rows = compare(models, table, folds, unseen_tables)
+    if is_of_run:
+        rows += networks(models, runs / task.name, folds)
+    order = [metric.name for metric in models.metrics]
     return sorted(rows, key=lambda row: order.index(row.metric))
 
 
-def true_mask(patient: Cached) -> LabelVolume | None:
+def true_mask(patient: PreparedPatient) -> LabelVolume | None:
     """Return the label map of the data."""
-    return None if patient.files.labels is None else patient.labels
+    return None if patient.patient.labels is None else patient.labels
 
 
 def masks_of_model(folder: Path, preparation: Preparation) -> MaskOf:
@@ -241,33 +232,33 @@ def masks_of_model(folder: Path, preparation: Preparation) -> MaskOf:
     return lambda patient: model.segment(patient.prepared())
 
 
-def table_of(patients: Sequence[Cached], mask_of: MaskOf) -> pd.DataFrame:
-    """Return what the rivals see and what became of the patients, one row each, by ID.
+def table_of(patients: Sequence[PreparedPatient], mask_of: MaskOf) -> pd.DataFrame:
+    """Return the baselines' inputs and the outcomes of patients, one row per patient, by ID.
 
     Clinical values are columns by their keys, measures of lesions by their names as logarithms
-    (`LesionMeasures.vector`); both NaN where missing. Outcomes are `hpv_status`, `relapse` and
+    (`LesionMeasures.vector`); both NaN if missing. Outcomes are `hpv_status`, `relapse` and
     `rfs_days`.
     """
     rows = {}
     for patient in patients:
-        files = patient.files
+        facts = patient.patient
         labels = mask_of(patient)
         measures = np.full(len(MEASURES), np.nan, np.float32)
         if labels is not None:
             measures = measures_of(patient, labels)
-        rows[files.patient_id] = {
-            **vars(files.clinical),
+        rows[patient.patient_id] = {
+            **vars(facts.clinical),
             **dict(zip(MEASURES, measures, strict=True)),
-            "hpv_status": files.hpv,
-            "relapse": files.relapse,
-            "rfs_days": files.rfs_days,
+            "hpv_status": facts.hpv,
+            "relapse": facts.relapse,
+            "rfs_days": facts.rfs_days,
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.astype(dict.fromkeys((*vars(ClinicalRecord()), *MEASURES), float))
 
 
 def compare(
-    rivals: Rivals,
+    baselines: Baselines,
     table: pd.DataFrame,
     folds: Sequence[Fold],
     unseen: Mapping[str, pd.DataFrame],
@@ -280,18 +271,18 @@ def compare(
     unseen : tables of other cohorts by their names, for models fitted on the whole table.
     """
     rows = []
-    for name, columns in rivals.inputs.items():
+    for name, columns in baselines.inputs.items():
         parts = []
         for fold in folds:
-            fitted, others = table.loc[list(fold.fitted)], table.loc[list(fold.held_out)]
-            predicted = rivals.predict(fitted, others, columns)
+            fitted, others = table.loc[list(fold.training)], table.loc[list(fold.held_out)]
+            predicted = baselines.predict(fitted, others, columns)
             parts.append(others.assign(**predicted, fold=fold.name))
         held_out = pd.concat(parts)
         further = {
-            cohort: others.assign(**rivals.predict(table, others, columns), fold=cohort)
+            cohort: others.assign(**baselines.predict(table, others, columns), fold=cohort)
             for cohort, others in unseen.items()
         }
-        for metric in rivals.metrics:
+        for metric in baselines.metrics:
             rows.append(
                 Row(
                     metric.name,
@@ -304,24 +295,22 @@ def compare(
     return rows
 
 
-def networks(rivals: Rivals, run_folder: Path, folds: Sequence[Fold]) -> list[Row]:
-    """Return what the networks of a run scored in its folds, without those not trained yet.
+def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> list[Row]:
+    """Return what the networks of a run scored in its folds; folds not trained yet are left out.
 
-    Each is the epoch that did best on the very patients it is scored on here: an upper bound of
-    what an unseen patient would be told. The mean over folds is weighted by patients.
+    Each network is of the epoch that did best on the very patients it is scored on here, so the
+    scores are too good. The mean over folds is weighted by patients.
     """
     sizes = {fold.name: len(fold.held_out) for fold in folds}
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     for fold in folds:
         path = run_folder / f"fold{fold.name}" / RESULT
         if path.is_file():
-            stated = json.loads(path.read_text(encoding="utf-8"))
-            is_mean = stated["kept"] == "mean of weights"
-            found[fold.name] = stated["averaged"] if is_mean else stated["best"]
+            scores[fold.name] = FitResult.model_validate_json(path.read_bytes()).scores
     rows = []
-    for metric in rivals.metrics:
-        if metric.result is not None and found:
-            by_fold = {fold: scores[metric.result] for fold, scores in found.items()}
+    for metric in baselines.metrics:
+        if metric.result is not None and scores:
+            by_fold = {fold: each[metric.result] for fold, each in scores.items()}
             weights = [sizes[fold] for fold in by_fold]
             mean = float(np.average(list(by_fold.values()), weights=weights))
             rows.append(Row(metric.name, NETWORK, Interval(mean, None, None, None), by_fold, {}))
@@ -341,9 +330,9 @@ def markdown(rows: Sequence[Row]) -> str:
             [
                 row.metric,
                 row.model,
-                _words(row.held_out),
+                _format(row.held_out),
                 *("–" if value is None else f"{value:.3f}" for value in single),
-                *(_words(row.unseen.get(cohort)) for cohort in cohorts),
+                *(_format(row.unseen.get(cohort)) for cohort in cohorts),
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -368,5 +357,5 @@ def _of_fold(metric: Metric, rows: pd.DataFrame, fold: str) -> float | None:
         return None
 
 
-def _words(interval: Interval | None) -> str:
+def _format(interval: Interval | None) -> str:
     return "–" if interval is None or np.isnan(interval.value) else f"{interval:.3f}"

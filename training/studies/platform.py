@@ -34,15 +34,15 @@ from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmenta
 from shared.models.card import sha256_of
 from shared.postprocessing.restore import restore
 from shared.tasks import CURRENT
-from training.cohort.cache import Cached
-from training.cohort.layout import PatientFiles
+from training.cohort.cache import PreparedPatient
+from training.cohort.layout import Patient
 from training.tasks import out_of_fold
 
 DRAFTS: Final = ".partial"
 """Folder of the cases that are not finished; none of it counts as a case."""
 
 
-def write_cases(patients: Sequence[PatientFiles], folder: Path) -> None:
+def write_cases(patients: Sequence[Patient], folder: Path) -> None:
     """Write patients as cases in the platform's layout, with `truth.nii.gz` and `truth.json`.
 
     Of a case that is there already the images are left as they are, so a command that was stopped
@@ -61,7 +61,7 @@ def write_cases(patients: Sequence[PatientFiles], folder: Path) -> None:
     shutil.rmtree(folder / DRAFTS, ignore_errors=True)
 
 
-def _write_images(patient: PatientFiles, folder: Path) -> None:
+def _write_images(patient: Patient, folder: Path) -> None:
     edition = CURRENT
     for socket, source in ((edition.ct, patient.ct), (edition.pet, patient.pet)):
         place = folder / "input" / socket.path
@@ -76,7 +76,7 @@ def _write_images(patient: PatientFiles, folder: Path) -> None:
         sitk.WriteImage(labels, str(folder / "truth.nii.gz"), useCompression=True)
 
 
-def _write_texts(patient: PatientFiles, folder: Path) -> None:
+def _write_texts(patient: Patient, folder: Path) -> None:
     known = {field.ehr_name: getattr(patient.clinical, field.key) for field in FIELDS}
     ehr = {name: value for name, value in known.items() if value is not None}
     truth = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
@@ -89,19 +89,21 @@ def _write_texts(patient: PatientFiles, folder: Path) -> None:
             write_whole(path, text)
 
 
-def write_jobs(patients: Sequence[Cached], runs: Path, cases: Path, run: Path) -> list[str]:
-    """Write the out-of-fold predictions of a folder of runs as the jobs of a run of `evaluation`.
+def write_jobs(
+    patients: Sequence[PreparedPatient], runs: Path, *, cases: Path, folder: Path
+) -> list[str]:
+    """Write the out-of-fold predictions of a folder of runs as the platform's jobs.
 
     Parameters
     ----------
-    patients : of the cohort that the folds are of; those without an outcome of a task have no job.
-    cases : folder that `write_cases` has made of the same cohort; of cases of others no truth is
-        written, so they are not scored.
-    run : new folder, or one with jobs of the same predictions, which is completed.
+    patients : of the cohort of the folds; patients without an outcome of a task have no job in it.
+    cases : folder that `write_cases` has written for the same cohort; cases of other patients get
+        no truth and are not scored.
+    folder : new, or with jobs of the same predictions, which are completed.
 
     Returns
     -------
-    The tasks that have predictions, by the names of their folders.
+    The names of the algorithms that have predictions.
 
     Raises
     ------
@@ -131,13 +133,13 @@ def write_jobs(patients: Sequence[Cached], runs: Path, cases: Path, run: Path) -
             engine="training",
             cases=str(cases.resolve()),
         )
-        store = RunStore(run / task.name)
+        store = RunStore(folder / task.name)
         with store.opened():
             store.claim(card)
-    names = [patient.files.patient_id for patient in patients]
-    write_ground_truth([found[name] for name in names if name in found], run / GROUND_TRUTH)
+    names = [patient.patient_id for patient in patients]
+    write_ground_truth([found[name] for name in names if name in found], folder / GROUND_TRUTH)
     for task, owner in trained:
-        store = RunStore(run / task.name)
+        store = RunStore(folder / task.name)
         with store.opened():
             for patient in tqdm(owner.patients, desc=task.name, unit="patient"):
                 _write_job(store, patient, partial(owner.write, owner.folder, patient))
@@ -159,14 +161,14 @@ class _Answers:
     """
 
     folder: Path
-    patients: Sequence[Cached]
+    patients: Sequence[PreparedPatient]
     require: Callable[[Path, Sequence[str]], object]
-    write: Callable[[Path, Cached, Path], None]
+    write: Callable[[Path, PreparedPatient, Path], None]
 
     @property
     def names(self) -> list[str]:
         """The patients' IDs."""
-        return [patient.files.patient_id for patient in self.patients]
+        return [patient.patient_id for patient in self.patients]
 
     def digest(self) -> str:
         """Return a hash of the predictions, which those of another training change."""
@@ -174,11 +176,11 @@ class _Answers:
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
-def _answers(patients: Sequence[Cached], runs: Path) -> dict[str, _Answers]:
+def _answers(patients: Sequence[PreparedPatient], runs: Path) -> dict[str, _Answers]:
     """Return what each task has predicted, by the name of its folder in the repository."""
-    segmented = [p for p in patients if p.files.labels is not None]
-    followed = [p for p in patients if None not in (p.files.relapse, p.files.rfs_days)]
-    tested = [p for p in patients if p.files.hpv is not None]
+    segmented = [p for p in patients if p.patient.labels is not None]
+    followed = [p for p in patients if None not in (p.patient.relapse, p.patient.rfs_days)]
+    tested = [p for p in patients if p.patient.hpv is not None]
     return {
         task: _Answers(runs / name / out_of_fold.FOLDER, known, require, write)
         for task, name, known, require, write in (
@@ -189,8 +191,8 @@ def _answers(patients: Sequence[Cached], runs: Path) -> dict[str, _Answers]:
     }
 
 
-def _write_job(store: RunStore, patient: Cached, answer: Callable[[Path], None]) -> None:
-    name = patient.files.patient_id
+def _write_job(store: RunStore, patient: PreparedPatient, answer: Callable[[Path], None]) -> None:
+    name = patient.patient_id
     with store.locked(name):
         if store.record(name) is not None:
             return
@@ -205,17 +207,17 @@ def _write_job(store: RunStore, patient: Cached, answer: Callable[[Path], None])
         store.move_in(draft, record)
 
 
-def _write_labels(folder: Path, patient: Cached, output: Path) -> None:
-    labels = out_of_fold.read(folder, patient.files.patient_id).labels
+def _write_labels(folder: Path, patient: PreparedPatient, output: Path) -> None:
+    labels = out_of_fold.read(folder, patient.patient_id).labels
     write_segmentation(output, restore(labels, patient.undo), CURRENT)
 
 
-def _write_risk(folder: Path, patient: Cached, output: Path) -> None:
-    (risk,) = out_of_fold.read_risks(folder, [patient.files.patient_id])
+def _write_risk(folder: Path, patient: PreparedPatient, output: Path) -> None:
+    (risk,) = out_of_fold.read_risks(folder, [patient.patient_id])
     write_risk(output, risk, CURRENT)
 
 
-def _write_hpv(folder: Path, patient: Cached, output: Path) -> None:
-    (probability,) = out_of_fold.read_hpv_probabilities(folder, [patient.files.patient_id])
+def _write_hpv(folder: Path, patient: PreparedPatient, output: Path) -> None:
+    (probability,) = out_of_fold.read_hpv_probabilities(folder, [patient.patient_id])
     write_hpv(output, probability >= 0.5, CURRENT)
     (output / HPV_PROBABILITY).write_text(json.dumps(probability), encoding="utf-8")

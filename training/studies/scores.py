@@ -1,104 +1,124 @@
 """Score the repository's model folders on unseen patients, as the containers run them.
 
-Masks are compared on the CT's own grid; Task 2 sees the masks and the HPV probability that Task 1
-and Task 3 predict.
+Masks are compared on the CT's own grid. Task 2 sees the masks and the HPV probability that Tasks 1
+and 3 predict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from shared.case import Case
 from shared.conventions import Label
-from shared.errors import InputError
 from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Statistic, bootstrap
-from shared.models.card import Member, Score, load_card, require_same_preparation, write_card
-from shared.models.hpv import HpvModel
-from shared.models.segmentation import SegmentationModel
-from shared.models.survival import SurvivalModel
+from shared.models.card import Member, Score, load_card, write_card
+from shared.models.chain import Answers, Chain
 from shared.postprocessing.restore import restore
-from shared.preprocessing.pipeline import prepare
-from training.cohort.layout import PatientFiles
+from shared.preprocessing.pipeline import Undo
+from shared.tasks import CURRENT, TASK_NAMES, TaskName
+from training.cohort.layout import Patient
+from training.cohort.preparation import read_case, read_labels
 from training.tasks.segmentation import Totals
 
 
-def evaluate(
-    repository: Path, patients: Sequence[PatientFiles], cohort: str, write: bool
-) -> dict[str, list[Score]]:
-    """Run the three models on patients, print their scores, and write them into the cards if asked.
+@dataclass(frozen=True, kw_only=True)
+class Observations:
+    """What the chain answered about a cohort, next to the truth.
 
-    Standard errors are those of a bootstrap over patients. `no_primary_found` is the share of the
-    patients without a primary in whom none was found. Where a model folder holds networks and
-    linear models, each kind is scored alone too.
+    Attributes
+    ----------
+    totals : overlaps and detections of Task 1, one entry per patient.
+    absent_primaries : for each patient without a primary, whether none was predicted.
+    decisions : decision and status of each patient whose HPV status is known, by the suffix of the
+        score's name (see `by_kind`).
+    risks : risk, days and event of each patient with follow-up, likewise by suffix.
     """
-    folders = {
-        "segmentation": repository / "task1_segmentation/model",
-        "survival": repository / "task2_survival/model",
-        "hpv": repository / "task3_hpv/model",
-    }
-    segmentation = SegmentationModel.load(folders["segmentation"])
-    hpv = HpvModel.load(folders["hpv"])
-    survival = SurvivalModel.load(folders["survival"])
-    require_same_preparation(survival.card, segmentation.card, hpv.card)
-    totals: list[Totals] = []
-    none_found: list[bool] = []
-    decisions: dict[str, list[tuple[bool, bool]]] = {}
-    risks: dict[str, list[tuple[float, float, bool]]] = {}
-    for patient in tqdm(patients, desc="evaluating"):
-        if patient.labels is None:
-            raise InputError(f"expected labels for patient {patient.patient_id}, found none")
-        case = Case(
-            sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical
-        )
-        prepared = prepare(case, segmentation.card.preparation)
-        labels = segmentation.segment(prepared)
-        truth = sitk.ReadImage(str(patient.labels), sitk.sitkUInt8)
-        found = sitk.GetArrayFromImage(restore(labels, prepared.undo))
-        lesions = sitk.GetArrayFromImage(truth)
-        total = Totals()
-        total.add(found, lesions, Grid.of(truth).voxel_volume_mm3)
-        totals.append(total)
-        if not np.any(lesions == Label.GTVP):
-            none_found.append(not np.any(found == Label.GTVP))
-        said = list(hpv.outputs(prepared, case.clinical, labels))
-        if patient.hpv is not None:
-            for kind, outputs in by_kind(said).items():
-                decision = hpv.combined(outputs).decision
-                decisions.setdefault(kind, []).append((decision, patient.hpv))
-        if patient.relapse is not None and patient.rfs_days is not None:
-            clinical = replace(case.clinical, hpv=hpv.combined(said).probability)
-            for kind, outputs in by_kind(survival.outputs(prepared, clinical, labels)).items():
-                risk = survival.combined(outputs)
-                risks.setdefault(kind, []).append((risk, patient.rfs_days, patient.relapse))
 
-    scores = {
-        "segmentation": [
-            _score(name, _total(name, totals), len(totals), cohort)
-            for name in Totals.of(totals).scores()
-        ],
-        "hpv": [
-            _score(f"balanced_accuracy{kind}", _on(balanced_accuracy, rows), len(rows), cohort)
-            for kind, rows in decisions.items()
-        ],
-        "survival": [
-            _score(f"c_index{kind}", _on(concordance_index, rows), len(rows), cohort)
-            for kind, rows in risks.items()
-        ],
-    }
-    if none_found:
-        share = _on(np.mean, [(none,) for none in none_found])
-        scores["segmentation"].append(_score("no_primary_found", share, len(none_found), cohort))
-    for task, measured in scores.items():
-        for score in measured:
+    totals: list[Totals] = field(default_factory=list)
+    absent_primaries: list[bool] = field(default_factory=list)
+    decisions: dict[str, list[tuple[bool, bool]]] = field(default_factory=dict)
+    risks: dict[str, list[tuple[float, float, bool]]] = field(default_factory=dict)
+
+    def add(self, patient: Patient, answers: Answers, chain: Chain, undo: Undo) -> None:
+        """Add the answers about one patient."""
+        assert answers.labels is not None
+        assert chain.hpv is not None
+        assert chain.survival is not None
+        truth = read_labels(patient)
+        lesions = sitk.GetArrayFromImage(truth)
+        prediction = sitk.GetArrayFromImage(restore(answers.labels, undo))
+        total = Totals()
+        total.add(prediction, lesions, Grid.of(truth).voxel_volume_mm3)
+        self.totals.append(total)
+        if not np.any(lesions == Label.GTVP):
+            self.absent_primaries.append(not np.any(prediction == Label.GTVP))
+        if patient.hpv is not None:
+            for suffix, outputs in by_kind(answers.hpv_outputs).items():
+                decision = chain.hpv.combined(outputs).decision
+                self.decisions.setdefault(suffix, []).append((decision, patient.hpv))
+        if patient.relapse is not None and patient.rfs_days is not None:
+            for suffix, outputs in by_kind(answers.risk_outputs).items():
+                row = (chain.survival.combined(outputs), patient.rfs_days, patient.relapse)
+                self.risks.setdefault(suffix, []).append(row)
+
+    def scores(self, cohort: str) -> dict[TaskName, list[Score]]:
+        """Return the scores of each task with bootstrap standard errors over patients."""
+        segmentation = [
+            _score(name, _total(name, self.totals), len(self.totals), cohort)
+            for name in Totals.of(self.totals).scores()
+        ]
+        if self.absent_primaries:
+            share = _on(np.mean, [(none,) for none in self.absent_primaries])
+            count = len(self.absent_primaries)
+            segmentation.append(_score("no_primary_found", share, count, cohort))
+        return {
+            "segmentation": segmentation,
+            "hpv": [
+                _score(
+                    f"balanced_accuracy{suffix}", _on(balanced_accuracy, rows), len(rows), cohort
+                )
+                for suffix, rows in self.decisions.items()
+            ],
+            "survival": [
+                _score(f"c_index{suffix}", _on(concordance_index, rows), len(rows), cohort)
+                for suffix, rows in self.risks.items()
+            ],
+        }
+
+
+def score_models(
+    model_folders: Mapping[TaskName, Path], patients: Sequence[Patient], cohort: str, *, write: bool
+) -> dict[TaskName, list[Score]]:
+    """Run the three models on patients, print their scores and, if asked, write them to the cards.
+
+    `no_primary_found` is the share of patients without a primary for whom none was predicted. If a
+    model folder holds networks and linear models, each kind is also scored alone.
+
+    Parameters
+    ----------
+    cohort : the patients, in words.
+
+    Raises
+    ------
+    InputError
+        If a patient has no label map.
+    """
+    chain = Chain.load(
+        segmentation=model_folders["segmentation"],
+        hpv=model_folders["hpv"],
+        survival=model_folders["survival"],
+    )
+    scores = observe(chain, patients).scores(cohort)
+    for task, task_scores in scores.items():
+        for score in task_scores:
             error = score.standard_error
             print(
                 f"{task:13} {score.metric:30} {score.value:.3f} ± "
@@ -106,17 +126,40 @@ def evaluate(
                 f"({score.patients} patients: {cohort})"
             )
         if write:
-            card = load_card(folders[task], task)
-            write_card(folders[task], card.model_copy(update={"scores": tuple(measured)}))
+            card = load_card(model_folders[task], task)
+            card = card.model_copy(update={"scores": tuple(task_scores)})
+            write_card(model_folders[task], card)
     return scores
 
 
+def observe(chain: Chain, patients: Sequence[Patient]) -> Observations:
+    """Run all three models of a chain on patients, and return what they answered.
+
+    Raises
+    ------
+    InputError
+        If a patient has no label map.
+    """
+    observations = Observations()
+    for patient in tqdm(patients, desc="evaluating"):
+        case = read_case(patient)
+        prepared = chain.prepare(case)
+        answers = chain.answer(prepared, case.clinical)
+        observations.add(patient, answers, chain, prepared.undo)
+    return observations
+
+
+def repository_models(repository: Path) -> dict[TaskName, Path]:
+    """Return the model folders of a checkout, by task."""
+    return {task: repository / CURRENT.algorithm(task).name / "model" for task in TASK_NAMES}
+
+
 def by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Member, float]]]:
-    """Return outputs of all members, and where they are of several kinds those of each kind.
+    """Return the outputs of all members and, if they are of several kinds, those of each kind.
 
     Returns
     -------
-    By the suffix of the score's name, empty for all.
+    By the suffix of the score's name, which is empty for all members.
     """
     everything = list(outputs)
     kinds = dict.fromkeys(member.kind for member, _ in everything)
@@ -140,11 +183,11 @@ def _on(metric: Callable[..., float], rows: Sequence[tuple[float, ...]]) -> Stat
 
 def _score(metric: str, statistic: Statistic, patients: int, cohort: str) -> Score:
     """Return a statistic of all patients with its bootstrap standard error."""
-    measured = bootstrap(statistic, patients)
+    interval = bootstrap(statistic, patients)
     return Score(
         metric=metric,
-        value=measured.value,
-        standard_error=measured.standard_error,
+        value=interval.value,
+        standard_error=interval.standard_error,
         patients=patients,
         cohort=cohort,
     )

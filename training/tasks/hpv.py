@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,10 +20,9 @@ from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold
 from shared.models.card import Kind
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
-from training.cohort.cache import Cached
-from training.cohort.folds import Fold
+from training.cohort.cache import PreparedPatient
 from training.config import Configuration, HpvSettings
-from training.loop.fit import TrainedModule
+from training.loop.module import TrainedModule
 from training.samples.dataset import (
     BalancedBatches,
     JitteredWindow,
@@ -36,10 +35,10 @@ from training.samples.dataset import (
     variation,
 )
 from training.tasks import out_of_fold
+from training.tasks.base import FoldTraining, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear
 from training.tasks.prognosis import PrognosisTask
 from training.tasks.segmentation import network_config, segmentation_loss
-from training.train import Job
 
 
 class HpvModule(TrainedModule[tuple[float, bool]]):
@@ -54,12 +53,12 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         self.criterion = segmentation_loss(batch_dice)
 
     def loss(self, batch: Sample) -> Tensor:
-        """Return the sum of both losses; where no lesion was outlined, that of the status alone."""
+        """Return the sum of both losses; without outlined lesions, that of the status alone."""
         logits, status = self.network(batch["image"], batch["clinical"])
         outlined = batch["outlined"]
         if outlined.any():
             loss = self.criterion(logits[outlined].float(), batch["labels"][outlined])
-        else:  # a gradient of zero for the decoder, since other processes wait for one
+        else:  # a zero gradient for the decoder, because other processes wait for one
             loss = 0.0 * logits.float().sum()
         loss = loss + functional.binary_cross_entropy_with_logits(
             status[:, 0].float(), batch["hpv"].float()
@@ -71,10 +70,10 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         logit = self.network.classifier()(batch["image"], batch["clinical"])
         return float(logit), bool(batch["hpv"])
 
-    def scores(self, seen: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    def scores(self, observations: Sequence[tuple[float, bool]]) -> dict[str, float]:
         """Return the balanced accuracy at a logit of 0; the loss decides between equals."""
-        logits = torch.tensor([logit for logit, _ in seen])
-        truth = [status for _, status in seen]
+        logits = torch.tensor([logit for logit, _ in observations])
+        truth = [status for _, status in observations]
         accuracy = balanced_accuracy((logits > 0).numpy(), truth)
         entropy = float(
             functional.binary_cross_entropy_with_logits(logits, torch.tensor(truth).float())
@@ -87,25 +86,24 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
 
 
 class Hpv(PrognosisTask):
-    """Task 3 on the frame of `training.train`."""
+    """Task 3: the Task 1 network with a head on its bottleneck, linear models, or both."""
 
     name = "hpv"
-    model_folder = "task3_hpv"
     clinical_keys = ("age", "gender", "tobacco", "alcohol")
     """The paper's clinical inputs of Task 3, in its order."""
-    starts_from_task1 = True
+    starts_from_segmentation = True
 
     def settings(self, configuration: Configuration) -> HpvSettings:
         """Return the task's part of a configuration."""
         return configuration.hpv
 
-    def seen(self, patient: Cached) -> Cached | None:
+    def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
         """Return a patient whose status is known, else None."""
-        return patient if patient.files.hpv is not None else None
+        return patient if patient.patient.hpv is not None else None
 
-    def outcome(self, patient: Cached) -> str:
+    def stratum(self, patient: PreparedPatient) -> str:
         """Return the status."""
-        return f"HPV {bool(patient.files.hpv):d}"
+        return f"HPV {bool(patient.patient.hpv):d}"
 
     def network(
         self, configuration: Configuration, features: Sequence[ClinicalFeature]
@@ -122,75 +120,76 @@ class Hpv(PrognosisTask):
             )
         )
 
-    def module(self, job: Job) -> HpvModule:
+    def module(self, training: FoldTraining) -> HpvModule:
         """Return the network, started from that of Task 1, with its loss and scores."""
-        network = self.network(job.configuration, job.features)
-        if job.task1 is not None:
-            network.load_segmentation(dict(job.task1))
-        batch_dice = job.configuration.segmentation.batch_dice
-        return HpvModule(network, job.configuration.hpv, job.seed, batch_dice)
+        network = self.network(training.configuration, training.features)
+        if training.starting_weights is not None:
+            network.load_segmentation(dict(training.starting_weights))
+        batch_dice = training.configuration.segmentation.batch_dice
+        return HpvModule(network, training.configuration.hpv, training.seed, batch_dice)
 
-    def loaders(self, job: Job) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
         """Return balanced batches to train on, and central windows to validate on."""
-        settings, intensity = job.configuration.hpv, job.configuration.intensity
+        settings, intensity = training.configuration.hpv, training.configuration.intensity
         samples = Samples(
-            job.fitted,
+            training.patients,
             intensity,
             JitteredWindow(settings.window_zyx, middle),
-            [_targets(patient, job.features) for patient in job.fitted],
-            variation=variation(settings, job.features),
+            [_targets(patient, training.features) for patient in training.patients],
+            variation=variation(settings, training.features),
         )
         batches = BalancedBatches(
-            [bool(patient.files.hpv) for patient in job.fitted], settings.batch_size, job.seed
+            [bool(patient.patient.hpv) for patient in training.patients],
+            settings.batch_size,
+            training.seed,
         )
-        windows = self.windows(job.held_out, job)
-        return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
+        windows = self.windows(training.held_out, training)
+        return loader(samples, batches, training.workers), validation_loader(
+            windows, training.workers
+        )
 
-    def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
+    def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
         """Return patients' central windows."""
-        targets = [_targets(patient, job.features) for patient in patients]
-        settings, intensity = job.configuration.hpv, job.configuration.intensity
+        targets = [_targets(patient, training.features) for patient in patients]
+        settings, intensity = training.configuration.hpv, training.configuration.intensity
         return Windows(patients, intensity, settings.window_zyx, middle, targets)
 
     def scorer(self, network: nn.Module) -> nn.Module:
         """Return the network without its decoder."""
         return cast(HpvNetwork, network).classifier()
 
-    def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:
+    def fit_values(
+        self, values: NDArray[np.float32], patients: Sequence[PreparedPatient]
+    ) -> Linear:
         """Return a logistic regression."""
-        return BalancedLogistic().fit(values, [bool(p.files.hpv) for p in patients]).logit
+        return BalancedLogistic().fit(values, [bool(p.patient.hpv) for p in patients]).logit
 
-    def measured_lesions(self, job: Job) -> Callable[[Cached], LabelVolume]:
-        """Return how to find the lesions that are measured, where asked those of Task 1.
+    def measured_lesions(self, training: FoldTraining) -> Callable[[PreparedPatient], LabelVolume]:
+        """Return how to find the lesions to measure: those of Task 1 if the configuration asks.
 
-        Not by `fed`, since the network learns to outline the true ones.
+        `with_inputs` does not replace the masks, since the network learns to outline the true ones.
         """
-        if job.configuration.hpv.masks == "predicted":
-            return out_of_fold.masks(job.runs)
-        return super().measured_lesions(job)
+        if training.configuration.hpv.masks == "predicted":
+            return out_of_fold.masks(training.runs)
+        return super().measured_lesions(training)
 
-    def predict_held_out(
-        self,
-        models: Mapping[Kind, nn.Module],
-        members: Mapping[Kind, Mapping[str, float]],
-        job: Job,
-        fold: Fold,
-        run_folder: Path,
-    ) -> None:
-        """Write the logits of the held-out patients and of those whose status is not known."""
-        del members
-        patients = [*job.held_out, *job.without_outcome]
-        logits = self.outputs(models, patients, job)
-        out_of_fold.write_logits(run_folder / out_of_fold.FOLDER, fold.name, patients, logits)
+    def predict_held_out(self, trained: TrainedFold) -> None:
+        """Write the logits of the held-out patients and of those whose status is unknown."""
+        training = trained.training
+        patients = [*training.held_out, *training.without_outcome]
+        logits = self.outputs(trained.models, patients, training)
+        folder = training.runs / self.name / out_of_fold.FOLDER
+        out_of_fold.write_logits(folder, training.fold.name, patients, logits)
 
-    def check(self, job: Job, fold: Fold) -> None:
+    def check(self, training: FoldTraining) -> None:
         """Raise InputError if one part of a fold has one status only."""
-        for part, patients in (("trained on", job.fitted), ("held out", job.held_out)):
-            positive = sum(bool(patient.files.hpv) for patient in patients)
+        parts = {"trained on": training.patients, "held out": training.held_out}
+        for part, patients in parts.items():
+            positive = sum(bool(patient.patient.hpv) for patient in patients)
             if positive in (0, len(patients)):
                 raise InputError(
-                    f"fold {fold.name}: expected patients of both HPV statuses among the "
-                    f"{len(patients)} {part}, found {positive} positive; hold out more, or give "
+                    f"fold {training.fold.name}: expected patients of both HPV statuses among the "
+                    f"{len(patients)} {part}, found {positive} positive; hold out more, or use "
                     "other folds or a larger cohort"
                 )
 
@@ -209,9 +208,9 @@ class Hpv(PrognosisTask):
         }
 
 
-def _targets(patient: Cached, features: Sequence[ClinicalFeature]) -> dict[str, Tensor]:
+def _targets(patient: PreparedPatient, features: Sequence[ClinicalFeature]) -> dict[str, Tensor]:
     return {
-        "clinical": torch.from_numpy(encode(patient.files.clinical, features)),
-        "hpv": torch.tensor(bool(patient.files.hpv)),
-        "outlined": torch.tensor(patient.files.labels is not None),
+        "clinical": torch.from_numpy(encode(patient.patient.clinical, features)),
+        "hpv": torch.tensor(bool(patient.patient.hpv)),
+        "outlined": torch.tensor(patient.patient.labels is not None),
     }

@@ -38,7 +38,7 @@ from shared.models.card import Kind
 from shared.postprocessing.restore import restore
 from shared.postprocessing.rules import label_map
 from shared.preprocessing.pipeline import Prepared
-from training.cohort.cache import Cached
+from training.cohort.cache import PreparedPatient
 from training.config import SegmentationSettings
 
 FOLDER: Final = "out_of_fold"
@@ -65,7 +65,7 @@ class Prediction:
 def write(
     folder: Path,
     fold: str,
-    patients: Sequence[Cached],
+    patients: Sequence[PreparedPatient],
     predict: Callable[[Prepared], Volume],
     settings: SegmentationSettings,
 ) -> None:
@@ -88,7 +88,7 @@ def write(
             settings.min_component_mm3,
             settings.rules,
         )
-        path = folder / f"{patient.files.patient_id}.npz"
+        path = folder / f"{patient.patient_id}.npz"
         with whole(path) as draft:
             np.savez_compressed(
                 draft,
@@ -96,9 +96,9 @@ def write(
                 probabilities=np.round(probabilities[1:] * 255).astype(np.uint8),
                 fold=np.array(fold),
             )
-        if patient.files.labels is not None:
-            scores = _scores(patient, patient.files.labels, labels)
-            rows.append({"PatientID": patient.files.patient_id, "fold": fold, **scores})
+        if patient.patient.labels is not None:
+            scores = _scores(patient, patient.patient.labels, labels)
+            rows.append({"PatientID": patient.patient_id, "fold": fold, **scores})
     path = folder / SCORES
     table = pd.DataFrame(rows).set_index("PatientID")
     with locked(path):
@@ -135,28 +135,28 @@ def require(folder: Path, patient_ids: Sequence[str]) -> None:
             )
 
 
-def masks(runs: Path) -> Callable[[Cached], LabelVolume]:
+def masks(runs: Path) -> Callable[[PreparedPatient], LabelVolume]:
     """Return how to find the label map of the Task 1 network that has not seen a patient."""
     folder = runs / "segmentation" / FOLDER
-    return lambda patient: read(folder, patient.files.patient_id).labels
+    return lambda patient: read(folder, patient.patient_id).labels
 
 
 def write_logits(
     folder: Path,
     fold: str,
-    patients: Sequence[Cached],
+    patients: Sequence[PreparedPatient],
     logits: Mapping[Kind, NDArray[np.float64]],
 ) -> None:
     """Write the logits that one fold's models give patients they have not seen."""
     rows = _rows(fold, patients, logits, "logit")
-    status = {patient.files.patient_id: patient.files.hpv for patient in patients}
+    status = {patient.patient_id: patient.patient.hpv for patient in patients}
     _write_fold(folder / LOGITS, rows.assign(**{"HPV Status": rows["PatientID"].map(status)}))
 
 
 def write_risks(
     folder: Path,
     fold: str,
-    patients: Sequence[Cached],
+    patients: Sequence[PreparedPatient],
     risks: Mapping[Kind, NDArray[np.float64]],
 ) -> None:
     """Write the standardised risks that one fold's models give patients they have not seen."""
@@ -164,11 +164,14 @@ def write_risks(
 
 
 def _rows(
-    fold: str, patients: Sequence[Cached], said: Mapping[Kind, NDArray[np.float64]], name: str
+    fold: str,
+    patients: Sequence[PreparedPatient],
+    outputs: Mapping[Kind, NDArray[np.float64]],
+    name: str,
 ) -> pd.DataFrame:
     rows = [
-        (patient.files.patient_id, fold, kind, value)
-        for kind, values in said.items()
+        (patient.patient_id, fold, kind, value)
+        for kind, values in outputs.items()
         for patient, value in zip(patients, values, strict=True)
     ]
     return pd.DataFrame(rows, columns=["PatientID", "fold", "kind", name])
@@ -238,7 +241,7 @@ def _read(path: Path) -> pd.DataFrame:
     return table.astype({"HPV Status": "boolean"} if "HPV Status" in table else {})
 
 
-def _scores(patient: Cached, truth_path: Path, labels: LabelVolume) -> dict[str, float]:
+def _scores(patient: PreparedPatient, truth_path: Path, labels: LabelVolume) -> dict[str, float]:
     """Return what the challenge's scores are made of, on the CT's grid."""
     found = sitk.GetArrayFromImage(restore(labels, patient.undo))
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_path), sitk.sitkUInt8))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from shared.errors import InputError
 from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import Kind
 from shared.models.networks.linear import LinearModel
-from training.cohort.cache import Cached
+from training.cohort.cache import PreparedPatient
+from training.cohort.features import features_of
 from training.config import Configuration, PrognosisSettings
 from training.samples.dataset import Windows
+from training.tasks.base import FoldTraining, Task
 from training.tasks.linear import Linear, linear_model
-from training.train import Job, Task, features_of
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "networks": ("network",),
@@ -31,37 +33,39 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 
 
 class PrognosisTask(Task):
-    """A task whose models say one number of a patient."""
+    """A task whose models return one number per patient."""
+
+    clinical_keys: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def settings(self, configuration: Configuration) -> PrognosisSettings:
         """Return the task's part of a configuration."""
 
     @abstractmethod
-    def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
-        """Return patients' windows as serving takes them."""
+    def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
+        """Return patients' windows as serving cuts them."""
 
     @abstractmethod
     def scorer(self, network: nn.Module) -> nn.Module:
         """Return the part of a network that serves: from image and clinical vector to a number."""
 
-    def fed(
-        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
-    ) -> Sequence[Cached]:
+    def with_inputs(
+        self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
+    ) -> Sequence[PreparedPatient]:
         """Return the patients.
 
         Raises
         ------
         InputError
-            If true lesions are learnt from and a patient has none outlined: it would seem that
-            there are none.
+            If the task learns from true lesions and a patient has no label map: it would pass for a
+            patient without lesions.
         """
-        without = [p.files.patient_id for p in patients if p.files.labels is None]
+        without = [p.patient_id for p in patients if p.patient.labels is None]
         if without and self.settings(configuration).masks == "true":
             raise InputError(
-                f"expected a label map of every patient that {self.name} learns from, found "
+                f"expected a label map for every patient that {self.name} learns from, found "
                 f'{len(without)} without, such as {without[0]}; set masks = "predicted" in '
-                f"[{self.name}] of the configuration, or leave them out of the table"
+                f"[{self.name}] of the configuration, or remove these patients from the table"
             )
         return patients
 
@@ -70,62 +74,72 @@ class PrognosisTask(Task):
         return _KINDS[self.settings(configuration).models]
 
     def features(
-        self, configuration: Configuration, patients: Sequence[Cached]
+        self, configuration: Configuration, patients: Sequence[PreparedPatient]
     ) -> tuple[ClinicalFeature, ...]:
         """Return the clinical inputs, scaled on the patients trained on."""
         return features_of(self.clinical_keys, patients, self.settings(configuration).missing)
 
     @abstractmethod
-    def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:
-        """Return a model fitted to patients, with what `linear_inputs` says of them."""
+    def fit_values(
+        self, values: NDArray[np.float32], patients: Sequence[PreparedPatient]
+    ) -> Linear:
+        """Return a model fitted to patients and their `linear_inputs`."""
 
-    def fitted(self, job: Job) -> dict[Kind, nn.Module]:
-        """Return the linear model of a fold, where the configuration asks for one."""
-        if "linear" not in self.kinds(job.configuration):
+    def fit_linear(self, training: FoldTraining) -> dict[Kind, nn.Module]:
+        """Return the linear model of a fold, if the configuration asks for one."""
+        if "linear" not in self.kinds(training.configuration):
             return {}
-        function = self.fit_linear(self.linear_inputs(job.fitted, job), job.fitted)
-        return {"linear": linear_model(function, len(job.features), len(MEASURES))}
+        function = self.fit_values(
+            self.linear_inputs(training.patients, training), training.patients
+        )
+        return {"linear": linear_model(function, len(training.features), len(MEASURES))}
 
-    def measured_lesions(self, job: Job) -> Callable[[Cached], LabelVolume]:
-        """Return how to find the lesions that are measured: a patient's own, as `fed` gave them."""
-        del job
+    def measured_lesions(self, training: FoldTraining) -> Callable[[PreparedPatient], LabelVolume]:
+        """Return how to find the lesions to measure: those of `with_inputs`."""
+        del training
         return lambda patient: patient.labels
 
-    def linear_inputs(self, patients: Sequence[Cached], job: Job) -> NDArray[np.float32]:
-        """Return what a linear model sees, shape (patients, clinical features + measures)."""
-        mask_of = self.measured_lesions(job)
+    def linear_inputs(
+        self, patients: Sequence[PreparedPatient], training: FoldTraining
+    ) -> NDArray[np.float32]:
+        """Return the inputs of a linear model, shape (patients, clinical features + measures)."""
+        mask_of = self.measured_lesions(training)
         rows = [
-            (*encode(p.files.clinical, job.features), *measures_of(p, mask_of(p))) for p in patients
+            (*encode(p.patient.clinical, training.features), *measures_of(p, mask_of(p)))
+            for p in patients
         ]
         return np.array(rows, dtype=np.float32)
 
     @torch.inference_mode()
     def outputs(
-        self, models: Mapping[Kind, nn.Module], patients: Sequence[Cached], job: Job
+        self,
+        models: Mapping[Kind, nn.Module],
+        patients: Sequence[PreparedPatient],
+        training: FoldTraining,
     ) -> dict[Kind, NDArray[np.float64]]:
-        """Return what each model of a fold says of patients, shape (patients,)."""
-        said: dict[Kind, NDArray[np.float64]] = {}
+        """Return what each model of a fold returns for patients, shape (patients,)."""
+        outputs: dict[Kind, NDArray[np.float64]] = {}
         for kind, model in models.items():
             if isinstance(model, LinearModel):
                 clinical, measures = np.split(
-                    self.linear_inputs(patients, job), [len(job.features)], 1
+                    self.linear_inputs(patients, training), [len(training.features)], 1
                 )
                 values = model(torch.from_numpy(clinical), torch.from_numpy(measures))[:, 0]
             else:
-                scorer, windows = self.scorer(model).eval(), self.windows(patients, job)
+                scorer, windows = self.scorer(model).eval(), self.windows(patients, training)
                 samples = map(windows.__getitem__, range(len(windows)))
                 values = torch.stack([_number(scorer, s) for s in samples])
-            said[kind] = values.double().numpy()
-        return said
+            outputs[kind] = values.double().numpy()
+        return outputs
 
 
-def measures_of(patient: Cached, labels: LabelVolume) -> NDArray[np.float32]:
-    """Return what lesions on a patient's region measure, as `LesionMeasures.vector` orders it."""
+def measures_of(patient: PreparedPatient, labels: LabelVolume) -> NDArray[np.float32]:
+    """Return the measures of lesions on a patient's region, ordered as `LesionMeasures.vector`."""
     ct_hu, pet_suv = np.asarray(patient.image, dtype=np.float32)
     measures = measure_lesions(labels, ct_hu, pet_suv, patient.undo.region)
     return measures.vector().astype(np.float32)
 
 
 def _number(scorer: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:
-    said: Tensor = scorer(sample["image"][None], sample["clinical"][None])
-    return said.flatten()[0]
+    output: Tensor = scorer(sample["image"][None], sample["clinical"][None])
+    return output.flatten()[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -25,10 +25,9 @@ from shared.models.segmentation import LABELS, mean_probabilities
 from shared.postprocessing.components import remove_small
 from shared.preprocessing.intensity import network_channels
 from shared.preprocessing.pipeline import Prepared
-from training.cohort.cache import Cached
-from training.cohort.folds import Fold
+from training.cohort.cache import PreparedPatient
 from training.config import Configuration, SegmentationSettings
-from training.loop.fit import TrainedModule
+from training.loop.module import TrainedModule
 from training.samples.dataset import (
     LesionCrops,
     Sample,
@@ -40,7 +39,7 @@ from training.samples.dataset import (
     validation_loader,
 )
 from training.tasks import out_of_fold
-from training.train import Job, Task
+from training.tasks.base import FoldTraining, Task, TrainedFold
 
 
 def network_config(settings: SegmentationSettings) -> DynUNetConfig:
@@ -69,11 +68,11 @@ class Totals:
     gtvn_overlap: Overlap = field(default_factory=Overlap)
     gtvn_detections: Detections = field(default_factory=Detections)
 
-    def add(self, found: LabelVolume, truth: LabelVolume, voxel_volume_mm3: float) -> None:
+    def add(self, prediction: LabelVolume, truth: LabelVolume, voxel_volume_mm3: float) -> None:
         """Add one case."""
-        self.gtvp_dice.append(dice(found, truth, Label.GTVP))
-        self.gtvn_overlap += overlap(found, truth, Label.GTVN, voxel_volume_mm3)
-        self.gtvn_detections += detections(found, truth, Label.GTVN)
+        self.gtvp_dice.append(dice(prediction, truth, Label.GTVP))
+        self.gtvn_overlap += overlap(prediction, truth, Label.GTVN, voxel_volume_mm3)
+        self.gtvn_detections += detections(prediction, truth, Label.GTVN)
 
     @classmethod
     def of(cls, parts: Sequence[Totals]) -> Totals:
@@ -119,16 +118,16 @@ class SegmentationModule(TrainedModule[Totals]):
     def validate(self, batch: Sample) -> Totals:
         """Segment one region and compare it with the truth."""
         logits = region_logits(self.network, batch["image"], self.schedule)
-        found = logits.argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
+        prediction = logits.argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
         minimum = {LABELS[n]: v for n, v in self.schedule.min_component_mm3.items()}
-        found = remove_small(found, self.spacing_mm**3, minimum)
+        prediction = remove_small(prediction, self.spacing_mm**3, minimum)
         totals = Totals()
-        totals.add(found, batch["labels"][0, 0].cpu().numpy(), self.spacing_mm**3)
+        totals.add(prediction, batch["labels"][0, 0].cpu().numpy(), self.spacing_mm**3)
         return totals
 
-    def scores(self, seen: Sequence[Totals]) -> dict[str, float]:
+    def scores(self, observations: Sequence[Totals]) -> dict[str, float]:
         """Return the challenge's three scores and their sum, the paper's criterion."""
-        scores = Totals.of(seen).scores()
+        scores = Totals.of(observations).scores()
         return scores | {"score": sum(scores.values())}
 
 
@@ -146,66 +145,69 @@ def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSetti
 
 
 class Segmentation(Task):
-    """Task 1 on the frame of `training.train`."""
+    """Task 1: DynUNet on crops."""
 
     name = "segmentation"
-    model_folder = "task1_segmentation"
+    default_held_out = 36  # as in the paper
     lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
-    """Those that every fold must have."""
+    """The lesions that every fold must have."""
 
     def settings(self, configuration: Configuration) -> SegmentationSettings:
         """Return the task's part of a configuration."""
         return configuration.segmentation
 
-    def seen(self, patient: Cached) -> Cached | None:
+    def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
         """Return a patient with a label map, else None."""
-        return patient if patient.files.labels is not None else None
+        return patient if patient.patient.labels is not None else None
 
-    def outcome(self, patient: Cached) -> str:
-        """Return lesions and outcomes of all tasks, so that they can share the folds."""
-        files = patient.files
-        kinds = [name for name, label in LESIONS.items() if np.any(patient.labels == label)]
-        known = {"HPV": files.hpv, "relapse": files.relapse}
-        words = [f"{name} {value:d}" for name, value in known.items() if value is not None]
-        return ", ".join([*words, *(kinds or ["no lesion"])])
+    def stratum(self, patient: PreparedPatient) -> str:
+        """Return lesions and outcomes of all tasks, so that the tasks can share the folds."""
+        lesions = [name for name, label in LESIONS.items() if np.any(patient.labels == label)]
+        outcomes = {"HPV": patient.patient.hpv, "relapse": patient.patient.relapse}
+        words = [f"{name} {value:d}" for name, value in outcomes.items() if value is not None]
+        return ", ".join([*words, *(lesions or ["no lesion"])])
 
     def network(self, configuration: Configuration, _: Sequence[ClinicalFeature]) -> nn.Module:
         """Return the DynUNet with fresh weights."""
         return build(network_config(configuration.segmentation))
 
-    def module(self, job: Job) -> SegmentationModule:
+    def module(self, training: FoldTraining) -> SegmentationModule:
         """Return the network with its loss and scores."""
-        configuration = job.configuration
+        configuration = training.configuration
         return SegmentationModule(
             self.network(configuration, ()),
             configuration.segmentation,
-            job.seed,
+            training.seed,
             configuration.preparation.spacing_mm,
         )
 
-    def loaders(self, job: Job) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
         """Return crops to train on, and whole regions to validate on."""
-        settings, intensity = job.configuration.segmentation, job.configuration.intensity
+        settings, intensity = training.configuration.segmentation, training.configuration.intensity
         samples = Samples(
-            job.fitted,
+            training.patients,
             intensity,
             LesionCrops(settings.crop_zyx, settings.random_crop_probability),
-            [{} for _ in job.fitted],
+            [{} for _ in training.patients],
         )
-        batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
-        regions = Windows(job.held_out, intensity, None, middle, [{} for _ in job.held_out])
-        return loader(samples, batches, job.workers), validation_loader(regions, job.workers)
+        batches = ShuffledBatches(len(training.patients), settings.batch_size, training.seed)
+        regions = Windows(
+            training.held_out, intensity, None, middle, [{} for _ in training.held_out]
+        )
+        return loader(samples, batches, training.workers), validation_loader(
+            regions, training.workers
+        )
 
-    def check(self, job: Job, fold: Fold) -> None:
+    def check(self, training: FoldTraining) -> None:
         """Raise InputError if one part of a fold has no node or no primary at all."""
-        parts = {"trained on": job.fitted, "held out": job.held_out}
+        parts = {"trained on": training.patients, "held out": training.held_out}
         for name in self.lesions:
             for part, patients in parts.items():
                 if not any(np.any(p.labels == LESIONS[name]) for p in patients):
                     raise InputError(
-                        f"fold {fold.name}: expected a patient with {name} among the "
-                        f"{len(patients)} {part}, found none; its score would say nothing: give "
-                        "other folds or a larger cohort"
+                        f"fold {training.fold.name}: expected a patient with {name} among the "
+                        f"{len(patients)} {part}, found none, so its score would be meaningless; "
+                        "use other folds or a larger cohort"
                     )
 
     def card(
@@ -224,34 +226,27 @@ class Segmentation(Task):
             "mirror_axes": settings.mirror_axes,
         }
 
-    def predict_held_out(
-        self,
-        models: Mapping[Kind, nn.Module],
-        members: Mapping[Kind, Mapping[str, float]],
-        job: Job,
-        fold: Fold,
-        run_folder: Path,
-    ) -> None:
+    def predict_held_out(self, trained: TrainedFold) -> None:
         """Write label maps and probabilities of the held-out patients, and their scores.
 
-        Patients without a label map are in no fold: theirs are of the fold that was trained last.
+        Patients without a label map are in no fold: their predictions are those of the fold that
+        was trained last.
         """
-        del members
-        settings = job.configuration.segmentation
-        network = models["network"].to(job.device).eval()
+        training = trained.training
+        settings = training.configuration.segmentation
+        network = trained.models["network"].to(training.device).eval()
 
         @torch.inference_mode()
         def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:
-            tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(job.device)
+            tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(training.device)
             logits: Volume = region_logits(network, tensor, settings)[0].cpu().numpy()
             return logits
 
         def probabilities(prepared: Prepared) -> Volume:
-            image = network_channels(prepared, job.configuration.intensity, ("CT", "PET"))
+            image = network_channels(prepared, training.configuration.intensity, ("CT", "PET"))
             return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
 
-        patients = [*job.held_out, *job.without_outcome]
-        out_of_fold.write(
-            run_folder / out_of_fold.FOLDER, fold.name, patients, probabilities, settings
-        )
+        patients = [*training.held_out, *training.without_outcome]
+        folder = training.runs / self.name / out_of_fold.FOLDER
+        out_of_fold.write(folder, training.fold.name, patients, probabilities, settings)
         network.cpu()

@@ -19,11 +19,10 @@ from shared.metrics.survival import concordance_index
 from shared.models.card import Kind
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
 from shared.preprocessing.window import lesion_centre
-from training.cohort.cache import Cached
-from training.cohort.folds import Fold
+from training.cohort.cache import PreparedPatient
 from training.config import Configuration, SurvivalSettings
-from training.loop.fit import TrainedModule
 from training.loop.losses import cox_loss
+from training.loop.module import TrainedModule
 from training.samples.dataset import (
     JitteredWindow,
     Sample,
@@ -35,9 +34,9 @@ from training.samples.dataset import (
     variation,
 )
 from training.tasks import out_of_fold
+from training.tasks.base import FoldTraining, MemberStatistics, TrainedFold
 from training.tasks.linear import Linear, RidgeCox
 from training.tasks.prognosis import PrognosisTask
-from training.train import Job
 
 
 class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
@@ -53,17 +52,16 @@ class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
         risk = self.network(batch["image"], batch["clinical"])
         return float(risk), float(batch["rfs_days"]), bool(batch["relapse"])
 
-    def scores(self, seen: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
+    def scores(self, observations: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
         """Return the C-index."""
-        c_index = concordance_index(*zip(*seen, strict=True))
+        c_index = concordance_index(*zip(*observations, strict=True))
         return {"c_index": c_index, "score": c_index}
 
 
 class Survival(PrognosisTask):
-    """Task 2 on the frame of `training.train`: with true or predicted masks."""
+    """Task 2: ResNet18 on image and lesions, linear models, or both."""
 
     name = "survival"
-    model_folder = "task2_survival"
     clinical_keys = (
         "hpv",
         "tobacco",
@@ -80,31 +78,32 @@ class Survival(PrognosisTask):
         """Return the task's part of a configuration."""
         return configuration.survival
 
-    def seen(self, patient: Cached) -> Cached | None:
+    def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
         """Return a patient with follow-up, the true HPV status in the record, else None."""
-        files = patient.files
-        if files.relapse is None or files.rfs_days is None:
+        facts = patient.patient
+        if facts.relapse is None or facts.rfs_days is None:
             return None
-        return _with_hpv(patient, None if files.hpv is None else float(files.hpv))
+        return _with_hpv(patient, None if facts.hpv is None else float(facts.hpv))
 
-    def fed(
-        self, patients: Sequence[Cached], runs: Path, configuration: Configuration
-    ) -> Sequence[Cached]:
-        """Return patients with masks and HPV probability as predicted, where that is asked."""
-        settings, fed = configuration.survival, super().fed(patients, runs, configuration)
+    def with_inputs(
+        self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
+    ) -> Sequence[PreparedPatient]:
+        """Return patients with predicted masks and HPV probabilities, if the configuration asks."""
+        settings = configuration.survival
+        patients = super().with_inputs(patients, runs, configuration)
         if settings.masks == "predicted":
             mask_of = out_of_fold.masks(runs)
-            fed = [dataclasses.replace(patient, labels=mask_of(patient)) for patient in fed]
+            patients = [dataclasses.replace(p, labels=mask_of(p)) for p in patients]
         if settings.hpv == "predicted":
-            names = [patient.files.patient_id for patient in fed]
+            names = [patient.patient_id for patient in patients]
             folder = runs / "hpv" / out_of_fold.FOLDER
             probabilities = out_of_fold.read_hpv_probabilities(folder, names)
-            fed = [_with_hpv(*pair) for pair in zip(fed, probabilities, strict=True)]
-        return fed
+            patients = [_with_hpv(*pair) for pair in zip(patients, probabilities, strict=True)]
+        return patients
 
-    def outcome(self, patient: Cached) -> str:
+    def stratum(self, patient: PreparedPatient) -> str:
         """Return whether a recurrence was observed."""
-        return f"relapse {bool(patient.files.relapse):d}"
+        return f"relapse {bool(patient.patient.relapse):d}"
 
     def network(
         self, configuration: Configuration, features: Sequence[ClinicalFeature]
@@ -120,39 +119,42 @@ class Survival(PrognosisTask):
             )
         )
 
-    def module(self, job: Job) -> SurvivalModule:
+    def module(self, training: FoldTraining) -> SurvivalModule:
         """Return the network with its loss and scores."""
-        network = self.network(job.configuration, job.features)
-        return SurvivalModule(network, job.configuration.survival, job.seed)
+        network = self.network(training.configuration, training.features)
+        return SurvivalModule(network, training.configuration.survival, training.seed)
 
-    def loaders(self, job: Job) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
         """Return windows near the lesions to train on, and those of serving to validate on."""
-        settings = job.configuration.survival
+        settings = training.configuration.survival
         samples = Samples(
-            job.fitted,
-            job.configuration.intensity,
+            training.patients,
+            training.configuration.intensity,
             JitteredWindow(settings.window_zyx, lesion_centre),
-            [_targets(patient, job.features) for patient in job.fitted],
+            [_targets(patient, training.features) for patient in training.patients],
             lesion_channels=True,
-            variation=variation(settings, job.features),
+            variation=variation(settings, training.features),
         )
-        batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
-        windows = self.windows(job.held_out, job)
-        return loader(samples, batches, job.workers), validation_loader(windows, job.workers)
+        batches = ShuffledBatches(len(training.patients), settings.batch_size, training.seed)
+        windows = self.windows(training.held_out, training)
+        return loader(samples, batches, training.workers), validation_loader(
+            windows, training.workers
+        )
 
-    def check(self, job: Job, fold: Fold) -> None:
+    def check(self, training: FoldTraining) -> None:
         """Raise InputError if no recurrence is trained on, or no two held-out risks can be ranked.
 
-        A patient with a recurrence can be ranked against those who are followed up for longer.
+        A patient with a recurrence can be ranked against patients followed up for longer.
         """
-        outcomes = [(p.files.rfs_days or 0.0, bool(p.files.relapse)) for p in job.held_out]
+        outcomes = [(p.patient.rfs_days or 0.0, bool(p.patient.relapse)) for p in training.held_out]
         longest = max(days for days, _ in outcomes)
-        ranked = any(relapse and days < longest for days, relapse in outcomes)
-        if not ranked or not any(patient.files.relapse for patient in job.fitted):
+        can_rank = any(relapse and days < longest for days, relapse in outcomes)
+        if not can_rank or not any(patient.patient.relapse for patient in training.patients):
             raise InputError(
-                f"fold {fold.name}: expected a recurrence among the {len(job.fitted)} trained on, "
-                f"and one that is earlier than another's follow-up among the {len(outcomes)} held "
-                "out, found none; hold out more, or give other folds or a larger cohort"
+                f"fold {training.fold.name}: expected a recurrence among the "
+                f"{len(training.patients)} trained on, and one earlier than another patient's "
+                f"follow-up among the {len(outcomes)} held out, found none; hold out more, or use "
+                "other folds or a larger cohort"
             )
 
     def card(
@@ -165,38 +167,35 @@ class Survival(PrognosisTask):
             "window_zyx": configuration.survival.window_zyx,
         }
 
-    def members(self, models: Mapping[Kind, nn.Module], job: Job) -> dict[Kind, dict[str, float]]:
-        """Return mean and standard deviation of each model's risks of the patients trained on."""
-        risks = self.outputs(models, job.fitted, job)
+    def statistics(
+        self, models: Mapping[Kind, nn.Module], training: FoldTraining
+    ) -> dict[Kind, MemberStatistics]:
+        """Return mean and standard deviation of each model's risks on the patients trained on."""
+        risks = self.outputs(models, training.patients, training)
         return {
-            kind: {"risk_mean": float(r.mean()), "risk_std": float(r.std(ddof=1))}
+            kind: MemberStatistics(risk_mean=float(r.mean()), risk_std=float(r.std(ddof=1)))
             for kind, r in risks.items()
         }
 
-    def predict_held_out(
-        self,
-        models: Mapping[Kind, nn.Module],
-        members: Mapping[Kind, Mapping[str, float]],
-        job: Job,
-        fold: Fold,
-        run_folder: Path,
-    ) -> None:
+    def predict_held_out(self, trained: TrainedFold) -> None:
         """Write the standardised risks of the held-out patients."""
+        training, statistics = trained.training, trained.statistics
+        outputs = self.outputs(trained.models, training.held_out, training)
         risks = {
-            kind: (values - members[kind]["risk_mean"]) / members[kind]["risk_std"]
-            for kind, values in self.outputs(models, job.held_out, job).items()
+            kind: (values - statistics[kind].risk_mean) / statistics[kind].risk_std
+            for kind, values in outputs.items()
         }
-        folder = run_folder / out_of_fold.FOLDER
-        out_of_fold.write_risks(folder, fold.name, job.held_out, risks)
+        folder = training.runs / self.name / out_of_fold.FOLDER
+        out_of_fold.write_risks(folder, training.fold.name, training.held_out, risks)
 
-    def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
+    def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
         """Return patients' windows around their lesions."""
         return Windows(
             patients,
-            job.configuration.intensity,
-            job.configuration.survival.window_zyx,
+            training.configuration.intensity,
+            training.configuration.survival.window_zyx,
             lesion_centre,
-            [_targets(patient, job.features) for patient in patients],
+            [_targets(patient, training.features) for patient in patients],
             lesion_channels=True,
         )
 
@@ -204,22 +203,26 @@ class Survival(PrognosisTask):
         """Return the network as it is."""
         return network
 
-    def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:
+    def fit_values(
+        self, values: NDArray[np.float32], patients: Sequence[PreparedPatient]
+    ) -> Linear:
         """Return a ridge Cox model."""
         days, relapses = zip(
-            *[(p.files.rfs_days, bool(p.files.relapse)) for p in patients], strict=True
+            *[(p.patient.rfs_days, bool(p.patient.relapse)) for p in patients], strict=True
         )
         return RidgeCox().fit(values, days, relapses).risk
 
 
-def _with_hpv(patient: Cached, hpv: float | None) -> Cached:
-    clinical = dataclasses.replace(patient.files.clinical, hpv=hpv)
-    return dataclasses.replace(patient, files=dataclasses.replace(patient.files, clinical=clinical))
+def _with_hpv(patient: PreparedPatient, hpv: float | None) -> PreparedPatient:
+    clinical = dataclasses.replace(patient.patient.clinical, hpv=hpv)
+    return dataclasses.replace(
+        patient, patient=dataclasses.replace(patient.patient, clinical=clinical)
+    )
 
 
-def _targets(patient: Cached, features: Sequence[ClinicalFeature]) -> dict[str, Tensor]:
+def _targets(patient: PreparedPatient, features: Sequence[ClinicalFeature]) -> dict[str, Tensor]:
     return {
-        "clinical": torch.from_numpy(encode(patient.files.clinical, features)),
-        "rfs_days": torch.tensor(patient.files.rfs_days),
-        "relapse": torch.tensor(bool(patient.files.relapse)),
+        "clinical": torch.from_numpy(encode(patient.patient.clinical, features)),
+        "rfs_days": torch.tensor(patient.patient.rfs_days),
+        "relapse": torch.tensor(bool(patient.patient.relapse)),
     }

@@ -1,0 +1,188 @@
+"""What a training run keeps about itself: `run.json`, and `member.json` of each fold.
+
+A run resumes only as it began: with another configuration, seed, precision, accumulation of batches
+or clinical scale it is refused. Its notice, description of the data and licence are those of its
+first start. Devices, machines and workers may change.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from shared.clinical import ClinicalFeature
+from shared.errors import HecktorError
+from shared.files import write_first
+from shared.models.card import Kind
+from shared.schema import Strict
+from training.cohort.code_version import REPOSITORY
+from training.config import Configuration, Precision, Schedule
+from training.loop.hardware import Hardware
+from training.tasks.base import MemberStatistics
+
+RUN: Final = "run.json"
+MEMBER: Final = "member.json"
+
+PHANTOM_NOTICE: Final = (
+    "NOTICE: these weights were trained on computer-made phantoms. They show that the software "
+    "works; they are not for patients and not for submissions."
+)
+PHANTOM_DATA: Final = "phantoms of training/phantom"
+PHANTOM_LICENCE: Final = "Apache-2.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What the user says about weights and their training data; None is the run's own words.
+
+    Attributes
+    ----------
+    notice : what users of the weights must know.
+    data : the training data, in words.
+    licence : of the weights; required with `data`.
+    """
+
+    notice: str | None = None
+    data: str | None = None
+    licence: str | None = None
+
+
+class Source(Strict):
+    """How the weights came about, apart from the number of patients."""
+
+    data: str
+    command: str
+    revision: str
+    seed: int
+
+
+class RunRecord(Strict):
+    """`run.json`: what decides a training run, and what its cards say about it.
+
+    Attributes
+    ----------
+    name : of the configuration.
+    notice, licence, training : of the first start, for the cards.
+    configuration, seed, precision, accumulate_batches, features : what decides the run.
+    """
+
+    name: str
+    notice: str
+    licence: str
+    training: Source
+    configuration: Configuration
+    seed: int
+    precision: Precision
+    accumulate_batches: int
+    features: tuple[ClinicalFeature, ...]
+
+    @classmethod
+    def first(
+        cls,
+        name: str,
+        configuration: Configuration,
+        *,
+        schedule: Schedule,
+        features: Sequence[ClinicalFeature],
+        hardware: Hardware,
+        seed: int,
+        provenance: Provenance,
+    ) -> Self:
+        """Return the record of a run that starts now.
+
+        Parameters
+        ----------
+        name : of the configuration.
+        schedule : the task's part of it.
+        """
+        data = PHANTOM_DATA if provenance.data is None else provenance.data
+        return cls(
+            name=name,
+            notice=PHANTOM_NOTICE if provenance.notice is None else provenance.notice,
+            licence=PHANTOM_LICENCE if provenance.licence is None else provenance.licence,
+            training=Source(data=data, command=_command(), revision=_revision(), seed=seed),
+            configuration=configuration,
+            seed=seed,
+            precision=hardware.precision or schedule.precision,
+            accumulate_batches=hardware.accumulate_batches or schedule.accumulate_batches,
+            features=tuple(features),
+        )
+
+    def keep(self, folder: Path, provenance: Provenance) -> None:
+        """Write the record of a run, or check that the run began with the same.
+
+        Raises
+        ------
+        HecktorError
+            If it began with something else, or `provenance` describes data without a licence.
+        """
+        path = folder / RUN
+        if provenance.data is not None and provenance.licence is None and not path.exists():
+            raise HecktorError(
+                f"expected a licence, since the weights are of {provenance.data!r} and not of "
+                "phantoms, found none; state under which terms they may be used"
+            )
+        write_first(path, self.model_dump_json(indent=1) + "\n")
+        first = read_run(folder)
+        deciding = ("configuration", "seed", "precision", "accumulate_batches", "features")
+        differing = [name for name in deciding if getattr(first, name) != getattr(self, name)]
+        if differing:
+            raise HecktorError(
+                f"expected the run in {folder} to resume as it began, found another "
+                f"{' and '.join(differing)}; give the same options, another folder of runs, or "
+                "delete this run"
+            )
+        for what, value, first_value in (
+            ("notice", provenance.notice, first.notice),
+            ("data", provenance.data, first.training.data),
+            ("licence", provenance.licence, first.licence),
+        ):
+            if value not in (None, first_value):
+                raise HecktorError(
+                    f"expected the {what} {first_value!r}, with which the run in {folder} began, "
+                    f"found {value!r}; leave it out, or give another folder of runs"
+                )
+
+
+class FoldRecord(Strict):
+    """`member.json`: a fold is complete, and what the card states about each of its models."""
+
+    members: dict[Kind, MemberStatistics]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read the record of a training run.
+
+    Raises
+    ------
+    HecktorError
+        If there is none.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise HecktorError(f"expected {RUN} in {folder}, found none; train first")
+    return RunRecord.model_validate_json(path.read_bytes())
+
+
+def _revision() -> str:
+    return (
+        subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+        or "unknown"
+    )
+
+
+def _command() -> str:
+    """Return the command without the paths of this machine, which tell a reader nothing."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return shlex.join(["python", "-m", "training", *words])

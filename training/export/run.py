@@ -1,0 +1,107 @@
+"""From a training run to a model folder: an ensemble of all folds, or the model of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import nn
+
+from shared.clinical import ClinicalFeature
+from shared.errors import HecktorError
+from shared.lesions import MEASURES
+from shared.models.card import Kind, Training
+from shared.models.networks.linear import LinearModel
+from shared.tasks import CURRENT
+from training.cohort.code_version import REPOSITORY
+from training.cohort.folds import Fold, read_folds
+from training.config import Configuration, load_configuration
+from training.export.model_folder import Trained, export
+from training.export.record import MEMBER, FoldRecord, read_run
+from training.loop.fit import NETWORK
+from training.tasks.base import Task
+
+WEIGHTS: Final[dict[Kind, str]] = {"network": NETWORK, "linear": "linear.pt"}
+
+
+def model_folder(task: Task) -> Path:
+    """Return the model folder of a task's own algorithm in the repository."""
+    return REPOSITORY / CURRENT.algorithm(task.name).name / "model"
+
+
+def is_trained(run_folder: Path, fold: Fold) -> bool:
+    """Whether a fold is complete: its models and its out-of-fold predictions are there."""
+    return (run_folder / f"fold{fold.name}" / MEMBER).is_file()
+
+
+def export_run(
+    task: Task,
+    runs: Path,
+    *,
+    folds: Sequence[str] = (),
+    model: Path | None = None,
+    configuration: str | None = None,
+    kinds: Sequence[Kind] = (),
+) -> None:
+    """Write a model folder from a training run's models.
+
+    Parameters
+    ----------
+    folds : names of the folds to take; all if empty. Several make an ensemble.
+    model : folder to write; None is the task's own in the repository.
+    configuration : name of the configuration whose rules for serving the card states; None is the
+        run's own.
+    kinds : of models to take; all that were trained if empty.
+
+    Raises
+    ------
+    HecktorError
+        If a fold does not exist, is not trained, or has no model of a kind.
+    """
+    run_folder = runs / task.name
+    all_folds, record = read_folds(run_folder), read_run(run_folder)
+    chosen = [fold for name in folds for fold in all_folds.choose(name)] or list(all_folds.folds)
+    trained_kinds = task.kinds(record.configuration)
+    exported_kinds = tuple(kinds) or trained_kinds
+    if not set(exported_kinds) <= set(trained_kinds):
+        raise HecktorError(
+            f"expected kinds of models that {run_folder} has, {' and '.join(trained_kinds)}, found "
+            f"{' and '.join(exported_kinds)}; train with another configuration"
+        )
+    members = []
+    for fold in chosen:
+        if not is_trained(run_folder, fold):
+            raise HecktorError(f"expected fold {fold.name} of {run_folder} trained; train it first")
+        fold_folder = run_folder / f"fold{fold.name}"
+        statistics = FoldRecord.model_validate_json((fold_folder / MEMBER).read_bytes()).members
+        name = task.name if len(chosen) == 1 else f"{task.name}_fold{fold.name}"
+        for kind in exported_kinds:
+            network = _empty_model(task, kind, record.configuration, record.features)
+            network.load_state_dict(torch.load(fold_folder / WEIGHTS[kind], weights_only=True))
+            suffix = "" if kind == "network" else f"_{kind}"
+            members.append(Trained(network, f"{name}{suffix}", **statistics[kind].model_dump()))
+    patients = {name for fold in chosen for name in fold.training}
+    serving = load_configuration(configuration) if configuration else record.configuration
+    fields = {
+        "configuration": record.name,
+        "notice": record.notice,
+        "licence": record.licence,
+        "preparation": record.configuration.preparation,
+        "intensity": record.configuration.intensity,
+        "clinical": record.features,
+        "training": Training(patients=len(patients), **record.training.model_dump()),
+        **task.card(serving, run_folder, exported_kinds),
+    }
+    target = model or model_folder(task)
+    export(target, task.name, members, fields)
+    print(f"exported {len(members)} model(s) of {run_folder} to {target}")
+
+
+def _empty_model(
+    task: Task, kind: Kind, configuration: Configuration, features: Sequence[ClinicalFeature]
+) -> nn.Module:
+    if kind == "linear":
+        return LinearModel(len(features), len(MEASURES))
+    return task.network(configuration, features)

@@ -1,0 +1,82 @@
+"""What a training runs on: devices, machines, precision, and the memory allocator of the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+
+from shared.errors import HecktorError
+from training.config import Precision
+
+# glibc, malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+Accelerator: TypeAlias = Literal["auto", "gpu", "cpu"]
+Device: TypeAlias = Literal["cuda", "cpu"]
+
+
+class TrainingError(HecktorError):
+    """A training went wrong in a way that its user can fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What a training runs on.
+
+    Attributes
+    ----------
+    devices : GPUs per machine (on the CPU: processes); None takes all GPUs, or one process.
+    nodes : number of machines.
+    accelerator : "auto" takes GPUs if torch sees any.
+    precision, accumulate_batches : replace those of the configuration, unless None.
+    """
+
+    devices: int | None = None
+    nodes: int = 1
+    accelerator: Accelerator = "auto"
+    precision: Precision | None = None
+    accumulate_batches: int | None = None
+
+    @property
+    def device(self) -> Device:
+        """The device that one process works on."""
+        return "cuda" if self.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that train together, on all machines."""
+        all_gpus = torch.cuda.device_count() if self.device == "cuda" else 1
+        return (self.devices or all_gpus) * self.nodes
+
+    def check(self) -> None:
+        """Raise TrainingError if this machine lacks the devices asked for."""
+        if self.accelerator == "gpu" and self.device != "cuda":
+            raise TrainingError(
+                "expected a GPU that torch sees, found none; install a CUDA build of torch, or "
+                "choose another accelerator"
+            )
+        if self.device == "cuda" and (self.devices or 0) > torch.cuda.device_count():
+            raise TrainingError(
+                f"expected {self.devices} GPUs, found {torch.cuda.device_count()}; use fewer "
+                "devices"
+            )
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse the large blocks that each CPU training step frees and allocates again.
+
+    By default glibc returns them to the kernel, which must clear them again: a step of the demo
+    network took 1.5 s by default and takes 1.05 s with this (measured). Does nothing except on
+    Linux.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, 64 * 2**20)

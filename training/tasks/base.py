@@ -1,0 +1,155 @@
+"""What differs between the trainings of segmentation, HPV status and survival: one interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import PositiveFloat
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from shared.clinical import ClinicalFeature
+from shared.models.card import Kind
+from shared.schema import Strict
+from shared.tasks import TaskName
+from training.cohort.cache import PreparedPatient
+from training.cohort.folds import Fold
+from training.config import Configuration, Schedule
+from training.loop.hardware import Device
+from training.loop.module import TrainedModule
+from training.samples.dataset import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldTraining:
+    """The training of one fold of a task.
+
+    Attributes
+    ----------
+    patients, held_out : those trained on and those held out, as the task sees them.
+    without_outcome : patients who are in no fold because the task cannot learn from them; later
+        tasks may need predictions for them too.
+    features : clinical inputs, scaled.
+    starting_weights : of a Task 1 network, if the task starts from one.
+    runs : folder of runs, which holds what earlier tasks predicted.
+    device : the device on which the trained network predicts.
+    """
+
+    fold: Fold
+    configuration: Configuration
+    patients: Sequence[PreparedPatient]
+    held_out: Sequence[PreparedPatient]
+    without_outcome: Sequence[PreparedPatient] = ()
+    features: tuple[ClinicalFeature, ...] = ()
+    starting_weights: Mapping[str, Tensor] | None = None
+    runs: Path
+    seed: int = 0
+    workers: int = 0
+    device: Device = "cpu"
+
+
+class MemberStatistics(Strict):
+    """What the card states about one model of a fold: its risks on the patients trained on."""
+
+    risk_mean: float = 0.0
+    risk_std: PositiveFloat = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedFold:
+    """The models of a fold, by kind, with what the card states about each."""
+
+    training: FoldTraining
+    models: Mapping[Kind, nn.Module]
+    statistics: Mapping[Kind, MemberStatistics]
+
+
+class Task(ABC):
+    """One of the three tasks in training."""
+
+    name: ClassVar[TaskName]
+    default_held_out: ClassVar[int] = 60
+    """Patients held out if nothing else is asked for."""
+    starts_from_segmentation: ClassVar[bool] = False
+    """Whether its network starts from the weights of a Task 1 network."""
+
+    @abstractmethod
+    def settings(self, configuration: Configuration) -> Schedule:
+        """Return the task's part of a configuration."""
+
+    @abstractmethod
+    def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
+        """Return a patient as training sees it; None if the task has nothing to learn from it."""
+
+    def with_inputs(
+        self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
+    ) -> Sequence[PreparedPatient]:
+        """Return patients with the inputs that earlier tasks predicted, if so configured."""
+        del runs, configuration
+        return patients
+
+    @abstractmethod
+    def stratum(self, patient: PreparedPatient) -> str:
+        """Return the outcome by which folds are stratified, in addition to the centre."""
+
+    @abstractmethod
+    def network(
+        self, configuration: Configuration, features: Sequence[ClinicalFeature]
+    ) -> nn.Module:
+        """Return the network with fresh weights."""
+
+    @abstractmethod
+    def module(self, training: FoldTraining) -> TrainedModule[Any]:
+        """Return the network with its loss and scores."""
+
+    @abstractmethod
+    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+        """Return batches to train on, and patients to validate on, one at a time."""
+
+    def features(
+        self, configuration: Configuration, patients: Sequence[PreparedPatient]
+    ) -> tuple[ClinicalFeature, ...]:
+        """Return the clinical inputs, scaled on the patients trained on."""
+        del configuration, patients
+        return ()
+
+    def kinds(self, configuration: Configuration) -> tuple[Kind, ...]:
+        """Return the kinds of models that each fold has."""
+        del configuration
+        return ("network",)
+
+    def fit_linear(self, training: FoldTraining) -> dict[Kind, nn.Module]:
+        """Return the linear models of a fold; none for most tasks."""
+        del training
+        return {}
+
+    @abstractmethod
+    def card(
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+    ) -> dict[str, Any]:
+        """Return the fields of the model card that only this task has.
+
+        Parameters
+        ----------
+        run_folder : of the task; holds its out-of-fold predictions.
+        kinds : the kinds that are exported.
+        """
+
+    def check(self, training: FoldTraining) -> None:
+        """Raise InputError if nothing could be learned from a fold, or nothing scored in it."""
+        del training
+
+    def statistics(
+        self, models: Mapping[Kind, nn.Module], training: FoldTraining
+    ) -> dict[Kind, MemberStatistics]:
+        """Return what the card states about each model of a fold."""
+        del training
+        return {kind: MemberStatistics() for kind in models}
+
+    @abstractmethod
+    def predict_held_out(self, trained: TrainedFold) -> None:
+        """Write predictions for the patients that a fold's models have not seen."""

@@ -1,0 +1,202 @@
+"""Before a training starts: who is held out, how inputs are scaled, which weights it starts from.
+
+Tasks share folds: if Task 1 has a training run, the others take its folds unless told otherwise. A
+network never starts from weights that were fitted to a patient whom it holds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from shared.clinical import ClinicalFeature
+from shared.errors import InputError
+from training.cohort.cache import PreparedPatient
+from training.cohort.folds import FOLDS, Fold, Folds, HoldOut, read_folds, share_folds
+from training.config import Configuration
+from training.loop.fit import NETWORK
+from training.loop.hardware import Hardware
+from training.tasks.base import FoldTraining, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a training command will train.
+
+    Attributes
+    ----------
+    folds : all folds of the training run.
+    trainings : those that are trained now.
+    """
+
+    folds: Folds
+    features: tuple[ClinicalFeature, ...]
+    trainings: tuple[FoldTraining, ...]
+
+
+def plan_training(
+    task: Task,
+    patients: Sequence[PreparedPatient],
+    configuration: Configuration,
+    *,
+    runs: Path,
+    hold_out: HoldOut,
+    only_fold: str | None,
+    seed: int,
+    workers: int,
+    hardware: Hardware,
+) -> Plan:
+    """Plan the training of a task on a prepared cohort; nothing is written.
+
+    Parameters
+    ----------
+    only_fold : the fold to train now; None is all.
+
+    Raises
+    ------
+    InputError
+        If the task cannot learn from the patients, or the folds do not suit them.
+    """
+    viewed = learnable(task, patients)
+    by_id = {p.patient_id: p for p in task.with_inputs(viewed, runs, configuration)}
+    without_outcome = [p for p in patients if p.patient_id not in by_id]
+    folds = make_folds(
+        task,
+        list(by_id.values()),
+        without_outcome,
+        hold_out=hold_out,
+        shared=runs / "segmentation",
+        seed=seed,
+    )
+    # One scale for all networks of an ensemble, since the card states one.
+    trained_on = sorted({name for fold in folds.folds for name in fold.training})
+    features = task.features(configuration, [by_id[name] for name in trained_on])
+    needs_weights = task.starts_from_segmentation and "network" in task.kinds(configuration)
+    trainings = tuple(
+        FoldTraining(
+            fold=fold,
+            configuration=configuration,
+            patients=[by_id[name] for name in fold.training],
+            held_out=[by_id[name] for name in fold.held_out],
+            without_outcome=without_outcome,
+            features=features,
+            starting_weights=starting_weights(runs, fold) if needs_weights else None,
+            runs=runs,
+            seed=seed,
+            workers=workers,
+            device=hardware.device,
+        )
+        for fold in folds.choose(only_fold)
+    )
+    for training in trainings:
+        _check(task, training, hardware)
+    return Plan(folds=folds, features=features, trainings=trainings)
+
+
+def learnable(task: Task, patients: Sequence[PreparedPatient]) -> list[PreparedPatient]:
+    """Return those patients that a task can learn from, as it sees them.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    views = [view for view in map(task.training_view, patients) if view is not None]
+    if not views:
+        raise InputError(
+            f"expected patients that {task.name} can learn from, found none among "
+            f"{len(patients)}; the table of its task may be missing"
+        )
+    return views
+
+
+def make_folds(
+    task: Task,
+    patients: Sequence[PreparedPatient],
+    without_outcome: Sequence[PreparedPatient],
+    *,
+    hold_out: HoldOut,
+    shared: Path,
+    seed: int,
+) -> Folds:
+    """Return the folds of a task.
+
+    Parameters
+    ----------
+    patients : those that the task can learn from.
+    without_outcome : the cohort's other patients.
+    shared : run folder of Task 1, whose folds are taken if `hold_out` chooses no other way.
+
+    Raises
+    ------
+    InputError
+        If `hold_out` chooses several ways, or the patients do not allow the chosen one.
+    """
+    strata = {p.patient_id: f"{p.patient.centre}: {task.stratum(p)}" for p in patients}
+    others = {p.patient_id for p in without_outcome}
+    if not hold_out.is_chosen and task.name != "segmentation" and (shared / FOLDS).is_file():
+        return share_folds(read_folds(shared), strata, others, seed)
+    return hold_out.make(
+        strata,
+        {p.patient_id: p.patient.centre for p in patients},
+        others,
+        default_count=task.default_held_out,
+        seed=seed,
+    )
+
+
+def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
+    """Return weights of a Task 1 network that was trained on none of a fold's held-out patients.
+
+    Of several such networks, the one of the fold with the same name is taken first.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    folder = runs / "segmentation"
+    if not (folder / FOLDS).is_file():
+        raise InputError(f"expected a Task 1 network in {folder}, found none; train Task 1 first")
+    held_out = set(fold.held_out)
+    candidates = sorted(read_folds(folder).folds, key=lambda other: other.name != fold.name)
+    disjoint = [other for other in candidates if not held_out & set(other.training)]
+    if not disjoint:
+        least = min(candidates, key=lambda other: len(held_out & set(other.training)))
+        raise InputError(
+            f"fold {fold.name}: expected a Task 1 network that was trained on none of the "
+            f"{len(held_out)} held-out patients, found none in {folder}: that of fold {least.name} "
+            f"was trained on {len(held_out & set(least.training))} of them, so the score would be "
+            "too good; take Task 1's folds, which is the default, or train Task 1 in these folds"
+        )
+    for other in disjoint:
+        path = folder / f"fold{other.name}" / NETWORK
+        if path.is_file():
+            weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+            return weights
+    raise InputError(
+        f"expected a Task 1 network in {folder / f'fold{disjoint[0].name}' / NETWORK}, found none; "
+        "train this fold of Task 1 first"
+    )
+
+
+def _check(task: Task, training: FoldTraining, hardware: Hardware) -> None:
+    """Raise InputError if a fold is too small for its batches or processes, or has no outcome."""
+    name, together = training.fold.name, hardware.processes
+    if "network" in task.kinds(training.configuration):
+        batch = task.settings(training.configuration).batch_size * together
+        if len(training.patients) < batch:
+            raise InputError(
+                f"fold {name}: expected at least the {batch} patients of a batch to train on, "
+                f"found {len(training.patients)}; use a larger cohort or a smaller batch"
+            )
+        if len(training.held_out) < together:
+            raise InputError(
+                f"fold {name}: expected at least one held-out patient for each of the {together} "
+                f"processes, found {len(training.held_out)}; hold out more, or use fewer devices"
+            )
+    task.check(training)
