@@ -248,5 +248,7 @@ class Segmentation(Task):
 
         patients = [*training.held_out, *training.without_outcome]
         folder = training.runs / self.name / out_of_fold.FOLDER
-        out_of_fold.write(folder, training.fold.name, patients, probabilities, settings)
+        out_of_fold.write(
+            folder, training.fold.name, patients, predict=probabilities, settings=settings
+        )
         network.cpu()
