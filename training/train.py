@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -32,14 +31,16 @@ from shared.clinical import ClinicalFeature
 from shared.errors import HecktorError, InputError
 from shared.files import write_first, write_whole
 from shared.lesions import MEASURES
-from shared.models.card import Kind, Training
+from shared.models.card import BaseCard, Kind, Training
+from shared.models.networks.base import NetworkConfig
 from shared.models.networks.linear import LinearModel
+from shared.preprocessing.intensity import Channel
 from training.cohort import folds as splits
 from training.cohort.cache import REPOSITORY, Cached, build_cache
 from training.cohort.folds import Fold, Folds
 from training.cohort.layout import read_cohort, usable
 from training.config import Configuration, Schedule, load_configuration
-from training.export.model_folder import Trained, export
+from training.export.model_folder import MemberModel, export
 from training.loop.fit import NETWORK, Device, Hardware, TrainedModule, fit, save_weights
 from training.processes import is_first_process
 from training.samples.dataset import Sample
@@ -117,7 +118,7 @@ class Task(ABC):
 
     name: ClassVar[Literal["segmentation", "hpv", "survival"]]
     model_folder: ClassVar[str]
-    clinical_keys: ClassVar[tuple[str, ...]] = ()
+    card_type: ClassVar[type[BaseCard]]
     starts_from_task1: ClassVar[bool] = False
 
     @abstractmethod
@@ -138,6 +139,14 @@ class Task(ABC):
     @abstractmethod
     def outcome(self, patient: Cached) -> str:
         """Return what folds are stratified by, beside the centre."""
+
+    @abstractmethod
+    def network_config(self, configuration: Configuration) -> NetworkConfig:
+        """Return the shape of the network, which also knows the part that serves."""
+
+    @abstractmethod
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return what the network sees, in order."""
 
     @abstractmethod
     def network(
@@ -370,7 +379,10 @@ def export_run(
             network = _empty_model(task, kind, configuration, features)
             network.load_state_dict(torch.load(fold_folder / WEIGHTS[kind], weights_only=True))
             suffix = "" if kind == "network" else f"_{kind}"
-            members.append(Trained(network, f"{name}{suffix}", **stated_of[kind]))
+            config = task.network_config(configuration) if kind == "network" else None
+            members.append(
+                MemberModel(name=f"{name}{suffix}", model=network, config=config, **stated_of[kind])
+            )
     patients = {name for fold in chosen for name in fold.fitted}
     training = Training(patients=len(patients), **run["training"])
     serving = load_configuration(configuration_name) if configuration_name else configuration
@@ -380,12 +392,13 @@ def export_run(
         "licence": run.get("licence", PHANTOM_LICENCE),  # runs of earlier versions do not say it
         "preparation": configuration.preparation,
         "intensity": configuration.intensity,
-        "clinical": features,
+        "channels": task.channels(configuration),
         "training": training,
+        **({"clinical": features} if features else {}),
         **task.card(serving, folder, exported),
     }
     target = model or REPOSITORY / task.model_folder / "model"
-    export(target, task.name, members, fields)
+    export(target, task.card_type, members, fields)
     print(f"exported {len(members)} model(s) of {folder} to {target}")
 
 
@@ -395,30 +408,6 @@ def _empty_model(
     if kind == "linear":
         return LinearModel(len(features), len(MEASURES))
     return task.network(configuration, features)
-
-
-def features_of(
-    keys: Sequence[str], patients: Sequence[Cached], missing: Literal["minus one", "mean"]
-) -> tuple[ClinicalFeature, ...]:
-    """Return how clinical values reach a network: age z-normalised on the patients, as the paper.
-
-    Parameters
-    ----------
-    missing : the code for missing: -1, or the mean of the patients whose value is known (-1 where
-        nobody's is).
-    """
-    features = []
-    for key in keys:
-        known = [v for p in patients if (v := getattr(p.files.clinical, key)) is not None]
-        feature = ClinicalFeature(key=key)
-        if known and key == "age":
-            mean, std = float(np.mean(known)), float(np.std(known)) or 1.0
-            feature = ClinicalFeature(key=key, mean=mean, std=std)
-        if known and missing == "mean":
-            code = (float(np.mean(known)) - feature.mean) / feature.std
-            feature = feature.model_copy(update={"missing": code})
-        features.append(feature)
-    return tuple(features)
 
 
 def make_folds(

@@ -21,7 +21,7 @@ import pandas as pd
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from shared.clinical import FIELDS, ClinicalRecord, parse_ehr
+from shared.clinical import EHR_VARIABLES, ClinicalRecord, parse_ehr
 from shared.conventions import Label
 from shared.errors import InputError
 from shared.geometry import Grid
@@ -189,8 +189,8 @@ def _patient(
     for path in (ct, pet, labels) if is_labelled else (ct, pet):
         if not path.is_file():
             return Finding(name, "missing file", str(path.relative_to(folder))), []
-    known = {field.ehr_name for field in FIELDS}
-    clinical, remarks = parse_ehr({column: v for column, v in row.items() if column in known})
+    ehr = {column: value for column, value in row.items() if column in EHR_VARIABLES}
+    clinical, remarks = parse_ehr(ehr)
     notes = [f"{name}: {remark}" for remark in remarks]
     hpv, relapse = (_boolean(row.get(column)) for column in ("HPV Status", "Relapse"))
     days = pd.to_numeric(row.get("RFS"), errors="coerce")

@@ -34,10 +34,8 @@ from training.cohort.folds import FILE, Fold
 from training.config import Origin, load_configuration
 from training.loop.fit import RESULT
 from training.tasks import out_of_fold
-from training.tasks.hpv import Hpv
 from training.tasks.linear import BalancedLogistic, RidgeCox
 from training.tasks.prognosis import measures_of
-from training.tasks.survival import Survival
 from training.train import Options, Task, make_folds, prepared, seen_of
 
 MaskOf: TypeAlias = Callable[[Cached], LabelVolume | None]
@@ -113,15 +111,16 @@ def _logistic(
     return {"probability": expit(logit), "decision": logit >= 0}
 
 
-_BUT_HPV: Final = tuple(key for key in Survival.clinical_keys if key != "hpv")
+_PAPER: Final = load_configuration("paper")
+_BUT_HPV: Final = tuple(key for key in _PAPER.survival.clinical if key != "hpv")
 
 RIVALS: Final = {
     "survival": Rivals(
         {
-            "clinical": Survival.clinical_keys,
+            "clinical": _PAPER.survival.clinical,
             "clinical but HPV": _BUT_HPV,
             "lesions": MEASURES,
-            "clinical, lesions": (*Survival.clinical_keys, *MEASURES),
+            "clinical, lesions": (*_PAPER.survival.clinical, *MEASURES),
             "clinical but HPV, lesions": (*_BUT_HPV, *MEASURES),
         },
         _cox,
@@ -129,9 +128,9 @@ RIVALS: Final = {
     ),
     "hpv": Rivals(
         {
-            "clinical": Hpv.clinical_keys,
+            "clinical": _PAPER.hpv.clinical,
             "lesions": MEASURES,
-            "clinical, lesions": (*Hpv.clinical_keys, *MEASURES),
+            "clinical, lesions": (*_PAPER.hpv.clinical, *MEASURES),
         },
         _logistic,
         (

@@ -21,7 +21,7 @@ from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Statistic, bootstrap
-from shared.models.card import Member, Score, load_card, require_same_preparation, write_card
+from shared.models.card import CARDS, Member, Score, load_card, require_same_preparation, write_card
 from shared.models.hpv import HpvModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
@@ -72,12 +72,12 @@ def evaluate(
         said = list(hpv.outputs(prepared, case.clinical, labels))
         if patient.hpv is not None:
             for kind, outputs in by_kind(said).items():
-                decision = hpv.combined(outputs).decision
+                decision = hpv.combine(outputs).decision
                 decisions.setdefault(kind, []).append((decision, patient.hpv))
         if patient.relapse is not None and patient.rfs_days is not None:
-            clinical = replace(case.clinical, hpv=hpv.combined(said).probability)
+            clinical = replace(case.clinical, hpv=hpv.combine(said).probability)
             for kind, outputs in by_kind(survival.outputs(prepared, clinical, labels)).items():
-                risk = survival.combined(outputs)
+                risk = survival.combine(outputs)
                 risks.setdefault(kind, []).append((risk, patient.rfs_days, patient.relapse))
 
     scores = {
@@ -106,7 +106,7 @@ def evaluate(
                 f"({score.patients} patients: {cohort})"
             )
         if write:
-            card = load_card(folders[task], task)
+            card = load_card(folders[task], CARDS[task])
             write_card(folders[task], card.model_copy(update={"scores": tuple(measured)}))
     return scores
 

@@ -18,8 +18,9 @@ from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold
-from shared.models.card import Kind
+from shared.models.card import HpvCard, Kind
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
+from shared.preprocessing.intensity import Channel
 from training.cohort.cache import Cached
 from training.cohort.folds import Fold
 from training.config import Configuration, HpvSettings
@@ -38,7 +39,7 @@ from training.samples.dataset import (
 from training.tasks import out_of_fold
 from training.tasks.linear import BalancedLogistic, Linear
 from training.tasks.prognosis import PrognosisTask
-from training.tasks.segmentation import network_config, segmentation_loss
+from training.tasks.segmentation import segmentation_loss
 from training.train import Job
 
 
@@ -91,8 +92,7 @@ class Hpv(PrognosisTask):
 
     name = "hpv"
     model_folder = "task3_hpv"
-    clinical_keys = ("age", "gender", "tobacco", "alcohol")
-    """The paper's clinical inputs of Task 3, in its order."""
+    card_type = HpvCard
     starts_from_task1 = True
 
     def settings(self, configuration: Configuration) -> HpvSettings:
@@ -107,19 +107,21 @@ class Hpv(PrognosisTask):
         """Return the status."""
         return f"HPV {bool(patient.files.hpv):d}"
 
+    def network_config(self, configuration: Configuration) -> HpvConfig:
+        """Return the shape of the head."""
+        return configuration.hpv.network
+
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return what the network sees, in order: the same as that of Task 1."""
+        return configuration.segmentation.channels
+
     def network(
         self, configuration: Configuration, features: Sequence[ClinicalFeature]
     ) -> HpvNetwork:
         """Return the network with fresh weights."""
-        settings = configuration.hpv
-        return HpvNetwork(
-            HpvConfig(
-                unet=network_config(configuration.segmentation),
-                clinical_features=len(features),
-                head_width=settings.head_width,
-                clinical_width=settings.clinical_width,
-                dropout=settings.dropout,
-            )
+        task1 = configuration.segmentation
+        return self.network_config(configuration).build(
+            task1.network, in_channels=len(task1.channels), clinical_features=len(features)
         )
 
     def module(self, job: Job) -> HpvModule:
@@ -134,10 +136,11 @@ class Hpv(PrognosisTask):
         """Return balanced batches to train on, and central windows to validate on."""
         settings, intensity = job.configuration.hpv, job.configuration.intensity
         samples = Samples(
-            job.fitted,
-            intensity,
-            JitteredWindow(settings.window_zyx, middle),
-            [_targets(patient, job.features) for patient in job.fitted],
+            patients=job.fitted,
+            intensity=intensity,
+            channels=self.channels(job.configuration),
+            place=JitteredWindow(settings.window_zyx, middle),
+            targets=[_targets(patient, job.features) for patient in job.fitted],
             variation=variation(settings, job.features),
         )
         batches = BalancedBatches(
@@ -148,9 +151,14 @@ class Hpv(PrognosisTask):
 
     def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
         """Return patients' central windows."""
-        targets = [_targets(patient, job.features) for patient in patients]
-        settings, intensity = job.configuration.hpv, job.configuration.intensity
-        return Windows(patients, intensity, settings.window_zyx, middle, targets)
+        return Windows(
+            patients=patients,
+            intensity=job.configuration.intensity,
+            channels=self.channels(job.configuration),
+            window_zyx=job.configuration.hpv.window_zyx,
+            centre_of=middle,
+            targets=[_targets(patient, job.features) for patient in patients],
+        )
 
     def scorer(self, network: nn.Module) -> nn.Module:
         """Return the network without its decoder."""
@@ -203,7 +211,6 @@ class Hpv(PrognosisTask):
             known = out_of_fold.read_known_hpv(run_folder / out_of_fold.FOLDER, kinds)
             threshold = best_threshold(*known)
         return {
-            "channels": ("CT", "PET"),
             "window_zyx": settings.window_zyx,
             "threshold": threshold,
         }

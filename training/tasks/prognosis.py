@@ -18,10 +18,11 @@ from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import Kind
 from shared.models.networks.linear import LinearModel
 from training.cohort.cache import Cached
+from training.cohort.features import fit_features
 from training.config import Configuration, PrognosisSettings
 from training.samples.dataset import Windows
 from training.tasks.linear import Linear, linear_model
-from training.train import Job, Task, features_of
+from training.train import Job, Task
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "networks": ("network",),
@@ -73,7 +74,9 @@ class PrognosisTask(Task):
         self, configuration: Configuration, patients: Sequence[Cached]
     ) -> tuple[ClinicalFeature, ...]:
         """Return the clinical inputs, scaled on the patients trained on."""
-        return features_of(self.clinical_keys, patients, self.settings(configuration).missing)
+        settings = self.settings(configuration)
+        records = [patient.files.clinical for patient in patients]
+        return fit_features(settings.clinical, records, settings.missing)
 
     @abstractmethod
     def fit_linear(self, values: NDArray[np.float32], patients: Sequence[Cached]) -> Linear:

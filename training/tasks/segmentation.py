@@ -19,11 +19,11 @@ from shared.clinical import ClinicalFeature
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import InputError
 from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
-from shared.models.card import Kind
-from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
+from shared.models.card import Kind, SegmentationCard
+from shared.models.networks.base import SegmentationNetworkConfig
 from shared.models.segmentation import LABELS, mean_probabilities
 from shared.postprocessing.components import remove_small
-from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.intensity import Channel, network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import Cached
 from training.cohort.folds import Fold
@@ -41,16 +41,6 @@ from training.samples.dataset import (
 )
 from training.tasks import out_of_fold
 from training.train import Job, Task
-
-
-def network_config(settings: SegmentationSettings) -> DynUNetConfig:
-    """Return the shape of the Task 1 network, which Task 3 shares."""
-    levels = len(settings.filters)
-    return DynUNetConfig(
-        filters=settings.filters,
-        strides=(1,) + (2,) * (levels - 1),
-        deep_supervision_heads=settings.deep_supervision_heads,
-    )
 
 
 def segmentation_loss(batch_dice: bool) -> DiceCELoss:
@@ -138,7 +128,7 @@ def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSetti
         image,
         settings.window_zyx,
         1,
-        WithoutHeads(network),  # type: ignore[arg-type]
+        settings.network.reference(network),
         overlap=settings.overlap,
         mode="gaussian",
     )
@@ -150,6 +140,7 @@ class Segmentation(Task):
 
     name = "segmentation"
     model_folder = "task1_segmentation"
+    card_type = SegmentationCard
     lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
     """Those that every fold must have."""
 
@@ -169,9 +160,18 @@ class Segmentation(Task):
         words = [f"{name} {value:d}" for name, value in known.items() if value is not None]
         return ", ".join([*words, *(kinds or ["no lesion"])])
 
+    def network_config(self, configuration: Configuration) -> SegmentationNetworkConfig:
+        """Return the shape of the network."""
+        return configuration.segmentation.network
+
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return what the network sees, in order."""
+        return configuration.segmentation.channels
+
     def network(self, configuration: Configuration, _: Sequence[ClinicalFeature]) -> nn.Module:
-        """Return the DynUNet with fresh weights."""
-        return build(network_config(configuration.segmentation))
+        """Return the network with fresh weights."""
+        settings = configuration.segmentation
+        return settings.network.build(len(settings.channels))
 
     def module(self, job: Job) -> SegmentationModule:
         """Return the network with its loss and scores."""
@@ -187,13 +187,21 @@ class Segmentation(Task):
         """Return crops to train on, and whole regions to validate on."""
         settings, intensity = job.configuration.segmentation, job.configuration.intensity
         samples = Samples(
-            job.fitted,
-            intensity,
-            LesionCrops(settings.crop_zyx, settings.random_crop_probability),
-            [{} for _ in job.fitted],
+            patients=job.fitted,
+            intensity=intensity,
+            channels=settings.channels,
+            place=LesionCrops(settings.crop_zyx, settings.random_crop_probability),
+            targets=[{} for _ in job.fitted],
         )
         batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
-        regions = Windows(job.held_out, intensity, None, middle, [{} for _ in job.held_out])
+        regions = Windows(
+            patients=job.held_out,
+            intensity=intensity,
+            channels=settings.channels,
+            window_zyx=None,
+            centre_of=middle,
+            targets=[{} for _ in job.held_out],
+        )
         return loader(samples, batches, job.workers), validation_loader(regions, job.workers)
 
     def check(self, job: Job, fold: Fold) -> None:
@@ -215,7 +223,6 @@ class Segmentation(Task):
         del run_folder, kinds
         settings = configuration.segmentation
         return {
-            "channels": ("CT", "PET"),
             "window_zyx": settings.window_zyx,
             "overlap": settings.overlap,
             "labels": tuple(LABELS),
@@ -247,7 +254,8 @@ class Segmentation(Task):
             return logits
 
         def probabilities(prepared: Prepared) -> Volume:
-            image = network_channels(prepared, job.configuration.intensity, ("CT", "PET"))
+            images = scale_images(prepared.ct_hu, prepared.pet_suv, job.configuration.intensity)
+            image = network_channels(images, settings.channels)
             return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
 
         patients = [*job.held_out, *job.without_outcome]

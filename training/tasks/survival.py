@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
 from shared.metrics.survival import concordance_index
-from shared.models.card import Kind
+from shared.models.card import Kind, SurvivalCard
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
+from shared.preprocessing.intensity import Channel
 from shared.preprocessing.window import lesion_centre
 from training.cohort.cache import Cached
 from training.cohort.folds import Fold
@@ -64,17 +65,7 @@ class Survival(PrognosisTask):
 
     name = "survival"
     model_folder = "task2_survival"
-    clinical_keys = (
-        "hpv",
-        "tobacco",
-        "alcohol",
-        "age",
-        "gender",
-        "performance_status",
-        "treatment",
-        "m_stage",
-    )
-    """The paper's clinical inputs of Task 2, in its order."""
+    card_type = SurvivalCard
 
     def settings(self, configuration: Configuration) -> SurvivalSettings:
         """Return the task's part of a configuration."""
@@ -106,18 +97,21 @@ class Survival(PrognosisTask):
         """Return whether a recurrence was observed."""
         return f"relapse {bool(patient.files.relapse):d}"
 
+    def network_config(self, configuration: Configuration) -> SurvivalConfig:
+        """Return the shape of the network."""
+        return configuration.survival.network
+
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return what the network sees, in order."""
+        return configuration.survival.channels
+
     def network(
         self, configuration: Configuration, features: Sequence[ClinicalFeature]
     ) -> SurvivalNetwork:
         """Return the network with fresh weights."""
-        settings = configuration.survival
-        return SurvivalNetwork(
-            SurvivalConfig(
-                block_inplanes=settings.block_inplanes,
-                clinical_features=len(features),
-                clinical_width=settings.clinical_width,
-                dropout=settings.dropout,
-            )
+        channels = configuration.survival.channels
+        return self.network_config(configuration).build(
+            in_channels=len(channels), clinical_features=len(features)
         )
 
     def module(self, job: Job) -> SurvivalModule:
@@ -129,11 +123,11 @@ class Survival(PrognosisTask):
         """Return windows near the lesions to train on, and those of serving to validate on."""
         settings = job.configuration.survival
         samples = Samples(
-            job.fitted,
-            job.configuration.intensity,
-            JitteredWindow(settings.window_zyx, lesion_centre),
-            [_targets(patient, job.features) for patient in job.fitted],
-            lesion_channels=True,
+            patients=job.fitted,
+            intensity=job.configuration.intensity,
+            channels=settings.channels,
+            place=JitteredWindow(settings.window_zyx, lesion_centre),
+            targets=[_targets(patient, job.features) for patient in job.fitted],
             variation=variation(settings, job.features),
         )
         batches = ShuffledBatches(len(job.fitted), settings.batch_size, job.seed)
@@ -160,10 +154,7 @@ class Survival(PrognosisTask):
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         del run_folder, kinds
-        return {
-            "channels": ("CT", "PET", "GTVp", "GTVn"),
-            "window_zyx": configuration.survival.window_zyx,
-        }
+        return {"window_zyx": configuration.survival.window_zyx}
 
     def members(self, models: Mapping[Kind, nn.Module], job: Job) -> dict[Kind, dict[str, float]]:
         """Return mean and standard deviation of each model's risks of the patients trained on."""
@@ -192,12 +183,12 @@ class Survival(PrognosisTask):
     def windows(self, patients: Sequence[Cached], job: Job) -> Windows:
         """Return patients' windows around their lesions."""
         return Windows(
-            patients,
-            job.configuration.intensity,
-            job.configuration.survival.window_zyx,
-            lesion_centre,
-            [_targets(patient, job.features) for patient in patients],
-            lesion_channels=True,
+            patients=patients,
+            intensity=job.configuration.intensity,
+            channels=job.configuration.survival.channels,
+            window_zyx=job.configuration.survival.window_zyx,
+            centre_of=lesion_centre,
+            targets=[_targets(patient, job.features) for patient in patients],
         )
 
     def scorer(self, network: nn.Module) -> nn.Module:
