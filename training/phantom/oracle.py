@@ -112,7 +112,7 @@ def oracle_scores(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, f
     -------
     `c_index` of the true hazard and of each reader's expected hazard; `balanced_accuracy` of each
     reader's decision for the more likely status at equal prior odds, over all patients, including
-    those without a recorded status. None if the cohort has no relapse or only one status.
+    those without a recorded status. A score is None if the cohort has no relapse, or one status.
     """
     facts = [record["facts"] for record in records]
     days = [record["rfs_days"] for record in records]

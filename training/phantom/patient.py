@@ -161,7 +161,7 @@ def _draw_centre(rng: np.random.Generator, kind: Kind) -> Centre:
 
 
 def _draw_counts(rng: np.random.Generator, kind: Kind) -> tuple[bool, int]:
-    """Return whether there is a primary, and the number of nodes; there is at least one of both."""
+    """Return whether there is a primary, and the number of nodes; there is at least one lesion."""
     chance = rng.random()
     nodes = int(rng.choice(len(NODE_COUNT_SHARES), p=NODE_COUNT_SHARES)) + 1
     if kind.nodes is not None:
@@ -237,12 +237,12 @@ def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Blueprint:
 
 
 def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> PhantomPatient:
-    """Draw patient `index` of the cohort `seed` and scan it, bit-identical for equal arguments.
+    """Draw patient `index` of the cohort `seed` and scan it; the same arguments give the same bits.
 
     Raises
     ------
     ValueError
-        As `draw_patient`.
+        As for `draw_patient`.
     """
     blueprint = draw_patient(seed, index, kind)
     body, lesions, protocol = blueprint.body, blueprint.lesions, blueprint.protocol

@@ -26,8 +26,8 @@ from training.phantom.tissue import GTVN_TISSUES, GTVP_TISSUES, Tissue
 
 FWHM_TO_SIGMA = 1 / 2.3548
 FINE_MM = 2.8  # largest voxel of the grid on which PET is painted before blurring
-# In 325 of 524 patients of HECKTOR 2025, CT and PET have the same number of slices; never if the
-# slices of the CT are thin.
+# In 325 of 524 patients of HECKTOR 2025, CT and PET have the same number of slices. This never
+# occurs with thin CT slices.
 SAME_SLICES, FINEST_SHARED_SLICE_MM = 0.82, 2.5
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
