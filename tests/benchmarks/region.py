@@ -1,8 +1,9 @@
 """How often the head-and-neck region contains whole tumours: `python -m tests.benchmarks.region`.
 
-Phantoms of every kind are scanned on coarse grids, because the search is coarse too. A lesion counts
-as contained if all of its voxels lie in the region that `shared.preprocessing` finds. The command
-fails if this holds for less than 99 % of the patients with GTVp, or 97 % of those with GTVn.
+Phantoms of every kind are scanned on coarse grids, because the search is coarse too. The region
+contains a lesion if all of its voxels lie in the region that `shared.preprocessing` finds. The
+command fails if this is true for less than 99 % of the patients with GTVp, or 97 % of those with
+GTVn.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Draws primary tumours (GTVp) and involved nodes (GTVn): place, volume, uptake and core.
 
 Primaries lie at the mucosa of pharynx, mouth or larynx; nodes lie along the jugular vein (levels II
-to IV) or behind the sternocleidomastoid muscle (level V). The volume of a lesion is exact: `grow`
-sets its level so that the tissue it fills has the volume that was drawn.
+to IV) or behind the sternocleidomastoid muscle (level V). Each lesion has a random volume; `grow`
+sets its level so that the tissue it fills has exactly that volume.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def draw_lesions(
 ) -> list[Lesion]:
     """Draw the primary (if `primary`) and up to `nodes` nodes that do not overlap.
 
-    Nodes that find no room in `TRIES_PER_NODE` tries each are left out.
+    There are fewer nodes if `TRIES_PER_NODE` tries per node do not suffice to place them.
     """
     lesions: list[Lesion] = []
     if primary:
