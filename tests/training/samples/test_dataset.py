@@ -24,22 +24,9 @@ from training.cohort.layout import PatientFiles
 from training.samples import augmentation as augment
 from training.samples import dataset as module
 from training.samples.augmentation import Drawn
-from training.samples.dataset import (
-    BalancedBatches,
-    Draw,
-    JitteredWindow,
-    LesionCrops,
-    Sample,
-    Samples,
-    Share,
-    ShuffledBatches,
-    Variation,
-    Windows,
-    augmented,
-    loader,
-    middle,
-    window,
-)
+from training.samples.batches import BalancedBatches, Draw, Share, ShuffledBatches
+from training.samples.crops import JitteredWindow, LesionCrops, middle
+from training.samples.dataset import Sample, Samples, Variation, Windows, augmented, loader, window
 
 INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
 SHAPE = (20, 24, 28)
