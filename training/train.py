@@ -398,7 +398,7 @@ def export_run(
         **task.card(serving, folder, exported),
     }
     target = model or REPOSITORY / task.model_folder / "model"
-    export(target, task.card_type, members, fields)
+    export(target, task.card_type, members=members, fields=fields)
     print(f"exported {len(members)} model(s) of {folder} to {target}")
 
 

@@ -256,7 +256,9 @@ class Segmentation(Task):
         def probabilities(prepared: Prepared) -> Volume:
             images = scale_images(prepared.ct_hu, prepared.pet_suv, job.configuration.intensity)
             image = network_channels(images, settings.channels)
-            return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
+            return mean_probabilities(
+                predict, image, body=prepared.body, mirror_axes=settings.mirror_axes
+            )
 
         patients = [*job.held_out, *job.without_outcome]
         out_of_fold.write(

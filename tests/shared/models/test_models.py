@@ -86,7 +86,11 @@ def test_probabilities_are_those_of_torch(
         network = random_unet(seed)
         with torch.no_grad():
             logits = sliding_window(
-                lambda w: network(torch.from_numpy(w)).numpy(), image, WINDOW_ZYX, card.overlap, 3
+                lambda w: network(torch.from_numpy(w)).numpy(),
+                image,
+                window_zyx=WINDOW_ZYX,
+                overlap=card.overlap,
+                outputs=3,
             )
         return scipy_softmax(logits, axis=0)
 
@@ -260,7 +264,7 @@ def test_survival_ensemble_is_the_mean_of_its_members(
 def test_linear_member_sees_the_lesion_measures(tmp_path: Path, make_prepared: Make) -> None:
     torch.manual_seed(0)
     linear, prepared = LinearModel(1, len(MEASURES)), make_prepared()
-    export(tmp_path, HpvCard, [hpv_member(0, "a"), linear_member(linear, "b")], HPV)
+    export(tmp_path, HpvCard, members=[hpv_member(0, "a"), linear_member(linear, "b")], fields=HPV)
     model = HpvModel.load(tmp_path)
     labels = np.zeros(SHAPE_ZYX, np.uint8)
     labels[2:5, 20:22, 20:26] = Label.GTVP
@@ -280,7 +284,7 @@ def test_linear_member_sees_the_lesion_measures(tmp_path: Path, make_prepared: M
 
 
 def test_unknown_measures_are_refused(tmp_path: Path) -> None:
-    export(tmp_path, HpvCard, [linear_member(LinearModel(1, len(MEASURES)))], HPV)
+    export(tmp_path, HpvCard, members=[linear_member(LinearModel(1, len(MEASURES)))], fields=HPV)
     folder = with_card(tmp_path, tmp_path / "model", measures=MEASURES[::-1])
     with pytest.raises(ModelError, match=r"expected the hpv model in .* the measures mtv_ml, "):
         HpvModel.load(folder)

@@ -322,7 +322,7 @@ def test_a_sample_is_the_crop_of_the_augmented_region(drawn: Drawn) -> None:
     image, labels = window(patient, everything, INTENSITY)
     ranges = torch.tensor([[-1.0, 1.0], [0.0, float(image[1].max())]])
     expected = augment.apply(drawn, image, labels, box, ranges)
-    found = augmented(patient, box, INTENSITY, drawn)
+    found = augmented(patient, box, intensity=INTENSITY, drawn=drawn)
     torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
     assert torch.equal(found[1], expected[1])
 
