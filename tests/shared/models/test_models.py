@@ -53,7 +53,7 @@ def channels_of(prepared: Prepared, card: BaseCard, labels: LabelVolume | None =
 
 
 def with_card(folder: Path, to: Path, **changes: object) -> Path:
-    """Return a copy of a model folder with other entries in its card."""
+    """Return a copy of a model folder with changed entries in its card."""
     shutil.copytree(folder, to)
     card = json.loads((to / "model.json").read_text())
     (to / "model.json").write_text(json.dumps({**card, **changes}))
@@ -62,7 +62,7 @@ def with_card(folder: Path, to: Path, **changes: object) -> Path:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that each loading of a network adds its file's name to."""
+    """Return a list to which each loading of a network adds its file name."""
     names: list[str] = []
     real = ensemble.Network
 
@@ -74,7 +74,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_probabilities_are_those_of_torch(
+def test_probabilities_equal_those_of_torch(
     segmentation_pair_folder: Path, make_prepared: Make
 ) -> None:
     model = SegmentationModel.load(segmentation_pair_folder)
@@ -143,7 +143,7 @@ def test_single_network_stays_loaded(
     assert loads == ["model.onnx"]
 
 
-def test_several_networks_are_loaded_one_after_another_and_repeat_exactly(
+def test_several_networks_are_loaded_in_turn_and_results_repeat_exactly(
     segmentation_pair_folder: Path, make_prepared: Make, loads: list[str]
 ) -> None:
     model = SegmentationModel.load(segmentation_pair_folder)

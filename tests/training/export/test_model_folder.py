@@ -67,7 +67,7 @@ def test_folder_holds_what_its_card_says(tmp_path: Path) -> None:
     assert load_card(tmp_path / "new" / "model", SegmentationCard) == card
 
 
-def test_graph_is_self_contained_and_names_no_file_of_this_machine(tmp_path: Path) -> None:
+def test_graph_is_self_contained_and_holds_no_path_of_this_machine(tmp_path: Path) -> None:
     export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     graph = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     onnx.checker.check_model(graph, full_check=True)
@@ -86,7 +86,7 @@ def test_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
-def test_scores_stay_with_the_model_they_are_of(tmp_path: Path) -> None:
+def test_scores_are_kept_only_for_the_same_model(tmp_path: Path) -> None:
     score = Score(metric="gtvp_dice", value=0.5, standard_error=0.1, patients=3, cohort="some")
     card = export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     write_card(tmp_path, card.model_copy(update={"scores": (score,)}))
@@ -176,7 +176,7 @@ def test_labels_that_disagree_are_refused_even_if_logits_are_close() -> None:
         compare(output, expected, "model.onnx")
 
 
-def test_card_that_lacks_a_field_writes_nothing(tmp_path: Path) -> None:
+def test_incomplete_card_writes_nothing(tmp_path: Path) -> None:
     fields = {key: value for key, value in SEGMENTATION.items() if key != "licence"}
     with pytest.raises(ValidationError, match="licence"):
         export(tmp_path, SegmentationCard, members=[unet()], fields=fields)
