@@ -155,9 +155,8 @@ def test_the_other_tasks_run_on_the_same_frame(patients: list[Cached], tmp_path:
     for task in (Hpv(), Survival()):
         train(task, tmp_path, runs, options(tmp_path, splits=splits, model=tmp_path / task.name))
         card = load_card(tmp_path / task.name, task.card_type)
-        assert [feature.key for feature in card.clinical] == list(
-            task.settings(configuration()).clinical
-        )
+        clinical = task.settings(configuration()).clinical
+        assert tuple(feature.key for feature in card.clinical) == clinical
         assert card.training.patients == 4
     (member,) = load_card(tmp_path / "survival", SurvivalCard).members
     assert member.risk_std != 1.0

@@ -103,7 +103,7 @@ def export_run(
         **task.card(serving, run_folder, exported_kinds),
     }
     target = model or model_folder(task)
-    export(target, task.card_type, members, fields)
+    export(target, task.card_type, members=members, fields=fields)
     print(f"exported {len(members)} model(s) of {run_folder} to {target}")
 
 

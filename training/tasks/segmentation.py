@@ -243,7 +243,9 @@ class Segmentation(Task):
             intensity = training.configuration.intensity
             images = scale_images(prepared.ct_hu, prepared.pet_suv, intensity)
             image = network_channels(images, settings.channels)
-            return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
+            return mean_probabilities(
+                predict, image, body=prepared.body, mirror_axes=settings.mirror_axes
+            )
 
         patients = [*training.held_out, *training.without_outcome]
         folder = training.runs / self.name / out_of_fold.FOLDER
