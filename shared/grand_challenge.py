@@ -115,7 +115,8 @@ def read_case(input_dir: Path, edition: Edition) -> Case:
         for slug in edition.optional
         if _images_in(input_dir / _relative_path(entries, edition, slug))
     )
-    return Case(ct, pet, clinical, ct_remarks + pet_remarks + ehr_remarks + unused)
+    remarks = ct_remarks + pet_remarks + ehr_remarks + unused
+    return Case(ct_hu=ct, pet=pet, clinical=clinical, remarks=remarks)
 
 
 def write_segmentation(output_dir: Path, mask: sitk.Image, edition: Edition) -> None:

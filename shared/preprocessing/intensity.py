@@ -1,4 +1,4 @@
-"""From HU, SUV and labels to the channels of a network, as its card says."""
+"""From HU, SUV and labels to the input channels of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Channel: TypeAlias = Literal["CT", "PET", "GTVp", "GTVn"]
 
 
 class Intensity(Strict):
-    """How values are brought to a network's scale.
+    """How HU and SUV are scaled for a network.
 
     CT is clipped to `ct_window_hu` and mapped linearly to [-1, 1]; PET is clipped to
     [0, `pet_max_suv`] and divided by `pet_unit_suv`.
@@ -30,12 +30,12 @@ class Intensity(Strict):
     @classmethod
     def _check_window(cls, window: tuple[float, float]) -> tuple[float, float]:
         if window[0] >= window[1]:
-            raise ValueError(f"the window {window} does not rise")
+            raise ValueError(f"expected a window from a lower to a higher HU, found {window}")
         return window
 
 
 def scale_ct(ct_hu: Volume, intensity: Intensity) -> Volume:
-    """Clip CT to the card's window and map the window linearly to [-1, 1]."""
+    """Clip CT to `ct_window_hu` and map this window linearly to [-1, 1]."""
     low, high = intensity.ct_window_hu
     scaled = (np.clip(ct_hu, low, high) - low) * np.float32(2 / (high - low)) - 1
     return scaled.astype(np.float32, copy=False)
@@ -53,11 +53,16 @@ def network_channels(
     channels: Sequence[Channel],
     labels: LabelVolume | None = None,
 ) -> Volume:
-    """Return a network's input, shape (channel, z, y, x), channels in the order asked for.
+    """Return a network's input, shape (channel, z, y, x), with the channels in the given order.
 
     Parameters
     ----------
-    labels : label map on the region's grid; needed for the channels GTVp and GTVn, which are 0/1.
+    labels : label map on the region's grid. The channels GTVp and GTVn, which are 0 or 1, need it.
+
+    Raises
+    ------
+    ValueError
+        If a channel needs a label map and there is none.
     """
 
     def volume(channel: Channel) -> Volume:

@@ -83,7 +83,9 @@ class Cached:
         """Return the patient as serving sees a case, to the precision of the cache."""
         ct_hu: Volume = np.asarray(self.image[0], dtype=np.float32)
         pet_suv: Volume = np.asarray(self.image[1], dtype=np.float32)
-        return Prepared(ct_hu, pet_suv, ct_hu > BODY_HU, self.undo, ())
+        return Prepared(
+            ct_hu=ct_hu, pet_suv=pet_suv, body=ct_hu > BODY_HU, undo=self.undo, remarks=()
+        )
 
 
 def build_cache(
@@ -288,7 +290,11 @@ def _prepare(
     for path in (patient.ct, patient.pet, patient.labels):
         if path is not None:
             _require_whole(path)
-    case = Case(sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical)
+    case = Case(
+        ct_hu=sitk.ReadImage(str(patient.ct)),
+        pet=sitk.ReadImage(str(patient.pet)),
+        clinical=patient.clinical,
+    )
     prepared = prepare(case, preparation)
     with np.errstate(over="ignore"):
         image = np.stack([prepared.ct_hu, prepared.pet_suv]).astype(np.float16)
@@ -298,7 +304,9 @@ def _prepare(
     if patient.labels is not None:
         truth = sitk.ReadImage(str(patient.labels), sitk.sitkUInt8)
         truth.CopyInformation(case.ct_hu)  # equal to 1 % of a voxel, as was checked
-        on_region = resample(truth, prepared.undo.region, "nearest", Label.BACKGROUND)
+        on_region = resample(
+            truth, prepared.undo.region, interpolation="nearest", outside=Label.BACKGROUND
+        )
         labels = sitk.GetArrayFromImage(on_region)
     return image, labels, prepared.undo
 

@@ -207,7 +207,7 @@ class _Labeller:
     ) -> None:
         self.name, self.labels, self.grid = name, labels, grid
         # B-splines overshoot beside air and metal
-        fine = sitk.GetArrayFromImage(resample(ct, grid, "bspline", -1000.0))
+        fine = sitk.GetArrayFromImage(resample(ct, grid, interpolation="bspline", outside=-1000.0))
         self.hu = np.round(np.clip(fine, -1024, 3071)).astype(np.float32)
         self.first_mm = np.array(grid.origin_mm) - base
         self.x, self.y, self.z = (
@@ -230,7 +230,7 @@ class _Labeller:
         around = Grid.of(self.labels).cropped(Box(tuple(start), tuple(stop)))
         box = self.grid.box_around(around, margin_vox=1)
         if not box.is_empty:
-            part = resample(image, self.grid.cropped(box), "linear", 0.0)
+            part = resample(image, self.grid.cropped(box), interpolation="linear", outside=0.0)
             mask[box.slices_zyx()] = sitk.GetArrayViewFromImage(part) > 0.5
         return mask
 

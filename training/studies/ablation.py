@@ -131,7 +131,9 @@ def ablate(
         if patient.labels is None:
             raise InputError(f"expected labels for patient {patient.patient_id}, found none")
         case = Case(
-            sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical
+            ct_hu=sitk.ReadImage(str(patient.ct)),
+            pet=sitk.ReadImage(str(patient.pet)),
+            clinical=patient.clinical,
         )
         prepared = prepare(case, model.card.preparation)
         image = sitk.ReadImage(str(patient.labels), sitk.sitkUInt8)
@@ -144,9 +146,9 @@ def ablate(
             labels = label_map(
                 probabilities[line.mirror_axes],
                 prepared.pet_suv,
-                model.card.preparation.spacing_mm,
-                line.min_component_mm3,
-                line.rules,
+                spacing_mm=model.card.preparation.spacing_mm,
+                min_component_mm3=line.min_component_mm3,
+                rules=line.rules,
             )
             found = sitk.GetArrayFromImage(restore(labels, prepared.undo))
             totals[number].add(found, truth, voxel_mm3)

@@ -57,7 +57,9 @@ def evaluate(
         if patient.labels is None:
             raise InputError(f"expected labels for patient {patient.patient_id}, found none")
         case = Case(
-            sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical
+            ct_hu=sitk.ReadImage(str(patient.ct)),
+            pet=sitk.ReadImage(str(patient.pet)),
+            clinical=patient.clinical,
         )
         prepared = prepare(case, segmentation.card.preparation)
         labels = segmentation.segment(prepared)

@@ -84,9 +84,9 @@ def write(
         labels = label_map(
             probabilities,
             prepared.pet_suv,
-            prepared.undo.region.spacing_mm[0],
-            settings.min_component_mm3,
-            settings.rules,
+            spacing_mm=prepared.undo.region.spacing_mm[0],
+            min_component_mm3=settings.min_component_mm3,
+            rules=settings.rules,
         )
         path = folder / f"{patient.files.patient_id}.npz"
         with whole(path) as draft:
@@ -242,7 +242,7 @@ def _scores(patient: Cached, truth_path: Path, labels: LabelVolume) -> dict[str,
     """Return what the challenge's scores are made of, on the CT's grid."""
     found = sitk.GetArrayFromImage(restore(labels, patient.undo))
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_path), sitk.sitkUInt8))
-    nodes = overlap(found, truth, Label.GTVN, patient.undo.ct.voxel_volume_mm3)
+    nodes = overlap(found, truth, Label.GTVN, voxel_volume_mm3=patient.undo.ct.voxel_volume_mm3)
     lesions = detections(found, truth, Label.GTVN)
     return {
         "gtvp_dice": dice(found, truth, Label.GTVP),

@@ -72,7 +72,7 @@ class Totals:
     def add(self, found: LabelVolume, truth: LabelVolume, voxel_volume_mm3: float) -> None:
         """Add one case."""
         self.gtvp_dice.append(dice(found, truth, Label.GTVP))
-        self.gtvn_overlap += overlap(found, truth, Label.GTVN, voxel_volume_mm3)
+        self.gtvn_overlap += overlap(found, truth, Label.GTVN, voxel_volume_mm3=voxel_volume_mm3)
         self.gtvn_detections += detections(found, truth, Label.GTVN)
 
     @classmethod
