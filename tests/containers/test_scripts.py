@@ -90,8 +90,8 @@ def lfs_pointer(model: Path) -> None:
     ("spoil", "words"),
     [
         (lambda m: (m / "model.json").unlink(), "expected a model card"),
-        (lambda m: (m / "model.json").write_text("[]"), "to be a model card"),
-        (lambda m: (m / "model.onnx").unlink(), "that the card names, found none"),
+        (lambda m: (m / "model.json").write_text("[]"), "is not a valid model card"),
+        (lambda m: (m / "model.onnx").unlink(), "which its card names, found none"),
         (lambda m: (m / "model.onnx").write_text("x"), "does not match its card"),
         (lfs_pointer, "run: git lfs pull"),
     ],

@@ -1,4 +1,4 @@
-"""What the machine grants: affinity and the cgroup's quota."""
+"""The number of CPUs by affinity mask and cgroup quota, and peak memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from shared.resources import granted_cpus, peak_memory_gb
         ("200000 100000", None, 2),
         ("150000 100000", None, 2),
         ("120000 100000", None, 1),
-        ("50000 100000", None, 1),  # never none
-        ("6400000 100000", None, 8),  # never more than the process may run on
+        ("50000 100000", None, 1),  # at least one
+        ("6400000 100000", None, 8),  # at most those of the affinity mask
         ("nonsense", None, 8),
         (None, ("300000", "100000"), 3),
         (None, ("-1", "100000"), 8),
         (None, None, 8),
     ],
 )
-def test_cpus_are_those_of_the_quota_within_the_affinity(
+def test_cpus_are_limited_by_quota_and_affinity(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     version_2: str | None,
@@ -43,8 +43,8 @@ def test_cpus_are_those_of_the_quota_within_the_affinity(
     assert granted_cpus() == expected
 
 
-def test_peak_memory_grows_with_what_is_held() -> None:
+def test_peak_memory_grows_with_an_allocation() -> None:
     before = peak_memory_gb()
-    held = bytearray(os.urandom(1)) * int((before + 0.05) * 1e9)
+    memory = bytearray(os.urandom(1)) * int((before + 0.05) * 1e9)
     assert peak_memory_gb() > before
-    assert len(held) > 0
+    assert len(memory) > 0
