@@ -1,4 +1,4 @@
-"""From HU, SUV and labels to a network's channels."""
+"""From HU, SUV and labels to the channels of a network."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_pet_by_hand() -> None:
     assert scale_pet(suv, INTENSITY).tolist() == [0, 0, 0.5, 1, 5, 5]
 
 
-def test_scaling_leaves_its_argument_alone_and_gives_float32() -> None:
+def test_scaling_returns_float32_and_does_not_change_its_argument() -> None:
     for scale in (scale_ct, scale_pet):
         values = np.linspace(-2000, 4000, 50, dtype=np.float32)
         before = values.copy()
@@ -61,13 +61,13 @@ def test_scaling_leaves_its_argument_alone_and_gives_float32() -> None:
         (("GTVn", "PET", "GTVp"), [[0, 0, 1, 0], [0, 1, 2, 5], [0, 1, 0, 1]]),
     ],
 )
-def test_channels_come_in_the_order_asked_for(
+def test_channels_are_in_the_given_order(
     channels: Sequence[Channel], expected: list[list[float]]
 ) -> None:
-    found = network_channels(prepared(), INTENSITY, channels, LABELS)
-    assert found.shape == (len(channels), 1, 1, 4)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found[:, 0, 0], expected, atol=1e-6)
+    image = network_channels(prepared(), INTENSITY, channels, LABELS)
+    assert image.shape == (len(channels), 1, 1, 4)
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image[:, 0, 0], expected, atol=1e-6)
 
 
 def test_lesion_channels_need_labels() -> None:
@@ -85,6 +85,6 @@ def test_lesion_channels_need_labels() -> None:
         {"gain": 2},
     ],
 )
-def test_impossible_scales_are_refused(wrong: dict[str, object]) -> None:
+def test_invalid_scales_are_rejected(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Intensity.model_validate({**INTENSITY.model_dump(), **wrong})
