@@ -12,7 +12,7 @@ from shared.conventions import AIR_HU, LESIONS, LabelVolume
 from shared.geometry import Grid, resample
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import CT_RANGE_HU, Prepared, prepare
-from tests.shared.preprocessing.drawn import (
+from tests.shared.preprocessing.drawing import (
     FINE_REGION,
     REGION,
     Body,

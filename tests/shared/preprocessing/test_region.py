@@ -17,7 +17,7 @@ from shared.preprocessing.region import (
     Preparation,
     find_region,
 )
-from tests.shared.preprocessing.drawn import (
+from tests.shared.preprocessing.drawing import (
     CAVITY_END_MM,
     REGION,
     Body,
