@@ -1,4 +1,4 @@
-"""Ranks several methods by the challenge's rules.
+"""Rank several methods by the challenge's rules.
 
 Task 1 ranks GTVp by mean DSC and GTVn by the Borda count of aggregated DSC and aggregated F1, then
 combines the two ranks. Tasks 2 and 3 have a single score, for which `ranks` is enough.

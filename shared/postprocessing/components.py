@@ -1,4 +1,4 @@
-"""Removes small connected components from a label map."""
+"""Remove small connected components from a label map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the head-and-neck region of a scan on coarse images.
+"""Find the head-and-neck region of a scan on coarse images.
 
 The landmark is the skull, which looks the same on every scanner and with every reconstruction and
 injection: the intracranial cavity is the large soft-tissue space that bone encloses in axial

@@ -1,18 +1,18 @@
-"""Put small faults into a module, one at a time, and report which ones no test notices.
+"""Mutation testing: change a module in one place at a time and report what no test catches.
 
-    .venv/bin/pip install cosmic-ray==8.7.0
+    .venv/bin/python -m pip install cosmic-ray==8.7.0
     .venv/bin/python -m tests.mutation shared/geometry.py
     .venv/bin/python -m tests.mutation shared/metrics/survival.py --mutants 40 --seed 1
 
-The faults are those of cosmic-ray: other comparisons, boundaries, numbers, arithmetic, Boolean
-operators, a missing or additional `not`. Its own command starts a Python process for each mutant,
-in the working tree; here the tests run in a copy of the tree and in a fork of a process that has
-the libraries loaded, which takes a third of the time. mutmut 3.8 works with this project too, but
-leaves constants, defaults and decorated methods alone.
+The changes come from cosmic-ray: comparisons and their boundaries, numbers and defaults,
+arithmetic, Boolean operators, an added or removed `not`. cosmic-ray's own command changes the
+working tree and starts Python for each mutant. Here the tests run in a copy of the tree, in a fork
+of a process that has already imported the libraries. mutmut 3.8 also works with this project, but
+it does not change constants, defaults of dataclasses and decorated methods.
 
-Each line of the output is a mutant that survived: place, operator, and the changed line. Either
-write a test that catches it, or, where no caller can observe the change, add it to
-`equivalent.txt` next to this file with the reason; mutants listed there are not run again.
+Each line of the output is a mutant that survived: the place, the operator and the changed line. For
+each one write a test that catches it. If no caller can observe the change, add it to
+`equivalent.txt` in this folder with the reason; the mutants listed there are not run.
 """
 
 from __future__ import annotations
@@ -51,21 +51,22 @@ OPERATORS = re.compile(
     r"|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Pow_Mul|Mod_Add"
     r"|BitAnd_BitOr|BitOr_BitAnd))"
 )
-"""One or two changes for each operator of the language. cosmic-ray has eleven for each, most of
-which fail at once, such as a bit shift of floats."""
+"""One or two changes for each operator of the language. cosmic-ray has up to eleven, but most of the
+others fail at once, such as a bit shift of floats."""
+
 NO_BEHAVIOUR = re.compile(r"\b(frozen|kw_only|strict)= ?False\b|& None\b")
-"""Changes that no correct program notices: guards against mistakes of a later author, and types."""
+"""Changes without an effect on correct code: guards against mistakes of an author, and types."""
 
 OPTIONS = [
     *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
-    # Hypothesis is loaded before pytest starts, which changes nothing here.
+    # Hypothesis is imported before pytest starts, which is harmless.
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
 ]
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of a module: the whole source, and the line that changed."""
+    """A module with one change: the whole source, and the changed line."""
 
     source: str
     line_number: int
@@ -74,7 +75,7 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """What `equivalent.txt` calls this mutant; line numbers would not last."""
+        """The name of this mutant in `equivalent.txt`; line numbers would not last."""
         return f"{self.operator}: {self.line.strip()}"
 
 
@@ -98,7 +99,7 @@ def tests_of(module: Path) -> list[str]:
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy the checkout as it is, without what git ignores."""
+    """Copy the working tree without the files that git ignores."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
@@ -108,10 +109,10 @@ def copy_tree(folder: Path) -> None:
 
 
 def run_tests(folder: Path, tests: list[str], sender: Connection) -> None:
-    """Run tests in a copy, send the libraries that they loaded, and exit 1 if a test fails."""
+    """Run tests in a copy, send the names of the libraries they import, exit 1 if a test fails."""
     os.chdir(folder)
     os.setpgid(0, 0)
-    sys.dont_write_bytecode = True  # a mutant of the same second and size must not be mistaken
+    sys.dont_write_bytecode = True  # bytecode of another mutant could have the same time and size
     sys.path[:] = [str(folder), *(p for p in sys.path if Path(p).resolve() != ROOT)]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
@@ -130,7 +131,7 @@ def run_tests(folder: Path, tests: list[str], sender: Connection) -> None:
 
 
 def passes(folder: Path, tests: list[str], timeout_s: float | None) -> tuple[bool, list[str]]:
-    """Return whether the tests pass in a fork of this process, and the libraries they loaded."""
+    """Return whether the tests pass in a fork of this process, and the libraries they import."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=run_tests, args=(folder, tests, sender))
@@ -152,7 +153,7 @@ def equivalent_mutants(module: Path) -> set[str]:
 
 
 def main() -> None:
-    """Run the mutants of one module and print those that survive."""
+    """Test the mutants of one module and print those that survive."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("module", type=Path, help="source file, such as shared/geometry.py")
@@ -177,7 +178,7 @@ def main() -> None:
                 importlib.import_module(library)
         start = time.monotonic()
         if not passes(folder, tests, None)[0]:
-            sys.exit(f"{' '.join(tests)} fail without any mutant; fix them first")
+            sys.exit(f"{' '.join(tests)} fail without a mutation; fix them first")
         timeout_s = 10 + 5 * (time.monotonic() - start)
         survivors = 0
         for mutant in mutants:

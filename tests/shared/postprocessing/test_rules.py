@@ -237,7 +237,7 @@ def test_small_components_are_removed_last() -> None:
 
 def test_sizes_are_in_mm3_for_each_label() -> None:
     probabilities, suv = scene(PRIMARY, NODE)  # 64 voxels each
-    for spacing_mm, kept in ((1.0, "............NNNN"), (2.0, "..PPPP......NNNN")):
+    for spacing_mm, expected in ((1.0, "............NNNN"), (2.0, "..PPPP......NNNN")):
         labels = label_map(
             probabilities,
             suv,
@@ -245,7 +245,7 @@ def test_sizes_are_in_mm3_for_each_label() -> None:
             min_component_mm3={"GTVp": 100.0},
             rules=Rules(),
         )
-        assert along_x(labels).rstrip(".") == kept
+        assert along_x(labels).rstrip(".") == expected
 
 
 @settings(derandomize=True, max_examples=25, deadline=None)

@@ -167,8 +167,8 @@ def test_result_does_not_depend_on_the_pixel_type(prepared: Prepared, kind: int)
 # Round trips
 
 
-def overlap(found: LabelVolume, truth: LabelVolume, label: int) -> float:
-    one, other = found == label, truth == label
+def overlap(labels: LabelVolume, truth: LabelVolume, label: int) -> float:
+    one, other = labels == label, truth == label
     return float(2 * np.sum(one & other) / (one.sum() + other.sum()))
 
 
@@ -185,10 +185,10 @@ def assert_round_trip(ct: sitk.Image, pet: sitk.Image, truth: sitk.Image) -> Non
     restored = restore(on_region, undo)
     assert restored.GetPixelID() == sitk.sitkUInt8
     assert Grid.of(restored) == Grid.of(ct)
-    found, expected = sitk.GetArrayFromImage(restored), sitk.GetArrayFromImage(truth)
+    result, expected = sitk.GetArrayFromImage(restored), sitk.GetArrayFromImage(truth)
     for label in LESIONS.values():
-        assert overlap(found, expected, label) >= 0.95
-        shift = centroid_vox(found, label) - centroid_vox(expected, label)
+        assert overlap(result, expected, label) >= 0.95
+        shift = centroid_vox(result, label) - centroid_vox(expected, label)
         assert np.all(np.abs(shift) <= 0.5)
 
 
