@@ -51,11 +51,12 @@ OPERATORS = re.compile(
     r"|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Pow_Mul|Mod_Add"
     r"|BitAnd_BitOr|BitOr_BitAnd))"
 )
-"""One or two changes for each operator of the language. cosmic-ray has up to eleven, but most of the
+"""One or two changes for each operator of the language. cosmic-ray has up to eleven; most of the
 others fail at once, such as a bit shift of floats."""
 
-NO_BEHAVIOUR = re.compile(r"\b(frozen|kw_only|strict)= ?False\b|& None\b")
-"""Changes without an effect on correct code: guards against mistakes of an author, and types."""
+NO_BEHAVIOUR = re.compile(r"\b(frozen|kw_only|strict)= ?False\b|& None\b|^\s*/,$|, /, ")
+"""Changes without an effect on correct code: guards against mistakes of an author, types,
+and `*` in signatures."""
 
 OPTIONS = [
     *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),

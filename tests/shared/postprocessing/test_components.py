@@ -70,6 +70,10 @@ def test_component_inside_the_other_label_becomes_background() -> None:
     assert (result == 1).sum() == 63
 
 
+def test_component_that_fills_the_whole_volume_is_removed() -> None:
+    assert not remove_small(np.full((2, 2, 2), 1, np.uint8), 1.0, BOTH).any()
+
+
 def test_empty_label_map_stays_empty() -> None:
     assert not remove_small(cubes(), 1.0, BOTH).any()
 

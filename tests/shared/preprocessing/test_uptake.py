@@ -19,6 +19,7 @@ ALL = np.ones((1, 1, 4), bool)
 
 def test_suv_stays_without_a_remark() -> None:
     assert suv_scale(volume(0.5, 1, 2, 15), ALL) == (1.0, None)
+    assert suv_scale(volume(0.1, 0.1, 0.1, 0.1), ALL) == (1.0, None)
 
 
 def test_activity_is_scaled_to_the_typical_median() -> None:
