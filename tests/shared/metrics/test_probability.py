@@ -43,6 +43,14 @@ def test_calibration_by_hand() -> None:
     assert error == pytest.approx((0.35 + 0.15) / 2)
 
 
+def test_default_is_five_bins() -> None:
+    probability, truth = random_patients(0)
+    assert len(calibration(probability, truth)) == 5
+    expected = calibration_error(probability, truth, bins=5)
+    assert calibration_error(probability, truth) == expected
+    assert calibration_error(probability, truth, bins=4) != expected
+
+
 def test_equal_probabilities_share_a_bin() -> None:
     (only,) = calibration([0.7] * 10, [True] * 7 + [False] * 3)
     assert (only.patients, only.observed_fraction) == (10, 0.7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -76,10 +78,10 @@ def test_resamples_draw_every_patient_and_have_the_size_of_the_cohort() -> None:
 
 
 def test_strata_keep_their_sizes() -> None:
-    strata = np.array(["rare"] * 3 + ["common"] * 17)
+    strata = np.array(["rare"] * 3 + ["common"] * 12 + ["other"] * 5)
 
     def watch(chosen: NDArray[np.intp]) -> float:
-        assert np.count_nonzero(strata[chosen] == "rare") == 3
+        assert Counter(strata[chosen]) == {"rare": 3, "common": 12, "other": 5}
         return float(chosen.mean())
 
     assert bootstrap(watch, 20, strata=strata, samples=50).standard_error is not None
