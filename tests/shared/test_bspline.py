@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from shared.bspline import interpolate
 from shared.geometry import Grid, resample
 
 ORIENTATIONS = [
@@ -39,6 +40,16 @@ def test_equals_itk(direction: np.ndarray) -> None:
         resample(image, target, interpolation="bspline", outside=-1000.0)
     )
     np.testing.assert_allclose(result, itk_bspline(image, target, -1000.0), atol=2e-3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_image_ends_half_a_voxel_beyond_the_outermost_centres(axis: int) -> None:
+    coefficients = np.full((4, 5, 6), 7, np.float32)
+    end = coefficients.shape[axis] - 0.5
+    positions = [np.array([1.0])] * 3
+    positions[axis] = np.array([-0.51, -0.5, end, end + 0.01])
+    result = interpolate(coefficients, tuple(positions), -1000.0)
+    assert result.ravel() == pytest.approx([-1000, 7, 7, -1000])
 
 
 def test_interpolation_at_voxel_centres_returns_the_voxels() -> None:

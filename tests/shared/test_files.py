@@ -42,6 +42,11 @@ def test_interrupted_writer_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_error_before_the_first_write_is_raised_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "table.csv"):
+        raise KeyboardInterrupt
+
+
 def test_write_first_keeps_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     write_first(path, "first")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from shared.resources import granted_cpus, peak_memory_gb
         ("120000 100000", None, 1),
         ("50000 100000", None, 1),  # at least one
         ("6400000 100000", None, 8),  # at most those of the affinity mask
+        ("1 100000", None, 1),
+        ("0 100000", None, 8),  # the kernel grants no quota of 0
         ("nonsense", None, 8),
         (None, ("300000", "100000"), 3),
         (None, ("-1", "100000"), 8),
@@ -39,7 +42,7 @@ def test_cpus_are_limited_by_quota_and_affinity(
             path.write_text(text + "\n")
     monkeypatch.setattr(resources, "_CGROUP_V2", tuple(paths[:1]))
     monkeypatch.setattr(resources, "_CGROUP_V1", tuple(paths[1:]))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", {0: set(range(8))}.__getitem__)
     assert granted_cpus() == expected
 
 
@@ -47,4 +50,7 @@ def test_peak_memory_grows_with_an_allocation() -> None:
     before = peak_memory_gb()
     memory = bytearray(os.urandom(1)) * int((before + 0.05) * 1e9)
     assert peak_memory_gb() > before
+    status = Path("/proc/self/status").read_text()
+    peak_kib = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    assert peak_memory_gb() == pytest.approx(peak_kib * 1024 / 1e9, rel=0.01)
     assert len(memory) > 0

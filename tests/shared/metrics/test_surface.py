@@ -52,6 +52,13 @@ def test_slabs_of_different_thickness_by_hand() -> None:
     assert distances.surface_dice(tolerance_mm=4.5) == pytest.approx(1 - beyond / area, abs=0.005)
 
 
+def test_default_tolerance_is_2_mm() -> None:
+    high, low = random_mask(0), random_mask(1)
+    distances = surface_distances(high, low, SPACING)
+    assert distances.surface_dice() == distances.surface_dice(2.0)
+    assert distances.surface_dice(1.0) < distances.surface_dice(2.0) < distances.surface_dice(3.0)
+
+
 def test_spacing_is_in_the_order_of_the_axes() -> None:
     for axis, spacing_mm in enumerate(SPACING):
         moved = np.roll(cube((4, 4, 4)), 8, axis)
