@@ -49,7 +49,7 @@ def score_masks(
     prediction, truth = prediction[box], truth[box]
     labels = {}
     for name, label in LESIONS.items():
-        pairs = lesion_pairs(prediction, truth, label, rules.connectivity)
+        pairs = lesion_pairs(prediction, truth, label, connectivity=rules.connectivity)
         labels[name] = _score_label(prediction, truth, label, pairs, grid, rules, failed)
     return labels, _other_rules(prediction, truth, rules)
 
@@ -110,7 +110,7 @@ def _score_label(
     rules: Rules,
     failed: bool,
 ) -> LabelScores:
-    shared = overlap(prediction, truth, label, grid.voxel_volume_mm3)
+    shared = overlap(prediction, truth, label, voxel_volume_mm3=grid.voxel_volume_mm3)
     counted = pairs.detections(rules.min_iou, rules.matching)
     matches = pairs.matches(rules.min_iou, rules.matching)
     surfaces = None
@@ -132,17 +132,17 @@ def _score_label(
 
 
 def _lesions(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> tuple[Lesion, ...]:
-    best = np.zeros(len(pairs.true_voxels))
+    best = np.zeros(len(pairs.truth_voxels))
     np.maximum.at(best, pairs.pairs[:, 1], pairs.iou)
     lesions = [
         Lesion(volume_mm3=size * voxel_mm3, iou=float(best[i]), found=i in matched)
-        for i, size in enumerate(pairs.true_voxels.tolist())
+        for i, size in enumerate(pairs.truth_voxels.tolist())
     ]
     return tuple(sorted(lesions, key=lambda lesion: (-lesion.volume_mm3, -lesion.iou)))
 
 
 def _false(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> tuple[float, ...]:
-    sizes = [s for i, s in enumerate(pairs.found_voxels.tolist()) if i not in matched]
+    sizes = [s for i, s in enumerate(pairs.prediction_voxels.tolist()) if i not in matched]
     return tuple(size * voxel_mm3 for size in sorted(sizes, reverse=True))
 
 
@@ -151,7 +151,7 @@ def _other_rules(prediction: LabelVolume, truth: LabelVolume, rules: Rules) -> A
     connectivities: tuple[Connectivity, ...] = get_args(Connectivity)
     matchings: tuple[Matching, ...] = get_args(Matching)
     for connectivity in connectivities:
-        pairs = lesion_pairs(prediction, truth, Label.GTVN, connectivity)
+        pairs = lesion_pairs(prediction, truth, Label.GTVN, connectivity=connectivity)
         for matching in matchings:
             if (connectivity, matching) != (rules.connectivity, rules.matching):
                 rule = f"connectivity {connectivity}, matching {matching}"

@@ -1,4 +1,4 @@
-"""What the machine grants to this process, and what the process has used."""
+"""How many CPUs this process may use, and how much memory it has used."""
 
 import os
 import resource
@@ -12,10 +12,10 @@ _CGROUP_V1 = (
 
 
 def granted_cpus() -> int:
-    """Return how many CPUs this process may use, by its affinity mask and its cgroup's quota.
+    """Return how many CPUs this process may use: its affinity mask and its cgroup's quota decide.
 
-    A container that may use 2 of a host's 64 CPUs sees all 64; as many threads would exhaust its
-    process limit and slow it down.
+    A container that may use 2 of a host's 64 CPUs still sees 64. With 64 threads it would be slow
+    and reach its limit of processes.
     """
     cpus = len(os.sched_getaffinity(0))
     for files in (_CGROUP_V2, _CGROUP_V1):
@@ -24,7 +24,7 @@ def granted_cpus() -> int:
             quota, period = (float(word.replace("max", "inf")) for word in words)
         except (OSError, ValueError):
             continue
-        # Version 1 writes a quota of -1 where there is none, version 2 the word "max".
+        # Without a quota, version 1 of cgroups writes -1, version 2 the word "max".
         return max(1, min(cpus, round(quota / period))) if 0 < quota < float("inf") else cpus
     return cpus
 

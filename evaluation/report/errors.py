@@ -59,9 +59,9 @@ def find_errors(
         word, other = WORDS[label], WORDS[OTHER[label]]
         found = cc3d.connected_components(prediction == label, connectivity=rules.connectivity)
         true = cc3d.connected_components(truth == label, connectivity=rules.connectivity)
-        pairs = lesion_pairs(prediction, truth, label, rules.connectivity)
+        pairs = lesion_pairs(prediction, truth, label, connectivity=rules.connectivity)
         matched = {index for _, index in pairs.matches(rules.min_iou, rules.matching)}
-        for index in range(len(pairs.true_voxels)):
+        for index in range(len(pairs.truth_voxels)):
             sharing = np.count_nonzero(pairs.pairs[:, 1] == index)
             if sharing == 1 and index in matched:
                 continue
@@ -75,7 +75,7 @@ def find_errors(
             else:
                 kind = f"missed {word}"
             errors.append(_error(kind, voxels, grid))
-        for index in range(len(pairs.found_voxels)):
+        for index in range(len(pairs.prediction_voxels)):
             sharing = np.count_nonzero(pairs.pairs[:, 0] == index)
             if sharing == 1:
                 continue

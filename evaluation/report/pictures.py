@@ -72,7 +72,9 @@ def view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
     prepared = prepare(case, DISPLAY)
     grid = prepared.undo.region
     labels = [
-        sitk.GetArrayFromImage(resample(sitk.Cast(image, sitk.sitkUInt8), grid, "nearest", 0))
+        sitk.GetArrayFromImage(
+            resample(sitk.Cast(image, sitk.sitkUInt8), grid, interpolation="nearest", outside=0)
+        )
         for image in (truth, prediction)
     ]
     return View(grid, prepared.ct_hu, prepared.pet_suv, labels[0], labels[1])

@@ -39,7 +39,8 @@ def read_case(input_dir: Path, edition: Edition) -> Case:
         for socket in edition.unused
         if images_in(input_dir / _relative_path(entries, socket))
     )
-    return Case(ct, pet, clinical, ct_remarks + pet_remarks + ehr_remarks + unused_remarks)
+    remarks = ct_remarks + pet_remarks + ehr_remarks + unused_remarks
+    return Case(ct_hu=ct, pet=pet, clinical=clinical, remarks=remarks)
 
 
 @dataclass(frozen=True)

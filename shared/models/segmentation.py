@@ -71,9 +71,9 @@ class SegmentationModel(Ensemble[SegmentationCard]):
         return label_map(
             self.predict_probabilities(prepared),
             prepared.pet_suv,
-            self.card.preparation.spacing_mm,
-            self.card.min_component_mm3,
-            self.card.rules,
+            spacing_mm=self.card.preparation.spacing_mm,
+            min_component_mm3=self.card.min_component_mm3,
+            rules=self.card.rules,
         )
 
     def _logits(self, network: Network, image: Volume, body: NDArray[np.bool_]) -> Volume:

@@ -1,9 +1,9 @@
-"""PET units: some centres store activity in Bq/mL, not SUV.
+"""The unit of a PET: some centres store activity in Bq/mL instead of SUV.
 
-SUV is activity divided by injected dose per body weight, so a body's mean SUV is about 1 whatever
-the scanner, while its mean activity is thousands of Bq/mL: the two cannot be confused. Dose and
-weight are not among the inputs; activity is therefore scaled so that the body's median matches
-that of an SUV image.
+SUV is activity divided by injected dose per body weight. The mean SUV in a body is therefore about
+1 on every scanner, the mean activity thousands of Bq/mL, so the two cannot be confused. Dose and
+weight are not among the inputs; activity is scaled so that its median in the body equals that of an
+SUV image.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from numpy.typing import NDArray
 from shared.conventions import Volume
 
 HIGHEST_MEAN_SUV: Final = 50.0
-"""Mean in the body above which values cannot be SUV: over a whole body it is 1 by definition, over
-a head with its brain 2 to 3; activities a few hours after 300 MBq are 1000 Bq/mL and more."""
+"""Highest mean in the body that can be SUV. The mean SUV of a whole body is 1 by definition, that
+of a head with its brain 2 to 3; activity a few hours after 300 MBq is at least 1000 Bq/mL."""
 
 TYPICAL_MEDIAN_SUV: Final = 0.6
-"""Median SUV in the body, of voxels with uptake: 0.60 in a whole-body PET, 0.63 (0.46 to 0.88 in
-four of five) over 40 PETs around a tumour, all of the TCIA Soft-tissue-Sarcoma patients."""
+"""Median SUV of the voxels with uptake in the body. Measured on TCIA Soft-tissue-Sarcoma: 0.60 in a
+whole-body PET, 0.63 over 40 PETs around a tumour (0.46 to 0.88 in four of five)."""
 
 
 def suv_scale(pet_zyx: Volume, body_zyx: NDArray[np.bool_]) -> tuple[float, str | None]:
-    """Return the factor that brings a PET to SUV, and a remark where it is not 1.
+    """Return the factor that converts a PET to SUV, and a remark for the log.
 
     Parameters
     ----------
-    pet_zyx, body_zyx : the PET and the body on one grid, as coarse as one likes. Voxels without
-        any uptake do not count, as the PET may cover a part of the body only.
+    pet_zyx, body_zyx : PET and body on the same grid, which may be coarse. Voxels without uptake do
+        not count, because the PET may cover only a part of the body.
 
     Returns
     -------
-    1 and None for an SUV image and for a PET without uptake (then with a remark).
+    1 and None for a PET in SUV; 1 and a remark for a PET without uptake; otherwise the factor and a
+    remark that states it.
     """
     uptake = pet_zyx[body_zyx & (pet_zyx > 0)]
     if uptake.size == 0:
@@ -44,6 +45,6 @@ def suv_scale(pet_zyx: Volume, body_zyx: NDArray[np.bool_]) -> tuple[float, str 
         return 1.0, None
     scale = TYPICAL_MEDIAN_SUV / float(np.median(uptake))
     return scale, (
-        f"PET: mean of {mean:.0f} in the body is no SUV, taken as Bq/mL and multiplied by "
-        f"{scale:.3g} to bring the body's median to SUV {TYPICAL_MEDIAN_SUV:g}"
+        f"PET: mean of {mean:.0f} in the body is not in SUV; read as Bq/mL and multiplied by "
+        f"{scale:.3g}, which gives the body a median SUV of {TYPICAL_MEDIAN_SUV:g}"
     )

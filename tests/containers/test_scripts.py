@@ -90,9 +90,9 @@ def lfs_pointer(model: Path) -> None:
     ("spoil", "words"),
     [
         (lambda m: (m / "model.json").unlink(), "expected a model card"),
-        (lambda m: (m / "model.json").write_text("[]"), "to be a model card"),
-        (lambda m: (m / "model.onnx").unlink(), "that the card names, found none"),
-        (lambda m: (m / "model.onnx").write_text("x"), "is not the file its card was written for"),
+        (lambda m: (m / "model.json").write_text("[]"), "is not a valid model card"),
+        (lambda m: (m / "model.onnx").unlink(), "which its card names, found none"),
+        (lambda m: (m / "model.onnx").write_text("x"), "does not match its card"),
         (lfs_pointer, "run: git lfs pull"),
     ],
 )
@@ -120,7 +120,7 @@ def test_build_refuses_a_damaged_model_of_task_1_for_all_that_bundle_it(
     for task in NAMES:
         done = call(project.root / task / "do_build.sh")
         assert done.returncode == 1
-        assert "is not the file its card was written for" in done.stderr
+        assert "does not match its card" in done.stderr
     assert project.calls("build") == []
 
 
@@ -130,7 +130,7 @@ def test_build_says_what_it_wants(project: Project, on_path: Callable[..., None]
     assert "expected the container engine 'docker'" in call(script).stderr
     assert "found 'tpu'" in call(script, "--variant", "tpu").stderr
     assert "unknown option --fast" in call(script, "--fast").stderr
-    assert "wants a value" in call(script, "--variant").stderr
+    assert "expected a value after the last option" in call(script, "--variant").stderr
 
 
 @pytest.mark.parametrize("task", [*NAMES, EVALUATION.name])

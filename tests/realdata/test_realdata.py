@@ -115,7 +115,7 @@ def draw_projection(pet: sitk.Image, mask: sitk.Image, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     upright = sitk.DICOMOrient(pet, "LPS")
-    on_pet = resample(mask, Grid.of(upright), "nearest", 0)
+    on_pet = resample(mask, Grid.of(upright), interpolation="nearest", outside=0)
     uptake = sitk.GetArrayFromImage(upright).max(axis=1)
     labels = sitk.GetArrayFromImage(on_pet)
     x_mm, _, z_mm = upright.GetSpacing()

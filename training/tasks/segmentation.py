@@ -54,7 +54,9 @@ class Totals:
     def add(self, prediction: LabelVolume, truth: LabelVolume, voxel_volume_mm3: float) -> None:
         """Add one case."""
         self.gtvp_dice.append(dice(prediction, truth, Label.GTVP))
-        self.gtvn_overlap += overlap(prediction, truth, Label.GTVN, voxel_volume_mm3)
+        self.gtvn_overlap += overlap(
+            prediction, truth, Label.GTVN, voxel_volume_mm3=voxel_volume_mm3
+        )
         self.gtvn_detections += detections(prediction, truth, Label.GTVN)
 
     @classmethod

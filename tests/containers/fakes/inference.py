@@ -41,7 +41,7 @@ def run(card: dict[str, Any], input_dir: Path, output_dir: Path) -> None:
     if ct.box_around(Grid.of(case.pet)).is_empty:
         raise InputError("expected CT and PET to overlap, found them apart")
     misbehave(card.get("fault"), input_dir, output_dir)
-    pet = resample(case.pet, ct, "linear", 0)
+    pet = resample(case.pet, ct, interpolation="linear", outside=0)
     if card["kind"] == "mask":
         write_segmentation(output_dir, sitk.Cast(pet > 5, sitk.sitkUInt8), HECKTOR_2025)
     elif card["kind"] == "number":

@@ -66,7 +66,7 @@ def centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
 @pytest.mark.parametrize("direction", directions())
 def test_left_is_right_front_is_left_and_head_is_up(direction: tuple[float, ...]) -> None:
     ct, pet, labels = head(direction)
-    shown = view(Case(ct, pet, ClinicalRecord()), labels, labels)
+    shown = view(Case(ct_hu=ct, pet=pet, clinical=ClinicalRecord()), labels, labels)
     assert np.array_equal(shown.truth, shown.prediction)
     primary, node = shown.truth == Label.GTVP, shown.truth == Label.GTVN
     p_row, p_column = centre(coronal(primary))

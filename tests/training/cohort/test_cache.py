@@ -70,14 +70,21 @@ def copied(folder: Path, prepared: list[Cached], tmp_path: Path) -> Path:
 def test_cache_holds_what_serving_prepares(prepared: list[Cached]) -> None:
     for patient in prepared:
         files = patient.files
-        case = Case(sitk.ReadImage(str(files.ct)), sitk.ReadImage(str(files.pet)), files.clinical)
+        case = Case(
+            ct_hu=sitk.ReadImage(str(files.ct)),
+            pet=sitk.ReadImage(str(files.pet)),
+            clinical=files.clinical,
+        )
         expected = prepare(case, REGION)
         assert patient.image.dtype == np.float16
         assert patient.image.shape == (2, 44, 40, 48)
         np.testing.assert_allclose(patient.image[0], expected.ct_hu, rtol=1e-3, atol=1)
         np.testing.assert_allclose(patient.image[1], expected.pet_suv, rtol=1e-3, atol=1e-3)
         truth = resample(
-            sitk.ReadImage(str(files.labels)), expected.undo.region, "nearest", Label.BACKGROUND
+            sitk.ReadImage(str(files.labels)),
+            expected.undo.region,
+            interpolation="nearest",
+            outside=Label.BACKGROUND,
         )
         assert np.array_equal(patient.labels, sitk.GetArrayFromImage(truth))
         assert patient.labels.any()
@@ -88,7 +95,11 @@ def test_cache_holds_what_serving_prepares(prepared: list[Cached]) -> None:
 def test_a_cached_patient_is_a_prepared_case(prepared: list[Cached]) -> None:
     for patient in prepared:
         files = patient.files
-        case = Case(sitk.ReadImage(str(files.ct)), sitk.ReadImage(str(files.pet)), files.clinical)
+        case = Case(
+            ct_hu=sitk.ReadImage(str(files.ct)),
+            pet=sitk.ReadImage(str(files.pet)),
+            clinical=files.clinical,
+        )
         expected, found = prepare(case, REGION), patient.prepared()
         assert found.undo == expected.undo
         assert np.mean(found.body == expected.body) > 0.999

@@ -168,3 +168,16 @@ def test_events_may_be_booleans() -> None:
     risks, times = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])
     found = cox_loss(risks, times, torch.tensor([True, False, True]))
     assert found == cox_loss(risks, times, torch.tensor([1.0, 0.0, 1.0]))
+
+
+def test_single_event_by_hand() -> None:
+    assert loss_of([0.0, 0.0], [1, 2], [1, 0]) == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_large_constant_costs_no_precision() -> None:
+    risks = torch.tensor([0.5, -1.25, 2.0, 0.25])
+    times, events = torch.tensor([3.0, 1.0, 2.0, 8.0]), torch.tensor([1, 1, 0, 1])
+    # The sums are exact in float32.
+    torch.testing.assert_close(
+        cox_loss(risks + 2.0**20, times, events), cox_loss(risks, times, events)
+    )

@@ -48,7 +48,9 @@ class InventsAPrimary:
 
     def predict_probabilities(self, prepared: Prepared, axes: Sequence[str]) -> Volume:
         truth = sitk.ReadImage(str(PATIENT.labels), sitk.sitkUInt8)
-        labels = sitk.GetArrayFromImage(resample(truth, prepared.undo.region, "nearest", 0))
+        labels = sitk.GetArrayFromImage(
+            resample(truth, prepared.undo.region, interpolation="nearest", outside=0)
+        )
         probabilities = np.stack([labels == label for label in (0, 1, 2)]).astype(np.float32)
         # within the scan, away from the nodes: whatever lies there is not a lesion
         nodes = np.argwhere(labels == Label.GTVN)

@@ -95,7 +95,7 @@ def test_a_table_holds_record_measures_and_outcome() -> None:
 def test_age_tells_the_recurrence_in_unseen_centres(tmp_path: Path) -> None:
     rows = measured(Survival(), tmp_path)
     age = row_of(rows, "age", "C-index")
-    assert age.held_out == Interval(1, 1, 1, 0)
+    assert age.held_out == Interval(value=1, low=1, high=1, standard_error=0)
     assert age.by_fold == dict.fromkeys(CENTRES, 1.0)
     assert row_of(rows, "lesions", "C-index").held_out.value < 0.9
     assert not list(tmp_path.iterdir())
@@ -203,11 +203,20 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         measured(Hpv(), tmp_path)
 
 
+def interval(
+    value: float,
+    low: float | None = None,
+    high: float | None = None,
+    standard_error: float | None = None,
+) -> Interval:
+    return Interval(value=value, low=low, high=high, standard_error=standard_error)
+
+
 def test_markdown_by_hand() -> None:
     rows = [
-        Row("C-index", "a", Interval(0.6124, 0.5, 0.75, 0.1), {"MDA": 0.6, "USZ": None},
-            {"b": Interval(float("nan"), None, None, None)}),
-        Row("C-index", "net", Interval(0.7, None, None, None), {"MDA": 0.7}, {}),
+        Row("C-index", "a", interval(0.6124, 0.5, 0.75, 0.1), {"MDA": 0.6, "USZ": None},
+            {"b": interval(float("nan"))}),
+        Row("C-index", "net", interval(0.7), {"MDA": 0.7}, {}),
     ]  # fmt: skip
     assert markdown(rows).splitlines() == [
         "|  | model | held out [95 %] | fold MDA | fold USZ | b [95 %] |",

@@ -1,6 +1,6 @@
-"""A head with shoulders drawn from ellipses, scanned onto any grid; where everything is, is known.
+"""A drawn head with shoulders, made of ellipsoids at known positions, on any grid.
 
-The middle of the skull is the world's origin (LPS, mm). The cavity ends at `CAVITY_END_MM` below.
+The centre of the skull is the world's origin (LPS, mm). The cavity ends below at `CAVITY_END_MM`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ FINE_REGION = Preparation(spacing_mm=2, size_xyz=(144, 144, 144), interpolation=
 
 @dataclass(frozen=True)
 class Body:
-    """What is drawn.
+    """The options of the drawing.
 
     Attributes
     ----------
-    neck_xy_mm : centre of the neck and the trunk.
-    arms_up : whether the arms lie beside the head.
+    neck_xy_mm : centre of neck and trunk.
+    arms_up : whether the arms are next to the head.
     couch : whether the patient lies on a plate.
-    padding_hu : what stands in the corners of the CT, outside a circle of 200 mm.
-    metal : whether a tooth filling of 27000 HU is there.
+    padding_hu : HU in the corners of the CT, more than 200 mm from the axis.
+    metal : whether there is a tooth filling of 27000 HU.
     """
 
     neck_xy_mm: tuple[float, float] = (0.0, 10.0)
@@ -49,13 +49,13 @@ class Body:
 
 
 def points_mm(grid: Grid) -> tuple[NDArray[np.float32], ...]:
-    """Return world x, y and z of each voxel, each of the grid's shape."""
+    """Return the world x, y and z of each voxel as three volumes."""
     indices = np.indices(grid.shape_zyx).reshape(3, -1)[::-1].T.astype(float)
     world = grid.world_mm(indices).reshape(*grid.shape_zyx, 3)
     return tuple(world[..., axis].astype(np.float32) for axis in range(3))
 
 
-def _inside(body: Body, grid: Grid) -> dict[str, NDArray[np.bool_]]:
+def _masks(body: Body, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     x, y, z = points_mm(grid)
     nx, ny = x - body.neck_xy_mm[0], y - body.neck_xy_mm[1]
 
@@ -83,25 +83,25 @@ def _inside(body: Body, grid: Grid) -> dict[str, NDArray[np.bool_]]:
 
 def ct_of(grid: Grid, body: Body = Body()) -> sitk.Image:
     """Return the CT on a grid, int16."""
-    inside = _inside(body, grid)
-    hu = np.where(inside["solid"], 40.0, -1000.0)
-    hu[inside["cavity"]] = 35
-    hu[inside["skull"]] = 900
-    hu[inside["spine"] & inside["solid"]] = 700
-    hu[inside["airway"]] = -1000
+    masks = _masks(body, grid)
+    hu = np.where(masks["solid"], 40.0, -1000.0)
+    hu[masks["cavity"]] = 35
+    hu[masks["skull"]] = 900
+    hu[masks["spine"] & masks["solid"]] = 700
+    hu[masks["airway"]] = -1000
     if body.couch:
-        hu[inside["couch"]] = 100
+        hu[masks["couch"]] = 100
     if body.metal:
-        hu[inside["metal"]] = 27000
-    hu[inside["corner"]] = body.padding_hu
+        hu[masks["metal"]] = 27000
+    hu[masks["corner"]] = body.padding_hu
     return grid.image(hu.astype(np.int16))
 
 
 def pet_of(grid: Grid, body: Body = Body()) -> sitk.Image:
     """Return the PET on a grid, float32 SUV: 0.8 in the body, 6 in the brain, 12 in lesions."""
-    inside = _inside(body, grid)
-    suv = np.where(inside["solid"], 0.8, 0.0)
-    suv[inside["cavity"]] = 6
+    masks = _masks(body, grid)
+    suv = np.where(masks["solid"], 0.8, 0.0)
+    suv[masks["cavity"]] = 6
     suv[sitk.GetArrayFromImage(labels_of(grid)) > 0] = 12
     return grid.image(suv.astype(np.float32))
 
@@ -125,7 +125,7 @@ def axial(spacing_mm: Triple, low_mm: float, high_mm: float, half_width_mm: floa
 
 
 def oblique(grid: Grid, degrees: float) -> Grid:
-    """Return a grid turned about the neck, by an angle about x and half of it about z."""
+    """Return a grid rotated about the neck: by an angle about x and by half of it about z."""
     a, b = np.radians([degrees, degrees / 2])
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
@@ -138,14 +138,14 @@ def oblique(grid: Grid, degrees: float) -> Grid:
 
 
 def orientations() -> Iterator[tuple[tuple[int, ...], tuple[bool, ...]]]:
-    """Yield the 48 ways to store the same image: an order of the axes and which are reversed."""
+    """Yield the 48 ways to store an image: the order of the axes, and which are reversed."""
     for order in itertools.permutations(range(3)):
         for flips in itertools.product((False, True), repeat=3):
             yield order, flips
 
 
-def stored(image: sitk.Image, order: tuple[int, ...], flips: tuple[bool, ...]) -> sitk.Image:
-    """Return the same image in the same place of the world with its axes stored otherwise."""
+def reorient(image: sitk.Image, order: tuple[int, ...], flips: tuple[bool, ...]) -> sitk.Image:
+    """Return the same image, at the same world position, with other image axes."""
     permuted = sitk.PermuteAxes(image, order)
-    flipped: sitk.Image = sitk.Flip(permuted, flips, flipAboutOrigin=False)
-    return flipped
+    result: sitk.Image = sitk.Flip(permuted, flips, flipAboutOrigin=False)
+    return result
