@@ -31,6 +31,7 @@ from shared.preprocessing.region import Preparation
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import FOLDS, Fold, HoldOut
 from training.loop.fit import RESULT, FitResult
+from training.records import read_record
 from training.tasks.base import Task
 from training.tasks.hpv import Hpv
 from training.tasks.linear import BalancedLogistic, RidgeCox
@@ -306,7 +307,7 @@ def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> l
     for fold in folds:
         path = run_folder / f"fold{fold.name}" / RESULT
         if path.is_file():
-            scores[fold.name] = FitResult.model_validate_json(path.read_bytes()).scores
+            scores[fold.name] = read_record(FitResult, path).scores
     rows = []
     for metric in baselines.metrics:
         if metric.result is not None and scores:
