@@ -39,7 +39,7 @@ from shared.models.networks.clinical import clinical_mlp
 from training.cohort.folds import Folds, k_folds, leave_one_centre_out
 from training.config import load_configuration
 from training.loop.losses import cox_loss
-from training.samples.dataset import ShuffledBatches
+from training.samples.batches import ShuffledBatches
 from training.tasks.linear import PENALTY, BalancedLogistic, RidgeCox
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -243,9 +243,9 @@ class ClinicalBranch:
     def _trained(self, values: torch.Tensor, patients: Patients, seed: int) -> nn.Module:
         settings = load_configuration(self.configuration).survival
         torch.manual_seed(seed)
-        width = settings.clinical_width
+        width = settings.network.clinical_width
         network = nn.Sequential(
-            clinical_mlp(values.shape[1], width, settings.dropout), nn.Linear(width, 1)
+            clinical_mlp(values.shape[1], width, settings.network.dropout), nn.Linear(width, 1)
         )
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)

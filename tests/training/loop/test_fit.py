@@ -21,7 +21,8 @@ from training.config import Configuration
 from training.loop.fit import NETWORK, RESULT, FitResult, fit
 from training.loop.hardware import Hardware, TrainingError
 from training.records import read_record
-from training.samples.dataset import Sample, Share
+from training.samples.batches import Share
+from training.samples.dataset import Sample
 from training.tasks.base import FoldTraining
 from training.tasks.segmentation import Segmentation, SegmentationModule, Totals
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shared.models.card import load_card
+from shared.models.card import SegmentationCard, load_card
 from tests.training.synthetic import TINY
 from training.cohort.folds import read_folds
 from training.loop.fit import RESULT, FitResult
@@ -79,7 +79,7 @@ def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Pat
     assert result.kept == "mean of weights"
     assert result.averaged is not None
     assert set(result.averaged) == set(result.best)
-    assert [m.file for m in load_card(model, "segmentation").members] == ["segmentation.onnx"]
+    assert [m.file for m in load_card(model, SegmentationCard).members] == ["segmentation.onnx"]
     (only,) = read_folds(runs / "segmentation").folds
     folder = runs / "segmentation" / out_of_fold.FOLDER
     assert sorted(path.stem for path in folder.glob("*.npz")) == list(only.held_out)
