@@ -1,8 +1,9 @@
-"""Patients made of a bright ball and cube, cached in memory, and a configuration for them."""
+"""Small patients in memory, with a ball and a cube for lesions, and a configuration for them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,9 +15,11 @@ from shared.clinical import ClinicalRecord
 from shared.conventions import Label
 from shared.geometry import Grid
 from shared.preprocessing.pipeline import Undo
-from training.cohort.cache import Cached
-from training.cohort.layout import PatientFiles
+from training.cohort.cache import PreparedPatient
+from training.cohort.folds import Fold
+from training.cohort.layout import Patient
 from training.config import Configuration, load_configuration
+from training.tasks.base import FoldTraining
 
 TINY = Path(__file__).with_name("tiny.toml")
 SHAPE = (24, 24, 24)
@@ -62,8 +65,22 @@ def tiny_network() -> dict[str, Any]:
     return network.model_dump(exclude={"strides"})
 
 
-def patient(number: int, centre: str = "MDA", folder: Path | None = None, **known: Any) -> Cached:
-    """Return a patient; in `folder`, where given, lies the label map."""
+def make_patient(
+    number: int,
+    centre: str = "MDA",
+    folder: Path | None = None,
+    *,
+    hpv: bool | None = None,
+    relapse: bool | None = None,
+    days: float | None = None,
+) -> PreparedPatient:
+    """Return a patient with a ball as GTVp and a cube as GTVn, both bright in the PET.
+
+    Parameters
+    ----------
+    folder : where the label map is written; None writes nothing.
+    days : of follow-up.
+    """
     rng = np.random.default_rng(number)
     labels = np.zeros(SHAPE, np.uint8)
     z, y, x = np.indices(SHAPE)
@@ -74,12 +91,52 @@ def patient(number: int, centre: str = "MDA", folder: Path | None = None, **know
     ct = rng.normal(30, 20, SHAPE)
     pet = rng.uniform(0, 1, SHAPE) + np.where(labels == Label.GTVP, 9, 0) + 5 * (labels == 2)
     image = np.stack([ct, pet]).astype(np.float16)
-    name = f"{centre}-{number:03d}"
-    path = Path("nowhere") if folder is None else folder / f"{name}.nii.gz"
+    patient_id = f"{centre}-{number:03d}"
+    path = Path("nowhere") if folder is None else folder / f"{patient_id}.nii.gz"
     if folder is not None:
         sitk.WriteImage(GRID.image(labels), str(path))
-    record = ClinicalRecord(age=50.0 + number, gender=1.0)
-    files = PatientFiles(
-        name, path, path, path, record, known.get("hpv"), known.get("relapse"), known.get("days")
+    return PreparedPatient(
+        patient=Patient(
+            patient_id=patient_id,
+            ct=path,
+            pet=path,
+            labels=path,
+            clinical=ClinicalRecord(age=50.0 + number, gender=1.0),
+            hpv=hpv,
+            relapse=relapse,
+            rfs_days=days,
+        ),
+        image=image,
+        labels=labels,
+        undo=Undo(GRID, GRID),
+        max_suv=float(image[1].max()),
     )
-    return Cached(files, image, labels, Undo(GRID, GRID), float(image[1].max()))
+
+
+def with_facts(patient: PreparedPatient, **facts: Any) -> PreparedPatient:
+    """Return a patient of whom the cohort says something else."""
+    return dataclasses.replace(patient, patient=dataclasses.replace(patient.patient, **facts))
+
+
+def without_labels(patient: PreparedPatient) -> PreparedPatient:
+    """Return a patient without a label map."""
+    return dataclasses.replace(with_facts(patient, labels=None), labels=patient.labels * 0)
+
+
+def names_of(patients: Sequence[PreparedPatient]) -> tuple[str, ...]:
+    """Return the IDs of patients."""
+    return tuple(patient.patient_id for patient in patients)
+
+
+def fold_training(
+    settings: Configuration,
+    patients: Sequence[PreparedPatient],
+    held_out: Sequence[PreparedPatient],
+    **changes: Any,
+) -> FoldTraining:
+    """Return the training of fold 0 of a task, on these patients."""
+    fold = Fold(name="0", training=names_of(patients), held_out=names_of(held_out))
+    training = FoldTraining(
+        fold=fold, configuration=settings, patients=patients, held_out=held_out, runs=Path()
+    )
+    return dataclasses.replace(training, **changes)

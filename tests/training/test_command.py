@@ -1,4 +1,4 @@
-"""The command line: what its user is told when something goes wrong."""
+"""The command line: error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def failing_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
     return command.main()
 
 
-def test_an_error_meant_for_the_user_is_one_line(
+def test_error_for_the_user_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert failing_with(InputError("expected one, found two"), monkeypatch) == 1
@@ -28,17 +28,17 @@ def test_an_error_meant_for_the_user_is_one_line(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_one_line(
+def test_full_disk_is_one_line(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert failing_with(OSError(number, os.strerror(number), "last.ckpt"), monkeypatch) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("expected room on the disk for last.ckpt, found none (")
-    assert line.endswith("start the same command again: it goes on where it was")
+    assert line.endswith("start the same command again: it resumes")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-def test_a_full_disk_is_told_of_without_a_file_name(
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full exists on Linux only")
+def test_full_disk_is_reported_without_a_file_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(OSError, match="No space left") as caught, open("/dev/full", "w") as file:
@@ -47,6 +47,6 @@ def test_a_full_disk_is_told_of_without_a_file_name(
     assert "expected room on the disk, found none (No space left" in capsys.readouterr().err
 
 
-def test_other_errors_of_the_system_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_system_errors_are_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermissionError):
         failing_with(PermissionError(errno.EACCES, "denied"), monkeypatch)

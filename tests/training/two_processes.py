@@ -9,14 +9,13 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.training.synthetic import configuration, patient
+from tests.training.synthetic import configuration, fold_training, make_patient
 from training.processes import gathered
 from training.tasks.segmentation import Segmentation
-from training.train import Job
 
 
 def run_on_two(folder: Path) -> None:
-    """Write `one.pt` and `two.pt`: gradient, scores, and how many patients each process saw."""
+    """Write `one.pt` and `two.pt`: gradient, scores, and how many patients each validated."""
     multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
     torch.save(_step(batch_size=4), folder / "one.pt")
 
@@ -25,9 +24,9 @@ def _one_of_two(rank: int, folder: str) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
-    found = _step(batch_size=2)
+    result = _step(batch_size=2)
     if rank == 0:
-        torch.save(found, f"{folder}/two.pt")
+        torch.save(result, f"{folder}/two.pt")
     distributed.destroy_process_group()
 
 
@@ -39,22 +38,22 @@ def _step(batch_size: int) -> dict[str, object]:
         batch_dice=False,
         network={"filters": (4, 8, 8), "deep_supervision_heads": 0},
     )
-    patients = [patient(number) for number in range(7)]
-    job = Job(settings, patients[:4], patients[4:], (), None, seed=5, workers=0, runs=Path())
+    patients = [make_patient(number) for number in range(7)]
+    training = fold_training(settings, patients[:4], patients[4:], seed=5)
     task = Segmentation()
     torch.manual_seed(0)
-    module = task.module(job)
+    module = task.module(training)
     network = module.network
     if distributed.is_initialized():
         module.network = DistributedDataParallel(network)
-    batches, validation = task.loaders(job)
+    batches, validation = task.loaders(training)
     module.loss(next(iter(batches))).backward()
     gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
     module.network = network.eval()
     with torch.inference_mode():
-        seen = [module.validate(batch) for batch in validation]
+        observations = [module.validate(batch) for batch in validation]
     return {
         "gradient": gradient,
-        "scores": module.scores(gathered(seen)),
-        "seen": sorted(gathered([len(seen)])),
+        "scores": module.scores(gathered(observations)),
+        "counts": sorted(gathered([len(observations)])),
     }

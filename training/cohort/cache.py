@@ -39,6 +39,7 @@ from training.cohort.findings import Finding, Problem
 from training.cohort.layout import Cohort, Patient, read_cohort
 from training.cohort.preparation import prepare_patient
 from training.processes import is_first_process
+from training.records import read_record
 
 CACHE_RECORD: Final = "cache.json"
 FINDING: Final = "finding.json"
@@ -176,7 +177,7 @@ def _known_findings(patients: Sequence[Patient], folder: Path) -> list[Finding]:
     for patient in patients:
         path = _path(folder, patient, FINDING)
         if path.exists() and not _is_prepared(folder, patient):
-            record = FindingRecord.model_validate_json(path.read_bytes())
+            record = read_record(FindingRecord, path)
             if record.source_bytes == _source_bytes(patient):
                 findings.append(record.finding)
     return findings
@@ -212,7 +213,7 @@ def _claim(folder: Path, record: CacheRecord) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CACHE_RECORD
     write_first(path, record.model_dump_json(indent=2) + "\n")
-    existing = CacheRecord.model_validate_json(path.read_bytes())
+    existing = read_record(CacheRecord, path)
     if existing != record:
         differing = [
             name
@@ -316,7 +317,7 @@ def _is_prepared(folder: Path, patient: Patient) -> bool:
     path = _path(folder, patient, "json")
     if not path.exists():
         return False
-    record = PatientRecord.model_validate_json(path.read_bytes())
+    record = read_record(PatientRecord, path)
     return record.source_bytes == _source_bytes(patient)
 
 
@@ -331,7 +332,7 @@ def _keep(findings: list[Finding], folder: Path, patients: Sequence[Patient]) ->
 
 
 def _open(folder: Path, patient: Patient) -> PreparedPatient:
-    record = PatientRecord.model_validate_json(_path(folder, patient, "json").read_bytes())
+    record = read_record(PatientRecord, _path(folder, patient, "json"))
     return PreparedPatient(
         patient=patient,
         image=np.load(_path(folder, patient, "image.npy"), mmap_mode="r"),

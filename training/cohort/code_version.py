@@ -20,7 +20,6 @@ NOT_DECIDING: Final = frozenset(
         "shared.clinical",  # no clinical value reaches an image
         "shared.errors",  # messages only
         "shared.schema",  # what a preparation may be; what it is, the cache's record says
-        "shared.files",
         "training.cohort.findings",
         "training.cohort.layout",
     }

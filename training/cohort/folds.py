@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from shared.errors import InputError
 from shared.files import write_first
 from shared.schema import Strict
+from training.records import first_problem, read_record
 
 FOLDS: Final = "folds.json"
 
@@ -114,7 +115,7 @@ class HoldOut:
             return leave_one_centre_out(strata, centres)
         if self.folds is not None:
             return k_folds(strata, self.folds, seed)
-        return one_held_out(strata, self.count or default_count, seed)
+        return one_held_out(strata, default_count if self.count is None else self.count, seed)
 
     def _ways(self) -> int:
         return sum(
@@ -300,12 +301,12 @@ def read_folds(folder: Path) -> Folds:
     Raises
     ------
     InputError
-        If there are none.
+        If there are none, or the file is not valid.
     """
     path = folder / FOLDS
     if not path.is_file():
         raise InputError(f"expected {FOLDS} in {folder}, found none; train first")
-    return Folds.model_validate_json(path.read_bytes())
+    return read_record(Folds, path)
 
 
 def _read(path: Path) -> tuple[Fold, ...]:
@@ -320,8 +321,7 @@ def _read(path: Path) -> tuple[Fold, ...]:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return first_problem(error)
     return f"{type(error).__name__}: {error}"
 
 

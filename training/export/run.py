@@ -21,6 +21,7 @@ from training.config import Configuration, load_configuration
 from training.export.model_folder import MemberModel, export
 from training.export.record import MEMBER, FoldRecord, read_run
 from training.loop.fit import NETWORK
+from training.records import read_record
 from training.tasks.base import Task
 
 WEIGHTS: Final[dict[Kind, str]] = {"network": NETWORK, "linear": "linear.pt"}
@@ -75,7 +76,7 @@ def export_run(
         if not is_trained(run_folder, fold):
             raise HecktorError(f"expected fold {fold.name} of {run_folder} trained; train it first")
         fold_folder = run_folder / f"fold{fold.name}"
-        statistics = FoldRecord.model_validate_json((fold_folder / MEMBER).read_bytes()).members
+        statistics = read_record(FoldRecord, fold_folder / MEMBER).members
         name = task.name if len(chosen) == 1 else f"{task.name}_fold{fold.name}"
         for kind in exported_kinds:
             network = _empty_model(task, kind, record.configuration, record.features)

@@ -32,6 +32,7 @@ from training.cohort.cache import PreparedPatient
 from training.cohort.folds import FOLDS, Fold, HoldOut
 from training.config import load_configuration
 from training.loop.fit import RESULT, FitResult
+from training.records import read_record
 from training.tasks.base import Task
 from training.tasks.linear import BalancedLogistic, RidgeCox
 from training.tasks.planning import learnable, make_folds
@@ -306,7 +307,7 @@ def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> l
     for fold in folds:
         path = run_folder / f"fold{fold.name}" / RESULT
         if path.is_file():
-            scores[fold.name] = FitResult.model_validate_json(path.read_bytes()).scores
+            scores[fold.name] = read_record(FitResult, path).scores
     rows = []
     for metric in baselines.metrics:
         if metric.result is not None and scores:

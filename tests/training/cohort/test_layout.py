@@ -1,4 +1,4 @@
-"""The challenge's layout: what its tables say, and what is found wrong with it."""
+"""The challenge's layout: reading its tables, and finding what is wrong with a cohort."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import SimpleITK as sitk
 
 from shared.clinical import ClinicalRecord
 from shared.errors import InputError
-from training.cohort.layout import PatientFiles, check_images, index_cohort, read_cohort
+from training.cohort.checks import check_images
+from training.cohort.findings import Finding, Problem
+from training.cohort.layout import Cohort, Patient, index_cohort, read_cohort
 from training.phantom import Kind, make_cohort
 
 KIND = Kind(small=True, whole_body=False, brain_in_fov=True, bqml=False, spacing_mm=(4.0, 4.0, 6.0))
@@ -27,7 +29,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def patients(cohort: Path) -> list[PatientFiles]:
+def patients(cohort: Path) -> list[Patient]:
     return index_cohort(cohort)
 
 
@@ -46,7 +48,9 @@ def edited(cohort: Path, folder: Path, task: int, **columns: object) -> Path:
     return copy
 
 
-def test_index_is_that_of_the_tables(cohort: Path, patients: list[PatientFiles]) -> None:
+def test_patients_have_the_files_and_values_of_the_tables(
+    cohort: Path, patients: list[Patient]
+) -> None:
     tables = {task: pd.read_csv(table_of(cohort, task), index_col=0) for task in (1, 2, 3)}
     assert [p.patient_id for p in patients] == sorted(tables[1].index)
     for patient in patients:
@@ -63,21 +67,21 @@ def test_index_is_that_of_the_tables(cohort: Path, patients: list[PatientFiles])
         assert patient.hpv == (None if np.isnan(hpv) else bool(hpv))
 
 
-def test_what_a_table_does_not_know_is_none(cohort: Path, tmp_path: Path) -> None:
+def test_empty_cell_is_none(cohort: Path, tmp_path: Path) -> None:
     copy = edited(cohort, tmp_path, 3, **{"HPV Status": np.nan})
     assert [p.hpv for p in index_cohort(copy)] == [None, None, None]
 
 
-def test_a_patient_of_other_tasks_only_has_no_labels(cohort: Path, tmp_path: Path) -> None:
+def test_patient_that_task_1_lacks_has_no_labels(cohort: Path, tmp_path: Path) -> None:
     copy = edited(cohort, tmp_path, 1)
     shutil.rmtree(copy / "Task 1")
-    found = index_cohort(copy)
-    assert len(found) == 3
-    assert all(p.labels is None and p.ct.is_file() for p in found)
+    patients = index_cohort(copy)
+    assert len(patients) == 3
+    assert all(p.labels is None and p.ct.is_file() for p in patients)
 
 
-def test_tables_may_lie_beside_the_task_folders(
-    cohort: Path, patients: list[PatientFiles], tmp_path: Path
+def test_tables_may_lie_next_to_the_task_folders(
+    cohort: Path, patients: list[Patient], tmp_path: Path
 ) -> None:
     copy = edited(cohort, tmp_path, 1)
     for task in (1, 2, 3):
@@ -85,36 +89,37 @@ def test_tables_may_lie_beside_the_task_folders(
     assert [p.patient_id for p in index_cohort(copy)] == [p.patient_id for p in patients]
 
 
-def test_a_folder_without_a_table_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected HECKTOR_2025_Training_Task_N\.csv with"):
         index_cohort(tmp_path)
 
 
-def test_ids_are_texts_and_name_their_centre(cohort: Path, tmp_path: Path) -> None:
+def test_ids_are_texts_and_contain_the_centre(cohort: Path, tmp_path: Path) -> None:
     copy = edited(cohort, tmp_path, 1, PatientID=["007", "CHUM-012", "MDA_3"])
     names = [finding.patient_id for finding in read_cohort(copy).findings]
     assert "007" in names
     record = ClinicalRecord(centre_id=5)
     for name, centre in (("CHUM-012", "CHUM"), ("MDA_3", "MDA"), ("007", "5"), ("AB", "5")):
-        files = PatientFiles(name, copy, copy, None, record, None, None, None)
-        assert files.centre == centre
+        patient = Patient(
+            patient_id=name, ct=copy, pet=copy, labels=None, clinical=record,
+            hpv=None, relapse=None, rfs_days=None,
+        )  # fmt: skip
+        assert patient.centre == centre
 
 
-def test_what_a_later_table_leaves_empty_does_not_erase_what_is_known(
-    cohort: Path, patients: list[PatientFiles], tmp_path: Path
+def test_empty_cell_of_a_later_table_does_not_erase_a_value(
+    cohort: Path, patients: list[Patient], tmp_path: Path
 ) -> None:
     copy = edited(cohort, tmp_path, 3, Age=np.nan, CenterID=np.nan)
     assert [p.clinical for p in index_cohort(copy)] == [p.clinical for p in patients]
 
 
-def test_values_that_contradict_are_remarked_and_the_first_is_taken(
-    cohort: Path, patients: list[PatientFiles], tmp_path: Path
+def test_contradicting_values_give_a_remark_and_the_first_is_taken(
+    cohort: Path, patients: list[Patient], tmp_path: Path
 ) -> None:
-    found = read_cohort(edited(cohort, tmp_path, 3, Age=[1.5, 1.5, 1.5]))
-    assert [p.clinical.age for p in found.patients] == [p.clinical.age for p in patients]
-    assert (
-        sum("Age is" in remark and "the first is taken" in remark for remark in found.remarks) == 3
-    )
+    copy = read_cohort(edited(cohort, tmp_path, 3, Age=[1.5, 1.5, 1.5]))
+    assert [p.clinical.age for p in copy.patients] == [p.clinical.age for p in patients]
+    assert sum("Age is" in line and "the first is taken" in line for line in copy.remarks) == 3
 
 
 @pytest.mark.parametrize(
@@ -126,14 +131,15 @@ def test_values_that_contradict_are_remarked_and_the_first_is_taken(
         (["no", "Yes", "FALSE"], [False, True, False]),
     ],
 )
-def test_a_column_with_texts_is_read_as_what_it_says(
+def test_texts_in_a_column_are_read_by_their_meaning(
     cohort: Path, tmp_path: Path, column: list[object], expected: list[bool | None]
 ) -> None:
     copy = edited(cohort, tmp_path, 3, **{"HPV Status": column})
     names = list(pd.read_csv(table_of(copy, 3))["PatientID"])
-    found = read_cohort(copy)
-    assert {p.patient_id: p.hpv for p in found.patients} == dict(zip(names, expected, strict=True))
-    assert any("unknown" in remark for remark in found.remarks) == ("unknown" in column)
+    content = read_cohort(copy)
+    statuses = {p.patient_id: p.hpv for p in content.patients}
+    assert statuses == dict(zip(names, expected, strict=True))
+    assert any("unknown" in remark for remark in content.remarks) == ("unknown" in column)
 
 
 # Findings
@@ -141,15 +147,15 @@ def test_a_column_with_texts_is_read_as_what_it_says(
 
 def findings_of(folder: Path) -> dict[str, str]:
     cohort = read_cohort(folder)
-    found = [*cohort.findings, *check_images(cohort.patients, workers=1)]
-    return {finding.patient_id: finding.problem for finding in found}
+    cohort = cohort.with_findings(check_images(cohort.patients, workers=1))
+    return {finding.patient_id: finding.problem for finding in cohort.findings}
 
 
-def test_a_good_cohort_has_no_findings(cohort: Path) -> None:
+def test_valid_cohort_has_no_findings(cohort: Path) -> None:
     assert findings_of(cohort) == {}
 
 
-def test_duplicate_and_missing_are_found_together(cohort: Path, tmp_path: Path) -> None:
+def test_duplicate_ids_and_missing_files_are_found_together(cohort: Path, tmp_path: Path) -> None:
     copy = edited(cohort, tmp_path, 1)
     table = pd.read_csv(table_of(copy, 1))
     first, second, third = table["PatientID"]
@@ -158,20 +164,22 @@ def test_duplicate_and_missing_are_found_together(cohort: Path, tmp_path: Path) 
     (copy / "Task 1" / third / f"{third}.nii.gz").unlink()
     expected = {first: "duplicate ID", second: "missing file", third: "missing file"}
     assert findings_of(copy) == expected
-    with pytest.raises(InputError, match=r"3 of the patients cannot be used.*--skip-bad") as caught:
+    with pytest.raises(
+        InputError, match=r"3 of the patients cannot be used.*skip bad patients"
+    ) as caught:
         index_cohort(copy)
     assert "\n" not in str(caught.value)
 
 
 def edited_labels(cohort: Path, folder: Path, change: Callable[[sitk.Image], sitk.Image]) -> str:
-    """Rewrite the label map of the first patient of a copy; return what is found in it."""
+    """Change the label map of the first patient of a copy; return the problem found, if any."""
     copy = edited(cohort, folder, 1)
     path = index_cohort(copy)[0].labels
     assert path is not None
     changed = change(sitk.ReadImage(str(path)))
     path.unlink()
     sitk.WriteImage(changed, str(path))
-    return findings_of(copy).get(index_cohort(copy)[0].patient_id, "nothing")
+    return findings_of(copy).get(index_cohort(copy)[0].patient_id, "none")
 
 
 def shifted(image: sitk.Image, by_mm: float) -> sitk.Image:
@@ -191,14 +199,14 @@ def relabelled(image: sitk.Image) -> sitk.Image:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda image: shifted(image, 1e-4), "nothing"),
+        (lambda image: shifted(image, 1e-4), "none"),
         (lambda image: shifted(image, 1.0), "other grid"),
         (lambda image: image[:-1], "other grid"),
         (relabelled, "unknown label"),
     ],
     ids=["rounding", "shift", "size", "label"],
 )
-def test_masks_are_checked_and_rounding_is_none_of_their_faults(
+def test_grid_and_labels_of_a_mask_are_checked_with_a_tolerance_for_rounding(
     cohort: Path,
     tmp_path: Path,
     change: Callable[[sitk.Image], sitk.Image],
@@ -207,29 +215,88 @@ def test_masks_are_checked_and_rounding_is_none_of_their_faults(
     assert edited_labels(cohort, tmp_path, change) == expected
 
 
-def test_what_is_no_image_is_found(cohort: Path, tmp_path: Path) -> None:
+def test_file_that_is_not_an_image_is_a_finding(cohort: Path, tmp_path: Path) -> None:
     copy = edited(cohort, tmp_path, 1)
     patient = index_cohort(copy)[0]
     patient.ct.unlink()
-    patient.ct.write_bytes(b"this is no image")
+    patient.ct.write_bytes(b"this is not an image")
     assert findings_of(copy) == {patient.patient_id: "unreadable"}
 
 
-def test_skipping_leaves_the_bad_ones_out_and_says_so(
+def test_skipped_patients_are_left_out_and_printed(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = edited(cohort, tmp_path, 1)
     bad = index_cohort(copy)[1]
     bad.pet.unlink()
-    left = index_cohort(copy, skip_bad=True)
-    assert bad.patient_id not in [p.patient_id for p in left]
-    assert len(left) == 2
+    usable = index_cohort(copy, skip_bad=True)
+    assert bad.patient_id not in [p.patient_id for p in usable]
+    assert len(usable) == 2
     (line,) = [text for text in capsys.readouterr().out.splitlines() if bad.patient_id in text]
     assert "missing file" in line
 
 
-def test_a_table_without_ids_is_refused(cohort: Path, tmp_path: Path) -> None:
+def test_table_without_ids_is_refused(cohort: Path, tmp_path: Path) -> None:
     copy = edited(cohort, tmp_path, 1)
     table_of(copy, 1).write_text("Name,Age\nA,60\n")
     with pytest.raises(InputError, match="expected a column PatientID"):
         index_cohort(copy)
+
+
+# Findings about the patients of a cohort, by hand
+
+
+def patient(name: str) -> Patient:
+    path = Path(name)
+    return Patient(
+        patient_id=name, ct=path, pet=path, labels=None, clinical=ClinicalRecord(),
+        hpv=None, relapse=None, rfs_days=None,
+    )  # fmt: skip
+
+
+def finding(name: str, problem: Problem = "unreadable") -> Finding:
+    return Finding(patient_id=name, problem=problem, detail="a detail")
+
+
+A, B, C = (patient(name) for name in ("A-1", "B-2", "C-3"))
+
+
+def test_findings_remove_their_patients_and_are_kept() -> None:
+    cohort = Cohort(patients=(A, B), findings=(finding("X-9", "missing file"),), remarks=("odd",))
+    checked = cohort.with_findings([finding("B-2")])
+    assert checked.patients == (A,)
+    assert [f.patient_id for f in checked.findings] == ["X-9", "B-2"]
+    assert checked.remarks == ("odd",)
+    assert cohort.patients == (A, B)
+    assert checked.with_findings([]) == checked
+
+
+def test_cohort_without_findings_is_usable_and_prints_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert Cohort(patients=(A, B)).usable(skip_bad=False) == [A, B]
+    assert Cohort(patients=(A, B)).usable(skip_bad=True) == [A, B]
+    assert capsys.readouterr().out == ""
+
+
+def test_cohort_with_findings_is_usable_only_without_the_bad_patients(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cohort = Cohort(patients=(A, B, C)).with_findings([finding("B-2"), finding("B-2", "unusable")])
+    assert cohort.usable(skip_bad=True) == [A, C]
+    assert capsys.readouterr().out.splitlines() == [
+        "patient  problem     detail",
+        "B-2      unreadable  a detail",
+        "B-2      unusable    a detail",
+    ]
+    message = "1 of the patients cannot be used .table above; first: B-2: unreadable, a detail"
+    with pytest.raises(InputError, match=message):
+        cohort.usable(skip_bad=False)
+
+
+def test_cohort_without_usable_patients_is_refused() -> None:
+    cohort = Cohort(patients=(A,)).with_findings([finding("A-1")])
+    with pytest.raises(InputError, match="expected usable patients, found none; 1 have findings"):
+        cohort.usable(skip_bad=True)
+    with pytest.raises(InputError, match="expected usable patients, found none; 0 have findings"):
+        Cohort(patients=()).usable(skip_bad=False)

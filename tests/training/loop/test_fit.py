@@ -1,9 +1,8 @@
-"""The training loop: stopped and resumed, averaged, and on two processes as on one."""
+"""The training loop: stopped and resumed, averaged, and equal on one and two processes."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,214 +14,230 @@ import torch
 from torch import Tensor, nn
 
 from shared.metrics.segmentation import Detections, Overlap
-from tests.training.synthetic import configuration, patient
+from tests.training.synthetic import configuration, fold_training, make_patient
 from tests.training.two_processes import run_on_two
-from training.cohort.cache import Cached
+from training.cohort.cache import PreparedPatient
 from training.config import Configuration
-from training.loop.fit import NETWORK, RESULT, Hardware, TrainingError, fit
+from training.loop.fit import NETWORK, RESULT, FitResult, fit
+from training.loop.hardware import Hardware, TrainingError
+from training.records import read_record
 from training.samples.batches import Share
 from training.samples.dataset import Sample
+from training.tasks.base import FoldTraining
 from training.tasks.segmentation import Segmentation, SegmentationModule, Totals
-from training.train import Job
 
 CPU = Hardware(devices=1, accelerator="cpu")
 
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Let Lightning and MONAI warn of what is theirs."""
+    """Ignore the warnings of Lightning and MONAI."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @pytest.fixture(scope="module")
-def patients() -> list[Cached]:
-    return [patient(number) for number in range(6)]
+def patients() -> list[PreparedPatient]:
+    return [make_patient(number) for number in range(6)]
 
 
-def job(patients: list[Cached], settings: Configuration) -> Job:
-    return Job(settings, patients[:4], patients[4:], (), None, seed=3, workers=0, runs=Path())
+def first_four(patients: list[PreparedPatient], settings: Configuration) -> FoldTraining:
+    """Train on the first four patients and hold out the others."""
+    return fold_training(settings, patients[:4], patients[4:], seed=3)
 
 
 def train(
-    work: Job,
+    training: FoldTraining,
     folder: Path,
     make: Callable[[], SegmentationModule] | None = None,
     hardware: Hardware = CPU,
 ) -> nn.Module:
     task = Segmentation()
-    torch.manual_seed(work.seed)
-    return fit(make or (lambda: task.module(work)), *task.loaders(work), folder, hardware)
+    torch.manual_seed(training.seed)
+    make = make or (lambda: task.module(training))
+    return fit(make, *task.loaders(training), folder, hardware)
 
 
 def weights(network: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-class Stops(SegmentationModule):
-    """A training that ends in the middle of an epoch, as if it were killed."""
+class Interrupted(SegmentationModule):
+    """A module whose training is interrupted in the middle of an epoch."""
 
     def __init__(self, *arguments: Any, after: int) -> None:
         super().__init__(*arguments)
-        self.left = after
+        self.steps_left = after
 
     def loss(self, batch: Sample) -> Tensor:
-        if self.left == 0:
+        if self.steps_left == 0:
             raise InterruptedError
-        self.left -= 1
+        self.steps_left -= 1
         return super().loss(batch)
 
 
-class Watches(SegmentationModule):
-    """A training that keeps what it is shown."""
+class SampleRecorder(SegmentationModule):
+    """A module that records the samples of its training."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.shown: list[float] = []
+        self.samples: list[float] = []
 
     def loss(self, batch: Sample) -> Tensor:
-        self.shown += [float(image.double().sum()) for image in batch["image"]]
+        self.samples += [float(image.double().sum()) for image in batch["image"]]
         return super().loss(batch)
 
 
 Module = TypeVar("Module", bound=SegmentationModule)
 
 
-def making(kind: type[Module], work: Job, made: list[Module], **told: Any) -> Callable[[], Module]:
-    """Return what makes modules of a kind, with what they are told; they are added to `made`."""
+def factory(
+    kind: type[Module], training: FoldTraining, modules: list[Module], **arguments: Any
+) -> Callable[[], Module]:
+    """Return a function that makes a module of a kind and appends it to `modules`."""
 
     def make() -> Module:
-        network = Segmentation().network(work.configuration, ())
-        made.append(kind(network, work.configuration.segmentation, work.seed, 6.0, **told))
-        return made[-1]
+        settings = training.configuration
+        network = Segmentation().network(settings, ())
+        modules.append(kind(network, settings.segmentation, training.seed, 6.0, **arguments))
+        return modules[-1]
 
     return make
 
 
 @pytest.mark.parametrize(
-    ("after", "left"),
+    ("after", "steps_left"),
     [(3, [4, 4, 0]), (9, [0, 2, 0])],
-    ids=["in the training proper", "in averaging"],
+    ids=["in the main training", "in averaging"],
 )
-def test_interrupted_and_resumed_ends_where_uninterrupted_ends(
-    patients: list[Cached], tmp_path: Path, after: int, left: list[int]
+def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    patients: list[PreparedPatient], tmp_path: Path, after: int, steps_left: list[int]
 ) -> None:
-    """Same weights to 1e-6: 3 epochs of 2 steps, then 2 of averaging; only what was left is done.
+    """Same weights to 1e-6: 3 epochs of 2 steps, then 2 of averaging; no epoch is repeated.
 
-    The last of the modules that are made carries the chosen weights and is not trained.
+    The last module carries the chosen weights and is not trained.
     """
-    work = job(patients, configuration(epochs=3, averaging=2))
-    whole = train(work, tmp_path / "whole")
-    settings = work.configuration.segmentation
+    training = first_four(patients, configuration(epochs=3, averaging=2))
+    whole = train(training, tmp_path / "whole")
+    settings = training.configuration.segmentation
     steps = iter([after, max(0, after - 6)])
 
-    def stopping() -> SegmentationModule:
-        network = Segmentation().network(work.configuration, ())
-        return Stops(network, settings, work.seed, 6.0, after=next(steps))
+    def make() -> SegmentationModule:
+        network = Segmentation().network(training.configuration, ())
+        return Interrupted(network, settings, training.seed, 6.0, after=next(steps))
 
     with pytest.raises(InterruptedError):
-        train(work, tmp_path / "parts", stopping)
+        train(training, tmp_path / "parts", make)
     assert not (tmp_path / "parts" / RESULT).exists()
-    made: list[Watches] = []
-    resumed = train(work, tmp_path / "parts", making(Watches, work, made))
-    assert [len(module.shown) // 2 for module in made] == left
+    modules: list[SampleRecorder] = []
+    resumed = train(training, tmp_path / "parts", factory(SampleRecorder, training, modules))
+    assert [len(module.samples) // 2 for module in modules] == steps_left
     torch.testing.assert_close(weights(resumed), weights(whole), atol=1e-6, rtol=0)
-    results = [json.loads((tmp_path / name / RESULT).read_text()) for name in ("whole", "parts")]
-    for key in ("kept", "best", "averaged"):
-        assert results[0][key] == results[1][key]
+    one, other = (read_record(FitResult, tmp_path / name / RESULT) for name in ("whole", "parts"))
+    assert one.model_copy(update={"train_seconds": other.train_seconds}) == other
 
 
-def test_a_finished_training_is_not_done_again(patients: list[Cached], tmp_path: Path) -> None:
-    work = job(patients, configuration(epochs=1))
-    first = train(work, tmp_path)
+def test_complete_training_is_not_repeated(patients: list[PreparedPatient], tmp_path: Path) -> None:
+    training = first_four(patients, configuration(epochs=1))
+    first = train(training, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = train(work, tmp_path)
+    again = train(training, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert torch.equal(weights(first), weights(again))
 
 
-class Records(SegmentationModule):
-    """A training that keeps its weights after each epoch, and may be told its scores."""
+class WeightRecorder(SegmentationModule):
+    """A module that records its weights after each epoch; its scores can be set."""
 
     def __init__(self, *arguments: Any, scores: Iterator[float] | None = None) -> None:
         super().__init__(*arguments)
-        self.kept: list[Tensor] = []
-        self.told = scores
+        self.weights: list[Tensor] = []
+        self.fixed_scores = scores
 
     def on_train_epoch_end(self) -> None:
-        self.kept.append(weights(self.network))
+        self.weights.append(weights(self.network))
 
-    def scores(self, seen: Sequence[Totals]) -> dict[str, float]:
-        return super().scores(seen) if self.told is None else {"score": next(self.told)}
+    def scores(self, observations: Sequence[Totals]) -> dict[str, float]:
+        if self.fixed_scores is None:
+            return super().scores(observations)
+        return {"score": next(self.fixed_scores)}
 
 
 @pytest.mark.parametrize(("scores", "best"), [((0.2, 0.9, 0.4), 1), ((0.1, 0.2, 0.3), 2)])
-def test_the_epoch_with_the_best_score_is_kept(
-    patients: list[Cached], tmp_path: Path, scores: tuple[float, ...], best: int
+def test_epoch_with_the_best_score_is_kept(
+    patients: list[PreparedPatient], tmp_path: Path, scores: tuple[float, ...], best: int
 ) -> None:
-    work = job(patients, configuration(epochs=3))
-    made: list[Records] = []
-    network = train(work, tmp_path, making(Records, work, made, scores=iter(scores)))
-    assert torch.equal(weights(network), made[0].kept[best])
+    training = first_four(patients, configuration(epochs=3))
+    modules: list[WeightRecorder] = []
+    network = train(
+        training, tmp_path, factory(WeightRecorder, training, modules, scores=iter(scores))
+    )
+    assert torch.equal(weights(network), modules[0].weights[best])
     stored = torch.load(tmp_path / NETWORK, weights_only=True)
     assert all(torch.equal(stored[name], value) for name, value in network.state_dict().items())
-    result = json.loads((tmp_path / RESULT).read_text())
-    assert result["best"] == {"score": pytest.approx(max(scores))}
+    result = read_record(FitResult, tmp_path / RESULT)
+    assert result.best == {"score": pytest.approx(max(scores))}
 
 
-def test_averaging_is_the_mean_of_the_weights_after_each_epoch(
-    patients: list[Cached], tmp_path: Path
+def test_averaging_takes_the_mean_of_the_weights_after_each_epoch(
+    patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
-    work = job(patients, configuration(epochs=1, averaging=3))
-    made: list[Records] = []
-    network = train(work, tmp_path, making(Records, work, made))
-    assert len(made[1].kept) == 3
-    expected = torch.stack(made[1].kept).mean(dim=0)
+    training = first_four(patients, configuration(epochs=1, averaging=3))
+    modules: list[WeightRecorder] = []
+    network = train(training, tmp_path, factory(WeightRecorder, training, modules))
+    assert len(modules[1].weights) == 3
+    expected = torch.stack(modules[1].weights).mean(dim=0)
     torch.testing.assert_close(weights(network), expected, atol=1e-6, rtol=0)
-    result = json.loads((tmp_path / RESULT).read_text())
-    assert result["kept"] == "mean of weights"
-    assert result["train_seconds"] > 0
-    assert set(result["averaged"]) == set(result["best"])
-    assert {"gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1", "score"} <= set(
-        result["best"]
-    )
+    result = read_record(FitResult, tmp_path / RESULT)
+    assert result.kept == "mean of weights"
+    assert result.train_seconds > 0
+    assert result.averaged is not None
+    assert result.scores == result.averaged
+    assert set(result.averaged) == set(result.best)
+    assert {"gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1", "score"} <= set(result.best)
 
 
-def test_averaging_sees_samples_that_the_training_has_not_seen(
-    patients: list[Cached], tmp_path: Path
+def test_averaging_draws_samples_that_the_main_training_did_not_draw(
+    patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
-    work = job(patients, configuration(epochs=2, averaging=2))
-    made: list[Watches] = []
-    train(work, tmp_path, making(Watches, work, made))
-    trained, averaged = made[0].shown, made[1].shown
+    training = first_four(patients, configuration(epochs=2, averaging=2))
+    modules: list[SampleRecorder] = []
+    train(training, tmp_path, factory(SampleRecorder, training, modules))
+    trained, averaged = modules[0].samples, modules[1].samples
     assert len(trained) == len(averaged) == 8
     assert len({*trained, *averaged}) == 16
 
 
-def test_a_worse_mean_is_left_where_the_configuration_says_so(
-    patients: list[Cached], tmp_path: Path
+def test_worse_mean_is_discarded_if_the_configuration_says_so(
+    patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
     settings = configuration(epochs=1, averaging=1)
     mean = settings.segmentation.averaging
     assert mean is not None
-    # Such a rate ruins the weights; the check for finite losses stays quiet over one epoch.
-    ruinous = mean.model_copy(update={"learning_rate": 3.0, "keep": "better"})
-    task1 = settings.segmentation.model_copy(update={"averaging": ruinous})
-    work = job(patients, settings.model_copy(update={"segmentation": task1}))
-    made: list[Records] = []
-    network = train(work, tmp_path, making(Records, work, made, scores=iter([0.5, 0.1])))
-    assert json.loads((tmp_path / RESULT).read_text())["kept"] == "best checkpoint"
-    assert torch.equal(weights(network), made[0].kept[0])
+    # This rate ruins the weights, but the loss stays finite for one epoch.
+    high_rate = mean.model_copy(update={"learning_rate": 3.0, "keep": "better"})
+    task1 = settings.segmentation.model_copy(update={"averaging": high_rate})
+    training = first_four(patients, settings.model_copy(update={"segmentation": task1}))
+    modules: list[WeightRecorder] = []
+    network = train(
+        training, tmp_path, factory(WeightRecorder, training, modules, scores=iter([0.5, 0.1]))
+    )
+    result = read_record(FitResult, tmp_path / RESULT)
+    assert result.kept == "best checkpoint"
+    assert result.scores == result.best == {"score": 0.5}
+    assert torch.equal(weights(network), modules[0].weights[0])
 
 
-def test_half_precision_and_added_up_gradients(patients: list[Cached], tmp_path: Path) -> None:
+def test_half_precision_and_accumulated_gradients(
+    patients: list[PreparedPatient], tmp_path: Path
+) -> None:
     """Five batches of one, two to a step: three steps an epoch, the last of one batch."""
-    work = job(patients, configuration(epochs=2, averaging=2, batch_size=1))
-    work = dataclasses.replace(work, fitted=patients[:5], held_out=patients[5:])
+    training = first_four(patients, configuration(epochs=2, averaging=2, batch_size=1))
+    training = dataclasses.replace(training, patients=patients[:5], held_out=patients[5:])
     steps: list[int] = []
 
-    class Counts(Records):
+    class StepCounter(WeightRecorder):
         def on_train_end(self) -> None:
             steps.append(self.global_step)
 
@@ -230,90 +245,84 @@ def test_half_precision_and_added_up_gradients(patients: list[Cached], tmp_path:
             assert torch.is_autocast_enabled("cpu")
             return super().loss(batch)
 
-    made: list[Counts] = []
+    modules: list[StepCounter] = []
     hardware = dataclasses.replace(CPU, precision="bf16-mixed", accumulate_batches=2)
-    network = train(work, tmp_path, making(Counts, work, made), hardware)
+    network = train(training, tmp_path, factory(StepCounter, training, modules), hardware)
     assert steps == [6, 6]
     assert all(p.dtype == torch.float32 for p in network.parameters())
-    expected = torch.stack(made[1].kept).mean(dim=0)
+    expected = torch.stack(modules[1].weights).mean(dim=0)
     torch.testing.assert_close(weights(network), expected, atol=1e-6, rtol=0)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(
-    patients: list[Cached], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_full_disk_keeps_the_previous_checkpoint(
+    patients: list[PreparedPatient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = job(patients, configuration(epochs=3))
-    made: list[Records] = []
+    training = first_four(patients, configuration(epochs=3))
+    modules: list[WeightRecorder] = []
 
     def draft(path: Path) -> Path:
         drafted = path.with_name(f"draft-{path.name}")
-        if made[0].current_epoch == 1:
+        if modules[0].current_epoch == 1:
             drafted.symlink_to("/dev/full")
         return drafted
 
     with monkeypatch.context() as patched:
         patched.setattr("shared.files.draft_of", draft)
         with pytest.raises(OSError, match="No space left"):
-            train(work, tmp_path, making(Records, work, made))
+            train(training, tmp_path, factory(WeightRecorder, training, modules))
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert checkpoint["epoch"] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt", "log"}
-    watched: list[Watches] = []
-    train(work, tmp_path, making(Watches, work, watched))
-    assert len(watched[0].shown) == 2 * 2 * 2  # two epochs of two batches of two
+    resumed: list[SampleRecorder] = []
+    train(training, tmp_path, factory(SampleRecorder, training, resumed))
+    assert len(resumed[0].samples) == 2 * 2 * 2  # two epochs of two batches of two
 
 
-def test_a_loss_that_is_no_number_stops_at_once(patients: list[Cached], tmp_path: Path) -> None:
-    work = job(patients, configuration())
+def test_loss_that_is_nan_stops_the_training(
+    patients: list[PreparedPatient], tmp_path: Path
+) -> None:
+    training = first_four(patients, configuration())
 
-    class Diverges(SegmentationModule):
+    class Diverging(SegmentationModule):
         def loss(self, batch: Sample) -> Tensor:
             return super().loss(batch) * float("nan")
 
-    def diverging() -> SegmentationModule:
-        network = Segmentation().network(work.configuration, ())
-        return Diverges(network, work.configuration.segmentation, work.seed, 6.0)
-
     with pytest.raises(TrainingError, match="the loss became nan at step 0; lower the learning"):
-        train(work, tmp_path, diverging)
+        train(training, tmp_path, factory(Diverging, training, []))
     assert not (tmp_path / RESULT).exists()
 
 
-def test_a_gradient_that_is_not_finite_is_warned_of(patients: list[Cached], tmp_path: Path) -> None:
-    work = job(patients, configuration(epochs=1))
+def test_infinite_gradient_gives_a_warning(patients: list[PreparedPatient], tmp_path: Path) -> None:
+    training = first_four(patients, configuration(epochs=1))
 
-    class Explodes(SegmentationModule):
+    class Exploding(SegmentationModule):
         def loss(self, batch: Sample) -> Tensor:
             loss = super().loss(batch)
             loss.register_hook(lambda gradient: gradient * float("inf"))
             return loss
 
-    def exploding() -> SegmentationModule:
-        network = Segmentation().network(work.configuration, ())
-        return Explodes(network, work.configuration.segmentation, work.seed, 6.0)
-
     with (
         pytest.warns(UserWarning, match="the gradient is .* at step 0"),
         pytest.raises(TrainingError),
     ):
-        train(work, tmp_path, exploding)
+        train(training, tmp_path, factory(Exploding, training, []))
 
 
-def test_processes_are_counted_as_lightning_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_processes_is_what_lightning_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert Hardware(nodes=2).processes == 8
     assert Hardware(devices=3, accelerator="gpu").processes == 3
     assert Hardware(accelerator="cpu").processes == 1
     assert Hardware(accelerator="cpu").device == "cpu"
-    with pytest.raises(TrainingError, match="expected the 5 GPUs of --devices, found 4"):
+    with pytest.raises(TrainingError, match="expected 5 GPUs, found 4; use fewer devices"):
         Hardware(devices=5).check()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Hardware().processes == 1
     assert Hardware(devices=2).processes == 2
 
 
-def test_two_processes_do_what_one_does_with_twice_the_batch(tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     """Averaged gradient of one step, to 1e-5 of its largest entry; scores of all patients."""
     run_on_two(tmp_path)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
@@ -321,16 +330,16 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(tmp_path: Path) -> 
     tolerance = 1e-5 * float(one["gradient"].abs().max())
     torch.testing.assert_close(two["gradient"], one["gradient"], atol=tolerance, rtol=0)
     assert two["scores"] == pytest.approx(one["scores"])
-    assert two["seen"] == [1, 2]  # of three patients, by either process
-    assert one["seen"] == [3]
+    assert two["counts"] == [1, 2]  # of the three patients held out
+    assert one["counts"] == [3]
 
 
-def test_without_other_processes_each_has_everything() -> None:
+def test_single_process_has_all_patients() -> None:
     assert list(Share(3)) == [0, 1, 2]
     assert len(Share(3)) == 3
 
 
-def test_totals_of_parts_are_those_of_all() -> None:
+def test_totals_of_parts_add_up() -> None:
     parts = [
         Totals([0.5], Overlap(1, 2, 2), Detections(1, 0, 1)),
         Totals([1.0, 0.0], Overlap(0, 0, 4), Detections(0, 0, 1)),

@@ -166,8 +166,8 @@ def test_half_precision_is_computed_in_full(kind: torch.dtype) -> None:
 
 def test_events_may_be_booleans() -> None:
     risks, times = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])
-    found = cox_loss(risks, times, torch.tensor([True, False, True]))
-    assert found == cox_loss(risks, times, torch.tensor([1.0, 0.0, 1.0]))
+    loss = cox_loss(risks, times, torch.tensor([True, False, True]))
+    assert loss == cox_loss(risks, times, torch.tensor([1.0, 0.0, 1.0]))
 
 
 def test_single_event_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""TrivialAugment: one transform a sample, drawn evenly, moving images and labels together."""
+"""TrivialAugment: one transform per sample, drawn uniformly, for image and labels together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ball(radius: float = 7, centre: tuple[float, float, float] = (11.5, 11.5, 11
 
 
 def sample(labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return two channels that show the labels, the second negated, and the labels."""
+    """Return an image whose two channels are the labels and their negative, and the labels."""
     labels = ball() if labels is None else labels
     image = torch.stack([labels.float(), -labels.float()])
     return image, labels
@@ -34,7 +34,7 @@ def drawn() -> list[Drawn]:
     return [draw(rng) for _ in range(4000)]
 
 
-def test_each_transform_is_drawn_as_often(drawn: list[Drawn]) -> None:
+def test_transforms_are_drawn_equally_often(drawn: list[Drawn]) -> None:
     counts = Counter(d.transform for d in drawn)
     assert set(counts) == {"affine", "gamma", "noise", "blur"}
     for count in counts.values():
@@ -42,7 +42,7 @@ def test_each_transform_is_drawn_as_often(drawn: list[Drawn]) -> None:
 
 
 def spans(values: list[float], low: float, high: float) -> bool:
-    """Whether values fill an evenly drawn range to its ends, and its middle is their mean."""
+    """Whether values reach both ends of a range and their mean is its middle."""
     width = high - low
     near = 0.05 * width
     return (
@@ -52,7 +52,7 @@ def spans(values: list[float], low: float, high: float) -> bool:
     )
 
 
-def test_strengths_are_drawn_evenly_in_the_stated_ranges(drawn: list[Drawn]) -> None:
+def test_strengths_are_drawn_uniformly_from_their_ranges(drawn: list[Drawn]) -> None:
     by = {name: [d for d in drawn if d.transform == name] for name in augment.TRANSFORMS}
     for axis in range(3):
         assert spans([d.angles_degrees[axis] for d in by["affine"]], -15, 15)
@@ -62,7 +62,7 @@ def test_strengths_are_drawn_evenly_in_the_stated_ranges(drawn: list[Drawn]) -> 
     assert spans([d.strength for d in by["blur"]], 0, augment.MAX_BLUR_SIGMA_VOX)
 
 
-def test_only_what_belongs_to_the_transform_is_drawn(drawn: list[Drawn]) -> None:
+def test_parameters_of_other_transforms_are_not_drawn(drawn: list[Drawn]) -> None:
     for d in drawn:
         assert (d.transform == "affine") == (d.angles_degrees != (0.0, 0.0, 0.0))
         assert (d.transform == "affine") == (d.scale != 1.0)
@@ -70,7 +70,7 @@ def test_only_what_belongs_to_the_transform_is_drawn(drawn: list[Drawn]) -> None
         assert d.transform == "noise" or d.seed == 0
 
 
-def test_the_generator_alone_decides() -> None:
+def test_draws_depend_only_on_the_generator() -> None:
     one, other = (np.random.default_rng(3) for _ in range(2))
     assert [draw(one) for _ in range(20)] == [draw(other) for _ in range(20)]
 
@@ -84,7 +84,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("drawn", EXAMPLES, ids=lambda d: d.transform)
-def test_shapes_and_types_stay_and_arguments_are_left_alone(drawn: Drawn) -> None:
+def test_shapes_and_types_are_kept_and_arguments_not_modified(drawn: Drawn) -> None:
     labels = ball()
     image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     image_before, labels_before = image.clone(), labels.clone()
@@ -97,14 +97,14 @@ def test_shapes_and_types_stay_and_arguments_are_left_alone(drawn: Drawn) -> Non
 
 
 @pytest.mark.parametrize("drawn", EXAMPLES, ids=lambda d: d.transform)
-def test_a_transform_is_the_same_each_time(drawn: Drawn) -> None:
+def test_transform_is_deterministic(drawn: Drawn) -> None:
     one, other = apply(drawn, *sample()), apply(drawn, *sample())
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
 
 
 @pytest.mark.parametrize("drawn", EXAMPLES[1:], ids=lambda d: d.transform)
-def test_intensity_transforms_leave_labels_alone(drawn: Drawn) -> None:
+def test_intensity_transforms_do_not_change_labels(drawn: Drawn) -> None:
     image, labels = sample()
     assert torch.equal(apply(drawn, image, labels)[1], labels)
 
@@ -127,7 +127,7 @@ def centroid(labels: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.2])
-def test_scale_enlarges_the_anatomy(scale: float) -> None:
+def test_scale_changes_the_volume(scale: float) -> None:
     image, labels = sample()
     _, moved = apply(Drawn("affine", scale=scale), image, labels)
     assert float(moved.sum() / labels.sum()) == pytest.approx(scale**3, rel=0.08)
@@ -136,7 +136,7 @@ def test_scale_enlarges_the_anatomy(scale: float) -> None:
 @pytest.mark.parametrize(
     ("angles", "axis"), [((15, 0, 0), 0), ((0, 15, 0), 1), ((0, 0, 15), 2)], ids=["z", "y", "x"]
 )
-def test_rotation_is_about_the_named_axis_through_the_middle(
+def test_rotation_is_about_the_given_axis_through_the_centre(
     angles: tuple[float, float, float], axis: int
 ) -> None:
     off_axis = np.array([11.5, 11.5, 11.5]) + 6
@@ -157,7 +157,7 @@ def test_rotation_is_about_the_named_axis_through_the_middle(
 @pytest.mark.parametrize(
     "drawn", [Drawn("affine"), Drawn("gamma", 1.0), Drawn("noise", 0.0), Drawn("blur", 0.0)]
 )
-def test_no_strength_changes_nothing(drawn: Drawn) -> None:
+def test_transform_without_strength_is_the_identity(drawn: Drawn) -> None:
     image, labels = sample()
     changed, moved = apply(drawn, image, labels)
     torch.testing.assert_close(changed, image, atol=1e-5, rtol=0)
@@ -170,7 +170,7 @@ def test_gamma_by_hand() -> None:
     torch.testing.assert_close(changed, torch.tensor([[[[-1.0, -0.75, 3.0]]], [[[0, 2.5, 10]]]]))
 
 
-def test_gamma_of_an_image_of_one_value_is_itself() -> None:
+def test_gamma_of_a_constant_image_is_the_identity() -> None:
     image = torch.full((2, 4, 4, 4), -1.0)
     changed, _ = apply(Drawn("gamma", 0.7), image, torch.zeros(4, 4, 4))
     torch.testing.assert_close(changed, image)
@@ -185,12 +185,12 @@ def test_noise_has_the_drawn_strength() -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
-def test_blur_is_a_gaussian_of_the_drawn_width(sigma: float) -> None:
+def test_blur_is_a_gaussian_of_the_drawn_sigma(sigma: float) -> None:
     image = torch.zeros(2, *SHAPE)
     image[0, 12, 12, 12], image[1] = 1, 3
     blurred, _ = apply(Drawn("blur", sigma), image, torch.zeros(SHAPE))
     assert blurred[0].sum().item() == pytest.approx(1, abs=1e-4)
-    torch.testing.assert_close(blurred[1], image[1])  # edges do not darken
+    torch.testing.assert_close(blurred[1], image[1])  # the edges are not darkened
     ratio = blurred[0, 12, 12, 13] / blurred[0, 12, 12, 12]
     assert ratio.item() == pytest.approx(np.exp(-0.5 / sigma**2), rel=1e-3)
     for z, y, x in ((13, 12, 12), (12, 13, 12)):
@@ -198,8 +198,8 @@ def test_blur_is_a_gaussian_of_the_drawn_width(sigma: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_crop_holds_no_padding_where_the_volume_goes_on(seed: int) -> None:
-    """`reach` is enough: more of the volume around a crop changes nothing in it."""
+def test_crop_contains_no_padding_inside_the_volume(seed: int) -> None:
+    """`reach` is enough: a wider margin does not change the crop."""
     rng = np.random.default_rng(seed)
     drawn = draw(rng)
     image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(seed))

@@ -19,8 +19,8 @@ from shared.geometry import Grid
 from shared.preprocessing.intensity import Channel, Intensity, network_channels, scale_images
 from shared.preprocessing.pipeline import Undo
 from shared.preprocessing.window import lesion_centre, window_box
-from training.cohort.cache import Cached
-from training.cohort.layout import PatientFiles
+from training.cohort.cache import PreparedPatient
+from training.cohort.layout import Patient
 from training.samples import augmentation as augment
 from training.samples import dataset as module
 from training.samples.augmentation import Drawn
@@ -32,17 +32,23 @@ INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
 SHAPE = (20, 24, 28)
 
 
-def cached(seed: int = 0) -> Cached:
+def cached(seed: int = 0) -> PreparedPatient:
     """Return a patient with GTVp at (5, 6, 7) and GTVn at (15, 18, 21), 27 voxels each."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(SHAPE, np.uint8)
     labels[4:7, 5:8, 6:9], labels[14:17, 17:20, 20:23] = Label.GTVP, Label.GTVN
     image = np.stack([rng.uniform(-250, 250, SHAPE), rng.uniform(0, 25, SHAPE)])
     nowhere = Path("nowhere")
-    files = PatientFiles("MDA-000", nowhere, nowhere, None, ClinicalRecord(), True, None, None)
+    patient = Patient(
+        patient_id="MDA-000", ct=nowhere, pet=nowhere, labels=None, clinical=ClinicalRecord(),
+        hpv=True, relapse=None, rfs_days=None,
+    )  # fmt: skip
     grid = Grid(SHAPE[::-1], (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     stored = image.astype(np.float16)
-    return Cached(files, stored, labels, Undo(grid, grid), float(stored[1].max()))
+    return PreparedPatient(
+        patient=patient, image=stored, labels=labels, undo=Undo(grid, grid),
+        max_suv=float(stored[1].max()),
+    )  # fmt: skip
 
 
 # Batches

@@ -1,10 +1,11 @@
-"""The scores of the demo weights: by hand on three patients, with models that are told answers."""
+"""The scores of the repository's models, by hand on three patients, with fixed answers."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,25 +13,29 @@ import SimpleITK as sitk
 
 from shared.case import Case
 from shared.clinical import ClinicalRecord
-from shared.conventions import Label
+from shared.conventions import Label, LabelVolume
 from shared.errors import InputError
 from shared.models.card import Kind, Member
-from shared.preprocessing.pipeline import Undo
-from tests.training.synthetic import GRID, patient
-from training.studies import scores as module
-from training.studies.scores import by_kind, evaluate
+from shared.models.chain import Chain
+from shared.preprocessing.pipeline import Prepared
+from shared.tasks import CURRENT
+from tests.training.synthetic import GRID, make_patient, with_facts
+from training.cohort.cache import PreparedPatient
+from training.studies.scores import by_kind, observe, repository_models
+
+CARD = SimpleNamespace(preparation=None, threshold=0.5)
 
 
 def member(kind: Kind) -> Member:
     return Member(file=f"{kind}.onnx", sha256="", kind=kind)
 
 
-def test_an_ensemble_of_one_kind_is_scored_as_a_whole() -> None:
+def test_ensemble_of_one_kind_has_one_score() -> None:
     outputs = [(member("network"), 0.5), (member("network"), 2.0)]
     assert by_kind(outputs) == {"": outputs}
 
 
-def test_each_of_several_kinds_is_scored_alone_too() -> None:
+def test_each_of_several_kinds_is_also_scored_alone() -> None:
     networks = [(member("network"), 0.5), (member("network"), 2.0)]
     linear = [(member("linear"), -1.0)]
     assert by_kind(networks + linear) == {
@@ -40,73 +45,131 @@ def test_each_of_several_kinds_is_scored_alone_too() -> None:
     }
 
 
-def told(case: Case, _: object) -> SimpleNamespace:
-    """Stand in for the preparation: it says which patient it was, by the age."""
-    assert case.clinical.age is not None
-    return SimpleNamespace(number=int(case.clinical.age) - 50, undo=Undo(GRID, GRID))
+@dataclass
+class FixedSegmentation:
+    """Segments each of some patients as told; it knows them by their PET."""
+
+    patients: list[PreparedPatient]
+    answers: list[LabelVolume]
+    card: ClassVar[object] = CARD
+
+    def number(self, prepared: Prepared) -> int:
+        (number,) = (
+            n for n, p in enumerate(self.patients) if np.array_equal(p.image[1], prepared.pet_suv)
+        )
+        return number
+
+    def segment(self, prepared: Prepared) -> LabelVolume:
+        return self.answers[self.number(prepared)]
 
 
-def test_scores_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A perfect answer, an empty one, and a patient without a primary in whom none is found."""
+@dataclass
+class FixedHpv:
+    """Gives each patient fixed logits of a network and a linear model."""
+
+    number: Any
+    logits: dict[Kind, tuple[float, ...]]
+    card: ClassVar[object] = CARD
+
+    def outputs(self, prepared: Prepared, *_: object) -> list[tuple[Member, float]]:
+        number = self.number(prepared)
+        return [(member(kind), logits[number]) for kind, logits in self.logits.items()]
+
+    def combine(self, outputs: list[tuple[Member, float]]) -> SimpleNamespace:
+        logit = sum(value for _, value in outputs) / len(outputs)
+        return SimpleNamespace(decision=logit > 0, probability=logit, logit=logit)
+
+
+@dataclass
+class HpvAsRisk:
+    """Takes what the record says about HPV as the risk."""
+
+    card: ClassVar[object] = CARD
+    records: list[ClinicalRecord] = field(default_factory=list)
+
+    def outputs(
+        self, _: Prepared, clinical: ClinicalRecord, labels: LabelVolume
+    ) -> list[tuple[Member, float]]:
+        assert labels is not None
+        assert clinical.hpv is not None
+        self.records.append(clinical)
+        return [(member("network"), clinical.hpv)]
+
+    def combine(self, outputs: list[tuple[Member, float]]) -> float:
+        return outputs[0][1]
+
+
+class FixedChain(Chain):
+    """A chain that prepares cases of patients in memory, whom it knows by their age."""
+
+    def prepare(self, case: Case) -> Prepared:
+        assert case.clinical.age is not None
+        segmentation: Any = self.segmentation
+        prepared: Prepared = segmentation.patients[int(case.clinical.age) - 50].prepared()
+        return prepared
+
+
+def chain_for(patients: list[PreparedPatient], answers: list[LabelVolume]) -> Chain:
+    segmentation: Any = FixedSegmentation(patients, answers)
+    hpv: Any = FixedHpv(
+        segmentation.number, {"network": (2.0, 1.0, 3.0), "linear": (-1.0, -3.0, -5.0)}
+    )
+    survival: Any = HpvAsRisk()
+    return FixedChain(segmentation=segmentation, hpv=hpv, survival=survival)
+
+
+def test_scores_by_hand(tmp_path: Path) -> None:
+    """A perfect mask, an empty one, and a patient without a primary for whom none is predicted."""
     cohort = [
-        patient(n, folder=tmp_path, hpv=n != 1, relapse=n != 2, days=n + 1.0) for n in range(3)
+        make_patient(n, folder=tmp_path, hpv=n != 1, relapse=n != 2, days=n + 1.0) for n in range(3)
     ]
     nodes = np.where(cohort[2].labels == Label.GTVN, cohort[2].labels, 0)
-    assert cohort[2].files.labels is not None
-    sitk.WriteImage(GRID.image(nodes), str(cohort[2].files.labels))
+    sitk.WriteImage(GRID.image(nodes), str(cohort[2].patient.labels))
     answers = [cohort[0].labels, np.zeros_like(nodes), nodes]
-    logits, linear_logits = (2.0, 1.0, 3.0), (-1.0, -3.0, -5.0)
-    card = SimpleNamespace(preparation=None)
 
-    class Segments:
-        def segment(self, prepared: SimpleNamespace) -> object:
-            return answers[prepared.number]
-
-    class Decides:
-        def outputs(self, prepared: SimpleNamespace, *_: object) -> list[tuple[Member, float]]:
-            n = prepared.number
-            return [(member("network"), logits[n]), (member("linear"), linear_logits[n])]
-
-        def combined(self, outputs: list[tuple[Member, float]]) -> SimpleNamespace:
-            logit = sum(value for _, value in outputs) / len(outputs)
-            return SimpleNamespace(decision=logit > 0, probability=logit)
-
-    class Ranks:
-        def outputs(
-            self, _: object, clinical: ClinicalRecord, labels: object
-        ) -> list[tuple[Member, float]]:
-            assert clinical.hpv is not None
-            return [(member("network"), clinical.hpv)]
-
-        def combined(self, outputs: list[tuple[Member, float]]) -> float:
-            return outputs[0][1]
-
-    monkeypatch.setattr(module, "prepare", told)
-    monkeypatch.setattr(module, "require_same_preparation", lambda *_: None)
-    for name, model in (
-        ("SegmentationModel", Segments()),
-        ("HpvModel", Decides()),
-        ("SurvivalModel", Ranks()),
-    ):
-        model.card = card  # type: ignore[attr-defined]
-        monkeypatch.setattr(module, name, SimpleNamespace(load=lambda _, model=model: model))
-
-    scores = evaluate(Path(), [p.files for p in cohort], "three", write=False)
-    found = {s.metric: (s.value, s.patients) for task in scores.values() for s in task}
-    assert found == {
+    chain = chain_for(cohort, answers)
+    scores = observe(chain, [p.patient for p in cohort]).scores("three")
+    values = {s.metric: (s.value, s.patients) for task in scores.values() for s in task}
+    assert values == {
         "gtvp_dice": (pytest.approx(2 / 3), 3),
-        # Of three nodes of one size two are found.
+        # Two of three nodes of equal size are found.
         "gtvn_aggregated_dice": (pytest.approx(4 / 5), 3),
         "gtvn_aggregated_f1": (pytest.approx(4 / 5), 3),
         "no_primary_found": (1.0, 1),
-        # Truth + - +: the mean says + - -, networks + + +, linear models - - -.
+        # Truth + - +; the mean logits decide + - -, networks + + +, linear models - - -.
         "balanced_accuracy": (pytest.approx(0.75), 3),
         "balanced_accuracy_network_alone": (pytest.approx(0.5), 3),
         "balanced_accuracy_linear_alone": (pytest.approx(0.5), 3),
-        # Recurrences after 1 and 2 days, none within 3; risks are the mean logits 0.5, -1, -1:
-        # of three pairs two are ranked as they should, one is tied.
+        # Recurrences after 1 and 2 days, none within 3. The risks are the mean logits 0.5, -1, -1:
+        # of three pairs two are ranked correctly and one is tied.
         "c_index": (pytest.approx(2.5 / 3), 3),
     }
-    unlabelled = dataclasses.replace(cohort[0].files, labels=None)
-    with pytest.raises(InputError, match="expected labels for patient MDA-000, found none"):
-        evaluate(Path(), [unlabelled], "one", write=False)
+    assert {task: {s.cohort for s in each} for task, each in scores.items()} == {
+        "segmentation": {"three"},
+        "hpv": {"three"},
+        "survival": {"three"},
+    }
+
+
+def test_survival_is_served_the_predicted_hpv_status(tmp_path: Path) -> None:
+    patient = with_facts(
+        make_patient(0, folder=tmp_path, hpv=True), clinical=ClinicalRecord(age=50.0, hpv=1.0)
+    )
+    chain = chain_for([patient], [patient.labels])
+    observe(chain, [patient.patient])
+    survival: Any = chain.survival
+    assert survival.records == [ClinicalRecord(age=50.0, hpv=0.5)]
+
+
+def test_patient_without_labels_is_refused(tmp_path: Path) -> None:
+    patient = make_patient(0, folder=tmp_path)
+    unlabelled = with_facts(patient, labels=None).patient
+    with pytest.raises(InputError, match="expected a label map of patient MDA-000, found none"):
+        observe(chain_for([patient], [patient.labels]), [unlabelled])
+
+
+def test_models_of_the_repository_are_those_of_the_current_edition(tmp_path: Path) -> None:
+    folders = repository_models(tmp_path)
+    assert set(folders) == {"segmentation", "survival", "hpv"}
+    for task, folder in folders.items():
+        assert folder == tmp_path / CURRENT.algorithm(task).name / "model"

@@ -1,0 +1,39 @@
+"""Reading the records of a training: small JSON files, each with a schema of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from shared.errors import InputError
+from shared.schema import Strict
+
+Record = TypeVar("Record", bound=Strict)
+
+
+def read_record(schema: type[Record], path: Path) -> Record:
+    """Read a record.
+
+    Raises
+    ------
+    InputError
+        If the file does not follow the schema: it has an unknown key, lacks one, or is not JSON.
+    """
+    try:
+        return schema.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(
+            f"{path} is not a valid record: {first_problem(error)}; it is damaged, was changed, or "
+            "is of another version of this software: delete it with what it describes, or give "
+            "another folder of runs"
+        ) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return where the first problem is and what it is, in one line."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    message = first["msg"].splitlines()[0]
+    return f"{where}: {message}" if where else message
