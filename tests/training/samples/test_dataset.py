@@ -22,7 +22,6 @@ from shared.preprocessing.window import lesion_centre, window_box
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.samples import augmentation as augment
-from training.samples import dataset as module
 from training.samples.augmentation import Drawn
 from training.samples.batches import BalancedBatches, Draw, Share, ShuffledBatches
 from training.samples.crops import JitteredWindow, LesionCrops, middle
@@ -323,7 +322,7 @@ def test_a_sample_is_the_crop_of_the_augmented_region(drawn: Drawn) -> None:
 @pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
 def test_processes_share_the_batches_of_one(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def batches(size: int, rank: int, count: int) -> list[list[Draw]]:
-        monkeypatch.setattr(module, "processes", lambda: (rank, count))
+        monkeypatch.setattr("training.samples.batches.processes", lambda: (rank, count))
         made = (ShuffledBatches(13, size, 5), BalancedBatches(CLASSES, size, 5))[which]
         found = list(made)
         assert len(found) == len(made)
@@ -346,7 +345,7 @@ def test_every_patient_is_validated_by_one_process(
 ) -> None:
     seen = []
     for rank in range(count):
-        monkeypatch.setattr(module, "processes", lambda rank=rank: (rank, count))
+        monkeypatch.setattr("training.samples.batches.processes", lambda rank=rank: (rank, count))
         seen += list(Share(5))
         assert len(Share(5)) == len(list(Share(5)))
     assert sorted(seen) == [0, 1, 2, 3, 4]
