@@ -67,7 +67,7 @@ def test_scores_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             n = prepared.number
             return [(member("network"), logits[n]), (member("linear"), linear_logits[n])]
 
-        def combined(self, outputs: list[tuple[Member, float]]) -> SimpleNamespace:
+        def combine(self, outputs: list[tuple[Member, float]]) -> SimpleNamespace:
             logit = sum(value for _, value in outputs) / len(outputs)
             return SimpleNamespace(decision=logit > 0, probability=logit)
 
@@ -78,7 +78,7 @@ def test_scores_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert clinical.hpv is not None
             return [(member("network"), clinical.hpv)]
 
-        def combined(self, outputs: list[tuple[Member, float]]) -> float:
+        def combine(self, outputs: list[tuple[Member, float]]) -> float:
             return outputs[0][1]
 
     monkeypatch.setattr(module, "prepare", told)
