@@ -1,4 +1,4 @@
-"""Task 1: train the DynUNet on crops, keep the checkpoint with the best combined score."""
+"""Task 1: train the network on crops, keep the checkpoint with the best combined score."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Totals:
 
 
 class SegmentationModule(TrainedModule[Totals]):
-    """DynUNet with DiceCE; validated on whole regions, selected by the paper's combined score."""
+    """A network with DiceCE; validated on whole regions, selected by the paper's combined score."""
 
     schedule: SegmentationSettings
 
