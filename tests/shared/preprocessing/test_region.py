@@ -421,3 +421,4 @@ def test_centre_without_a_skull_is_that_of_the_body_in_the_region() -> None:
     voxels = [10] * 5 + [16]
     assert (low + high)[0] / 2 == pytest.approx(np.average(slices_mm, weights=voxels))
     assert (low + high)[1] / 2 == pytest.approx(80)
+    assert high[2] == pytest.approx(240)
