@@ -54,7 +54,9 @@ OPERATORS = re.compile(
 """One or two changes for each operator of the language. cosmic-ray has up to eleven; most of the
 others fail at once, such as a bit shift of floats."""
 
-NO_BEHAVIOUR = re.compile(r"\b(frozen|kw_only|strict)= ?False\b|& None\b|^\s*/,$|, /, ")
+NO_BEHAVIOUR = re.compile(
+    r"\b(frozen|kw_only|strict)= ?False\b|& None\b|[A-Z]\w+ & [A-Z]|^\s*/,$|, /, "
+)
 """Changes without an effect on correct code: guards against mistakes of an author, types,
 and `*` in signatures."""
 
@@ -149,8 +151,12 @@ def equivalent_mutants(module: Path) -> set[str]:
     """Return the keys of the mutants of a module that are listed as equivalent."""
     if not EQUIVALENT.is_file():
         return set()
-    lines = (line.split(" | ") for line in EQUIVALENT.read_text("utf-8").splitlines())
-    return {parts[1].strip() for parts in lines if parts[0].strip() == str(module)}
+    keys = set()
+    for line in EQUIVALENT.read_text("utf-8").splitlines():
+        name, _, rest = line.partition(" | ")
+        if name == str(module):
+            keys.add(rest.rpartition(" | ")[0])
+    return keys
 
 
 def main() -> None:

@@ -401,9 +401,19 @@ def test_parts_of_the_cavity_up_to_40_mm_apart_belong_together(gap: int, base_mm
     assert skull_base_mm(ct) == base_mm
 
 
+def test_centre_is_that_of_the_neck_100_mm_below_the_skull_base() -> None:
+    ct = air()
+    draw_skull(ct, (20, 20, 20))  # base at 120 mm
+    ct[5:30, 10:20, 4:12] = 40  # neck, from 20 mm
+    ct[:5, 4:36, 20:40] = 40  # trunk
+    low, high = extent_mm(locate_in(ct))
+    _, y, x = np.argwhere(ct[5:30] > AIR).mean(axis=0) * 4 + 2
+    np.testing.assert_allclose((low + high)[:2] / 2, (x, y))
+
+
 def test_centre_without_a_skull_is_that_of_the_body_in_the_region() -> None:
     ct = air()
-    region = Preparation(spacing_mm=2, size_xyz=(11, 11, 11), interpolation="linear")
+    region = Preparation(spacing_mm=2, size_xyz=(7, 9, 11), interpolation="linear")
     # The region covers the upper 22 mm: five slices, and the centres of the sixth.
     ct[:54, 4:36, 4:10] = ct[55:, 4:36, 10:20] = ct[54, 4:36, 4:20] = 40
     low, high = extent_mm(locate_in(ct, region))
@@ -411,3 +421,4 @@ def test_centre_without_a_skull_is_that_of_the_body_in_the_region() -> None:
     voxels = [10] * 5 + [16]
     assert (low + high)[0] / 2 == pytest.approx(np.average(slices_mm, weights=voxels))
     assert (low + high)[1] / 2 == pytest.approx(80)
+    assert high[2] == pytest.approx(240)
