@@ -180,7 +180,7 @@ def run() -> None:
 
 
 def _best_in_turn(*calls: Callable[[], object], rounds: int = 8) -> list[float]:
-    """Return the shortest time of each call; the calls alternate, so that other load affects all."""
+    """Return the shortest time of each call; calls alternate, so that other load affects all."""
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for call, times in zip(calls, seconds, strict=True):
