@@ -2,10 +2,10 @@
 
 The 300 patients of four centres and the 137 of one in `../shared/realdata/clinical` (or the folder
 in HECKTOR_REALDATA): the C-index of recurrence-free survival by the network's clinical branch,
-trained with this project's Cox loss, beside the Cox models of libraries in the same folds, and the
-balanced accuracy of the HPV status from clinical values alone. It fails where a linear branch
-trained with the loss departs from the libraries' Cox by more than 0.01. `--networks 0` leaves the
-branch out, which takes nearly all of the time.
+trained with this project's Cox loss, next to the Cox models of libraries in the same folds, and the
+balanced accuracy of the HPV status from clinical values alone. It fails if a linear branch trained
+with the loss differs from the libraries' Cox models by more than 0.01. `--networks 0` leaves out
+the clinical branch, which takes nearly all of the time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from training.tasks.linear import PENALTY, BalancedLogistic, RidgeCox
 ROOT: Final = Path(__file__).resolve().parents[2]
 REALDATA: Final = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))
 FOLDS: Final = 5
-"""Where there is one centre only."""
+"""Number of folds if there is a single centre."""
 AGREEMENT: Final = 0.01
 
 Values: TypeAlias = NDArray[np.float64]
@@ -57,9 +57,9 @@ class Patients:
 
     Attributes
     ----------
-    ehr : keys of the challenge's EHR that the table has, and the HPV status.
+    ehr : keys of the record that the table has.
     records : their values.
-    stages : T and N, shape (n, 2), NaN where unknown; the challenge does not give them.
+    stages : T and N, shape (n, 2), NaN if unknown; the challenge does not give them.
     centres : shape (n,).
     hpv : 1, 0 or NaN.
     """
@@ -83,7 +83,7 @@ class Patients:
         )
 
     def folds(self, outcome: NDArray[np.generic]) -> Folds:
-        """Return the folds: by centre, or stratified by outcome where there is one centre."""
+        """Return the folds: by centre, or stratified by outcome if there is a single centre."""
         names = [f"{i:03d}" for i in range(len(self.records))]
         strata = dict(zip(names, map(str, outcome), strict=True))
         if len(set(self.centres)) > 1:
@@ -106,7 +106,7 @@ def hn300() -> Patients:
 
 
 def hn1() -> Patients:
-    """Return the patients of HN1; the M-stage is left out, for one of them has M1."""
+    """Return the patients of HN1, without the M-stage because only one of them has M1."""
     table = _table("hn1.csv")
     hpv = table["overall_hpv_p16_status"].map({"positive": 1.0, "negative": 0.0})
     chemotherapy = {"none": 0.0, "concomitant": 1.0, "concurrent": 1.0}
@@ -132,7 +132,7 @@ def hn1() -> Patients:
 def _table(name: str) -> pd.DataFrame:
     path = REALDATA / "clinical" / name
     if not path.is_file():
-        raise HecktorError(f"expected {path}, found none; HECKTOR_REALDATA names another folder")
+        raise HecktorError(f"expected {path}, found none; set HECKTOR_REALDATA")
     return pd.read_csv(path)
 
 
@@ -142,21 +142,25 @@ def _known(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Which values a model sees, and how."""
+    """The values that a model sees.
+
+    Attributes
+    ----------
+    with_stages : whether T and N are among them.
+    """
 
     keys: tuple[str, ...]
-    staged: bool
-    """Whether T and N are among them."""
+    with_stages: bool
 
-    def as_they_are(self, patients: Patients) -> Values:
+    def unscaled(self, patients: Patients) -> Values:
         """Return values, NaN where missing."""
         rows = [[getattr(record, key) for key in self.keys] for record in patients.records]
         values = np.asarray(rows, dtype=np.float64)
-        return np.hstack([values, patients.stages]) if self.staged else values
+        return np.hstack([values, patients.stages]) if self.with_stages else values
 
-    def encoded(self, patients: Patients, fitted: Patients) -> Values:
+    def encoded(self, patients: Patients, training: Patients) -> Values:
         """Return values as the paper's network takes them: age and stage scaled, -1 for missing."""
-        ages = [record.age for record in fitted.records]
+        ages = [record.age for record in training.records if record.age is not None]
         features = [
             ClinicalFeature(key=key, mean=float(np.mean(ages)), std=float(np.std(ages)))
             if key == "age"
@@ -164,13 +168,13 @@ class Inputs:
             for key in self.keys
         ]
         values = np.stack([encode(record, features) for record in patients.records])
-        mean, std = np.nanmean(fitted.stages, axis=0), np.nanstd(fitted.stages, axis=0)
+        mean, std = np.nanmean(training.stages, axis=0), np.nanstd(training.stages, axis=0)
         stages = np.nan_to_num((patients.stages - mean) / std, nan=-1.0)
-        return np.hstack([values, stages]) if self.staged else values.astype(np.float64)
+        return np.hstack([values, stages]) if self.with_stages else values.astype(np.float64)
 
 
 Method: TypeAlias = Callable[[Inputs, Patients, Patients], Values]
-"""From inputs, patients fitted on and others to the others' risks."""
+"""From inputs, patients to fit to and other patients to the risks of the others."""
 
 
 def lifelines_cox(inputs: Inputs, fitted: Patients, others: Patients) -> Values:
@@ -192,13 +196,13 @@ def scikit_survival_cox(inputs: Inputs, fitted: Patients, others: Patients) -> V
 def linear_cox(
     inputs: Inputs, fitted: Patients, others: Patients, penalty: float = PENALTY
 ) -> Values:
-    """Fit the Cox model of `training.tasks.linear`, a rival of the networks."""
-    model = RidgeCox(penalty).fit(inputs.as_they_are(fitted), fitted.time_days, fitted.events)
-    return model.risk(inputs.as_they_are(others))
+    """Fit the Cox model of `training.tasks.linear`, a baseline for the networks."""
+    model = RidgeCox(penalty).fit(inputs.unscaled(fitted), fitted.time_days, fitted.events)
+    return model.risk(inputs.unscaled(others))
 
 
 def linear_branch(inputs: Inputs, fitted: Patients, others: Patients) -> Values:
-    """Train one linear layer with this project's loss, all patients at once, to its end."""
+    """Train one linear layer with this project's loss, on all patients at once, to convergence."""
     values = torch.from_numpy(inputs.encoded(fitted, fitted)).float()
     days, events = torch.from_numpy(fitted.time_days), torch.from_numpy(fitted.events)
     layer = nn.Linear(values.shape[1], 1, bias=False)
@@ -217,10 +221,10 @@ def linear_branch(inputs: Inputs, fitted: Patients, others: Patients) -> Values:
 
 @dataclass(frozen=True)
 class ClinicalBranch:
-    """The network's clinical branch alone, on the schedule of a configuration, without selection.
+    """The network's clinical branch alone, on the schedule of a configuration.
 
-    The risks of several networks are standardised on the patients fitted on and averaged, as the
-    container does.
+    No epoch is selected. The risks of several networks are standardised on the patients trained on
+    and averaged, as in the container.
     """
 
     configuration: str
@@ -267,7 +271,7 @@ class ClinicalBranch:
 def held_out(
     method: Method, inputs: Inputs, patients: Patients, folds: Folds
 ) -> tuple[Values, NDArray[np.str_]]:
-    """Return each patient's risk by the model that has not seen it, and its fold."""
+    """Return each patient's risk by the model that has not seen it, and the patient's fold."""
     risks, own = np.full(len(patients.records), np.nan), np.full(len(patients.records), "    ")
     for fitted, others, name in _parts(folds):
         risks[others] = method(inputs, patients[fitted], patients[others])
@@ -277,24 +281,24 @@ def held_out(
 
 def _parts(folds: Folds) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], str]]:
     for fold in folds.folds:
-        fitted, others = (np.array([int(n) for n in p]) for p in (fold.fitted, fold.held_out))
+        fitted, others = (np.array([int(n) for n in p]) for p in (fold.training, fold.held_out))
         yield fitted, others, fold.name
 
 
 def survival_rows(patients: Patients, inputs: Inputs, networks: int) -> list[str]:
-    """Measure every method in the same folds; return lines of the table.
+    """Measure every method in the same folds; return rows of the table.
 
     Raises
     ------
     HecktorError
-        If the linear branch and a library's Cox depart.
+        If the C-index of the linear branch differs from that of a library's Cox model.
     """
     methods: dict[str, Method] = {
         "Cox, lifelines": lifelines_cox,
         "Cox, scikit-survival": scikit_survival_cox,
         "linear branch, this loss": linear_branch,
-        "Cox, lifelines, gaps filled by the mean": partial(linear_cox, penalty=0.0),
-        "ridge Cox, lifelines, gaps filled by the mean": linear_cox,
+        "Cox, lifelines, missing values filled by the mean": partial(linear_cox, penalty=0.0),
+        "ridge Cox, lifelines, missing values filled by the mean": linear_cox,
     }
     for configuration in ("demo", "paper") if networks else ():
         name = f"clinical branch, this loss, `{configuration}`"
@@ -313,33 +317,33 @@ def survival_rows(patients: Patients, inputs: Inputs, networks: int) -> list[str
             f"{concordance_index(*(column[own == f.name] for column in columns)):.3f}"
             for f in folds.folds
         )
-        says = "" if name == "Cox, lifelines" else f"{difference:+.3f}"
+        gain = "" if name == "Cox, lifelines" else f"{difference:+.3f}"
         lines.append(
-            f"| {patients.name}, {_named(inputs)} | {name} | {score:.3f} | {says} "
+            f"| {patients.name}, {_named(inputs)} | {name} | {score:.3f} | {gain} "
             f"| {', '.join(by_fold)} |"
         )
         print(f"{lines[-1]} {time.perf_counter() - started:.0f} s", flush=True)
     everyone = np.arange(len(patients.records))
-    found = {name: statistic(everyone) for name, statistic in statistics.items()}
+    c_indices = {name: statistic(everyone) for name, statistic in statistics.items()}
     for library in ("Cox, lifelines", "Cox, scikit-survival"):
-        apart = abs(found["linear branch, this loss"] - found[library])
-        if apart > AGREEMENT:
+        difference_of_two = abs(c_indices["linear branch, this loss"] - c_indices[library])
+        if difference_of_two > AGREEMENT:
             raise HecktorError(
-                f"expected a linear branch within {AGREEMENT} of '{library}' in C-index, found it "
-                f"{apart:.3f} apart on {patients.name}"
+                f"expected a linear branch within {AGREEMENT} of '{library}' in C-index, found a "
+                f"difference of {difference_of_two:.3f} on {patients.name}"
             )
     return lines
 
 
 def hpv_row(patients: Patients, inputs: Inputs) -> str:
-    """Measure the logistic regression in folds; return a line of the table."""
+    """Measure the logistic regression in folds; return a row of the table."""
     known = patients[np.flatnonzero(~np.isnan(patients.hpv))]
     truth = known.hpv > 0.5
     logit = np.full(len(truth), np.nan)
     own = np.full(len(truth), "    ")
     for fitted, others, name in _parts(known.folds(truth)):
-        model = BalancedLogistic().fit(inputs.as_they_are(known[fitted]), truth[fitted])
-        logit[others] = model.logit(inputs.as_they_are(known[others]))
+        model = BalancedLogistic().fit(inputs.unscaled(known[fitted]), truth[fitted])
+        logit[others] = model.logit(inputs.unscaled(known[others]))
         own[others] = name
     accuracy = bootstrap(
         lambda chosen: balanced_accuracy(logit[chosen] >= 0, truth[chosen]), len(truth)
@@ -354,27 +358,29 @@ def hpv_row(patients: Patients, inputs: Inputs) -> str:
 
 def _named(inputs: Inputs) -> str:
     words = [key.replace("_", " ").replace("hpv", "HPV") for key in inputs.keys]
-    return ", ".join([*words, "T, N"] if inputs.staged else words)
+    return ", ".join([*words, "T, N"] if inputs.with_stages else words)
 
 
 def main(
-    networks: Annotated[int, typer.Option(min=0, help="Networks averaged; 0 for none.")] = 1,
+    networks: Annotated[
+        int, typer.Option(min=0, help="Number of networks to average; 0 trains none.")
+    ] = 1,
 ) -> None:
     """Measure, and print both tables."""
     torch.set_num_threads(1)
     tables = (hn300(), hn1())
     lines = [
-        "| patients, inputs | model | C-index [95 %] | less lifelines' Cox | by fold |",
+        "| patients, inputs | model | C-index [95 %] | gain over lifelines' Cox | by fold |",
         "|---|---|---|---|---|",
     ]
     for patients in tables:
-        for staged in (False, True):
-            lines += survival_rows(patients, Inputs(patients.ehr, staged), networks)
+        for with_stages in (False, True):
+            lines += survival_rows(patients, Inputs(patients.ehr, with_stages), networks)
     lines += ["", "| patients, inputs | HPV+ and − | balanced accuracy [95 %] | AUC [95 %] |"]
     lines.append("|---|---|---|---|")
     for patients in tables:
         keys = tuple(key for key in ("age", "gender") if key in patients.ehr)
-        lines += [hpv_row(patients, Inputs(keys, staged)) for staged in (False, True)]
+        lines += [hpv_row(patients, Inputs(keys, with_stages)) for with_stages in (False, True)]
     print("\n".join(lines))
 
 

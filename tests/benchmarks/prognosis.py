@@ -1,11 +1,11 @@
-"""The paper's way with Tasks 2 and 3, and each change to it.
+"""Tasks 2 and 3 as in the paper, and what each change to it is worth.
 
-`python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of Task 1, of Task 3 in
-the paper's way and in ours, and of Task 2 in each step from the one to the other, all with
-`prognosis.toml`. `table COHORT UNSEEN RUNS` scores them on a cohort of centres that no fold knows:
-the models are exported, the masks are those of Task 1's ensemble and the HPV status that of Task 3,
-as the containers have them, and once more the true ones. `--also COHORT` adds cohorts for Task 3,
-such as of other prevalence. Both commands go on where they were stopped.
+`python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of Task 1, of Task 3 as
+in the paper and as configured here, and of Task 2 in each step between the two, all with
+`prognosis.toml`. `table COHORT UNSEEN RUNS` exports the models and scores them on a cohort of other
+centres, once with the masks of Task 1 and the HPV status of Task 3, as the containers do, and once
+with the true ones. `--also COHORT` adds cohorts for Task 3, for instance with another prevalence.
+Both commands resume if they are started again.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ from shared.models.hpv import HpvModel
 from shared.models.prognosis import PrognosisModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
-from training.cohort.cache import Cached
-from training.cohort.folds import FILE, read_folds
-from training.loop.fit import RESULT
+from training.cohort.cache import PreparedPatient, prepare_cohort
+from training.cohort.folds import HoldOut, read_folds
+from training.config import load_configuration
+from training.export.run import export_run
+from training.loop.fit import RESULT, FitResult
+from training.records import read_record
 from training.tasks import out_of_fold
+from training.tasks.base import Task
 from training.tasks.hpv import Hpv
 from training.tasks.segmentation import Segmentation
 from training.tasks.survival import Survival
-from training.train import Options, Task, export_run, prepared, train
+from training.train import Options, train
 
 CONFIGURATION: Final = Path(__file__).with_suffix(".toml")
 FOLDS: Final = 5
@@ -52,17 +56,17 @@ HPV: Final[Mapping[str, Mapping[str, object]]] = {
     "paper": {},
     "ours": {**OURS, "masks": "predicted", "models": "both"},
 }
-"""What of [hpv] differs from the paper's way."""
+"""Settings of [hpv] that differ from the paper."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One way to train Task 2.
 
     Attributes
     ----------
-    changes : what of [survival] differs from the paper's way.
-    hpv : of `HPV`, whose predictions it may learn from.
+    changes : settings of [survival] that differ from the paper.
+    hpv : key of `HPV`; the models whose predictions Task 2 may learn from.
     """
 
     changes: Mapping[str, object]
@@ -71,25 +75,25 @@ class Step:
 
 _PREDICTED: Final = {"masks": "predicted", "hpv": "predicted"}
 SURVIVAL: Final[Mapping[str, Step]] = {
-    "paper": Step({}),
-    "masks": Step({"masks": "predicted"}),
-    "hpv": Step(_PREDICTED),
-    "missing": Step({**_PREDICTED, "missing": "mean"}),
-    "dropout": Step({**_PREDICTED, "missing": "mean", "clinical_dropout": 0.1}),
-    "mirror": Step({**_PREDICTED, **OURS}),
-    "ours": Step({**_PREDICTED, **OURS, "models": "both"}, "ours"),
+    "paper": Step(changes={}),
+    "masks": Step(changes={"masks": "predicted"}),
+    "hpv": Step(changes=_PREDICTED),
+    "missing": Step(changes={**_PREDICTED, "missing": "mean"}),
+    "dropout": Step(changes={**_PREDICTED, "missing": "mean", "clinical_dropout": 0.1}),
+    "mirror": Step(changes={**_PREDICTED, **OURS}),
+    "ours": Step(changes={**_PREDICTED, **OURS, "models": "both"}, hpv="ours"),
 }
 
 
 @dataclass(frozen=True)
 class Served:
-    """Which models of a way of training are served.
+    """Which trained models are served.
 
     Attributes
     ----------
-    way : a key of `HPV` or `SURVIVAL`.
-    kinds : of models, averaged.
-    best_fold : only that of the fold with the best score, as in the paper; else all folds'.
+    way : how they were trained, a key of `HPV` or `SURVIVAL`.
+    kinds : kinds of models that are averaged.
+    best_fold : take only the fold with the best score, as in the paper, instead of all folds.
     """
 
     way: str
@@ -100,14 +104,14 @@ class Served:
 _PAPERS_HPV: Final = Served("paper", best_fold=True)
 _OUR_HPV: Final = Served("ours", ("network", "linear"))
 HPV_ROWS: Final[Mapping[str, Served]] = {
-    "the paper's, one fold": _PAPERS_HPV,
-    "the paper's: all folds": Served("paper"),
+    "paper, one fold": _PAPERS_HPV,
+    "paper, all folds": Served("paper"),
     "missing as mean, clinical dropout, mirroring": Served("ours"),
     "linear model alone": Served("ours", ("linear",)),
     "both": _OUR_HPV,
 }
 SURVIVAL_ROWS: Final[Mapping[str, tuple[Served, Served]]] = {
-    "the paper's: true masks and HPV status, one fold": (
+    "paper: true masks and HPV status, one fold": (
         Served("paper", best_fold=True),
         _PAPERS_HPV,
     ),
@@ -118,14 +122,14 @@ SURVIVAL_ROWS: Final[Mapping[str, tuple[Served, Served]]] = {
     "+ missing as mean": (Served("missing"), Served("paper")),
     "+ clinical dropout": (Served("dropout"), Served("paper")),
     "+ mirroring": (Served("mirror"), Served("paper")),
-    "+ Task 3 likewise, with its linear model": (Served("ours"), _OUR_HPV),
+    "+ the same for Task 3, with its linear model": (Served("ours"), _OUR_HPV),
     "+ linear model": (Served("ours", ("network", "linear")), _OUR_HPV),
     "linear model alone": (Served("ours", ("linear",)), _OUR_HPV),
 }
-"""Models of Task 2, and those of Task 3 that they are served with."""
+"""Models of Task 2, each with the models of Task 3 that give it the HPV status."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-RunsArgument = Annotated[Path, typer.Argument(help="Where cache, folds and models go.")]
+RunsArgument = Annotated[Path, typer.Argument(help="Folder for cache, folds and models.")]
 
 
 @app.command("train")
@@ -134,20 +138,27 @@ def train_all(
     runs: RunsArgument,
     way: Annotated[
         list[str] | None,
-        typer.Option(help="Only these of Tasks 2 and 3, as in hpv-paper; may be repeated."),
+        typer.Option(help="Train only this one, such as hpv-paper; may be repeated."),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load data.")] = 1,
 ) -> None:
-    """Train the folds of all ways."""
-    options = Options(str(CONFIGURATION), folds=FOLDS, workers=workers)
-    train(Segmentation(), cohort, runs, replace(options, model=runs / "models/segmentation"))
-    options = replace(options, folds=None, splits=runs / "segmentation" / FILE)
+    """Train all folds in all ways."""
+    task1 = Options(
+        configuration=str(CONFIGURATION),
+        hold_out=HoldOut(folds=FOLDS),
+        workers=workers,
+        model=runs / "models/segmentation",
+    )
+    train(Segmentation(), cohort, runs, task1)
     for name, changes in HPV.items():
         if way is None or f"hpv-{name}" in way:
-            _train(Hpv(), cohort, runs, name, changes, options)
+            _train(Hpv(), cohort, runs, name, changes=changes, workers=workers)
     for name, step in SURVIVAL.items():
         if way is None or f"survival-{name}" in way:
-            _train(Survival(), cohort, runs, name, step.changes, options, step.hpv)
+            _train(
+                Survival(), cohort, runs, name,
+                changes=step.changes, workers=workers, hpv=step.hpv,
+            )  # fmt: skip
 
 
 def _train(
@@ -155,11 +166,15 @@ def _train(
     cohort: Path,
     runs: Path,
     way: str,
+    *,
     changes: Mapping[str, object],
-    options: Options,
+    workers: int,
     hpv: str | None = None,
 ) -> None:
-    """Train one way in a folder of its own, which shares cache and Task 1 by links."""
+    """Train one way in a separate folder with links to the cache and to Task 1.
+
+    The folds are those of Task 1, which is the default.
+    """
     folder = _folder(runs, task, way)
     folder.mkdir(exist_ok=True)
     sources = {"cache": runs / "cache", "segmentation": runs / "segmentation"}
@@ -172,8 +187,8 @@ def _train(
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in changes.items())
     configuration = folder / "configuration.toml"
     configuration.write_text(text.replace(f"[{task.name}]\n", f"[{task.name}]\n{lines}"))
-    model = folder / "model"
-    train(task, cohort, folder, replace(options, configuration=str(configuration), model=model))
+    options = Options(configuration=str(configuration), workers=workers, model=folder / "model")
+    train(task, cohort, folder, options)
 
 
 def _folder(runs: Path, task: Task, way: str) -> Path:
@@ -182,11 +197,11 @@ def _folder(runs: Path, task: Task, way: str) -> Path:
 
 @app.command("table")
 def print_tables(
-    cohort: Annotated[Path, typer.Argument(help="That of `train`.")],
-    unseen: Annotated[Path, typer.Argument(help="Patients of centres that it does not have.")],
+    cohort: Annotated[Path, typer.Argument(help="The cohort of `train`.")],
+    unseen: Annotated[Path, typer.Argument(help="Patients of other centres.")],
     runs: RunsArgument,
     also: Annotated[
-        list[Path] | None, typer.Option(help="A further cohort for Task 3; may be repeated.")
+        list[Path] | None, typer.Option(help="Another cohort for Task 3; may be repeated.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare data.")] = 1,
 ) -> None:
@@ -194,48 +209,51 @@ def print_tables(
     statuses = _hpv_statuses(cohort)
     lines = []
     for path in (unseen, *(also or ())):
-        served = Cohort(path, runs, workers)
-        lines += ["", f"Task 3, {served.title}", "", *_hpv_table(served, statuses), ""]
-    lines += _survival_table(Cohort(unseen, runs, workers))
+        cohort_of_table = UnseenCohort(path, runs, workers)
+        table = _hpv_table(cohort_of_table, statuses)
+        lines += ["", f"Task 3, {cohort_of_table.title}", "", *table, ""]
+    lines += _survival_table(UnseenCohort(unseen, runs, workers))
     text = "\n".join(lines)
     print(text)
     (runs / "table.md").write_text(text + "\n", encoding="utf-8")
 
 
-class Cohort:
-    """A cohort that no fold knows, with what models say of it, each asked once and remembered."""
+class UnseenCohort:
+    """A cohort that is in no fold, with the outputs of models, each computed once and stored."""
 
     def __init__(self, cohort: Path, runs: Path, workers: int) -> None:
-        options = Options(str(CONFIGURATION), workers=workers)
+        preparation = load_configuration(str(CONFIGURATION)).preparation
         self.runs = runs
         self.folder = runs / "unseen" / cohort.name
-        self.patients = prepared(cohort, self.folder, options)
+        self.patients = prepare_cohort(cohort, self.folder / "cache", preparation, workers=workers)
         self.oracle = json.loads((cohort / "cohort.json").read_text())["oracle"]
         self.title = f"{cohort.name}: {len(self.patients)} patients"
-        self.masks = list(self._remembered("masks", self._segment))
+        self.masks = list(self._stored("masks", self._segment))
 
     def hpv_logits(self, served: Served) -> NDArray[np.float64]:
-        """Return the mean logit of the models served, shape (patients,)."""
-        records = [p.files.clinical for p in self.patients]
+        """Return the mean logit of the models, shape (patients,)."""
+        records = [p.patient.clinical for p in self.patients]
         return self._mean(Hpv(), served, "", self.masks, records)
 
     def risks(self, served: Served, hpv: Served | None) -> NDArray[np.float64]:
-        """Return the mean standardised risk of the models served, shape (patients,).
+        """Return the mean standardised risk of the models, shape (patients,).
 
         Parameters
         ----------
-        hpv : models of Task 3; None for the true masks and status.
+        hpv : models of Task 3; None takes the true masks and status.
         """
-        records = [p.files.clinical for p in self.patients]
+        records = [p.patient.clinical for p in self.patients]
         if hpv is None:
-            statuses = [p.files.hpv for p in self.patients]
+            statuses = [p.patient.hpv for p in self.patients]
             masks, inputs = [np.asarray(p.labels) for p in self.patients], "true"
             values = [None if status is None else float(status) for status in statuses]
         else:
             masks, inputs = self.masks, f"{hpv.way}-{'-'.join(hpv.kinds)}-{hpv.best_fold}"
             values = [float(v) for v in expit(self.hpv_logits(hpv))]
-        known = [replace(record, hpv=value) for record, value in zip(records, values, strict=True)]
-        return self._mean(Survival(), served, inputs, masks, known)
+        records = [
+            replace(record, hpv=value) for record, value in zip(records, values, strict=True)
+        ]
+        return self._mean(Survival(), served, inputs, masks, records)
 
     def _segment(self) -> NDArray[np.uint8]:
         model = SegmentationModel.load(self.runs / "models/segmentation")
@@ -250,44 +268,44 @@ class Cohort:
         masks: Sequence[LabelVolume],
         records: Sequence[ClinicalRecord],
     ) -> NDArray[np.float64]:
-        """Return what the models served say, averaged; of each it is remembered by the inputs."""
+        """Return the mean output of the models; each model's outputs are stored by its inputs."""
         run = _folder(self.runs, task, served.way)
         names = [fold.name for fold in read_folds(run / task.name).folds]
         folds = [_best_fold(run / task.name, names)] if served.best_fold else names
-        said = []
+        outputs = []
         for fold in folds:
             for kind in served.kinds:
                 name = "-".join(filter(None, (task.name, served.way, fold, kind, inputs)))
-                said.append(
-                    self._remembered(
+                outputs.append(
+                    self._stored(
                         name,
-                        lambda f=fold, k=kind, n=name: _ask(  # type: ignore[misc]
+                        lambda f=fold, k=kind, n=name: _outputs(  # type: ignore[misc]
                             _exported(task, run, f, k), self.patients, records, masks, n
                         ),
                     )
                 )
-        mean: NDArray[np.float64] = np.mean(said, axis=0)
+        mean: NDArray[np.float64] = np.mean(outputs, axis=0)
         return mean
 
-    def _remembered(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def _stored(self, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
         if not path.is_file():
             with whole(path) as draft:
-                np.save(draft, make())
+                np.save(draft, compute())
         return np.load(path)
 
 
-def _exported(task: Task, run: Path, fold: str, kind: Kind) -> PrognosisModel:
+def _exported(task: Task, run: Path, fold: str, kind: Kind) -> PrognosisModel[Any]:
     """Return one model of a fold, exported and loaded as a container would."""
     folder = run / "models" / f"{fold}-{kind}"
     if not (folder / "model.json").is_file():
-        export_run(task, run, [fold], folder, kinds=[kind])
+        export_run(task, run, folds=[fold], model=folder, kinds=[kind])
     return HpvModel(folder) if task.name == "hpv" else SurvivalModel(folder)
 
 
-def _ask(
-    model: PrognosisModel,
-    patients: Sequence[Cached],
+def _outputs(
+    model: PrognosisModel[Any],
+    patients: Sequence[PreparedPatient],
     records: Sequence[ClinicalRecord],
     masks: Sequence[LabelVolume],
     name: str,
@@ -306,54 +324,52 @@ def _best_fold(run_folder: Path, names: Sequence[str]) -> str:
 
 
 def _result(run_folder: Path, fold: str) -> dict[str, float]:
-    """Return the scores of a fold's network on the patients who chose its epoch."""
-    stated = json.loads((run_folder / f"fold{fold}" / RESULT).read_text())
-    scores: dict[str, float] = stated["best"]
-    return scores
+    """Return the scores of a fold's best checkpoint on the held-out patients."""
+    return read_record(FitResult, run_folder / f"fold{fold}" / RESULT).best
 
 
 def _hpv_statuses(cohort: Path) -> NDArray[np.bool_]:
-    """Return the known statuses of a cohort."""
+    """Return the HPV statuses of a cohort, without the unknown ones."""
     records = map(json.loads, (cohort / "cohort.jsonl").read_text().splitlines())
     return np.array([r["hpv"] for r in records if r["hpv"] is not None], dtype=bool)
 
 
-def _hpv_table(cohort: Cohort, trained_on: NDArray[np.bool_]) -> list[str]:
-    """Return Task 3's table: each row at a probability of one half, the last at others."""
-    truth = [patient.files.hpv for patient in cohort.patients]
-    known = np.array([status is not None for status in truth])
-    statuses = np.array([bool(status) for status in truth])[known]
+def _hpv_table(cohort: UnseenCohort, trained_on: NDArray[np.bool_]) -> list[str]:
+    """Return the table of Task 3; decisions are at a probability of 0.5 except in the last rows."""
+    truth = [patient.patient.hpv for patient in cohort.patients]
+    is_known = np.array([status is not None for status in truth])
+    statuses = np.array([bool(status) for status in truth])[is_known]
     lines = _header(
-        "", "balanced accuracy [95 %]", "AUC [95 %]", "calibration error", "called positive"
+        "", "balanced accuracy [95 %]", "AUC [95 %]", "calibration error", "decided positive"
     )
-    logits = {name: cohort.hpv_logits(served)[known] for name, served in HPV_ROWS.items()}
+    logits = {name: cohort.hpv_logits(served)[is_known] for name, served in HPV_ROWS.items()}
     cuts = dict.fromkeys(logits, 0.0)
     prior = logit(trained_on.mean())
     run = _folder(cohort.runs, Hpv(), _OUR_HPV.way) / "hpv" / out_of_fold.FOLDER
     tuned = best_threshold(*out_of_fold.read_known_hpv(run, _OUR_HPV.kinds))
     for name, cut in (
         ("both, threshold of the best out-of-fold balanced accuracy", logit(tuned)),
-        ("both, leaning on the prevalence trained on", -prior),
+        ("both, corrected for the prevalence trained on", -prior),
     ):
         logits[name], cuts[name] = logits["both"], float(cut)
     for name, values in logits.items():
-        decided = values >= cuts[name]
+        decisions = values >= cuts[name]
         probability = expit(values - cuts[name])
         row = [
-            f"{_scored(balanced_accuracy, decided, statuses):.3f}",
+            f"{_scored(balanced_accuracy, decisions, statuses):.3f}",
             f"{_scored(roc_auc, probability, statuses):.3f}",
             f"{calibration_error(probability, statuses):.3f}",
-            f"{decided.mean():.2f} of {statuses.mean():.2f}",
+            f"{decisions.mean():.2f} of {statuses.mean():.2f}",
         ]
         lines.append(_line(name, row))
     best = cohort.oracle["balanced_accuracy"]["joint"]
     return [*lines, _line("oracle", [f"{best:.3f}", "", "", ""])]
 
 
-def _survival_table(cohort: Cohort) -> list[str]:
-    """Return Task 2's table."""
-    days = np.array([patient.files.rfs_days for patient in cohort.patients], dtype=float)
-    events = np.array([bool(patient.files.relapse) for patient in cohort.patients])
+def _survival_table(cohort: UnseenCohort) -> list[str]:
+    """Return the table of Task 2."""
+    days = np.array([patient.patient.rfs_days for patient in cohort.patients], dtype=float)
+    events = np.array([bool(patient.patient.relapse) for patient in cohort.patients])
 
     def statistic(risks: NDArray[np.float64]) -> Callable[[NDArray[np.intp]], float]:
         return lambda chosen: concordance_index(risks[chosen], days[chosen], events[chosen])
@@ -362,8 +378,8 @@ def _survival_table(cohort: Cohort) -> list[str]:
         f"Task 2, C-index, {cohort.title}",
         "held out, best epoch",
         "true masks and HPV status [95 %]",
-        "predicted ones [95 %]",
-        "and its gain over the paper's way [95 %]",
+        "predicted masks and HPV status [95 %]",
+        "gain over the paper [95 %]",
     )
     papers: NDArray[np.float64] | None = None
     for name, (served, hpv) in SURVIVAL_ROWS.items():
@@ -383,8 +399,8 @@ def _survival_table(cohort: Cohort) -> list[str]:
     return [*lines, _line("oracle", ["", f"{best:.3f}", "", ""])]
 
 
-def _scored(metric: Callable[..., float], said: ArrayLike, truth: ArrayLike) -> Interval:
-    values, truths = np.asarray(said), np.asarray(truth)
+def _scored(metric: Callable[..., float], predictions: ArrayLike, truth: ArrayLike) -> Interval:
+    values, truths = np.asarray(predictions), np.asarray(truth)
     return bootstrap(lambda chosen: metric(values[chosen], truths[chosen]), len(truths))
 
 

@@ -1,11 +1,11 @@
 """Real lesions: `python -m tests.benchmarks.sarcoma RUNS`.
 
 The 40 sarcoma patients of `../shared/realdata/sts_petct` (or the folder in HECKTOR_REALDATA) are
-given the challenge's layout, their GTV as label 1, and the training code trains four folds
-(patient STS_0NN is held out in fold NN mod 4). The mean DSC of all 40 out-of-fold masks on the CT's
-grid is printed beside that of thresholds of the PET on the same grid, and what each rule on lesions
-and mirroring are worth there. Stopped at any time it goes on where it was. `--rivals-only` needs no
-training, `--fold K` trains one fold.
+put into the challenge's layout with their GTV as label 1, and four folds of Task 1 are trained
+(patient STS_0NN is held out in fold NN mod 4). It prints the mean DSC of all 40 out-of-fold masks
+on the CT's grid, that of PET thresholds on the same grid, and what each rule on lesions and
+mirroring are worth. It resumes if it is started again. `--baselines-only` needs no training,
+`--fold K` trains one fold.
 """
 
 from __future__ import annotations
@@ -28,20 +28,24 @@ from shared.conventions import Label
 from shared.errors import HecktorError
 from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
+from training.cohort.cache import prepare_cohort
+from training.cohort.folds import HoldOut
 from training.cohort.layout import index_cohort
 from training.config import load_configuration
-from training.loop.fit import RESULT
-from training.studies import ablation as ablate
+from training.export.record import Provenance
+from training.loop.fit import RESULT, FitResult
+from training.records import read_record
+from training.studies import ablation
 from training.tasks.out_of_fold import FOLDER, SCORES
 from training.tasks.segmentation import Segmentation
-from training.train import Options, prepared, train
+from training.train import Options, train
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 REALDATA: Final = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))
 CONFIGURATION: Final = Path(__file__).with_name("sarcoma.toml")
 FOLDS: Final = 4
 
-RIVALS: Final[dict[str, Callable[[NDArray[np.float32]], NDArray[np.bool_]]]] = {
+BASELINES: Final[dict[str, Callable[[NDArray[np.float32]], NDArray[np.bool_]]]] = {
     "SUV >= 41 % of the maximum": lambda suv: suv >= 0.41 * suv.max(),
     "SUV >= 4": lambda suv: suv >= 4,
     "SUV >= 2.5": lambda suv: suv >= 2.5,
@@ -51,20 +55,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Sarcoma(Segmentation):
-    """Task 1 with one kind of lesion."""
+    """Task 1 with a single kind of lesion."""
 
     lesions = ("GTVp",)
 
 
 def patients() -> list[Path]:
     """Return the patients' folders."""
-    found = sorted(path for path in (REALDATA / "sts_petct").glob("STS_*") if path.is_dir())
-    if len(found) != 40:
+    folders = sorted(path for path in (REALDATA / "sts_petct").glob("STS_*") if path.is_dir())
+    if len(folders) != 40:
         raise HecktorError(
-            f"expected 40 patients in {REALDATA / 'sts_petct'}, found {len(found)}; "
-            "HECKTOR_REALDATA names another folder"
+            f"expected 40 patients in {REALDATA / 'sts_petct'}, found {len(folders)}; set "
+            "HECKTOR_REALDATA to the folder of the real data"
         )
-    return found
+    return folders
 
 
 def make_cohort(folder: Path) -> None:
@@ -91,9 +95,9 @@ def make_cohort(folder: Path) -> None:
     (folder / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
 
 
-def measure_rivals() -> dict[str, NDArray[np.float64]]:
+def measure_baselines() -> dict[str, NDArray[np.float64]]:
     """Return the DSC of each threshold for each patient, PET interpolated onto the CT's grid."""
-    scores: dict[str, list[float]] = {name: [] for name in RIVALS}
+    scores: dict[str, list[float]] = {name: [] for name in BASELINES}
     for folder in patients():
         truth = sitk.ReadImage(str(folder / "CT_mask.nii.gz"), sitk.sitkUInt8)
         pet = sitk.ReadImage(str(folder / "PET_image.nii.gz"))
@@ -101,52 +105,59 @@ def measure_rivals() -> dict[str, NDArray[np.float64]]:
             resample(pet, Grid.of(truth), interpolation="linear", outside=0.0)
         )
         mask = (sitk.GetArrayFromImage(truth) > 0).astype(np.uint8)
-        for name, rival in RIVALS.items():
-            scores[name].append(dice(rival(suv).astype(np.uint8), mask, Label.GTVP))
+        for name, baseline in BASELINES.items():
+            scores[name].append(dice(baseline(suv).astype(np.uint8), mask, Label.GTVP))
     return {name: np.asarray(values) for name, values in scores.items()}
 
 
 def lesion_shares(runs: Path) -> dict[str, float]:
-    """Return which part of each lesion lies in the region that the networks see."""
+    """Return the part of each lesion that lies in the region that the networks see."""
     shares = {}
-    options = Options(str(CONFIGURATION))
-    for patient in prepared(runs / "cohort", runs, options):
-        truth = sitk.ReadImage(str(patient.files.labels), sitk.sitkUInt8)
+    preparation = load_configuration(str(CONFIGURATION)).preparation
+    for patient in prepare_cohort(runs / "cohort", runs / "cache", preparation, workers=1):
+        truth = sitk.ReadImage(str(patient.patient.labels), sitk.sitkUInt8)
         inside = np.count_nonzero(patient.labels) * patient.undo.region.voxel_volume_mm3
         whole = np.count_nonzero(sitk.GetArrayViewFromImage(truth))
-        shares[patient.files.patient_id] = inside / (whole * Grid.of(truth).voxel_volume_mm3)
+        share = inside / (whole * Grid.of(truth).voxel_volume_mm3)
+        shares[patient.patient_id] = float(share)
     return shares
 
 
 def line(name: str, dsc: NDArray[np.float64], note: str = "") -> str:
-    """Return a line of the table: mean DSC and its standard error."""
+    """Return a row of the table: mean DSC and its standard error."""
     error = dsc.std(ddof=1) / np.sqrt(len(dsc))
     return f"| {name} | {dsc.mean():.3f} ± {error:.3f} | {len(dsc)} | {note} |"
 
 
 @app.command()
 def main(
-    runs: Annotated[Path, typer.Argument(help="Where cohort, cache, folds and the table go.")],
-    rivals_only: Annotated[bool, typer.Option("--rivals-only", help="No training.")] = False,
+    runs: Annotated[Path, typer.Argument(help="Folder for cohort, cache, folds and table.")],
+    baselines_only: Annotated[
+        bool, typer.Option("--baselines-only", help="Only the thresholds, without training.")
+    ] = False,
     fold: Annotated[str | None, typer.Option(help="Train only this fold, 0 to 3.")] = None,
-    configuration: Annotated[Path, typer.Option(help="Another schedule.")] = CONFIGURATION,
+    configuration: Annotated[Path, typer.Option(help="Another configuration.")] = CONFIGURATION,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load data.")] = 1,
 ) -> None:
     """Train on the sarcoma patients, and print the table."""
     rows = ["| method | mean DSC ± standard error | patients | |", "|---|---|---|---|"]
-    rows += [line(name, values, "PET on the CT grid") for name, values in measure_rivals().items()]
-    if not rivals_only:
+    for name, values in measure_baselines().items():
+        rows.append(line(name, values, "PET on the CT grid"))
+    if not baselines_only:
         make_cohort(runs / "cohort")
         shares = lesion_shares(runs)
         worst = min(shares, key=lambda name: shares[name])
         print(f"part of a lesion inside its region: at least {shares[worst]:.3f} ({worst})")
         options = Options(
-            str(configuration),
-            splits=runs / "cohort/splits.json",
-            fold=fold,
+            configuration=str(configuration),
+            hold_out=HoldOut(splits=runs / "cohort/splits.json"),
+            only_fold=fold,
             workers=workers,
-            notice="Trained on soft-tissue sarcomas, to measure the method; for no other use.",
-            data="40 patients of TCIA Soft-tissue-Sarcoma (CC BY 3.0), as in IBSI",
+            provenance=Provenance(
+                notice="Trained on soft-tissue sarcomas, to measure the method; for no other use.",
+                data="40 patients of TCIA Soft-tissue-Sarcoma (CC BY 3.0), as in IBSI",
+                licence="CC BY 3.0",
+            ),
             model=runs / "model",
         )
         started = time.perf_counter()
@@ -154,15 +165,14 @@ def main(
         print(f"this run: {(time.perf_counter() - started) / 60:.1f} minutes")
         table = pd.read_csv(runs / "segmentation" / FOLDER / SCORES)
         results = sorted((runs / "segmentation").glob(f"fold*/{RESULT}"))
-        minutes = [json.loads(path.read_text())["train_seconds"] / 60 for path in results]
+        minutes = [read_record(FitResult, path).train_seconds / 60 for path in results]
         note = "out of fold; training took " + ", ".join(f"{m:.0f}" for m in minutes) + " minutes"
         rows.append(line("this training code", table["gtvp_dice"].to_numpy(), note))
-    if not rivals_only and fold is None:
-        patients = index_cohort(runs / "cohort")
+    if not baselines_only and fold is None:
         served = load_configuration(str(configuration)).segmentation
-        settings = ablate.settings(served, ["x", "xyz"], Sarcoma.lesions)
-        worth = ablate.ablate(ablate.by_held_out_models(Sarcoma(), patients, runs), settings)
-        rows += ["", ablate.markdown(worth[["gtvp_dice"]])]
+        settings = ablation.candidate_settings(served, ["x", "xyz"], Sarcoma.lesions)
+        pairs = ablation.by_held_out_models(Sarcoma(), index_cohort(runs / "cohort"), runs)
+        rows += ["", ablation.markdown(ablation.ablate(pairs, settings)[["gtvp_dice"]])]
     text = "\n".join(rows)
     print(text)
     runs.mkdir(parents=True, exist_ok=True)

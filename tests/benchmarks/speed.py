@@ -1,10 +1,9 @@
 """Seconds and memory of a Task 1 case: `python -m tests.benchmarks.speed`.
 
-A whole-body phantom of 512x512x300 voxels goes through every stage but the network, each timed,
-with linear and with B-spline interpolation; then the start of the process up to the first network
-call, and one window of the network in the serving runtime and in torch. Bounds are DESIGN.md's;
-the command fails where one does not hold. Each measurement runs in a process of its own, so that
-peak memory is its own too.
+It times every stage except the network on a whole-body phantom of 512x512x300 voxels, with linear
+and with B-spline interpolation; then the time from process start to the first network call, and one
+window of the network in the serving runtime and in torch. The command fails if a limit is exceeded.
+Each measurement runs in a separate process, because peak memory is that of a process.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ NETWORKS: Final = {
     "demo": ((16, 32, 64, 80, 80), (80, 80, 80)),
     "paper": ((32, 64, 128, 256, 320), (128, 128, 128)),
 }
-"""Filters and window. The bound was set on the reference network; the ratio depends on the network
-and on the CPU. The paper's window is not 192³ here, which takes half a minute a call."""
+"""Filters and window. The limit is for the reference network; the ratio depends on network and CPU.
+The paper's window is smaller here than its 192³, which takes half a minute per call."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -91,7 +90,7 @@ def stages(folder: Path, interpolation: str) -> None:
     mask = timed("restore", lambda: restore(labels, prepared.undo))
     with tempfile.TemporaryDirectory() as output:
         timed("write", lambda: write_segmentation(Path(output), mask, CURRENT))
-    assert sitk.GetArrayViewFromImage(mask).any(), "the lesions should have come back"
+    assert sitk.GetArrayViewFromImage(mask).any(), "the lesions must be in the mask"
     print(json.dumps({"size": size, "seconds": seconds, "peak_gb": peak_memory_gb()}))
 
 
@@ -151,19 +150,21 @@ def window(name: str) -> None:
 
 @app.command("run")
 def run() -> None:
-    """Measure everything, print it, and fail where a bound does not hold."""
-    held = True
+    """Measure everything, print it, and fail if a limit is exceeded."""
+    is_fast = True
     with tempfile.TemporaryDirectory() as folder:
         make_case(Path(folder))
-        for interpolation, bound in (("linear", 3.0), ("bspline", 7.0)):
+        for interpolation, limit in (("linear", 3.0), ("bspline", 7.0)):
             measured = _measure("stages", folder, interpolation)
             print(f"{interpolation}, CT {measured['size']}, region 288³ at 1 mm")
             for name, seconds in measured["seconds"].items():
                 print(f"  {name:16} {seconds:6.2f} s")
             total = sum(measured["seconds"].values())
-            held &= _report("all but the network", total, bound, "s")
-            held &= _report("peak memory", measured["peak_gb"], 2.0, "GB")
-    held &= _report("process start to first network call", _measure("start")["seconds"], 2.0, "s")
+            is_fast &= _report("all but the network", total, limit, "s")
+            is_fast &= _report("peak memory", measured["peak_gb"], 2.0, "GB")
+    is_fast &= _report(
+        "process start to first network call", _measure("start")["seconds"], 2.0, "s"
+    )
     for name in NETWORKS:
         measured = _measure("window", name)
         ratio = measured["torch"] / measured["seconds"]
@@ -172,14 +173,14 @@ def run() -> None:
             f"{measured['seconds']:.2f} s, torch fp32 {measured['torch']:.2f} s"
         )
         if name == "reference":
-            held &= _report("torch seconds per serving second", -ratio, -2.5, "")
+            is_fast &= _report("torch seconds per serving second", -ratio, -2.5, "")
         else:
             print(f"  torch seconds per serving second     {ratio:6.2f}")
-    raise SystemExit(0 if held else 1)
+    raise SystemExit(0 if is_fast else 1)
 
 
 def _best_in_turn(*calls: Callable[[], object], rounds: int = 8) -> list[float]:
-    """Return the least seconds of each call; they take turns, so that other load hits all alike."""
+    """Return the shortest time of each call; calls alternate, so that other load affects all."""
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for call, times in zip(calls, seconds, strict=True):
@@ -191,20 +192,20 @@ def _best_in_turn(*calls: Callable[[], object], rounds: int = 8) -> list[float]:
 
 def _measure(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.speed", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    measured: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return measured
 
 
 def _report(name: str, value: float, highest: float, unit: str) -> bool:
-    """Print a value beside its bound; a negative pair is a value that must not fall below."""
+    """Print a value and its limit; negative ones are for a value that must not be lower."""
     word = "at most" if highest > 0 else "at least"
-    holds = value <= highest
+    is_within = value <= highest
     print(
         f"  {name:36} {abs(value):6.2f} {unit} ({word} {abs(highest):g} {unit}) "
-        f"{'ok' if holds else 'TOO MUCH' if highest > 0 else 'TOO LITTLE'}"
+        f"{'ok' if is_within else 'TOO MUCH' if highest > 0 else 'TOO LITTLE'}"
     )
-    return holds
+    return is_within
 
 
 if __name__ == "__main__":

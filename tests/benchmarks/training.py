@@ -1,8 +1,8 @@
 """Throughput of training, by stage: `python -m tests.benchmarks.training COHORT RUNS`.
 
-Milliseconds of each stage of a step: reading crops from the cache, each augmentation, forward,
-backward with the optimiser's step; then a run of real steps through the loader, and which part of
-it the network waits for data.
+It prints the milliseconds of each stage of a step: reading crops from the cache, each augmentation,
+forward, backward with the optimiser's step. Then it takes real steps through the loader and prints
+how much of the time the network waits for data.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import torch
 import typer
 from lightning import Fabric
 
+from training.cohort.cache import prepare_cohort
+from training.cohort.folds import Fold
 from training.config import Precision, load_configuration
-from training.loop.fit import Hardware, keep_freed_memory
+from training.loop.hardware import Hardware, keep_freed_memory
 from training.samples import augmentation as augment
 from training.samples.crops import LesionCrops
 from training.samples.dataset import augmented, window
+from training.tasks.base import FoldTraining
 from training.tasks.segmentation import Segmentation
-from training.train import Job, Options, prepared
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,10 +43,10 @@ def per_call_ms(call: Callable[[], object], repeats: int) -> float:
 @app.command()
 def main(
     cohort: Annotated[Path, typer.Argument(help="Patients in the challenge's layout.")],
-    runs: Annotated[Path, typer.Argument(help="Where the cache is or comes.")],
+    runs: Annotated[Path, typer.Argument(help="Folder for the cache.")],
     configuration: Annotated[str, typer.Option()] = "demo",
     precision: Annotated[
-        Precision | None, typer.Option(help="The configuration's if not given.")
+        Precision | None, typer.Option(help="By default that of the configuration.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0)] = 1,
     steps: Annotated[int, typer.Option(min=2)] = 20,
@@ -52,15 +54,22 @@ def main(
     """Measure and print."""
     settings = load_configuration(configuration)
     task1, intensity = settings.segmentation, settings.intensity
-    patients = prepared(cohort, runs, Options(configuration, workers=workers))
+    patients = prepare_cohort(cohort, runs / "cache", settings.preparation, workers=workers)
     rng = np.random.default_rng(0)
     place = LesionCrops(task1.crop_zyx, task1.random_crop_probability)
-    job = Job(settings, patients * (steps * task1.batch_size // len(patients) + 1), patients[:1],
-              (), None, 0, workers, runs)  # fmt: skip
+    repeats = steps * task1.batch_size // len(patients) + 1
+    training = FoldTraining(
+        fold=Fold(name="0", training=(), held_out=()),
+        configuration=settings,
+        patients=patients * repeats,
+        held_out=patients[:1],
+        runs=runs,
+        workers=workers,
+    )
     task = Segmentation()
-    module = task.module(job)
+    module = task.module(training)
     optimizer = torch.optim.Adam(module.parameters(), lr=task1.learning_rate)
-    batches, _ = task.loaders(job)
+    batches, _ = task.loaders(training)
     keep_freed_memory()
 
     def pick() -> tuple[int, augment.Crop]:
@@ -96,7 +105,7 @@ def main(
     started = last = time.perf_counter()
     for number, batch in enumerate(batches):
         batch = {key: value.to(device) for key, value in batch.items()}
-        got = time.perf_counter()
+        received = time.perf_counter()
         with fabric.autocast():
             loss = module.loss(batch)
         float(loss.detach())  # waits for a GPU
@@ -107,17 +116,19 @@ def main(
         if device == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
-        if number == 0:  # the loader starts, memory is taken
+        if number == 0:  # the loader starts and memory is allocated
             started = last = now
             continue
-        waited, forward, backward = waited + got - last, forward + half - got, backward + now - half
+        waited += received - last
+        forward += half - received
+        backward += now - half
         done, last = done + 1, now
         if done == steps:
             break
     total = last - started
     for stage, seconds in (("forward and loss", forward), ("backward and step", backward)):
         print(f"{stage:32} {1000 * seconds / done:8.1f} ms")
-    print(f"{'a step, loader and all':32} {1000 * total / done:8.1f} ms")
+    print(f"{'a step, with the loader':32} {1000 * total / done:8.1f} ms")
     print(f"the network waits for data {waited / total:.1%} of the time")
 
 

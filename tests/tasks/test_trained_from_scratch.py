@@ -1,7 +1,7 @@
-"""From a cohort to a container's answer: the demo configuration, narrower, for one epoch.
+"""From a cohort to a container's answer: a narrower demo network, trained for one epoch.
 
-`HECKTOR_ENGINE=docker` runs the image that was built last, as `.ci/run` does; else `inference.py`
-runs in this environment.
+With `HECKTOR_ENGINE=docker`, as in `.ci/run`, the image that was built last runs; otherwise
+`inference.py` runs in this environment.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ ENGINE = os.environ.get("HECKTOR_ENGINE")
 
 def python(*words: object) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout
 
 
 def short_demo(path: Path) -> Path:
-    """Write the demo configuration with fewer filters and one epoch, and nothing else changed."""
+    """Write the demo configuration with fewer filters and a single epoch."""
     text = (CONFIGS_DIR / "demo.toml").read_text()
     text = text.replace("filters = [16, 32, 64, 80, 80]", "filters = [8, 16, 16, 16, 16]")
     text = re.sub(r"\nepochs = \d+", "\nepochs = 1", text, count=1)
@@ -68,8 +68,8 @@ def test_trained_weights_run_in_the_container(tmp_path: Path) -> None:
         command = ["./test_containers.sh", "--engine", ENGINE, "--no-build", "--task", TASK,
                    "--case", case, "--model", model, "--logs", tmp_path / "logs",
                    "--junit", tmp_path / "junit.xml"]  # fmt: skip
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
         output = tmp_path / "logs" / TASK / case.name / "output"
         log = output.with_name("stdout.txt").read_text()
     assert card.notice in log
