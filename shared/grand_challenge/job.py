@@ -34,6 +34,7 @@ MODEL_TARBALL: Final = Path("/opt/ml/model")
 """Where the platform unpacks a model tarball; empty if none was uploaded."""
 
 Mode = Literal["exec", "invoke"]
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 MODE_VARIABLES: Final = ("GRAND_CHALLENGE_COMPONENT_API_METHOD", "HECKTOR_API_METHOD")
 """Environment variables that select the mode; the first that is set decides.
 
@@ -83,7 +84,7 @@ def main(
     parser.add_argument("--model", type=Path, help="model folder (default: tarball, else baked in)")
     parser.add_argument(
         "--api-method",
-        choices=get_args(Mode),
+        choices=MODES,
         help=f"mode (default: {', else '.join(MODE_VARIABLES)}, else exec)",
     )
     parser.add_argument("--port", type=int, default=PORT, help="port of invoke mode")
@@ -123,11 +124,12 @@ def read_mode(environment: Mapping[str, str]) -> Mode:
         If the variable's value is neither exec nor invoke.
     """
     for name in MODE_VARIABLES:
-        mode = environment.get(name, "").lower()
-        if mode == "exec" or mode == "invoke":
-            return mode
-        if mode:
-            raise HecktorError(f"expected exec or invoke in {name}, found {mode}; set one of them")
+        value = environment.get(name, "")
+        for mode in MODES:
+            if value.lower() == mode:
+                return mode
+        if value:
+            raise HecktorError(f"expected exec or invoke in {name}, found {value}; set one of them")
     return "exec"
 
 
