@@ -38,7 +38,7 @@ def init_model(folder: Path) -> list[int]:
 
 def run(model: list[int], input_dir: Path, output_dir: Path) -> None:
     ehr = json.loads((input_dir / "ehr.json").read_bytes())
-    environment = sorted(name for name in os.environ if name.startswith(("AWS_", "HOME")))
+    environment = sorted(name for name in os.environ if name.startswith(("AWS_", "HOME", "GRAND_")))
     log(f"environment: {' '.join(environment)}")
     ACTIONS[ehr.get("do", "nothing")](output_dir)
     write_risk(output_dir, ehr["Age"], CURRENT)
