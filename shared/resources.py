@@ -2,6 +2,7 @@
 
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 _CGROUP_V2 = (Path("/sys/fs/cgroup/cpu.max"),)
@@ -32,3 +33,9 @@ def granted_cpus() -> int:
 def peak_memory_gb() -> float:
     """Return the largest resident set of this process so far, in GB (10^9 bytes; Linux)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory_gb` count from now on, if the system allows it (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
