@@ -97,13 +97,13 @@ def _replace_ct(case: Path, change: Callable[[sitk.Image], sitk.Image]) -> None:
 BAD_INPUTS: Final = (
     BadInput("no CT", _no_ct, "found none"),
     BadInput("two CTs", _two_cts, "found 2"),
-    BadInput("a text called .mha", _text_for_ct, "no image"),
+    BadInput("a text called .mha", _text_for_ct, "not an image"),
     BadInput("a truncated image", _truncated_ct, "truncated"),
     BadInput("a 2-D image", _flat_ct, "2 dimensions"),
     BadInput("a 4-D image", _ct_in_time, "4 dimensions"),
     BadInput("CT and PET apart", _ct_elsewhere, "overlap"),
     BadInput("an image all NaN", _ct_all_nan, "NaN"),
-    BadInput("an EHR that is no JSON", _ehr_no_json, "expected JSON"),
+    BadInput("an EHR that is no JSON", _ehr_no_json, "not valid JSON"),
     BadInput("an EHR that is a list", _ehr_a_list, "a list"),
 )
 
