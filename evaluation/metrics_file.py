@@ -22,8 +22,7 @@ def _kind(value: Any) -> str:
 _ONE_TASK = Annotated[Metrics, Field(discriminator="task")]
 _FILE: TypeAdapter[MetricsFile] = TypeAdapter(
     Annotated[
-        Annotated[_ONE_TASK, Tag("one task")]
-        | Annotated[SubmissionMetrics, Tag("several tasks")],
+        Annotated[_ONE_TASK, Tag("one task")] | Annotated[SubmissionMetrics, Tag("several tasks")],
         Discriminator(_kind),
     ]
 )

@@ -52,7 +52,9 @@ def read_rules(path: Path) -> Rules:
     InputError
         If the file is missing, is not a JSON object, or has an unknown or invalid field.
     """
-    return strict_json.read(path, _RULES, f"a JSON object with some of {', '.join(Rules.model_fields)}")
+    return strict_json.read(
+        path, _RULES, f"a JSON object with some of {', '.join(Rules.model_fields)}"
+    )
 
 
 def rules_of(truth_dir: Path) -> Rules:

@@ -1,4 +1,4 @@
-"""Which cases of Task 1 are shown, and what is shown of them."""
+"""Chooses the cases of segmentation that the page shows, and makes their pictures."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from typing import Final
 from evaluation.images import read_grid, read_labels
 from evaluation.outputs import read_mask
 from evaluation.report import pictures
-from evaluation.report.drawing import Drawn, draw
+from evaluation.report.drawing import FigureFiles, render
 from evaluation.report.errors import LesionError, find_errors
-from evaluation.schema import Rules, SegmentationCase, SegmentationMetrics
+from evaluation.rules import Rules
+from evaluation.schema import SegmentationCase, SegmentationMetrics
 from shared.grand_challenge.inputs import read_case
-from shared.tasks import CURRENT
+from shared.tasks import Edition
 
 MOST_ERRORS: Final = 4
-"""Errors of a case that are pictured, the largest; the others are named."""
+"""Number of errors of a case with a picture, the largest ones; the others are named."""
 
 
-@dataclass(frozen=True)
-class ShownCase:
-    """A case on the page.
+@dataclass(frozen=True, kw_only=True)
+class CasePictures:
+    """A case with its pictures.
 
     Attributes
     ----------
     result : its scores.
-    errors : all of them, largest first; the first `MOST_ERRORS` are pictured.
+    errors : all errors, largest first; the first `MOST_ERRORS` have a picture.
     projections : PET projections with truth and prediction.
-    slices : planes through the errors; None where there are none.
+    slices : planes through the errors; None without errors.
     """
 
     result: SegmentationCase
     errors: tuple[LesionError, ...]
-    projections: Drawn
-    slices: Drawn | None
-
-    @property
-    def pictured(self) -> tuple[LesionError, ...]:
-        """The errors with a picture."""
-        return self.errors[:MOST_ERRORS]
-
-
-def rank(metrics: SegmentationMetrics) -> list[SegmentationCase]:
-    """Return the answered cases from the worst to the best, by the mean DSC of both labels."""
-    answered = [result for result in metrics.results if result.failure is None]
-    return sorted(
-        answered,
-        key=lambda result: (sum(s.dice for s in result.labels.values()), result.case_id),
-    )
+    projections: FigureFiles
+    slices: FigureFiles | None
 
 
 def worst_and_best(
     metrics: SegmentationMetrics, count: int
 ) -> tuple[list[SegmentationCase], list[SegmentationCase]]:
-    """Return the worst cases, the worst first, and the best, the best first; none is in both."""
-    ranked = rank(metrics)
-    count = min(count, len(ranked))
-    worst = ranked[:count]
-    best = ranked[max(count, len(ranked) - count) :][::-1]
+    """Return the worst cases, worst first, and the best, best first, by the mean DSC of the labels.
+
+    Failed cases are left out, and no case is in both lists.
+    """
+    answered = [result for result in metrics.results if result.failure is None]
+    ascending = sorted(
+        answered,
+        key=lambda result: (sum(s.dice for s in result.labels.values()), result.case_id),
+    )
+    count = min(count, len(ascending))
+    worst = ascending[:count]
+    best = ascending[max(count, len(ascending) - count) :][::-1]
     return worst, best
 
 
-def show_case(
-    result: SegmentationCase, case_input: Path, truth_path: Path, output: Path, rules: Rules
-) -> ShownCase:
+def picture_case(
+    result: SegmentationCase,
+    *,
+    case_input: Path,
+    truth_path: Path,
+    output: Path,
+    rules: Rules,
+    edition: Edition,
+) -> CasePictures:
     """Read a case with its masks and draw it.
 
     Parameters
@@ -79,26 +79,28 @@ def show_case(
         If one of them cannot be read.
     """
     grid, truth = read_grid(truth_path), read_labels(truth_path)
-    found = read_mask(output, CURRENT, grid)
-    errors = tuple(find_errors(found, truth, grid, rules))
-    shown = pictures.view(read_case(case_input, CURRENT), grid.image(truth), grid.image(found))
-    pictured = errors[:MOST_ERRORS]
+    prediction = read_mask(output, edition, grid)
+    errors = tuple(find_errors(prediction, truth, grid, rules))
+    view = pictures.make_view(
+        read_case(case_input, edition), grid.image(truth), grid.image(prediction)
+    )
+    largest = errors[:MOST_ERRORS]
     slices = None
-    if pictured:
-        words = ", ".join(f"{n} {error.kind}" for n, error in enumerate(pictured, 1))
-        slices = draw(
+    if largest:
+        words = ", ".join(f"{n} {error.kind}" for n, error in enumerate(largest, 1))
+        slices = render(
             f"{result.case_id}_errors",
             f"Axial CT and PET slices of case {result.case_id} through: {words}. Truth solid, "
             "prediction dashed, GTVp green, GTVn yellow.",
-            lambda: pictures.error_slices(shown, pictured),
+            lambda: pictures.draw_error_slices(view, largest),
             vector=False,
         )
     scores = ", ".join(f"{name} DSC {s.dice:.3f}" for name, s in result.labels.items())
-    projections = draw(
+    projections = render(
         f"{result.case_id}_projections",
         f"Coronal and sagittal PET projections of case {result.case_id} with the true and the "
         f"predicted outlines, GTVp green, GTVn yellow; {scores}.",
-        lambda: pictures.projections(shown),
+        lambda: pictures.draw_projections(view),
         vector=False,
     )
-    return ShownCase(result, errors, projections, slices)
+    return CasePictures(result=result, errors=errors, projections=projections, slices=slices)

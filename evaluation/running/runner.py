@@ -92,9 +92,7 @@ def run_cohort(
     """
     ended = {record.case for record in store.records()}
     orders = [
-        Order(
-            algorithm=algorithm, edition=edition, engine=engine, case=case, folder=store.folder
-        )
+        Order(algorithm=algorithm, edition=edition, engine=engine, case=case, folder=store.folder)
         for case in cases
         if case.name not in ended
     ]
