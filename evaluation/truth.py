@@ -34,8 +34,8 @@ TABLE: Final = "patients.csv"
 MASKS: Final = "masks"
 MASK_SUFFIXES: Final = (".nii.gz", ".mha")
 WHOLE_BODY_MM: Final = 600.0
-"""Scans of this extent or more count as whole-body: scans of head and neck extend over 0.3 to 0.5 m,
-scans from skull to thigh over 0.9 m and more."""
+"""Scans of at least this extent count as whole-body: scans of head and neck extend over 0.3 to
+0.5 m, scans from skull to thigh over 0.9 m or more."""
 CENTRES: Final = {
     1: "CHUM", 2: "CHUP", 3: "CHUS", 4: "CHUV", 5: "MDA", 6: "HGJ", 7: "HMR", 8: "USZ",
 }  # fmt: skip
@@ -121,8 +121,8 @@ def _case_truth(case_id: str, row: Mapping[str, str], mask: Path | None) -> Case
     event, time_days = _flag(case_id, row, "Relapse"), _number(case_id, row, "RFS")
     if (event is None) != (time_days is None) or (time_days is not None and time_days < 0):
         raise InputError(
-            f"expected Relapse and RFS of {case_id} both present, RFS at least 0, or both missing; found "
-            f"'{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; correct the table"
+            f"expected Relapse and RFS of {case_id} both present, RFS at least 0, or both missing, "
+            f"found '{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; correct the table"
         )
     return CaseTruth(
         case_id=case_id,
@@ -184,5 +184,6 @@ def _centre(case_id: str, centre_id: float | None) -> str | None:
 
 def _invalid(case_id: str, column: str, expected: str, text: str) -> InputError:
     return InputError(
-        f"expected {expected} for {column} of {case_id} in {TABLE}, found '{text}'; correct the table"
+        f"expected {expected} for {column} of {case_id} in {TABLE}, found '{text}'; "
+        "correct the table"
     )

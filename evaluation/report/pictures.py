@@ -1,9 +1,9 @@
 """Draws pictures of a case: PET projections with outlines, and axial slices through its errors.
 
-A case is resampled to the head-and-neck region as the algorithms see it, a box along the world axes.
-So pictures are upright for any direction cosines of the scan: head up and, by the radiological
-convention, the patient's left on the viewer's right; sagittal views face left. PETs in Bq/mL are
-scaled to SUV as for the algorithms.
+A case is resampled to the head-and-neck region as the algorithms see it, a box along the world
+axes. So pictures are upright for any direction cosines of the scan: head up and, by the
+radiological convention, the patient's left on the viewer's right; sagittal views face left. PETs in
+Bq/mL are scaled to SUV as for the algorithms.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs an algorithm on a cohort of cases, several at a time, and resumes where it was stopped.
 
 A `Pool` decides where cases run: `local_pool` uses threads on this machine, `cluster_pool` the
-workers of a Dask scheduler. A case that fails is recorded. A case that could not be started, because
-of the engine or the disk, is not recorded, and the next run starts it again.
+workers of a Dask scheduler. A case that fails is recorded. A case that could not be started,
+because of the engine or the disk, is not recorded, and the next run starts it again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class NotStarted:
 
 Ending: TypeAlias = JobRecord | NotStarted
 Pool: TypeAlias = Callable[[Sequence[Order]], Iterator[Ending]]
-"""Runs orders, and yields how each ended as soon as it ends. Closing the iterator stops the rest."""
+"""Runs orders and yields how each ended, as it ends. Closing the iterator stops the rest."""
 
 
 @dataclass(kw_only=True)
