@@ -122,7 +122,8 @@ def _case_truth(case_id: str, row: Mapping[str, str], mask: Path | None) -> Case
     if (event is None) != (time_days is None) or (time_days is not None and time_days < 0):
         raise InputError(
             f"expected Relapse and RFS of {case_id} both present, RFS at least 0, or both missing, "
-            f"found '{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; correct the table"
+            f"found '{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; "
+            "correct the table"
         )
     return CaseTruth(
         case_id=case_id,

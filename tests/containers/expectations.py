@@ -1,4 +1,4 @@
-"""What the repository's sample cases are held to."""
+"""What is known of the repository's sample cases: outcomes, and the DSC to reach."""
 
 from __future__ import annotations
 
@@ -7,32 +7,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.running.cases import Case, CaseError
+from evaluation.running.case_folders import CaseError, CaseFolder
 
 BOUNDS_FILE = Path(__file__).with_name("bounds.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a patient, as in a case's `truth.json`."""
+    """The outcome of a patient, from a case's `truth.json`.
+
+    An unknown HPV status counts as negative, so that the sample cases have both classes.
+    """
 
     hpv: bool
     relapse: bool
     rfs_days: float
 
 
-def read_outcome(case: Case) -> Outcome | None:
-    """Return what became of a case's patient, or None where it is not told."""
-    told = case.input.parent / "truth.json"
-    if not told.is_file():
+def read_outcome(case: CaseFolder) -> Outcome | None:
+    """Return the outcome of a case's patient, or None if the case has no `truth.json`."""
+    path = case.input.parent / "truth.json"
+    if not path.is_file():
         return None
-    values = json.loads(told.read_bytes())
-    return Outcome(bool(values["hpv"]), bool(values["relapse"]), float(values["rfs_days"]))
+    values = json.loads(path.read_bytes())
+    return Outcome(
+        hpv=bool(values["hpv"]),
+        relapse=bool(values["relapse"]),
+        rfs_days=float(values["rfs_days"]),
+    )
 
 
-def dsc_bounds(case: Case) -> Mapping[str, float]:
-    """Return the least DSC that a sample case must reach, by label."""
-    bounds: dict[str, dict[str, float]] = json.loads(BOUNDS_FILE.read_text(encoding="utf-8"))
+def dsc_bounds(case: CaseFolder, file: Path = BOUNDS_FILE) -> Mapping[str, float]:
+    """Return the lowest permitted DSC of a sample case, by label."""
+    bounds: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
     if case.name not in bounds:
-        raise CaseError(f"expected DSC bounds for the sample case {case.name} in {BOUNDS_FILE}")
+        raise CaseError(f"expected DSC bounds for the sample case {case.name} in {file}")
     return bounds[case.name]

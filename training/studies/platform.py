@@ -23,10 +23,9 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from evaluation.outputs import HPV_PROBABILITY
-from evaluation.running.cases import cases_in
-from evaluation.running.store import OUTPUT, JobRecord, RunCard, RunStore
-from evaluation.running.tasks import TASKS
-from evaluation.running.truth import GROUND_TRUTH, write_ground_truth
+from evaluation.running.case_folders import find_cases
+from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
+from evaluation.running.job_store import OUTPUT, JobRecord, JobsOrigin, JobStore
 from shared.clinical import FIELDS
 from shared.errors import InputError
 from shared.files import write_whole
@@ -109,9 +108,13 @@ def write_jobs(patients: Sequence[Cached], runs: Path, cases: Path, run: Path) -
         If there are no predictions, some folds are not trained, a patient has no case, or the
         folder has jobs of other predictions. No job is written then.
     """
-    found = {case.name: case for case in cases_in(cases)}
+    found = {case.name: case for case in find_cases(cases)}
     answers = _answers(patients, runs)
-    trained = [(task, answers[task.name]) for task in TASKS if answers[task.name].folder.is_dir()]
+    trained = [
+        (task, answers[task.name])
+        for task in CURRENT.algorithms
+        if answers[task.name].folder.is_dir()
+    ]
     if not trained:
         raise InputError(
             f"expected {out_of_fold.FOLDER} of a task in {runs}, found none; train with --folds"
@@ -125,19 +128,19 @@ def write_jobs(patients: Sequence[Cached], runs: Path, cases: Path, run: Path) -
             )
         owner.require(owner.folder, owner.names)
     for task, owner in trained:
-        card = RunCard(
-            task=task.name,
-            made_by=f"out-of-fold predictions in {owner.folder}, sha256 {owner.digest()}",
+        origin = JobsOrigin(
+            algorithm=task.name,
+            source=f"out-of-fold predictions in {owner.folder}, sha256 {owner.digest()}",
             engine="training",
             cases=str(cases.resolve()),
         )
-        store = RunStore(run / task.name)
+        store = JobStore(run / task.name)
         with store.opened():
-            store.claim(card)
+            store.claim(origin)
     names = [patient.files.patient_id for patient in patients]
     write_ground_truth([found[name] for name in names if name in found], run / GROUND_TRUTH)
     for task, owner in trained:
-        store = RunStore(run / task.name)
+        store = JobStore(run / task.name)
         with store.opened():
             for patient in tqdm(owner.patients, desc=task.name, unit="patient"):
                 _write_job(store, patient, partial(owner.write, owner.folder, patient))
@@ -189,7 +192,7 @@ def _answers(patients: Sequence[Cached], runs: Path) -> dict[str, _Answers]:
     }
 
 
-def _write_job(store: RunStore, patient: Cached, answer: Callable[[Path], None]) -> None:
+def _write_job(store: JobStore, patient: Cached, answer: Callable[[Path], None]) -> None:
     name = patient.files.patient_id
     with store.locked(name):
         if store.record(name) is not None:
