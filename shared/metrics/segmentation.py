@@ -8,9 +8,9 @@ them a prediction finds, invents and misses follows from the `LesionPairs` of a 
 The organisers have not published connectivity, matching rule and the DSC of an absent GTVp; these
 are parameters, and the defaults are this project's reading.
 
-`grand-challenge-metrics` 0.6.0 has a DSC and detection scores too, but its DSC is of voxels, in 32
-bits, and NaN where neither mask has the label, and its detections are points within a radius; the
-aggregated DSC in mm³ and matching by IoU it has not.
+Voxels are counted by the confusion matrix of `grand-challenge-metrics`. Its DSC is not used: it has
+32 bits and is NaN if neither mask has the label. Its detections are points within a radius; it has
+neither an aggregated DSC in mm³ nor matching by IoU.
 
 References
 ----------
@@ -25,6 +25,7 @@ from typing import Final, Literal, TypeAlias
 
 import cc3d
 import numpy as np
+from grand_challenge_metrics.stats import calculate_confusion_matrix
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
@@ -213,10 +214,11 @@ def overlap(
         If the shapes differ.
     """
     found, true = _masks(prediction, truth, label)
+    voxels = calculate_confusion_matrix(true, found, [False, True])
     return Overlap(
-        float(np.count_nonzero(found & true) * voxel_volume_mm3),
-        float(np.count_nonzero(found) * voxel_volume_mm3),
-        float(np.count_nonzero(true) * voxel_volume_mm3),
+        shared_mm3=float(voxels[1, 1] * voxel_volume_mm3),
+        prediction_mm3=float(voxels[:, 1].sum() * voxel_volume_mm3),
+        truth_mm3=float(voxels[1].sum() * voxel_volume_mm3),
     )
 
 

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from evaluation.container import main
 from evaluation.evaluate import evaluate
-from evaluation.metrics_file import read_metrics, write_metrics
+from evaluation.metrics_file import read_metrics, summary, write_metrics
 from evaluation.names import case_name
 from evaluation.rules import Rules
 from evaluation.schema import SegmentationCase, SubmissionMetrics
@@ -22,7 +22,7 @@ from evaluation.segmentation import SCORING, score_masks
 from evaluation.truth import read_truth
 from shared.tasks import CURRENT, TASK_NAMES, TaskName
 from tests.containers.checks import read_json
-from tests.evaluation.submission import GRID, Submission, image, labels
+from tests.evaluation.submission import GRID, SLUGS, Submission, image, labels
 
 NODE = (2, slice(2, 4), slice(3, 5), slice(4, 8))
 
@@ -135,6 +135,55 @@ def test_unknown_outputs_answer_no_task(submission: Submission) -> None:
     with pytest.raises(ValueError, match=r"found y\.json; name the task with --task"):
         submission.evaluate()
     assert submission.evaluate(task="hpv").task == "hpv"
+
+
+def answer_all(submission: Submission) -> Submission:
+    """Answer all tasks of four patients with one job each."""
+    for number in range(4):
+        case_id = f"MDA-{number}"
+        submission.add_truth(
+            case_id, image(labels(NODE)), Relapse=1, RFS=100 + number, HPV_Status=number % 2
+        )
+        output = submission.add_mask(case_id, image(labels(NODE))).parents[1]
+        (output / "rfs.json").write_text(str(-number))
+        (output / "hpv-status.json").write_text("true" if number % 2 else "false")
+        for task in ("survival", "hpv"):
+            slug, path = SLUGS[task]
+            socket = {"slug": slug, "relative_path": path}
+            submission.jobs[-1]["outputs"].append({"socket": socket})
+    return submission
+
+
+def test_every_answered_task_is_scored(submission: Submission, tmp_path: Path) -> None:
+    metrics = answer_all(submission).evaluate_file()
+    assert isinstance(metrics, SubmissionMetrics)
+    assert list(metrics.tasks) == list(TASK_NAMES)
+    for task, name in (
+        ("segmentation", "gtvn_aggregated_f1"),
+        ("survival", "c_index"),
+        ("hpv", "balanced_accuracy"),
+    ):
+        assert metrics.tasks[task].aggregates[name].value == 1  # type: ignore[index]
+        # The same record as if the submission answered this task alone.
+        assert submission.evaluate(task=task) == metrics.tasks[task]  # type: ignore[index]
+    path = tmp_path / "metrics.json"
+    write_metrics(path, metrics)
+    assert read_metrics(path) == metrics
+    content = read_json(path)
+    assert list(content) == ["format", "edition", "tasks", "without_truth"]
+    assert content["tasks"]["survival"]["aggregates"]["c_index"]["value"] == 1
+    assert "survival, HECKTOR 2025: 4 cases, 0 failed" in summary(metrics)
+
+
+def test_answered_task_without_truth_is_named(submission: Submission) -> None:
+    answer_all(submission)
+    for row in submission.rows:
+        row["HPV Status"] = ""
+    metrics = submission.evaluate_file()
+    assert isinstance(metrics, SubmissionMetrics)
+    assert list(metrics.tasks) == ["segmentation", "survival"]
+    assert metrics.without_truth == ("hpv",)
+    assert summary(metrics)[-1] == "hpv: not scored, no case has a truth"
 
 
 def test_predictions_are_required(submission: Submission) -> None:

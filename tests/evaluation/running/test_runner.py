@@ -105,7 +105,7 @@ def test_failed_case_is_recorded_and_does_not_stop_the_others(
     reasons = {record.case: record.reason for record in summary.failed}
     assert reasons == {
         "MDA-000": "expected exactly one .mha, found 2",
-        "MDA-002": "expected rfs.json, found no such file though the exit code is 0",
+        "MDA-002": "expected rfs.json, found no such file although the exit code is 0",
     }
     statuses = [p.status for p in read_predictions(store.folder / "predictions.json")]
     assert statuses == ["Failed", "Succeeded", "Failed", "Succeeded"]
