@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 TaskName: TypeAlias = Literal["segmentation", "survival", "hpv"]
@@ -73,7 +72,7 @@ class Algorithm:
     name: str
     outputs: tuple[Output, ...]
     limit_s: int
-    bundled: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    bundled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[TaskName, ...]:

@@ -1,12 +1,13 @@
 """Scores of a binary decision.
 
-`grand-challenge-metrics` 0.6.0 has no balanced accuracy. That of scikit-learn only warns if a class
-has no patients and ignores this class; the functions here raise an error.
+The confusion matrix is that of `grand-challenge-metrics`. It has no balanced accuracy. That of
+scikit-learn only warns if a class has no patients, and leaves the class out; these functions raise.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from grand_challenge_metrics.stats import calculate_confusion_matrix
 from numpy.typing import ArrayLike
 
 
@@ -59,11 +60,11 @@ def _recall(decision: ArrayLike, truth: ArrayLike, positive: bool) -> float:
             "expected one decision and one truth for each patient, found shapes "
             f"{decisions.shape} and {truths.shape}"
         )
-    members = truths == positive
-    if not members.any():
+    row = calculate_confusion_matrix(truths, decisions, [False, True])[int(positive)]
+    if row.sum() == 0:
         positives = np.count_nonzero(truths)
         raise ValueError(
             f"expected patients of both classes, found {positives} positive and "
             f"{truths.size - positives} negative"
         )
-    return np.count_nonzero(decisions[members] == positive) / np.count_nonzero(members)
+    return float(row[int(positive)] / row.sum())

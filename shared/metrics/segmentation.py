@@ -8,8 +8,8 @@ only one case at a time is in memory, and the aggregated score is the score of t
 The organisers have not published the connectivity, the matching rule and the DSC of an absent GTVp.
 These are parameters; the defaults are this project's interpretation.
 
-`grand-challenge-metrics` 0.6.0 also has a DSC and detection scores, but its DSC counts voxels in 32
-bits and is NaN if neither mask has the label, and its detections are points within a radius. It has
+Voxels are counted by the confusion matrix of `grand-challenge-metrics`. Its DSC is not used: it has
+32 bits and is NaN if neither mask has the label. Its detections are points within a radius; it has
 neither an aggregated DSC in mm³ nor matching by IoU.
 
 References
@@ -25,6 +25,7 @@ from typing import Final, Literal, TypeAlias
 
 import cc3d
 import numpy as np
+from grand_challenge_metrics.stats import calculate_confusion_matrix
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
@@ -224,10 +225,11 @@ def overlap(
         If the shapes differ.
     """
     prediction_mask, truth_mask = _masks(prediction, truth, label)
+    voxels = calculate_confusion_matrix(truth_mask, prediction_mask, [False, True])
     return Overlap(
-        float(np.count_nonzero(prediction_mask & truth_mask) * voxel_volume_mm3),
-        float(np.count_nonzero(prediction_mask) * voxel_volume_mm3),
-        float(np.count_nonzero(truth_mask) * voxel_volume_mm3),
+        shared_mm3=float(voxels[1, 1] * voxel_volume_mm3),
+        prediction_mm3=float(voxels[:, 1].sum() * voxel_volume_mm3),
+        truth_mm3=float(voxels[1].sum() * voxel_volume_mm3),
     )
 
 

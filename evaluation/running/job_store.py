@@ -1,18 +1,18 @@
-"""The folder of a run: the jobs of one task, laid out as an evaluation container receives them.
+"""Keeps the jobs of one algorithm, laid out as an evaluation container receives them.
 
 ::
 
-    RUN/task1_segmentation/
+    RESULTS/task1_segmentation/
       predictions.json        the jobs, as the platform lists them; written when all have ended
-      run.json                what made them
+      origin.json             what made them
       <case>/                 one job; the name is the platform's pk
         output/               what the algorithm has written
         stdout.txt stderr.txt job.json
-      .work/                  what is not finished
+      .work/                  unfinished jobs
 
-A job is made below `.work` and moved in whole, so a job folder is complete or not there, whenever
-the run was killed. A lock for each case keeps two runs of one folder from doing a case twice; they
-share the work.
+A job is made below `.work` and moved in as a whole, so a job folder is either complete or absent,
+even if the run was killed. A lock for each case keeps two runs of one folder from doing a case
+twice; they share the work.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from pydantic import NonNegativeFloat, ValidationError
 
 from evaluation.jobs import SUCCEEDED
-from evaluation.running.cases import Case
-from evaluation.running.tasks import Task
+from evaluation.predictions import PREDICTIONS
+from evaluation.running.case_folders import CaseFolder
 from shared.errors import InputError
 from shared.files import locked, write_whole
 from shared.schema import Strict
-from shared.tasks import CURRENT
+from shared.tasks import CURRENT, Algorithm, Edition, Output
 
-PREDICTIONS: Final = "predictions.json"
 OUTPUT: Final = "output"
 JOB: Final = "job.json"
-CARD: Final = "run.json"
+ORIGIN: Final = "origin.json"
 APPLICATION: Final = "app-"
 
 
@@ -52,10 +51,10 @@ class JobRecord(Strict):
     Attributes
     ----------
     case : its name.
-    status : by the platform's words.
-    reason : of a failure, the last line on stderr, else what is known; null where it succeeded.
+    status : in the platform's words.
+    reason : for a failure, the last line on stderr, else what is known; null on success.
     seconds : from start to end, starting the container included.
-    peak_memory_gb : as the log states it.
+    peak_memory_gb : from the log.
     """
 
     case: str
@@ -70,29 +69,29 @@ class JobRecord(Strict):
         return self.status.lower() == SUCCEEDED
 
 
-class RunCard(Strict):
-    """What made the jobs of a folder: they are of one algorithm, or comparing them is vain.
+class JobsOrigin(Strict):
+    """What made the jobs of a folder; they must all come from one algorithm.
 
     Attributes
     ----------
-    task : name.
-    made_by : the image's identifier, or a digest of the code and the models.
-    engine : in words.
-    cases : the folder that the cases came from.
+    algorithm : name.
+    source : the image's identifier, or a digest of the code and the models.
+    engine : description of the engine.
+    cases : folder of the cases.
     """
 
-    task: str
-    made_by: str
+    algorithm: str
+    source: str
     engine: str
     cases: str
 
 
-class RunStore:
-    """The jobs of one task in a folder.
+class JobStore:
+    """The jobs of one algorithm in a folder.
 
     Attributes
     ----------
-    folder : of the run.
+    folder : where the jobs are kept.
     application : where this process may lay out the application of a native run.
     """
 
@@ -103,80 +102,81 @@ class RunStore:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder, or go on with one of an earlier run, whose leftovers go.
+        """Make the folder, or resume with the folder of an earlier run and remove its leftovers.
 
         Raises
         ------
         InputError
-            If it holds something else.
+            If the folder holds something else.
         """
-        ours = (self.folder / CARD).exists() or self.work.exists()
-        if not ours and self.folder.exists() and any(self.folder.iterdir()):
+        is_ours = (self.folder / ORIGIN).exists() or self.work.exists()
+        if not is_ours and self.folder.exists() and any(self.folder.iterdir()):
             raise InputError(
                 f"expected a new folder or one of an earlier run, found {self.folder} with other "
-                "files; give another one"
+                "files; name another folder"
             )
         self.work.mkdir(parents=True, exist_ok=True)
-        # Read and written: NFS grants no shared lock on a file that is only written.
-        with (self.work / "runs.lock").open("a+") as shared:
+        # Opened for reading and writing: NFS grants no shared lock on a file open for writing only.
+        with (self.work / "runs.lock").open("a+") as lock:
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for folder in self.work.glob(f"{APPLICATION}*"):  # nobody else's: we are alone
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for folder in self.work.glob(f"{APPLICATION}*"):  # no other run uses them
                     shutil.rmtree(folder)
-            fcntl.flock(shared, fcntl.LOCK_SH)
+            fcntl.flock(lock, fcntl.LOCK_SH)
             yield
 
-    def claim(self, card: RunCard) -> None:
-        """Note what makes the jobs, or see that it made the earlier ones too.
+    def claim(self, origin: JobsOrigin) -> None:
+        """Record the origin of the jobs, or check that earlier jobs have the same one.
 
         Raises
         ------
         InputError
-            If they are of another algorithm or of other cases.
+            If they are jobs of another algorithm or of other cases.
         """
-        path = self.folder / CARD
+        path = self.folder / ORIGIN
         if not path.exists():
-            write_whole(path, card.model_dump_json(indent=2) + "\n")
-        found = self.card()
-        differing = [
-            name
-            for name in ("task", "made_by", "cases")
-            if getattr(found, name) != getattr(card, name)
+            write_whole(path, origin.model_dump_json(indent=2) + "\n")
+        earlier = self.origin()
+        differences = [
+            f"{name} {getattr(earlier, name)} instead of {getattr(origin, name)}"
+            for name in ("algorithm", "source", "cases")
+            if getattr(earlier, name) != getattr(origin, name)
         ]
-        if differing:
+        if differences:
             raise InputError(
-                f"expected {self.folder} to be of this run, found another {', '.join(differing)} "
-                f"({', '.join(str(getattr(found, name)) for name in differing)}); give a new folder"
+                f"expected jobs of the same origin in {self.folder}, found "
+                f"{', '.join(differences)}; name a new folder"
             )
 
-    def card(self) -> RunCard:
+    def origin(self) -> JobsOrigin:
         """Return what made the jobs.
 
         Raises
         ------
         InputError
-            If the folder is not of a run.
+            If the folder holds no jobs.
         """
-        path = self.folder / CARD
+        path = self.folder / ORIGIN
         try:
-            return RunCard.model_validate_json(path.read_bytes())
+            return JobsOrigin.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
             raise InputError(
-                f"expected {path} of `python -m evaluation run`, found none; give its folder"
+                f"expected {path}, which `python -m evaluation run` writes, found none; name the "
+                "folder that it wrote to"
             ) from None
 
     def record(self, case: str) -> JobRecord | None:
-        """Return how a case has ended, or None where it has not."""
+        """Return how a case has ended, or None if it has not."""
         path = self.folder / case / JOB
         return JobRecord.model_validate_json(path.read_bytes()) if path.is_file() else None
 
     def records(self) -> list[JobRecord]:
-        """Return how the cases have ended, by name; those that have not are left out."""
-        found = (self.record(path.parent.name) for path in sorted(self.folder.glob(f"*/{JOB}")))
-        return [record for record in found if record is not None]
+        """Return how the cases have ended, by name, without those that have not."""
+        records = (self.record(path.parent.name) for path in sorted(self.folder.glob(f"*/{JOB}")))
+        return [record for record in records if record is not None]
 
     def forget_failures(self) -> None:
-        """Remove the failed jobs, for them to be run again."""
+        """Remove the failed jobs, so that they run again."""
         for record in self.records():
             if not record.succeeded:
                 self._discard(self.folder / record.case)
@@ -186,7 +186,7 @@ class RunStore:
         return locked(self.work / case)
 
     def draft(self, case: str) -> Path:
-        """Return a new folder to make a job in; the case's lock is held."""
+        """Return a new folder to make a job in; the caller holds the case's lock."""
         folder = self.work / case
         if folder.exists():
             self._sweep(folder)
@@ -194,25 +194,27 @@ class RunStore:
         return folder
 
     def move_in(self, draft: Path, record: JobRecord) -> None:
-        """Make a draft the job of its case, at once and whole; the case's lock is held."""
+        """Turn a draft into the job of its case in one step; the caller holds the case's lock."""
         (draft / JOB).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         draft.rename(self.folder / record.case)
 
-    def write_predictions(self, task: Task, cases: Iterable[Case]) -> Path:
+    def write_predictions(
+        self, algorithm: Algorithm, cases: Iterable[CaseFolder], edition: Edition = CURRENT
+    ) -> Path:
         """Write `predictions.json` of the cases that have ended, and return its path."""
         jobs = []
         for case in cases:
             record = self.record(case.name)
             if record is not None:
-                jobs.append(_prediction(task, case, record))
+                jobs.append(_prediction(algorithm, case, record, edition))
         path = self.folder / PREDICTIONS
         write_whole(path, json.dumps(jobs, indent=2, allow_nan=False) + "\n")
         return path
 
     def _sweep(self, folder: Path) -> None:
-        """Clear the way of what a killed run left, and delete of it what may be deleted.
+        """Move the leftovers of a killed run aside, and delete as much of them as possible.
 
-        A container's files are its user's, and no other user but root may delete them.
+        Files in them may belong to a container's user, and only that user or root may delete them.
         """
         aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.left-", dir=self.work))
         folder.rename(aside / folder.name)
@@ -227,12 +229,14 @@ class RunStore:
         shutil.rmtree(trash)
 
 
-def _prediction(task: Task, case: Case, record: JobRecord) -> dict[str, Any]:
+def _prediction(
+    algorithm: Algorithm, case: CaseFolder, record: JobRecord, edition: Edition
+) -> dict[str, Any]:
     """Return a job as the platform lists it.
 
-    A case goes by the name of its CT there; here by its folder's, whatever the file is called.
+    On the platform a case goes by the name of its CT; here by the name of its folder, whatever the
+    file is called.
     """
-    edition = CURRENT
     inputs = [
         {
             "socket": {"slug": socket.slug, "relative_path": socket.path},
@@ -240,18 +244,20 @@ def _prediction(task: Task, case: Case, record: JobRecord) -> dict[str, Any]:
         }
         for socket in (edition.ct, edition.pet, edition.ehr)
     ]
-    # An image's socket names its folder, for the platform chooses the file's name.
-    relative = str(Path(task.output).parent) if task.kind == "mask" else task.output
-    output = {
-        "socket": {"slug": Path(relative).stem, "relative_path": relative},
-        "image": {"name": Path(task.output).name} if task.kind == "mask" else None,
-    }
     return {
         "pk": record.case,
         "status": record.status,
         "inputs": inputs,
-        "outputs": [output],
+        "outputs": [_output_value(output) for output in algorithm.outputs],
         "exec_duration": f"PT{record.seconds:.3f}S",
+    }
+
+
+def _output_value(output: Output) -> dict[str, Any]:
+    name = PurePosixPath(output.path).name
+    return {
+        "socket": {"slug": output.slug, "relative_path": output.socket_path},
+        "image": {"name": name} if output.is_image else None,
     }
 
 

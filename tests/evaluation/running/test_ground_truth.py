@@ -1,4 +1,4 @@
-"""The ground truth of a run is whole at any time, and may be taken elsewhere."""
+"""The ground truth of results is complete at any time, and can be moved elsewhere."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from evaluation.running.cases import Case, CaseError, cases_in
-from evaluation.running.truth import write_ground_truth
+from evaluation.running.case_folders import CaseError, CaseFolder, find_cases
+from evaluation.running.ground_truth import write_ground_truth
 from evaluation.truth import read_truth
 from tests.evaluation.submission import image, labels
 
 
 @pytest.fixture
-def cases(tmp_path: Path) -> list[Case]:
+def cases(tmp_path: Path) -> list[CaseFolder]:
     for name in ("MDA-1", "MDA-2"):
         (tmp_path / "cases" / name / "input").mkdir(parents=True)
         sitk.WriteImage(image(labels()), str(tmp_path / "cases" / name / "truth.nii.gz"))
-    return cases_in(tmp_path / "cases")
+    return find_cases(tmp_path / "cases")
 
 
-def test_two_runs_write_it_at_once(tmp_path: Path, cases: list[Case]) -> None:
+def test_two_runs_may_write_it_at_once(tmp_path: Path, cases: list[CaseFolder]) -> None:
     folder = tmp_path / "run" / "ground_truth"
     problems: list[Exception] = []
 
@@ -48,16 +48,18 @@ def test_two_runs_write_it_at_once(tmp_path: Path, cases: list[Case]) -> None:
     }  # fmt: skip
 
 
-def test_a_broken_case_leaves_the_earlier_one(tmp_path: Path, cases: list[Case]) -> None:
+def test_broken_case_leaves_the_earlier_truth(tmp_path: Path, cases: list[CaseFolder]) -> None:
     folder = write_ground_truth(cases, tmp_path / "run" / "ground_truth")
     (tmp_path / "cases" / "MDA-2" / "truth.json").write_text("[]")
-    with pytest.raises(CaseError, match="mend it"):
+    with pytest.raises(CaseError, match="correct the file"):
         write_ground_truth(cases, folder)
     assert list(read_truth(folder)) == ["MDA-1", "MDA-2"]
 
 
-def test_the_readmes_tarball_holds_the_masks_themselves(tmp_path: Path, cases: list[Case]) -> None:
-    write_ground_truth(cases, tmp_path / "runs" / "demo" / "ground_truth")
+def test_tarball_of_the_readme_holds_the_masks_themselves(
+    tmp_path: Path, cases: list[CaseFolder]
+) -> None:
+    write_ground_truth(cases, tmp_path / "results" / "demo" / "ground_truth")
     readme = (Path(__file__).parents[3] / "evaluation" / "README.md").read_text()
     (command,) = re.findall(r"^tar .*", readme, re.MULTILINE)
     subprocess.run(command.split(), cwd=tmp_path, check=True)

@@ -1,4 +1,4 @@
-"""Makes the evaluation's ground truth from case folders, where they hold `truth.*`.
+"""Makes the evaluation's ground truth from the `truth.*` files of case folders.
 
 The masks are links: the cases stay where they are.
 """
@@ -13,35 +13,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from evaluation.running.cases import Case, CaseError
+from evaluation.running.case_folders import CaseError, CaseFolder
 from evaluation.truth import MASKS, TABLE
 from shared.files import locked
 
 GROUND_TRUTH: Final = "ground_truth"
-"""Its folder in the folder of a run."""
+"""Its name in the results folder."""
 COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", "Relapse", "RFS", "HPV Status")
 
 
-def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
-    """Write what the cases tell of their truth to a folder, in place of the earlier one.
+def write_ground_truth(cases: Sequence[CaseFolder], folder: Path) -> Path:
+    """Write the truth of the cases to a folder, in place of an earlier ground truth.
 
-    It is replaced once the new one is whole, and by one run at a time.
+    The folder is replaced once the new one is complete, and by one run at a time.
 
     `truth.json` holds `relapse`, `rfs_days` and `hpv`, and may hold the phantoms' `facts`; the
-    centre is the health record's.
+    centre is that of the health record.
 
     Raises
     ------
     CaseError
-        If a `truth.json` is none.
+        If a `truth.json` is not a JSON object.
     """
     folder = folder.resolve()
-    # Made beside it, so that a relative link from the one is good from the other.
+    # In the same parent folder, so that relative links stay valid when the folder is renamed.
     draft, old = (folder.with_name(f".{folder.name}.{what}") for what in ("draft", "old"))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        for left in (draft, old):  # by a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in (draft, old):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         _write(cases, draft)
         if folder.exists():
             folder.rename(old)
@@ -50,7 +50,7 @@ def write_ground_truth(cases: Sequence[Case], folder: Path) -> Path:
     return folder
 
 
-def _write(cases: Sequence[Case], folder: Path) -> None:
+def _write(cases: Sequence[CaseFolder], folder: Path) -> None:
     (folder / MASKS).mkdir(parents=True)
     rows = []
     for case in cases:
@@ -59,19 +59,19 @@ def _write(cases: Sequence[Case], folder: Path) -> None:
                 os.path.relpath(case.truth, (folder / MASKS).resolve())
             )
         truth = _read(case.input.parent / "truth.json")
-        rows.append(_row(case, truth))  # also where nothing is known: the case has a job
+        rows.append(_row(case, truth))  # even if nothing is known: the case has a job
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _row(case: Case, truth: Mapping[str, Any]) -> dict[str, object]:
+def _row(case: CaseFolder, truth: Mapping[str, Any]) -> dict[str, object]:
     whole_body = truth.get("facts", {}).get("whole_body")
     hpv = truth.get("hpv")
     try:
         centre = _read(case.input / "ehr.json").get("CenterID")
-    except CaseError:  # the algorithm's to complain of
+    except CaseError:  # for the algorithm to complain about
         centre = None
     values = (
         case.name,
@@ -88,9 +88,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise CaseError(f"expected a JSON object in {path}, found something else; mend it")
-    return found
+        content = None
+    if not isinstance(content, dict):
+        raise CaseError(f"expected a JSON object in {path}, found something else; correct the file")
+    return content

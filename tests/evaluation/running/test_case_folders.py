@@ -1,4 +1,4 @@
-"""Which folders are cases, and what they are called."""
+"""Which folders are cases, and the names of the cases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.running.cases import CaseError, cases_in, open_case
+from evaluation.running.case_folders import CaseError, find_cases, open_case
 
 
 def make(*folders: Path) -> None:
@@ -19,10 +19,10 @@ def test_linked_cases_keep_the_names_of_their_links(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     for name in "ab":
         (tmp_path / "cases" / f"MDA-{name}").symlink_to(tmp_path / "store" / name / "scan")
-    assert [case.name for case in cases_in(tmp_path / "cases")] == ["MDA-a", "MDA-b"]
+    assert [case.name for case in find_cases(tmp_path / "cases")] == ["MDA-a", "MDA-b"]
 
 
-def test_a_case_is_named_whatever_the_working_directory(
+def test_name_of_a_case_does_not_depend_on_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "MDA-1")
@@ -31,12 +31,12 @@ def test_a_case_is_named_whatever_the_working_directory(
     assert (case.name, case.input) == ("MDA-1", tmp_path / "MDA-1" / "input")
 
 
-def test_hidden_folders_are_no_cases(tmp_path: Path) -> None:
+def test_hidden_folders_are_not_cases(tmp_path: Path) -> None:
     make(tmp_path / ".partial-MDA-2", tmp_path / "MDA-1")
-    assert [case.name for case in cases_in(tmp_path)] == ["MDA-1"]
+    assert [case.name for case in find_cases(tmp_path)] == ["MDA-1"]
 
 
-def test_two_folders_of_one_case_are_refused(tmp_path: Path) -> None:
+def test_two_folders_of_one_case_are_rejected(tmp_path: Path) -> None:
     make(tmp_path / "MDA-1", tmp_path / "MDA-1__CT")
     with pytest.raises(CaseError, match="MDA-1 and MDA-1__CT for the case MDA-1; rename or remove"):
-        cases_in(tmp_path)
+        find_cases(tmp_path)

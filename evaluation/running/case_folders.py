@@ -1,4 +1,4 @@
-"""Cases on disk: a folder with `input/` in the platform's layout and, where known, the truth."""
+"""Case folders: `input/` in the platform's layout and, if known, the truth."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from shared.errors import HecktorError
 
 
 class CaseError(HecktorError):
-    """A case folder cannot be used; the message tells the next step."""
+    """A case folder cannot be used; the message states the next step."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """One case.
+class CaseFolder:
+    """A case on disk.
 
     Attributes
     ----------
-    name : of its folder; for reports.
+    name : of the folder.
     input : folder in the platform's layout.
-    truth : the reference mask on the CT's grid, where there is one.
+    truth : the reference mask on the CT's grid, if any.
     """
 
     name: str
@@ -43,42 +43,42 @@ class Case:
         return folder
 
 
-def open_case(folder: Path) -> Case:
-    """Return the case in a folder, by the folder's own name also where that is a link.
+def open_case(folder: Path) -> CaseFolder:
+    """Return the case in a folder; a link gives the case its own name.
 
     Raises
     ------
     CaseError
-        If it has no `input/`.
+        If the folder has no `input/`.
     """
-    folder = Path(os.path.abspath(folder))  # not resolved: a link's name is the case's
+    folder = Path(os.path.abspath(folder))  # not resolved: the case has the name of the link
     if not (folder / "input").is_dir():
         raise CaseError(
             f"expected a folder with input/ in the platform's layout, found none in {folder}"
         )
     truth = folder / "truth.nii.gz"
-    return Case(folder.name, folder / "input", truth if truth.is_file() else None)
+    return CaseFolder(folder.name, folder / "input", truth if truth.is_file() else None)
 
 
-def cases_in(folder: Path) -> list[Case]:
-    """Return the cases directly below a folder, by name; names that begin with a dot are none.
+def find_cases(folder: Path) -> list[CaseFolder]:
+    """Return the cases directly below a folder, by name; hidden folders are left out.
 
     Raises
     ------
     CaseError
-        If there are none, or two are the same to the evaluation.
+        If there is no case, or two folders have the same name to the evaluation.
     """
-    found = sorted(path.parent for path in folder.glob("*/input"))
-    cases = [open_case(path) for path in found if not path.name.startswith(".")]
+    paths = sorted(path.parent for path in folder.glob("*/input"))
+    cases = [open_case(path) for path in paths if not path.name.startswith(".")]
     _require_different_names(cases)
     if not cases:
         raise CaseError(
-            f"expected folders with input/ in {folder}, found none; give the folder of the cases"
+            f"expected folders with input/ in {folder}, found none; name the folder of the cases"
         )
     return cases
 
 
-def _require_different_names(cases: Sequence[Case]) -> None:
+def _require_different_names(cases: Sequence[CaseFolder]) -> None:
     names: dict[str, str] = {}
     for case in cases:
         other = names.setdefault(case_name(case.name), case.name)
