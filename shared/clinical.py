@@ -1,9 +1,9 @@
 """From the electronic health record (EHR) to the numbers that a network takes.
 
-`FIELDS` is the one table of what the EHR may hold. Missing is a value, `None`: an absent field,
-null, NaN, an empty text and 'Mx' all become it without a word, for missing values are normal. What
-cannot be true (Age 900, Gender 7) also becomes `None`, with a remark. How `None` reaches a network
-is the model card's choice (the paper: -1).
+`VARIABLES` is the one table of clinical values. Missing is a value, `None`: an absent field, null,
+NaN, an empty text and 'Mx' become `None` without a remark, since missing values are normal. A value
+that is impossible (Age 900, Gender 7) also becomes `None`, with a remark. What a network is shown
+in place of `None` is the model card's choice (the paper: -1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,48 +22,91 @@ from pydantic import PositiveFloat, field_validator
 from shared.errors import InputError
 from shared.schema import Strict
 
-_YES_NO: Final = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
+Kind: TypeAlias = Literal["continuous", "category", "binary"]
+"""A category is a whole number. A binary value is 1 or 0; the EHR may also hold a JSON boolean."""
+
+Scale: TypeAlias = Literal["z-normalised", "as it is"]
+"""How a value reaches a network: (value - mean) / std of the patients trained on, or unchanged."""
+
+_YES_NO: Final = MappingProxyType({"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0})
 _MISSING_TEXTS: Final = frozenset({"", "nan", "na", "n/a", "none", "null", "unknown", "-"})
 
 
-@dataclass(frozen=True)
-class Field:
-    """One clinical value.
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """One row of the table of clinical values.
 
     Attributes
     ----------
-    key : attribute of `ClinicalRecord`, and the name that model cards use.
-    ehr_name : key in the EHR, compared without case, spaces and punctuation.
-    lowest, highest : the values between which it can be true, inclusive.
-    is_category : whether only whole numbers can be true.
-    codes : texts that stand for a number, in lower case; None stands for missing.
+    key : attribute of `ClinicalRecord`, and the name in configurations and model cards.
+    ehr_name : key in the EHR, compared without case, spaces and punctuation; None if the value
+        does not come from the EHR.
+    kind : which numbers are possible between `lowest` and `highest`.
+    lowest, highest : limits of the possible values, inclusive.
+    codes : texts that stand for a number, in lower case.
+    missing_texts : texts that stand for a missing value, in addition to the usual ones.
+    scale : how a network takes it; None if no network does.
     """
 
     key: str
-    ehr_name: str
-    lowest: float
-    highest: float
-    is_category: bool = True
-    codes: Mapping[str, float | None] = field(default_factory=lambda: MappingProxyType({}))
+    ehr_name: str | None
+    kind: Kind
+    lowest: float = 0
+    highest: float = 1
+    codes: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    missing_texts: frozenset[str] = frozenset()
+    scale: Scale | None = "as it is"
 
 
-FIELDS: Final = (
-    Field("age", "Age", 1, 120, is_category=False),
-    Field("gender", "Gender", 0, 1, codes={"m": 1.0, "male": 1.0, "f": 0.0, "female": 0.0}),
-    Field("tobacco", "Tobacco Consumption", 0, 1, codes=_YES_NO),
-    Field("alcohol", "Alcohol Consumption", 0, 1, codes=_YES_NO),
-    Field("performance_status", "Performance Status", 0, 4),
-    Field("treatment", "Treatment", 0, 1),
-    Field("m_stage", "M-stage", 0, 1, codes={"m0": 0.0, "m1": 1.0, "mx": None}),
-    Field("centre_id", "CenterID", 0, math.inf),
+VARIABLES: Final = (
+    Variable(
+        key="age",
+        ehr_name="Age",
+        kind="continuous",
+        lowest=1,
+        highest=120,
+        scale="z-normalised",
+    ),
+    Variable(
+        key="gender",
+        ehr_name="Gender",
+        kind="binary",
+        codes=MappingProxyType({"m": 1.0, "male": 1.0, "f": 0.0, "female": 0.0}),
+    ),
+    Variable(key="tobacco", ehr_name="Tobacco Consumption", kind="binary", codes=_YES_NO),
+    Variable(key="alcohol", ehr_name="Alcohol Consumption", kind="binary", codes=_YES_NO),
+    Variable(key="performance_status", ehr_name="Performance Status", kind="category", highest=4),
+    Variable(key="treatment", ehr_name="Treatment", kind="binary"),
+    Variable(
+        key="m_stage",
+        ehr_name="M-stage",
+        kind="binary",
+        codes=MappingProxyType({"m0": 0.0, "m1": 1.0}),
+        missing_texts=frozenset({"mx"}),
+    ),
+    Variable(key="centre_id", ehr_name="CenterID", kind="category", highest=math.inf, scale=None),
+    Variable(key="hpv", ehr_name=None, kind="continuous"),
 )
-"""The EHR of HECKTOR 2025 with the organisers' codes: Gender 1 male, 0 female; Treatment 1
-chemoradiotherapy, 0 radiotherapy; Tobacco and Alcohol 1 yes, 0 no; Performance Status ECOG 0-4."""
+"""All clinical values; `ClinicalRecord` has an attribute for each, which says what it means.
+
+The codes are those of HECKTOR 2025: Gender 1 male, 0 female; Treatment 1 chemoradiotherapy,
+0 radiotherapy; Tobacco and Alcohol 1 yes, 0 no; Performance Status ECOG 0-4.
+"""
+
+EHR_VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
+    {variable.ehr_name: variable for variable in VARIABLES if variable.ehr_name is not None}
+)
+"""Those that the EHR may hold, by their names in it."""
+
+NETWORK_VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
+    {variable.key: variable for variable in VARIABLES if variable.scale is not None}
+)
+"""Those that a network can take, by their keys."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClinicalRecord:
-    """The clinical values of one patient; None where nothing is known.
+    """The clinical values of one patient; None where a value is missing.
 
     Attributes
     ----------
@@ -74,7 +117,7 @@ class ClinicalRecord:
     treatment : 1 chemoradiotherapy, 0 radiotherapy.
     m_stage : 1 distant metastasis, 0 none.
     centre_id : the organisers' number of the centre; no model takes it.
-    hpv : probability of HPV-positive disease; not in the EHR, Task 3 supplies it.
+    hpv : probability of HPV-positive disease; Task 3 supplies it, not the EHR.
     """
 
     age: float | None = None
@@ -88,20 +131,24 @@ class ClinicalRecord:
     hpv: float | None = None
 
 
+def check_key(key: str) -> str:
+    """Return the key of a value that a network can take; ValueError says which keys there are."""
+    if key not in NETWORK_VARIABLES:
+        raise ValueError(
+            f"expected a clinical variable, one of {', '.join(NETWORK_VARIABLES)}, found {key!r}"
+        )
+    return key
+
+
 class ClinicalFeature(Strict):
-    """One input of a clinical branch: (value - mean) / std, or `missing` where there is none."""
+    """One input of a clinical branch: (value - mean) / std, or `missing` without a value."""
 
     key: str
     mean: float = 0.0
     std: PositiveFloat = 1.0
     missing: float = -1.0
 
-    @field_validator("key")
-    @classmethod
-    def _check_key(cls, key: str) -> str:
-        if key not in ClinicalRecord.__dataclass_fields__:
-            raise ValueError(f"'{key}' is no clinical value of this code")
-        return key
+    _check_key = field_validator("key")(check_key)
 
 
 def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
@@ -113,7 +160,7 @@ def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
 
     Returns
     -------
-    The record, and a remark for each entry that was not understood or cannot be true.
+    The record, and a remark for each entry that is unknown or impossible.
 
     Raises
     ------
@@ -125,32 +172,32 @@ def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
             f'expected the EHR to be a JSON object such as {{"Age": 60}}, found '
             f"{_json_type(ehr)}; write one object with a key for each clinical value"
         )
-    fields = {_plain(f.ehr_name): f for f in FIELDS}
-    values: dict[str, set[float]] = {f.key: set() for f in FIELDS}
+    by_plain_name = {_plain(name): variable for name, variable in EHR_VARIABLES.items()}
+    values: dict[str, set[float]] = {variable.key: set() for variable in EHR_VARIABLES.values()}
     remarks: list[str] = []
     for name, raw in ehr.items():
-        known = fields.get(_plain(name))
-        if known is None:
+        variable = by_plain_name.get(_plain(name))
+        if variable is None:
             remarks.append(f"EHR: '{_shortened(name)}' is not a known field and is ignored")
             continue
         try:
-            value = _number(known, raw)
+            value = _number(variable, raw)
         except ValueError as error:
             remarks.append(f"EHR: {_shortened(name)}: {error}; taken as missing")
         else:
             if value is not None:
-                values[known.key].add(value)
-    for known in FIELDS:
-        if len(values[known.key]) > 1:
-            remarks.append(f"EHR: {known.ehr_name}: given twice, and differently; taken as missing")
-    unique = {key: found.pop() for key, found in values.items() if len(found) == 1}
+                values[variable.key].add(value)
+    for name, variable in EHR_VARIABLES.items():
+        if len(values[variable.key]) > 1:
+            remarks.append(f"EHR: {name}: given twice with different values; taken as missing")
+    unique = {key: numbers.pop() for key, numbers in values.items() if len(numbers) == 1}
     return ClinicalRecord(**unique), tuple(remarks)
 
 
 def encode(record: ClinicalRecord, features: Sequence[ClinicalFeature]) -> NDArray[np.float32]:
     """Return the values a network takes, shape (len(features),), in the card's order.
 
-    A known value becomes (value - mean) / std, a missing one the feature's code for missing.
+    A value becomes (value - mean) / std, a missing one the feature's code for missing.
     """
     encoded = []
     for feature in features:
@@ -166,35 +213,35 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _number(known: Field, raw: object) -> float | None:
-    """Return the value of one EHR entry; ValueError says why it cannot be one."""
+def _number(variable: Variable, raw: object) -> float | None:
+    """Return the value of one EHR entry; ValueError says why it is not possible."""
     value: float | None
     if raw is None:
         return None
     if isinstance(raw, str):
         text = raw.strip().lower()
-        if text in _MISSING_TEXTS:
+        if text in _MISSING_TEXTS or text in variable.missing_texts:
             return None
-        if text in known.codes:
-            return known.codes[text]
+        if text in variable.codes:
+            return variable.codes[text]
         try:
             value = float(text)
         except ValueError:
             raise ValueError(f"expected a number, found the text '{_shortened(raw)}'") from None
-    elif isinstance(raw, bool) and known.highest == 1:
+    elif isinstance(raw, bool) and variable.kind == "binary":
         value = float(raw)
     elif isinstance(raw, int | float) and not isinstance(raw, bool):
         try:
             value = float(raw)
         except OverflowError:
-            raise ValueError("the number is too large to be true") from None
+            raise ValueError("the number is too large") from None
     else:
         raise ValueError(f"expected a number, found {_json_type(raw)}")
     if math.isnan(value):
         return None
-    if not known.lowest <= value <= known.highest or math.isinf(value):
-        raise ValueError(f"{value:g} is outside {known.lowest:g} to {known.highest:g}")
-    if known.is_category and not value.is_integer():
+    if not variable.lowest <= value <= variable.highest or math.isinf(value):
+        raise ValueError(f"{value:g} is outside {variable.lowest:g} to {variable.highest:g}")
+    if variable.kind != "continuous" and not value.is_integer():
         raise ValueError(f"{value:g} is not one of its codes, which are whole numbers")
     return value
 

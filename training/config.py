@@ -1,17 +1,28 @@
-"""What a training run is made of: a TOML file in `configs/`, checked; unknown keys are errors."""
+"""What a training run depends on: a TOML file in `configs/`, checked; unknown keys are errors."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
+from shared.clinical import check_key
 from shared.conventions import LESIONS
 from shared.errors import HecktorError
+from shared.models.networks.hpv import HpvConfig
+from shared.models.networks.registry import AnySegmentationNetwork
+from shared.models.networks.survival import SurvivalConfig
 from shared.postprocessing.rules import Rules
-from shared.preprocessing.intensity import Intensity
+from shared.preprocessing.intensity import Channel, ImageChannel, Intensity
 from shared.preprocessing.region import Preparation
 from shared.schema import Strict
 
@@ -22,18 +33,37 @@ Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Precision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
-def _of_lesions(sizes: dict[str, float]) -> dict[str, float]:
+T = TypeVar("T")
+
+
+def _check_lesions(sizes: dict[str, float]) -> dict[str, float]:
     if not set(sizes) <= set(LESIONS):
         raise ValueError(f"expected sizes of {', '.join(LESIONS)}, found {', '.join(sizes)}")
     return sizes
 
 
-class Averaging(Strict):
-    """Stochastic weight averaging (SWA) after the training proper, from its best checkpoint.
+def _check_different(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"expected different entries, found {', '.join(map(str, values))}")
+    return values
 
-    The network is trained on with a constant learning rate and fresh moments of Adam, and the mean
-    is taken of its weights after each epoch. Instance norm keeps no statistics of its own, so none
-    have to be measured again.
+
+ClinicalKeys: TypeAlias = Annotated[
+    tuple[Annotated[str, AfterValidator(check_key)], ...],
+    Field(min_length=1),
+    AfterValidator(_check_different),
+]
+"""Keys of `shared.clinical.VARIABLES`, in the order in which a network takes them."""
+
+LesionSizes: TypeAlias = Annotated[dict[str, float], AfterValidator(_check_lesions)]
+
+
+class Averaging(Strict):
+    """Stochastic weight averaging (SWA): a second training, from the best checkpoint of the first.
+
+    It has a constant learning rate and fresh moments of Adam; the result is the mean of the weights
+    after each epoch. Instance norm and group norm keep no running statistics, so none have to be
+    measured again.
 
     References
     ----------
@@ -43,7 +73,7 @@ class Averaging(Strict):
     epochs: PositiveInt
     learning_rate: PositiveFloat
     keep: Literal["always", "better"]
-    """Whether the mean is the result in any case, or only where it scores better in validation."""
+    """Whether to keep the mean in any case, or only if it scores better in validation."""
 
 
 class Schedule(Strict):
@@ -53,7 +83,7 @@ class Schedule(Strict):
     batch_size: PositiveInt
     """Of each process, that is of each GPU."""
     accumulate_batches: PositiveInt
-    """Batches whose gradients are added up to one step."""
+    """How many batches add up their gradients for one step."""
     learning_rate: PositiveFloat
     cosine_decay: bool
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
@@ -63,18 +93,22 @@ class Schedule(Strict):
 
 
 class SegmentationSettings(Schedule):
-    """Task 1: DynUNet."""
+    """Task 1."""
 
-    filters: tuple[PositiveInt, ...]
+    network: AnySegmentationNetwork
+    """The architecture and its shape; Task 3 uses the same."""
+    channels: Annotated[
+        tuple[ImageChannel, ...], Field(min_length=1), AfterValidator(_check_different)
+    ]
+    """What the network sees, in order; Task 3, which starts from its weights, sees the same."""
     window_zyx: Shape
     crop_zyx: Shape
     overlap: Probability
-    deep_supervision_heads: int
     batch_dice: bool
     """Whether the Dice loss counts the voxels of a batch together rather than image by image."""
     random_crop_probability: Probability
     """How often a crop is drawn anywhere rather than on a lesion."""
-    min_component_mm3: Annotated[dict[str, float], AfterValidator(_of_lesions)]
+    min_component_mm3: LesionSizes
     rules: Rules = Rules()
     """Rules on lesions beyond their size; the paper has none."""
     mirror_axes: tuple[Literal["x", "y", "z"], ...] = ()
@@ -82,45 +116,54 @@ class SegmentationSettings(Schedule):
 
 
 Origin: TypeAlias = Literal["true", "predicted"]
-"""Where an input that serving predicts comes from in training: the truth, or the models that have
-not seen the patient."""
+"""Where training takes an input from that serving predicts: from the truth, or from the models that
+were not trained on the patient."""
 
 
 class PrognosisSettings(Schedule):
-    """What the networks of Tasks 2 and 3 share: one window of the region and a clinical branch."""
+    """What Tasks 2 and 3 share: one window of the region and clinical values."""
 
-    clinical_width: PositiveInt
-    dropout: Probability
+    clinical: ClinicalKeys
+    """The clinical variables that the models take, in order."""
     window_zyx: Shape
     clinical_dropout: Probability = 0.0
-    """How often a known clinical value is shown as missing in training; the paper does not."""
+    """How often training shows a clinical value as missing; the paper never does."""
     missing: Literal["minus one", "mean"] = "minus one"
-    """What a network is shown where a clinical value is missing: the paper's -1, or the mean of the
-    patients trained on, which says nothing."""
+    """What a network is shown for a missing clinical value: the paper's -1, or the mean of the
+    patients trained on, which carries no information."""
     models: Literal["networks", "linear", "both"] = "networks"
-    """What is trained and served: the paper's networks; linear models of the clinical values and of
-    what the lesions measure; or both, averaged."""
+    """What is trained and served: the paper's networks; linear models of the clinical values and
+    the lesion measures; or both, averaged."""
     masks: Origin = "true"
-    """Lesions that models are shown in training; the paper shows the true ones."""
+    """The lesions that training shows; the paper shows the true ones."""
     mirror: bool = False
-    """Show every other sample in training with left and right exchanged; the paper does not."""
+    """Exchange left and right in every other training sample; the paper does not."""
 
 
 class HpvSettings(PrognosisSettings):
     """Task 3: the Task 1 network with a linear head on its bottleneck."""
 
-    head_width: PositiveInt
+    network: HpvConfig
+    """The shape of the head and the clinical branch."""
     threshold: Literal["half", "out of fold"] = "half"
-    """The probability from which a status is positive: 0.5, since each batch has as many of both,
-    or that of the best balanced accuracy on the patients whom each network has not seen."""
+    """The probability from which a status is positive: 0.5, since each batch has as many positive
+    as negative patients, or the one with the best balanced accuracy on out-of-fold predictions."""
+
+    @model_validator(mode="after")
+    def _check_clinical(self) -> Self:
+        if "hpv" in self.clinical:
+            raise ValueError("expected clinical variables without hpv, which Task 3 predicts")
+        return self
 
 
 class SurvivalSettings(PrognosisSettings):
     """Task 2: ResNet18 and a clinical branch."""
 
-    block_inplanes: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+    network: SurvivalConfig
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1), AfterValidator(_check_different)]
+    """What the network sees, in order."""
     hpv: Origin = "true"
-    """The HPV status that models are shown in training; the paper shows the true one."""
+    """The HPV status that training shows; the paper shows the true one."""
 
 
 class Configuration(Strict):
@@ -132,14 +175,37 @@ class Configuration(Strict):
     hpv: HpvSettings
     survival: SurvivalSettings
 
+    @model_validator(mode="after")
+    def _check_windows(self) -> Self:
+        region_zyx, divisor = self.preparation.size_xyz[::-1], self.segmentation.network.divisor
+        for name, window_zyx in (
+            ("segmentation.window_zyx", self.segmentation.window_zyx),
+            ("segmentation.crop_zyx", self.segmentation.crop_zyx),
+            ("hpv.window_zyx", self.hpv.window_zyx),
+        ):
+            if any(side % divisor for side in window_zyx):
+                raise ValueError(
+                    f"expected sides of {name} that are multiples of {divisor}, as "
+                    f"segmentation.network needs, found {window_zyx}"
+                )
+        for name, window_zyx in (
+            ("hpv.window_zyx", self.hpv.window_zyx),
+            ("survival.window_zyx", self.survival.window_zyx),
+        ):
+            if any(w > r for w, r in zip(window_zyx, region_zyx, strict=True)):
+                raise ValueError(
+                    f"expected {name} to fit into the region of {region_zyx}, found {window_zyx}"
+                )
+        return self
+
 
 def load_configuration(name: str) -> Configuration:
-    """Read a configuration by its name in `configs/`, or by the path of a file of one's own.
+    """Read a configuration by its name in `configs/`, or by the path of another file.
 
     Raises
     ------
     HecktorError
-        If there is no such file, or a key is unknown, missing or of the wrong kind.
+        If there is no such file, or a key is unknown, missing or has a wrong value.
     """
     path = Path(name) if name.endswith(".toml") else CONFIGS_DIR / f"{name}.toml"
     try:
@@ -150,8 +216,8 @@ def load_configuration(name: str) -> Configuration:
             f"expected a configuration, one of {names} or the path of a .toml file, found {name!r}"
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise HecktorError(f"{path.name} is no TOML: {error}; correct the file") from None
+        raise HecktorError(f"{path.name} is not valid TOML: {error}; correct the file") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise HecktorError(f"{path.name}: {where}: {first['msg']}") from None
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise HecktorError(f"{path.name}: {where}: {first['msg']}; correct the file") from None

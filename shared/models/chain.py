@@ -126,7 +126,7 @@ class Chain:
                 report(line)
         if self.hpv is not None:
             outputs = tuple(self.hpv.outputs(prepared, clinical, answers.labels))
-            hpv = self.hpv.combined(outputs)
+            hpv = self.hpv.combine(outputs)
             answers = replace(answers, hpv=hpv, hpv_outputs=outputs)
             report(
                 f"HPV: logit {hpv.logit:.3f}, probability {hpv.probability:.3f}, "
@@ -135,7 +135,7 @@ class Chain:
         if self.survival is not None and answers.hpv is not None:
             record = replace(clinical, hpv=answers.hpv.probability)
             outputs = tuple(self.survival.outputs(prepared, record, answers.labels))
-            risk = self.survival.combined(outputs)
+            risk = self.survival.combine(outputs)
             answers = replace(answers, risk=risk, risk_outputs=outputs)
             report(f"risk: {risk:.4f} (higher = earlier recurrence)")
         return answers

@@ -1,36 +1,42 @@
 """The graphs of a model folder, checked against its card.
 
-A single one stays loaded between calls; several are loaded one after another, because their
-memory adds up (15 checkpoints at once ran out of it, a HECKTOR 2025 team reports).
+A single graph stays loaded between calls; several are loaded one after another, because their
+memory adds up (a HECKTOR 2025 team reports that 15 checkpoints at once did not fit).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Generic, Self, TypeVar
 
 from shared.errors import ModelError
-from shared.models.card import Card, Member, load_card
+from shared.models.card import CardT, Member, load_card
 from shared.models.onnx import Network
 
+T = TypeVar("T")
 
-class Ensemble:
+
+class Ensemble(Generic[CardT]):
     """A model folder whose card, files and graphs agree; the base of the three tasks' models.
+
+    A server may go on using it after a member failed to load: the next call tries again.
 
     Attributes
     ----------
     card : the folder's card.
     """
 
-    task: ClassVar[str]
+    card_type: type[CardT]
 
     def __init__(self, folder: Path) -> None:
         """Open a model folder and load its first graph; `load` does the same."""
-        self.card: Card = load_card(folder, self.task)
+        self.card = load_card(folder, self.card_type)
         self._folder = folder
-        self._loaded = (self.card.members[0], self._load(self.card.members[0]))
+        self._loaded: tuple[Member, Network] | None = None
+        network = self._network(self.card.members[0])
+        self._provider, self._remarks = network.provider, network.remarks
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -40,40 +46,43 @@ class Ensemble:
         ------
         ModelError
             If the folder does not hold a model for this task, a graph's inputs are not those of
-            the card, or the card asks for what this code does not do.
+            the card, or the card asks for something that this code cannot do.
         """
         return cls(folder)
 
-    def networks(self) -> Iterator[tuple[Member, Network]]:
-        """Yield every member with its graph, loaded; at most one is in memory."""
+    def for_each(self, predict: Callable[[Network], T]) -> Iterator[tuple[Member, T]]:
+        """Yield every member and what `predict` makes of its graph; one graph is in memory.
+
+        Raises
+        ------
+        ModelError
+            If a graph does not load or its inputs are not those of the card.
+        """
         for member in self.card.members:
-            if self._loaded[0] is not member:
-                del self._loaded
-                self._loaded = (member, self._load(member))
-            yield self._loaded
+            yield member, predict(self._network(member))
 
     def describe(self) -> list[str]:
-        """Return what the log should say of the model: the notice first, then how it runs."""
-        card, network = self.card, self._loaded[1]
+        """Return what the log should say about the model: the notice first, then how it runs."""
+        card = self.card
         kinds = Counter(member.kind for member in card.members)
         names = {"network": "network", "linear": "linear model"}
         counts = [f"{n} {names[kind]}{'s' if n > 1 else ''}" for kind, n in kinds.items()]
         return [
             card.notice,
             f"{card.task} model: {card.configuration} configuration, {' and '.join(counts)}, "
-            f"{network.provider} provider",
-            *network.remarks,
+            f"{self._provider} provider",
+            *self._remarks,
         ]
+
+    def _network(self, member: Member) -> Network:
+        if self._loaded is None or self._loaded[0] is not member:
+            self._loaded = None  # Its memory is free before the next graph takes its own.
+            self._loaded = (member, self._load(member))
+        return self._loaded[1]
 
     def _load(self, member: Member) -> Network:
         network = Network(self._folder / member.file)
-        expected: dict[str, tuple[int, ...]] = {}
-        if member.kind == "network":
-            expected["image"] = (1, len(self.card.channels), *self.card.window_zyx)
-        if self.card.clinical:
-            expected["clinical"] = (1, len(self.card.clinical))
-        if member.kind == "linear":
-            expected["measures"] = (1, len(self.card.measures))
+        expected = self.card.input_shapes(member.kind)
         if network.inputs != expected:
             raise ModelError(
                 f"expected {self._folder / member.file} to take {expected} as its card says, "

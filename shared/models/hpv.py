@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
-from shared.models.card import Member
+from shared.models.card import HpvCard, Member
 from shared.models.prognosis import PrognosisModel
 from shared.preprocessing.pipeline import Prepared
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HpvPrediction:
-    """What the ensemble says about the HPV status.
+    """What the ensemble predicts for the HPV status.
 
     Attributes
     ----------
     logit : mean over the members; positive speaks for HPV+.
     probability : its logistic function.
-    decision : True for HPV+, where the probability reaches the card's threshold.
+    decision : True for HPV+, if the probability reaches the card's threshold.
     """
 
     logit: float
@@ -29,10 +29,10 @@ class HpvPrediction:
     decision: bool
 
 
-class HpvModel(PrognosisModel):
+class HpvModel(PrognosisModel[HpvCard]):
     """The HPV models of a model folder."""
 
-    task = "hpv"
+    card_type = HpvCard
 
     def predict(
         self, prepared: Prepared, clinical: ClinicalRecord, labels: LabelVolume | None = None
@@ -41,20 +41,20 @@ class HpvModel(PrognosisModel):
 
         Parameters
         ----------
-        labels : GTVp and GTVn on the region, [z, y, x]; needed where the card has measures.
+        labels : GTVp and GTVn on the region, [z, y, x]; needed if the card has measures.
 
         Raises
         ------
         ValueError
             If labels are needed and not given.
         """
-        return self.combined(self.outputs(prepared, clinical, labels))
+        return self.combine(self.outputs(prepared, clinical, labels))
 
-    def combined(self, outputs: Iterable[tuple[Member, float]]) -> HpvPrediction:
+    def combine(self, outputs: Iterable[tuple[Member, float]]) -> HpvPrediction:
         """Return the prediction from the logits of some members, as `outputs` yields them."""
-        threshold = self.card.threshold
-        assert threshold is not None, "the card's schema asks for it"
         logits = [logit for _, logit in outputs]
         logit = sum(logits) / len(logits)
         probability = 0.5 * (1 + math.tanh(logit / 2))  # The logistic function, without overflow.
-        return HpvPrediction(logit, probability, probability >= threshold)
+        return HpvPrediction(
+            logit=logit, probability=probability, decision=probability >= self.card.threshold
+        )

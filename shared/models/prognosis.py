@@ -1,9 +1,10 @@
-"""What the models of Tasks 2 and 3 share: networks and linear models, asked about one case."""
+"""What the models of Tasks 2 and 3 share: networks and linear models, applied to one case."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,20 @@ from shared.clinical import ClinicalRecord, encode
 from shared.conventions import IntTriple, LabelVolume
 from shared.errors import ModelError
 from shared.lesions import MEASURES, measure_lesions
-from shared.models.card import Member
+from shared.models.card import Member, PrognosisCard
 from shared.models.ensemble import Ensemble
-from shared.preprocessing.intensity import network_channels
+from shared.models.onnx import Network
+from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.window import window_box
 
+PrognosisCardT = TypeVar("PrognosisCardT", bound=PrognosisCard)
 
-class PrognosisModel(Ensemble):
-    """Members that are networks see a window of the region, linear ones what the lesions measure.
 
-    Both see the clinical record. Which a model folder holds, its card says.
+class PrognosisModel(Ensemble[PrognosisCardT]):
+    """Networks that see a window of the region, linear models that see lesion measures, or both.
+
+    All see the clinical record. The card says which members a model folder holds.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,32 +35,32 @@ class PrognosisModel(Ensemble):
         region_zyx = self.card.preparation.size_xyz[::-1]
         if any(w > r for w, r in zip(self.card.window_zyx, region_zyx, strict=True)):
             raise ModelError(
-                f"expected the window of the {self.task} model in {folder} to lie in its region of "
-                f"{region_zyx} (z, y, x), found {self.card.window_zyx}; correct the configuration "
-                "and export the model again"
+                f"expected the window of the {self.card.task} model in {folder} to lie in its "
+                f"region of {region_zyx} (z, y, x), found {self.card.window_zyx}; correct the "
+                "configuration and export the model again"
             )
         if self.card.measures not in ((), MEASURES):
             raise ModelError(
-                f"expected the {self.task} model in {folder} to take the measures "
+                f"expected the {self.card.task} model in {folder} to take the measures "
                 f"{', '.join(MEASURES)}, found {', '.join(self.card.measures)}; export it again "
                 "with this version"
             )
 
     def window_centre(self, labels: LabelVolume | None) -> IntTriple | None:
-        """Return the voxel (z, y, x) in the middle of the networks' window; None: the region's."""
+        """Return the voxel (z, y, x) to centre the window on; None is the centre of the region."""
         del labels
         return None
 
     def outputs(
         self, prepared: Prepared, clinical: ClinicalRecord, labels: LabelVolume | None
     ) -> Iterator[tuple[Member, float]]:
-        """Yield what each member says of a case, each on a scale of its own.
+        """Yield the output of each member for a case; scales differ between members.
 
         Parameters
         ----------
         prepared : the case on the region.
-        labels : GTVp and GTVn on the region, [z, y, x]; None serves a card without measures and
-            lesion channels.
+        labels : GTVp and GTVn on the region, [z, y, x]; may be None if the card has neither
+            measures nor lesion channels.
 
         Raises
         ------
@@ -76,7 +80,10 @@ class PrognosisModel(Ensemble):
         if any(member.kind == "network" for member in card.members):
             shape_zyx = prepared.undo.region.shape_zyx
             box = window_box(shape_zyx, card.window_zyx, self.window_centre(labels))
-            channels = network_channels(prepared, card.intensity, card.channels, labels)
-            inputs["image"] = channels[:, *box][None]
-        for member, network in self.networks():
-            yield member, network(**{name: inputs[name] for name in network.inputs}).item()
+            images = scale_images(prepared.ct_hu, prepared.pet_suv, card.intensity)
+            inputs["image"] = network_channels(images, card.channels, labels)[:, *box][None]
+
+        def predict(network: Network) -> float:
+            return network(**{name: inputs[name] for name in network.inputs}).item()
+
+        yield from self.for_each(predict)

@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import ModelError
+from shared.models.card import SegmentationCard
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
 from shared.models.sliding_window import sliding_window
 from shared.postprocessing.rules import label_map
-from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 
 LABELS: Final = {"background": Label.BACKGROUND, **LESIONS}
 """Names in cards; a network's outputs are in this order."""
 
 
-class SegmentationModel(Ensemble):
+class SegmentationModel(Ensemble[SegmentationCard]):
     """The segmentation networks of a model folder."""
 
-    task = "segmentation"
+    card_type = SegmentationCard
 
     def __init__(self, folder: Path) -> None:
         """Load a model folder; `load` does the same."""
@@ -44,15 +45,24 @@ class SegmentationModel(Ensemble):
     ) -> Volume:
         """Return probabilities of background, GTVp and GTVn, shape (3, z, y, x).
 
-        They are the mean over the networks and over mirrorings (the card's if none are given) of
-        the softmax of the sliding window's logits. Windows without body are background.
+        They are the mean over the networks and over mirrorings of the softmax of the sliding
+        window's logits. Windows without body are background.
+
+        Parameters
+        ----------
+        mirror_axes : axes to mirror along; None takes those of the card.
         """
         axes = self.card.mirror_axes if mirror_axes is None else mirror_axes
-        image = network_channels(prepared, self.card.intensity, self.card.channels)
+        images = scale_images(prepared.ct_hu, prepared.pet_suv, self.card.intensity)
+        image = network_channels(images, self.card.channels)
         total = np.zeros((len(LABELS), *image.shape[1:]), np.float32)
-        for _, network in self.networks():
-            predict = partial(self._logits, network)
-            total += mean_probabilities(predict, image, prepared.body, axes)
+
+        def predict(network: Network) -> Volume:
+            logits = partial(self._logits, network)
+            return mean_probabilities(logits, image, prepared.body, axes)
+
+        for _, probabilities in self.for_each(predict):
+            total += probabilities
         total /= len(self.card.members)
         return total
 
@@ -86,7 +96,8 @@ def mean_probabilities(
     ----------
     predict : from an image, shape (C, z, y, x), and its body, shape (z, y, x), to logits, shape
         (K, z, y, x).
-    mirror_axes : names of axes; each subset of them is mirrored once, the empty one too.
+    mirror_axes : names of axes; the image is mirrored once along each subset of them, the empty
+        subset included.
     """
     axes = ["zyx".index(name) - 3 for name in mirror_axes]
     subsets = [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]

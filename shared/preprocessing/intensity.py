@@ -1,18 +1,21 @@
-"""From HU, SUV and labels to the channels of a network, as its card says."""
+"""From HU, SUV and labels to the channels of a network, for training and serving alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from pydantic import PositiveFloat, field_validator
 
 from shared.conventions import LESIONS, LabelVolume, Volume
-from shared.preprocessing.pipeline import Prepared
 from shared.schema import Strict
 
+ImageChannel: TypeAlias = Literal["CT", "PET"]
 Channel: TypeAlias = Literal["CT", "PET", "GTVp", "GTVn"]
+
+IMAGE_CHANNELS: Final[tuple[ImageChannel, ...]] = ("CT", "PET")
+"""The channels of `scale_images`; the others are drawn from the labels."""
 
 
 class Intensity(Strict):
@@ -30,12 +33,12 @@ class Intensity(Strict):
     @classmethod
     def _check_window(cls, window: tuple[float, float]) -> tuple[float, float]:
         if window[0] >= window[1]:
-            raise ValueError(f"the window {window} does not rise")
+            raise ValueError(f"expected a window that rises, found {window}")
         return window
 
 
 def scale_ct(ct_hu: Volume, intensity: Intensity) -> Volume:
-    """Clip CT to the card's window and map the window linearly to [-1, 1]."""
+    """Clip CT to its window and map the window linearly to [-1, 1]."""
     low, high = intensity.ct_window_hu
     scaled = (np.clip(ct_hu, low, high) - low) * np.float32(2 / (high - low)) - 1
     return scaled.astype(np.float32, copy=False)
@@ -47,24 +50,34 @@ def scale_pet(pet_suv: Volume, intensity: Intensity) -> Volume:
     return scaled.astype(np.float32, copy=False)
 
 
+def scale_images(
+    ct_hu: Volume, pet_suv: Volume, intensity: Intensity
+) -> dict[ImageChannel, Volume]:
+    """Return CT and PET on a network's scale, in the order of `IMAGE_CHANNELS`."""
+    return {"CT": scale_ct(ct_hu, intensity), "PET": scale_pet(pet_suv, intensity)}
+
+
 def network_channels(
-    prepared: Prepared,
-    intensity: Intensity,
+    images: Mapping[ImageChannel, Volume],
     channels: Sequence[Channel],
     labels: LabelVolume | None = None,
 ) -> Volume:
-    """Return a network's input, shape (channel, z, y, x), channels in the order asked for.
+    """Return a network's input, shape (channel, z, y, x), in the given order of channels.
 
     Parameters
     ----------
-    labels : label map on the region's grid; needed for the channels GTVp and GTVn, which are 0/1.
+    images : of `scale_images`, each [z, y, x]; training augments them first.
+    labels : label map on the same grid; needed for the channels GTVp and GTVn, which are 0/1.
+
+    Raises
+    ------
+    ValueError
+        If a channel needs labels and there are none.
     """
 
     def volume(channel: Channel) -> Volume:
-        if channel == "CT":
-            return scale_ct(prepared.ct_hu, intensity)
-        if channel == "PET":
-            return scale_pet(prepared.pet_suv, intensity)
+        if channel == "CT" or channel == "PET":
+            return images[channel]
         if labels is None:
             raise ValueError(f"the channel {channel} needs a label map")
         return np.equal(labels, LESIONS[channel]).astype(np.float32)

@@ -243,9 +243,9 @@ class ClinicalBranch:
     def _trained(self, values: torch.Tensor, patients: Patients, seed: int) -> nn.Module:
         settings = load_configuration(self.configuration).survival
         torch.manual_seed(seed)
-        width = settings.clinical_width
+        width = settings.network.clinical_width
         network = nn.Sequential(
-            clinical_mlp(values.shape[1], width, settings.dropout), nn.Linear(width, 1)
+            clinical_mlp(values.shape[1], width, settings.network.dropout), nn.Linear(width, 1)
         )
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)

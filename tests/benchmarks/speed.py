@@ -123,21 +123,22 @@ def window(name: str) -> None:
     import torch
     from numpy.random import default_rng
 
-    from shared.models.card import load_card
-    from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
+    from shared.models.card import SegmentationCard, load_card
+    from shared.models.networks.dynunet import DynUNetConfig
     from shared.models.onnx import Network
-    from training.export.model_folder import export_network
+    from training.export.model_folder import MemberModel, export_model
 
     torch.manual_seed(0)
     filters, size = NETWORKS[name]
-    trained = build(DynUNetConfig(filters=filters)).eval()
-    network = WithoutHeads(trained)
-    card = load_card(REPOSITORY / "task1_segmentation/model", "segmentation")
+    config = DynUNetConfig(filters=filters)
+    trained = config.build(in_channels=2).eval()
+    network = config.reference(trained)
+    card = load_card(REPOSITORY / "task1_segmentation/model", SegmentationCard)
     card = card.model_copy(update={"window_zyx": size})
     image = default_rng(0).normal(size=(1, 2, *size)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        export_network(trained, path, card)
+        export_model(MemberModel(name="network", model=trained, config=config), path, card)
         served = Network(path)
         tensor = torch.from_numpy(image)
         with torch.inference_mode():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,24 +23,43 @@ SHAPE = (24, 24, 24)
 GRID = Grid(SHAPE, (6.0, 6.0, 6.0), (0.0, 0.0, 0.0))
 
 
-def configuration(epochs: int = 2, averaging: int | None = None, **task1: Any) -> Configuration:
-    """Return a configuration of a few steps with crops and windows of 16 voxels."""
-    loaded = load_configuration(str(TINY))
+def configuration(
+    epochs: int = 2,
+    averaging: int | None = None,
+    network: Mapping[str, Any] = MappingProxyType({"filters": (4, 8, 8)}),
+    **task1: Any,
+) -> Configuration:
+    """Return a configuration of a few steps with crops and windows of 16 voxels.
+
+    Parameters
+    ----------
+    network : what the Task 1 network has instead of the settings of `tiny.toml`; another
+        architecture replaces all of them.
+    task1 : the same for `[segmentation]`.
+    """
+    fields = load_configuration(str(TINY)).model_dump()
     mean = {"epochs": averaging, "learning_rate": 1e-3, "keep": "always"} if averaging else None
     changes = {
-        "filters": (4, 8, 8),
         "window_zyx": (16, 16, 16),
         "crop_zyx": (16, 16, 16),
         "epochs": epochs,
         "averaging": mean,
         **task1,
     }
-    stated = loaded.model_dump()
-    stated["segmentation"] |= changes
-    stated["preparation"]["size_xyz"] = SHAPE
+    fields["segmentation"] |= changes
+    if "architecture" not in network:
+        network = {**tiny_network(), **network}
+    fields["segmentation"]["network"] = network
+    fields["preparation"]["size_xyz"] = SHAPE
     for other in ("hpv", "survival"):
-        stated[other]["window_zyx"] = (16, 16, 16)
-    return Configuration.model_validate(stated)
+        fields[other]["window_zyx"] = (16, 16, 16)
+    return Configuration.model_validate(fields)
+
+
+def tiny_network() -> dict[str, Any]:
+    """Return the Task 1 network of `tiny.toml`, with strides left to its filters."""
+    network = load_configuration(str(TINY)).segmentation.network
+    return network.model_dump(exclude={"strides"})
 
 
 def patient(number: int, centre: str = "MDA", folder: Path | None = None, **known: Any) -> Cached:

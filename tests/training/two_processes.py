@@ -34,7 +34,11 @@ def _one_of_two(rank: int, folder: str) -> None:
 def _step(batch_size: int) -> dict[str, object]:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    settings = configuration(batch_size=batch_size, batch_dice=False, deep_supervision_heads=0)
+    settings = configuration(
+        batch_size=batch_size,
+        batch_dice=False,
+        network={"filters": (4, 8, 8), "deep_supervision_heads": 0},
+    )
     patients = [patient(number) for number in range(7)]
     job = Job(settings, patients[:4], patients[4:], (), None, seed=5, workers=0, runs=Path())
     task = Segmentation()

@@ -1,4 +1,4 @@
-"""How clinical values are scaled for a model, from the patients trained on."""
+"""How clinical values reach a network: their scale and their code for missing, from a cohort."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from typing import Literal
 
 import numpy as np
 
-from shared.clinical import ClinicalFeature
-from training.cohort.cache import PreparedPatient
+from shared.clinical import NETWORK_VARIABLES, ClinicalFeature, ClinicalRecord
 
 
-def features_of(
-    keys: Sequence[str], patients: Sequence[PreparedPatient], missing: Literal["minus one", "mean"]
+def fit_features(
+    keys: Sequence[str],
+    records: Sequence[ClinicalRecord],
+    missing: Literal["minus one", "mean"],
 ) -> tuple[ClinicalFeature, ...]:
-    """Return how clinical values reach a network: age z-normalised on the patients, as the paper.
+    """Return one feature for each clinical variable, in the given order.
+
+    Variables that `shared.clinical.VARIABLES` z-normalises get the mean and the standard deviation
+    of the records (0 and 1 if all lack the value), the others stay as they are.
 
     Parameters
     ----------
-    missing : the code for missing: -1, or the mean over the patients whose value is known (-1 if
-        nobody's is).
+    keys : of `NETWORK_VARIABLES`.
+    records : those of the patients trained on.
+    missing : the code for a missing value: -1, or the mean of the records that have it (-1 if none
+        does).
     """
     features = []
     for key in keys:
-        values = [v for p in patients if (v := getattr(p.patient.clinical, key)) is not None]
+        values = [v for record in records if (v := getattr(record, key)) is not None]
         feature = ClinicalFeature(key=key)
-        if values and key == "age":
+        if values and NETWORK_VARIABLES[key].scale == "z-normalised":
             mean, std = float(np.mean(values)), float(np.std(values)) or 1.0
             feature = ClinicalFeature(key=key, mean=mean, std=std)
         if values and missing == "mean":

@@ -16,7 +16,7 @@ from typing import Final
 
 import pandas as pd
 
-from shared.clinical import FIELDS, ClinicalRecord, parse_ehr
+from shared.clinical import EHR_VARIABLES, ClinicalRecord, parse_ehr
 from shared.errors import InputError
 from training.cohort.findings import Finding, table_of
 
@@ -208,8 +208,8 @@ def _patient(
         if not path.is_file():
             detail = str(path.relative_to(folder))
             return Finding(patient_id=name, problem="missing file", detail=detail), []
-    ehr_names = {field.ehr_name for field in FIELDS}
-    clinical, remarks = parse_ehr({column: v for column, v in row.items() if column in ehr_names})
+    ehr = {column: value for column, value in row.items() if column in EHR_VARIABLES}
+    clinical, remarks = parse_ehr(ehr)
     notes = [f"{name}: {remark}" for remark in remarks]
     hpv, relapse = (_boolean(row.get(column)) for column in ("HPV Status", "Relapse"))
     days = pd.to_numeric(row.get("RFS"), errors="coerce")

@@ -1,7 +1,7 @@
-"""From trained networks to a model folder: `.onnx` files and the card, checked before written.
+"""From trained models to a model folder: `.onnx` files and the card, checked before written.
 
 Every graph is run in ONNX Runtime, on the provider that serving would use on this machine and on
-the plain CPU provider, and compared with torch. A network that departs is not written. The same
+the plain CPU provider, and compared with torch. A graph that differs is not written. The same
 weights give the same bytes, with no path of this machine in them.
 """
 
@@ -14,25 +14,33 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import onnx
 import torch
-from monai.networks.nets.dynunet import DynUNet
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.errors import ExportError, ModelError
 from shared.lesions import MEASURES
-from shared.models.card import CARD_NAME, Card, Member, Score, load_card, sha256_of, write_card
-from shared.models.networks.dynunet import Serving, WithoutHeads
-from shared.models.networks.hpv import HpvNetwork
-from shared.models.networks.linear import LinearModel
+from shared.models.card import (
+    CARD_NAME,
+    BaseCard,
+    CardT,
+    Kind,
+    Member,
+    Score,
+    TaskName,
+    load_card,
+    sha256_of,
+    write_card,
+)
+from shared.models.networks.base import NetworkConfig
 from shared.models.onnx import PROVIDERS, Network
 
 OPSET: Final = 18
-"""The exporter's own; ONNX Runtime 1.24 and 1.26 and their OpenVINO provider take it."""
+"""The exporter's default; ONNX Runtime 1.24 and 1.26 and their OpenVINO provider support it."""
 
 MAX_DIFFERENCE: Final = 2e-2
 """Largest difference of a logit or risk. Measured against torch at 192³: 2e-3 on the CPU provider,
@@ -41,41 +49,53 @@ MAX_DIFFERENCE: Final = 2e-2
 MIN_AGREEMENT: Final = 0.999
 """Least part of the voxels with the same label; measured 0.9995 at 192³."""
 
-OUTPUTS: Final = {"segmentation": "logits", "hpv": "logit", "survival": "risk"}
+OUTPUTS: Final[dict[TaskName, str]] = {
+    "segmentation": "logits",
+    "hpv": "logit",
+    "survival": "risk",
+}
+"""Name of the graphs' output."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One trained network of the ensemble.
+@dataclass(frozen=True, kw_only=True)
+class MemberModel:
+    """One trained model of the ensemble.
 
     Attributes
     ----------
-    network : a DynUNet, an `HpvNetwork` (its decoder is left out), a `SurvivalNetwork` or a
-        `LinearModel`; moved to the CPU and to evaluation mode.
     name : its file in the model folder, without `.onnx`.
+    model : the model as trained; it is moved to the CPU, and its serving part to evaluation mode.
+    config : the configuration that built it, which knows the part that serves; None for a
+        `LinearModel`, which serves as it is.
     risk_mean, risk_std : of its risks on the training patients; survival only.
     """
 
-    network: nn.Module
     name: str
+    model: nn.Module
+    config: NetworkConfig | None
     risk_mean: float = 0.0
     risk_std: float = 1.0
+
+    @property
+    def kind(self) -> Kind:
+        """What the card calls it."""
+        return "linear" if self.config is None else "network"
 
 
 def export(
     folder: Path,
-    task: Literal["segmentation", "survival", "hpv"],
-    members: Sequence[Trained],
+    card_type: type[CardT],
+    members: Sequence[MemberModel],
     fields: Mapping[str, Any],
-) -> Card:
+) -> CardT:
     """Write a model folder, whole or not at all.
 
     Parameters
     ----------
-    folder : made if absent. A model in it is replaced, other `.onnx` files in it are removed, the
-        rest is kept; so are the scores of the card, where the model is the same.
-    task : what the networks do.
-    members : the ensemble, at least one network, names all different.
+    folder : created if absent. A model in it is replaced, other `.onnx` files in it are removed,
+        other files are kept. The scores of the card are kept if the model is the same.
+    card_type : the class of the task's card.
+    members : the ensemble, at least one model, names all different.
     fields : what the card says besides `task`, `members` and `measures`.
 
     Returns
@@ -85,7 +105,7 @@ def export(
     Raises
     ------
     ExportError
-        If a network's graph departs from it; the folder is then as it was.
+        If a graph differs from its model; the folder is then as it was.
     pydantic.ValidationError
         If the fields do not make a card.
     """
@@ -96,22 +116,21 @@ def export(
             Member(
                 file=f"{member.name}.onnx",
                 sha256="0" * 64,
-                kind="linear" if isinstance(member.network, LinearModel) else "network",
+                kind=member.kind,
                 risk_mean=member.risk_mean,
                 risk_std=member.risk_std,
             )
             for member in members
         ]
-        measures = MEASURES if any(entry.kind == "linear" for entry in entries) else ()
-        stated = {**fields, "task": task, "members": entries, "measures": measures}
-        card = Card.model_validate(stated)
+        measures = {"measures": MEASURES} if any(e.kind == "linear" for e in entries) else {}
+        card = card_type.model_validate({**fields, **measures, "members": entries})
         for member, entry in zip(members, entries, strict=True):
-            export_network(member.network, draft / entry.file, card)
+            export_model(member, draft / entry.file, card)
         hashed = [e.model_copy(update={"sha256": sha256_of(draft / e.file)}) for e in entries]
         card = card.model_copy(update={"members": tuple(hashed)})
-        card = card.model_copy(update={"scores": _known_scores(folder, card)})
+        card = card.model_copy(update={"scores": _scores_to_keep(folder, card)})
         write_card(draft, card)
-        # Until the new card is in place there is none, so a folder half replaced cannot be loaded.
+        # Without a card until all files are in place, a half-replaced folder cannot be loaded.
         (folder / CARD_NAME).unlink(missing_ok=True)
         for stale in folder.glob("*.onnx"):
             stale.unlink()
@@ -121,69 +140,58 @@ def export(
     return card
 
 
-def _known_scores(folder: Path, card: Card) -> tuple[Score, ...]:
-    """Return the scores that a folder's card has of the same model; none if there is no such."""
+def _scores_to_keep(folder: Path, card: BaseCard) -> tuple[Score, ...]:
+    """Return the scores in a folder's card if it is of the same model, otherwise none."""
     try:
-        before = load_card(folder, card.task)
+        before = load_card(folder, type(card))
     except ModelError:
         return ()
     return before.scores if before.model_copy(update={"scores": ()}) == card else ()
 
 
-def export_network(network: nn.Module, path: Path, card: Card) -> None:
-    """Write one network as an ONNX graph of fixed input size, and compare the two.
+def export_model(member: MemberModel, path: Path, card: BaseCard) -> None:
+    """Write one model as an ONNX graph of fixed input size, and compare the two.
 
     Raises
     ------
     ExportError
-        If they depart by more than `MAX_DIFFERENCE` or agree in less than `MIN_AGREEMENT`.
+        If they differ by more than `MAX_DIFFERENCE` or agree in less than `MIN_AGREEMENT`.
     """
-    network = network.cpu().float()
-    served = network
-    if isinstance(network, HpvNetwork):
-        served = network = network.classifier()
-    elif isinstance(network, DynUNet):
-        served, network = Serving(network), WithoutHeads(network)
-    served, network = served.eval(), network.eval()
-    inputs = _random_inputs(network, card)
-    onnx.save(_graph(served, inputs, OUTPUTS[card.task]), path)
+    model = member.model.cpu().float()
+    serving = reference = model
+    if member.config is not None:
+        serving, reference = member.config.serving(model), member.config.reference(model)
+    serving, reference = serving.eval(), reference.eval()
+    rng = torch.Generator().manual_seed(0)
+    inputs = {
+        name: torch.randn(shape, generator=rng)
+        for name, shape in card.input_shapes(member.kind).items()
+    }
+    onnx.save(_graph(serving, inputs, OUTPUTS[card.task]), path)
     with torch.inference_mode():
-        expected = network(*inputs.values()).numpy()
+        expected = reference(*inputs.values()).numpy()
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     for providers in (PROVIDERS, ("CPU",)):
         graph = Network(path, providers)
         compare(graph(**arrays), expected, f"{path.name} on {graph.provider}")
 
 
-def compare(found: NDArray[np.float32], expected: NDArray[np.float32], what: str) -> None:
-    """Check an exported network's output against torch's, both of shape (1, K, ...).
+def compare(output: NDArray[np.float32], expected: NDArray[np.float32], name: str) -> None:
+    """Check the output of an exported graph against that of torch, both of shape (1, K, ...).
 
     Raises
     ------
     ExportError
-        If a value is not finite, differs too much, or too many labels differ (where K > 1).
+        If a value is not finite, differs too much, or too many labels differ (if K > 1).
     """
-    difference = float(np.abs(found - expected).max())
-    agreement = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
+    difference = float(np.abs(output - expected).max())
+    agreement = float((output.argmax(axis=1) == expected.argmax(axis=1)).mean())
     if not difference <= MAX_DIFFERENCE or agreement < MIN_AGREEMENT:
         raise ExportError(
-            f"{what} departs from torch: expected a difference of at most {MAX_DIFFERENCE:g} and "
+            f"{name} differs from torch: expected a difference of at most {MAX_DIFFERENCE:g} and "
             f"labels that agree in at least {MIN_AGREEMENT:.1%}, found {difference:.2g} and "
             f"{agreement:.2%}; nothing was written"
         )
-
-
-def _random_inputs(network: nn.Module, card: Card) -> dict[str, Tensor]:
-    """Return inputs in the order in which the network takes them."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    if not isinstance(network, LinearModel):
-        shapes["image"] = (len(card.channels), *card.window_zyx)
-    if card.clinical:
-        shapes["clinical"] = (len(card.clinical),)
-    if isinstance(network, LinearModel):
-        shapes["measures"] = (len(card.measures),)
-    rng = torch.Generator().manual_seed(0)
-    return {name: torch.randn((1, *shape), generator=rng) for name, shape in shapes.items()}
 
 
 def _graph(network: nn.Module, inputs: Mapping[str, Tensor], output: str) -> onnx.ModelProto:

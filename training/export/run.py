@@ -18,7 +18,7 @@ from shared.tasks import CURRENT
 from training.cohort.code_version import REPOSITORY
 from training.cohort.folds import Fold, read_folds
 from training.config import Configuration, load_configuration
-from training.export.model_folder import Trained, export
+from training.export.model_folder import MemberModel, export
 from training.export.record import MEMBER, FoldRecord, read_run
 from training.loop.fit import NETWORK
 from training.tasks.base import Task
@@ -81,7 +81,14 @@ def export_run(
             network = _empty_model(task, kind, record.configuration, record.features)
             network.load_state_dict(torch.load(fold_folder / WEIGHTS[kind], weights_only=True))
             suffix = "" if kind == "network" else f"_{kind}"
-            members.append(Trained(network, f"{name}{suffix}", **statistics[kind].model_dump()))
+            members.append(
+                MemberModel(
+                    name=f"{name}{suffix}",
+                    model=network,
+                    config=task.network_config(record.configuration) if kind == "network" else None,
+                    **statistics[kind].model_dump(),
+                )
+            )
     patients = {name for fold in chosen for name in fold.training}
     serving = load_configuration(configuration) if configuration else record.configuration
     fields = {
@@ -90,12 +97,13 @@ def export_run(
         "licence": record.licence,
         "preparation": record.configuration.preparation,
         "intensity": record.configuration.intensity,
-        "clinical": record.features,
+        "channels": task.channels(record.configuration),
+        **({"clinical": record.features} if record.features else {}),
         "training": Training(patients=len(patients), **record.training.model_dump()),
         **task.card(serving, run_folder, exported_kinds),
     }
     target = model or model_folder(task)
-    export(target, task.name, members, fields)
+    export(target, task.card_type, members, fields)
     print(f"exported {len(members)} model(s) of {run_folder} to {target}")
 
 

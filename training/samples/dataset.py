@@ -1,8 +1,8 @@
 """What a network is shown in training: seeded draws from the cache.
 
-A sample is a pure function of (seed, epoch, patient): the sampler draws which patients come and
-hands each a number, from which crop, augmentation and noise follow. So a run does not depend on
-how many processes load its data.
+A sample is a pure function of (seed, epoch, patient): the sampler draws the patients and a seed for
+each, which decides crop, augmentation and noise. So a run does not depend on how many processes
+load its data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from shared.clinical import ClinicalFeature
 from shared.conventions import IntTriple, Label, LabelVolume
-from shared.preprocessing.intensity import Intensity, scale_ct, scale_pet
+from shared.preprocessing.intensity import (
+    IMAGE_CHANNELS,
+    Channel,
+    Intensity,
+    network_channels,
+    scale_images,
+    scale_pet,
+)
 from shared.preprocessing.window import window_box
 from training.cohort.cache import PreparedPatient
 from training.config import PrognosisSettings
@@ -34,14 +41,14 @@ Sample: TypeAlias = dict[str, Tensor]
 def loader(
     dataset: Dataset[Sample], batches: Sampler[list[Draw]], workers: int
 ) -> DataLoader[Sample]:
-    """Return a loader of batches that a sampler of draws composes."""
+    """Return a loader of the batches that a sampler draws."""
     return DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0
     )
 
 
 def validation_loader(windows: Windows, workers: int) -> DataLoader[Sample]:
-    """Return a loader of one patient at a time, each to one of the processes of a training."""
+    """Return a loader of one patient at a time, each for one of the processes of a training."""
     return DataLoader(
         windows,
         batch_size=1,
@@ -59,7 +66,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
     Attributes
     ----------
-    first_epoch : of the training at hand, where it follows another on the same data.
+    first_epoch : number of the first epoch, if the training follows another on the same data.
     """
 
     batch_size: int
@@ -69,7 +76,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
     @property
     def sampler(self) -> Self:
-        """Itself: Lightning tells the epoch to a loader's `batch_sampler.sampler` only."""
+        """Itself: Lightning passes the epoch only to a loader's `batch_sampler.sampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -117,7 +124,7 @@ class BalancedBatches(EpochBatches):
     first_epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Check that both classes are there and the batch can be halved."""
+        """Check that both classes are present and the batch can be halved."""
         if self.batch_size % 2 or len(set(self.classes)) != 2:
             raise ValueError("expected an even batch size and patients of both classes")
 
@@ -145,7 +152,7 @@ class BalancedBatches(EpochBatches):
 
 @dataclass
 class Share(Sampler[int]):
-    """Every patient once, dealt out among the processes of a training, none twice."""
+    """Every patient exactly once, dealt out among the processes of a training."""
 
     patients: int
 
@@ -166,11 +173,11 @@ def _repeated(members: NDArray[np.intp], count: int, rng: np.random.Generator) -
 
 @dataclass(frozen=True)
 class Variation:
-    """Left and right exchanged, and clinical values withheld, at random.
+    """Random exchange of left and right, and random removal of clinical values.
 
     Attributes
     ----------
-    mirror : whether every other sample is mirrored; x is the last axis of a region.
+    mirror : whether half of the samples are mirrored; x is the last axis of a region.
     clinical_dropout : how often each clinical value is shown as missing.
     missing : the code for missing of each clinical value, in their order.
     """
@@ -182,13 +189,13 @@ class Variation:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample varied."""
         is_mirrored = self.mirror and rng.random() < 0.5
-        withheld = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
-        moved = {key: sample[key].flip(-1) for key in ("image", "labels") if is_mirrored}
+        is_missing = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
+        mirrored = {key: sample[key].flip(-1) for key in ("image", "labels") if is_mirrored}
         missing = torch.tensor(self.missing, dtype=sample["clinical"].dtype)
         return {
             **sample,
-            **moved,
-            "clinical": torch.where(withheld, missing, sample["clinical"]),
+            **mirrored,
+            "clinical": torch.where(is_missing, missing, sample["clinical"]),
         }
 
 
@@ -198,42 +205,42 @@ def variation(settings: PrognosisSettings, features: Sequence[ClinicalFeature]) 
     return Variation(settings.mirror, settings.clinical_dropout, missing)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Samples(Dataset[Sample]):
     """Augmented windows of cached patients.
 
     Attributes
     ----------
+    channels : what the network sees, in order.
     place : chooses the window of a patient from its labels and a generator.
-    targets : what a sample carries beside image and labels, by patient.
-    lesion_channels : whether GTVp and GTVn join CT and PET as channels.
-    variation : what else is varied, once the sample is whole.
+    targets : what a sample carries in addition to image and labels, by patient.
+    variation : random changes of the whole sample, after the augmentation of the image.
     """
 
     patients: Sequence[PreparedPatient]
     intensity: Intensity
+    channels: Sequence[Channel]
     place: Callable[[LabelVolume, np.random.Generator], tuple[slice, slice, slice]]
     targets: Sequence[Mapping[str, Any]]
-    lesion_channels: bool = False
     variation: Variation | None = None
 
     def __len__(self) -> int:
         """How many patients there are."""
         return len(self.patients)
 
-    def __getitem__(self, drawn: Draw) -> Sample:
+    def __getitem__(self, draw: Draw) -> Sample:
         """Return image (channels, z, y, x), labels (1, z, y, x) and the patient's targets."""
-        index, seed = drawn
+        index, seed = draw
         rng = np.random.default_rng(seed)
         patient = self.patients[index]
         image, labels = augmented(
             patient, self.place(patient.labels, rng), self.intensity, augment.draw(rng)
         )
-        sample = _sample(image, labels, self.targets[index], self.lesion_channels)
+        sample = _sample(image, labels, self.targets[index], self.channels)
         return sample if self.variation is None else self.variation(sample, rng)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Windows(Dataset[Sample]):
     """Patients' windows as serving takes them, for validation.
 
@@ -241,15 +248,15 @@ class Windows(Dataset[Sample]):
     ----------
     window_zyx : None is the whole region.
     centre_of : where a window is centred; None is the middle of the region.
-    targets, lesion_channels : as those of `Samples`.
+    channels, targets : as those of `Samples`.
     """
 
     patients: Sequence[PreparedPatient]
     intensity: Intensity
+    channels: Sequence[Channel]
     window_zyx: IntTriple | None
     centre_of: Callable[[LabelVolume], IntTriple | None]
     targets: Sequence[Mapping[str, Any]]
-    lesion_channels: bool = False
 
     def __len__(self) -> int:
         """How many patients there are."""
@@ -261,7 +268,7 @@ class Windows(Dataset[Sample]):
         size = self.window_zyx or patient.labels.shape
         box = window_box(patient.labels.shape, size, self.centre_of(patient.labels))
         image, labels = window(patient, box, self.intensity)
-        return _sample(image, labels, self.targets[index], self.lesion_channels)
+        return _sample(image, labels, self.targets[index], self.channels)
 
 
 def middle(_: LabelVolume) -> None:
@@ -269,18 +276,19 @@ def middle(_: LabelVolume) -> None:
 
 
 def _sample(
-    image: Tensor, labels: Tensor, targets: Mapping[str, Any], lesion_channels: bool
+    image: Tensor, labels: Tensor, targets: Mapping[str, Any], channels: Sequence[Channel]
 ) -> Sample:
-    if lesion_channels:
-        image = with_lesions(image, labels)
-    known = {name: torch.as_tensor(value) for name, value in targets.items()}
-    return {"image": image, "labels": labels[None], **known}
+    """Return a sample from CT and PET as `window` gives them, augmented or not."""
+    images = dict(zip(IMAGE_CHANNELS, image.numpy(), strict=True))
+    shown = network_channels(images, channels, labels.numpy())
+    tensors = {name: torch.as_tensor(value) for name, value in targets.items()}
+    return {"image": torch.from_numpy(shown), "labels": labels[None], **tensors}
 
 
 def augmented(
     patient: PreparedPatient, box: augment.Crop, intensity: Intensity, drawn: augment.Drawn
 ) -> tuple[Tensor, Tensor]:
-    """Return one window as it is after the whole region was augmented, image and label map."""
+    """Return one window of the augmented region: CT and PET, and the label map."""
     reach = augment.reach(drawn, [side.stop - side.start for side in box])
     z, y, x = (
         slice(max(0, side.start - more), min(size, side.stop + more))
@@ -303,41 +311,35 @@ def window(
 ) -> tuple[Tensor, Tensor]:
     """Return CT and PET, scaled, (2, z, y, x), and the label map, (z, y, x), of one window."""
     ct_hu, pet_suv = np.asarray(patient.image[(slice(None), *box)], dtype=np.float32)
-    image = np.stack([scale_ct(ct_hu, intensity), scale_pet(pet_suv, intensity)])
+    image = network_channels(scale_images(ct_hu, pet_suv, intensity), IMAGE_CHANNELS)
     labels = np.asarray(patient.labels[box], dtype=np.int64)
     return torch.from_numpy(image), torch.from_numpy(labels)
 
 
-def with_lesions(image: Tensor, labels: Tensor) -> Tensor:
-    """Append the channels GTVp and GTVn (0/1)."""
-    lesions = torch.stack([labels == Label.GTVP, labels == Label.GTVN])
-    return torch.cat([image, lesions.to(image.dtype)])
-
-
 @dataclass(frozen=True)
 class LesionCrops:
-    """Crops around a voxel of a lesion, or now and then anywhere."""
+    """Crops around a voxel of a lesion, or at times anywhere."""
 
     crop_zyx: IntTriple
     random_probability: float
 
     def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
-        """Return the crop's slices; GTVp and GTVn are equally likely where both are there."""
+        """Return the crop's slices; GTVp and GTVn are equally likely if both are present."""
         present = [label for label in (Label.GTVP, Label.GTVN) if np.any(labels == label)]
         if not present or rng.random() < self.random_probability:
             centre = tuple(int(rng.integers(size)) for size in labels.shape)
         else:
             voxels = np.flatnonzero(labels == present[rng.integers(len(present))])
-            chosen = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
-            # A lesion in the very middle of every crop would teach the network to look there.
+            voxel = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
+            # With a lesion in the middle of every crop, the network would learn to look there.
             shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.crop_zyx]
-            centre = tuple(int(c + s) for c, s in zip(chosen, shift, strict=True))
+            centre = tuple(int(c + s) for c, s in zip(voxel, shift, strict=True))
         return window_box(labels.shape, self.crop_zyx, centre)
 
 
 @dataclass(frozen=True)
 class JitteredWindow:
-    """The window that serving will take, moved a little at random.
+    """The window that serving takes, shifted a little at random.
 
     Attributes
     ----------

@@ -30,13 +30,12 @@ from shared.models.segmentation import SegmentationModel
 from shared.preprocessing.region import Preparation
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import FOLDS, Fold, HoldOut
+from training.config import load_configuration
 from training.loop.fit import RESULT, FitResult
 from training.tasks.base import Task
-from training.tasks.hpv import Hpv
 from training.tasks.linear import BalancedLogistic, RidgeCox
 from training.tasks.planning import learnable, make_folds
 from training.tasks.prognosis import measures_of
-from training.tasks.survival import Survival
 
 MaskOf: TypeAlias = Callable[[PreparedPatient], LabelVolume | None]
 """From a patient to a label map on the region's grid; None where there is none."""
@@ -112,15 +111,16 @@ def _logistic(
     return {"probability": expit(logit), "decision": logit >= 0}
 
 
-_BUT_HPV: Final = tuple(key for key in Survival.clinical_keys if key != "hpv")
+_PAPER: Final = load_configuration("paper")
+_BUT_HPV: Final = tuple(key for key in _PAPER.survival.clinical if key != "hpv")
 
 BASELINES: Final = {
     "survival": Baselines(
         {
-            "clinical": Survival.clinical_keys,
+            "clinical": _PAPER.survival.clinical,
             "clinical but HPV": _BUT_HPV,
             "lesions": MEASURES,
-            "clinical, lesions": (*Survival.clinical_keys, *MEASURES),
+            "clinical, lesions": (*_PAPER.survival.clinical, *MEASURES),
             "clinical but HPV, lesions": (*_BUT_HPV, *MEASURES),
         },
         _cox,
@@ -128,9 +128,9 @@ BASELINES: Final = {
     ),
     "hpv": Baselines(
         {
-            "clinical": Hpv.clinical_keys,
+            "clinical": _PAPER.hpv.clinical,
             "lesions": MEASURES,
-            "clinical, lesions": (*Hpv.clinical_keys, *MEASURES),
+            "clinical, lesions": (*_PAPER.hpv.clinical, *MEASURES),
         },
         _logistic,
         (

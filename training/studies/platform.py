@@ -27,7 +27,7 @@ from evaluation.running.cases import cases_in
 from evaluation.running.store import OUTPUT, JobRecord, RunCard, RunStore
 from evaluation.running.tasks import TASKS
 from evaluation.running.truth import GROUND_TRUTH, write_ground_truth
-from shared.clinical import FIELDS
+from shared.clinical import EHR_VARIABLES
 from shared.errors import InputError
 from shared.files import write_whole
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
@@ -77,8 +77,8 @@ def _write_images(patient: Patient, folder: Path) -> None:
 
 
 def _write_texts(patient: Patient, folder: Path) -> None:
-    known = {field.ehr_name: getattr(patient.clinical, field.key) for field in FIELDS}
-    ehr = {name: value for name, value in known.items() if value is not None}
+    values = {name: getattr(patient.clinical, v.key) for name, v in EHR_VARIABLES.items()}
+    ehr = {name: value for name, value in values.items() if value is not None}
     truth = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
     for path, value in (
         (folder / "input" / CURRENT.ehr.path, ehr),

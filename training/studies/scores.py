@@ -19,7 +19,7 @@ from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Statistic, bootstrap
-from shared.models.card import Member, Score, load_card, write_card
+from shared.models.card import CARDS, Member, Score, load_card, write_card
 from shared.models.chain import Answers, Chain
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Undo
@@ -62,11 +62,11 @@ class Observations:
             self.absent_primaries.append(not np.any(prediction == Label.GTVP))
         if patient.hpv is not None:
             for suffix, outputs in by_kind(answers.hpv_outputs).items():
-                decision = chain.hpv.combined(outputs).decision
+                decision = chain.hpv.combine(outputs).decision
                 self.decisions.setdefault(suffix, []).append((decision, patient.hpv))
         if patient.relapse is not None and patient.rfs_days is not None:
             for suffix, outputs in by_kind(answers.risk_outputs).items():
-                row = (chain.survival.combined(outputs), patient.rfs_days, patient.relapse)
+                row = (chain.survival.combine(outputs), patient.rfs_days, patient.relapse)
                 self.risks.setdefault(suffix, []).append(row)
 
     def scores(self, cohort: str) -> dict[TaskName, list[Score]]:
@@ -126,7 +126,7 @@ def score_models(
                 f"({score.patients} patients: {cohort})"
             )
         if write:
-            card = load_card(model_folders[task], task)
+            card = load_card(model_folders[task], CARDS[task])
             card = card.model_copy(update={"scores": tuple(task_scores)})
             write_card(model_folders[task], card)
     return scores

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
-from shared.models.card import Kind
+from shared.models.card import BaseCard, Kind
+from shared.models.networks.base import NetworkConfig
+from shared.preprocessing.intensity import Channel
 from shared.schema import Strict
 from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient
@@ -72,6 +74,7 @@ class Task(ABC):
     """One of the three tasks in training."""
 
     name: ClassVar[TaskName]
+    card_type: ClassVar[type[BaseCard]]
     default_held_out: ClassVar[int] = 60
     """Patients held out if nothing else is asked for."""
     starts_from_segmentation: ClassVar[bool] = False
@@ -95,6 +98,14 @@ class Task(ABC):
     @abstractmethod
     def stratum(self, patient: PreparedPatient) -> str:
         """Return the outcome by which folds are stratified, in addition to the centre."""
+
+    @abstractmethod
+    def network_config(self, configuration: Configuration) -> NetworkConfig:
+        """Return the shape of the network, which also knows the part that serves."""
+
+    @abstractmethod
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return the network's channels in order."""
 
     @abstractmethod
     def network(

@@ -18,8 +18,9 @@ from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold
-from shared.models.card import Kind
+from shared.models.card import HpvCard, Kind
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
+from shared.preprocessing.intensity import Channel
 from training.cohort.cache import PreparedPatient
 from training.config import Configuration, HpvSettings
 from training.loop.module import TrainedModule
@@ -38,7 +39,7 @@ from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear
 from training.tasks.prognosis import PrognosisTask
-from training.tasks.segmentation import network_config, segmentation_loss
+from training.tasks.segmentation import segmentation_loss
 
 
 class HpvModule(TrainedModule[tuple[float, bool]]):
@@ -89,8 +90,7 @@ class Hpv(PrognosisTask):
     """Task 3: the Task 1 network with a head on its bottleneck, linear models, or both."""
 
     name = "hpv"
-    clinical_keys = ("age", "gender", "tobacco", "alcohol")
-    """The paper's clinical inputs of Task 3, in its order."""
+    card_type = HpvCard
     starts_from_segmentation = True
 
     def settings(self, configuration: Configuration) -> HpvSettings:
@@ -105,19 +105,21 @@ class Hpv(PrognosisTask):
         """Return the status."""
         return f"HPV {bool(patient.patient.hpv):d}"
 
+    def network_config(self, configuration: Configuration) -> HpvConfig:
+        """Return the shape of the head."""
+        return configuration.hpv.network
+
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return the network's channels in order: those of Task 1."""
+        return configuration.segmentation.channels
+
     def network(
         self, configuration: Configuration, features: Sequence[ClinicalFeature]
     ) -> HpvNetwork:
         """Return the network with fresh weights."""
-        settings = configuration.hpv
-        return HpvNetwork(
-            HpvConfig(
-                unet=network_config(configuration.segmentation),
-                clinical_features=len(features),
-                head_width=settings.head_width,
-                clinical_width=settings.clinical_width,
-                dropout=settings.dropout,
-            )
+        task1 = configuration.segmentation
+        return self.network_config(configuration).build(
+            task1.network, in_channels=len(task1.channels), clinical_features=len(features)
         )
 
     def module(self, training: FoldTraining) -> HpvModule:
@@ -132,10 +134,11 @@ class Hpv(PrognosisTask):
         """Return balanced batches to train on, and central windows to validate on."""
         settings, intensity = training.configuration.hpv, training.configuration.intensity
         samples = Samples(
-            training.patients,
-            intensity,
-            JitteredWindow(settings.window_zyx, middle),
-            [_targets(patient, training.features) for patient in training.patients],
+            patients=training.patients,
+            intensity=intensity,
+            channels=self.channels(training.configuration),
+            place=JitteredWindow(settings.window_zyx, middle),
+            targets=[_targets(patient, training.features) for patient in training.patients],
             variation=variation(settings, training.features),
         )
         batches = BalancedBatches(
@@ -150,9 +153,14 @@ class Hpv(PrognosisTask):
 
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
         """Return patients' central windows."""
-        targets = [_targets(patient, training.features) for patient in patients]
-        settings, intensity = training.configuration.hpv, training.configuration.intensity
-        return Windows(patients, intensity, settings.window_zyx, middle, targets)
+        return Windows(
+            patients=patients,
+            intensity=training.configuration.intensity,
+            channels=self.channels(training.configuration),
+            window_zyx=training.configuration.hpv.window_zyx,
+            centre_of=middle,
+            targets=[_targets(patient, training.features) for patient in patients],
+        )
 
     def scorer(self, network: nn.Module) -> nn.Module:
         """Return the network without its decoder."""
@@ -202,7 +210,6 @@ class Hpv(PrognosisTask):
             known = out_of_fold.read_known_hpv(run_folder / out_of_fold.FOLDER, kinds)
             threshold = best_threshold(*known)
         return {
-            "channels": ("CT", "PET"),
             "window_zyx": settings.window_zyx,
             "threshold": threshold,
         }

@@ -1,19 +1,18 @@
-"""Predictions for patients by the models that have not seen them, for Task 2 and honest scores.
+"""Out-of-fold predictions: each patient is predicted by the models that have not seen it.
 
-`RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid,
+They feed Task 2 and give honest scores.
+
+`RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid of the patient in the cache,
 
 - `labels`: uint8, [z, y, x], after the rules of the configuration;
 - `probabilities`: uint8, [GTVp, GTVn; z, y, x], 255 is certain (background is the rest);
 - `fold`: the name of the fold that held the patient out.
 
-The region's grid is that of the patient in the cache. `scores.csv` beside them has one line for
-each patient with a label map, compared on the CT's own grid.
-
-`RUNS/hpv/out_of_fold/logits.csv` has one line for each patient, fold and kind of model with the
-logit of the HPV status and the truth: one fold where the status is known, all folds where it is
-not, since no model has seen these patients. `RUNS/survival/out_of_fold/risks.csv` has the risk of
-each patient with follow-up likewise, standardised as in serving. Folds that are trained side by
-side write these tables one after another.
+`scores.csv` next to them has one row for each patient with a label map, compared on the CT's own
+grid. `RUNS/hpv/out_of_fold/logits.csv` has one row for each patient, fold and kind of model, with
+the logit of the HPV status and the truth: one fold if the status is known, all folds if it is not,
+because no model has seen these patients. `RUNS/survival/out_of_fold/risks.csv` has, in the same
+form, the risk of each patient with follow-up, standardised as in serving.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from shared.postprocessing.restore import restore
 from shared.postprocessing.rules import label_map
 from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import PreparedPatient
+from training.cohort.preparation import read_labels
 from training.config import SegmentationSettings
 
 FOLDER: Final = "out_of_fold"
@@ -47,9 +47,9 @@ LOGITS: Final = "logits.csv"
 RISKS: Final = "risks.csv"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What one patient's file holds.
+    """The content of one patient's file.
 
     Attributes
     ----------
@@ -66,15 +66,16 @@ def write(
     folder: Path,
     fold: str,
     patients: Sequence[PreparedPatient],
+    *,
     predict: Callable[[Prepared], Volume],
     settings: SegmentationSettings,
 ) -> None:
-    """Predict patients and write each one's file; add their scores to the table.
+    """Segment patients, write a file for each, and add their scores to the table.
 
     Parameters
     ----------
-    patients : held out from the fold, or without a label map, so in no fold.
-    predict : from a prepared case to probabilities, shape (3, z, y, x), of the fold's network.
+    patients : held out from the fold, or without a label map and so in no fold.
+    predict : from a prepared case to the probabilities of the fold's network, shape (3, z, y, x).
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -88,8 +89,7 @@ def write(
             settings.min_component_mm3,
             settings.rules,
         )
-        path = folder / f"{patient.patient_id}.npz"
-        with whole(path) as draft:
+        with whole(folder / f"{patient.patient_id}.npz") as draft:
             np.savez_compressed(
                 draft,
                 labels=labels,
@@ -97,7 +97,7 @@ def write(
                 fold=np.array(fold),
             )
         if patient.patient.labels is not None:
-            scores = _scores(patient, patient.patient.labels, labels)
+            scores = _scores(patient, labels)
             rows.append({"PatientID": patient.patient_id, "fold": fold, **scores})
     path = folder / SCORES
     table = pd.DataFrame(rows).set_index("PatientID")
@@ -117,15 +117,18 @@ def read(folder: Path, patient_id: str) -> Prediction:
         If there is none.
     """
     require(folder, [patient_id])
-    with np.load(folder / f"{patient_id}.npz") as stored:
-        lesions = stored["probabilities"].astype(np.float32) / 255
+    with np.load(folder / f"{patient_id}.npz") as arrays:
+        lesions = arrays["probabilities"].astype(np.float32) / 255
         background = np.clip(1 - lesions.sum(axis=0), 0, 1)
-        probabilities = np.concatenate([background[None], lesions])
-        return Prediction(str(stored["fold"]), stored["labels"], probabilities)
+        return Prediction(
+            fold=str(arrays["fold"]),
+            labels=arrays["labels"],
+            probabilities=np.concatenate([background[None], lesions]),
+        )
 
 
 def require(folder: Path, patient_ids: Sequence[str]) -> None:
-    """Raise InputError if there is no file of a patient."""
+    """Raise InputError if a patient has no file."""
     for name in patient_ids:
         path = folder / f"{name}.npz"
         if not path.is_file():
@@ -136,7 +139,7 @@ def require(folder: Path, patient_ids: Sequence[str]) -> None:
 
 
 def masks(runs: Path) -> Callable[[PreparedPatient], LabelVolume]:
-    """Return how to find the label map of the Task 1 network that has not seen a patient."""
+    """Return a function from a patient to the label map of the network that has not seen it."""
     folder = runs / "segmentation" / FOLDER
     return lambda patient: read(folder, patient.patient_id).labels
 
@@ -147,7 +150,7 @@ def write_logits(
     patients: Sequence[PreparedPatient],
     logits: Mapping[Kind, NDArray[np.float64]],
 ) -> None:
-    """Write the logits that one fold's models give patients they have not seen."""
+    """Write the logits of one fold's models for patients that they have not seen."""
     rows = _rows(fold, patients, logits, "logit")
     status = {patient.patient_id: patient.patient.hpv for patient in patients}
     _write_fold(folder / LOGITS, rows.assign(**{"HPV Status": rows["PatientID"].map(status)}))
@@ -159,8 +162,45 @@ def write_risks(
     patients: Sequence[PreparedPatient],
     risks: Mapping[Kind, NDArray[np.float64]],
 ) -> None:
-    """Write the standardised risks that one fold's models give patients they have not seen."""
+    """Write the standardised risks of one fold's models for patients that they have not seen."""
     _write_fold(folder / RISKS, _rows(fold, patients, risks, "risk"))
+
+
+def read_known_hpv(
+    folder: Path, kinds: Sequence[Kind]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return out-of-fold probabilities and truth of all patients whose status is known.
+
+    As in serving, a probability is the logistic function of the mean logit over kinds of models.
+    """
+    table = _read_table(folder / LOGITS).dropna(subset="HPV Status")
+    table = table[table["kind"].isin(kinds)]
+    patients = table.groupby("PatientID").agg({"logit": "mean", "HPV Status": "first"})
+    return expit(patients["logit"].to_numpy()), patients["HPV Status"].to_numpy(dtype=bool)
+
+
+def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
+    """Return patients' probabilities of HPV+ by the models that have not seen them.
+
+    As in serving, a probability is the logistic function of the mean logit.
+
+    Raises
+    ------
+    InputError
+        If a patient has no logit.
+    """
+    return [float(expit(logit)) for logit in _means(folder / LOGITS, "logit", patient_ids, 3)]
+
+
+def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
+    """Return patients' mean risks by the models that have not seen them.
+
+    Raises
+    ------
+    InputError
+        If a patient has no risk.
+    """
+    return _means(folder / RISKS, "risk", patient_ids, 2)
 
 
 def _rows(
@@ -178,55 +218,18 @@ def _rows(
 
 
 def _write_fold(path: Path, rows: pd.DataFrame) -> None:
-    """Write one fold's rows into a table, in place of those that it has of this fold."""
+    """Write one fold's rows into a table; they replace the rows that it has of this fold."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = rows.astype({"HPV Status": "boolean"} if "HPV Status" in rows else {})
     with locked(path):
         if path.exists():
-            before = _read(path)
+            before = _read_table(path)
             rows = pd.concat([before[~before["fold"].isin(rows["fold"])], rows])
         write_whole(path, rows.sort_values(["PatientID", "fold", "kind"]).to_csv(index=False))
 
 
-def read_known_hpv(
-    folder: Path, kinds: Sequence[Kind]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return out-of-fold probabilities and truth of all patients whose status is known.
-
-    As in serving each is the logistic function of the mean logit of the kinds of models.
-    """
-    table = _read(folder / LOGITS).dropna(subset="HPV Status")
-    table = table[table["kind"].isin(kinds)]
-    patients = table.groupby("PatientID").agg({"logit": "mean", "HPV Status": "first"})
-    return expit(patients["logit"].to_numpy()), patients["HPV Status"].to_numpy(dtype=bool)
-
-
-def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return patients' probabilities of HPV+ by the models that have not seen them.
-
-    As in serving each is the logistic function of the mean logit, where there are several.
-
-    Raises
-    ------
-    InputError
-        If there is no logit of a patient.
-    """
-    return [float(expit(logit)) for logit in _means(folder / LOGITS, "logit", patient_ids, 3)]
-
-
-def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return patients' risks by the models that have not seen them: as in serving, their mean.
-
-    Raises
-    ------
-    InputError
-        If there is no risk of a patient.
-    """
-    return _means(folder / RISKS, "risk", patient_ids, 2)
-
-
 def _means(path: Path, column: str, patient_ids: Sequence[str], task: int) -> list[float]:
-    means = _read(path).groupby("PatientID")[column].mean() if path.is_file() else {}
+    means = _read_table(path).groupby("PatientID")[column].mean() if path.is_file() else {}
     missing = [name for name in patient_ids if name not in means]
     if missing:
         raise InputError(
@@ -236,19 +239,19 @@ def _means(path: Path, column: str, patient_ids: Sequence[str], task: int) -> li
     return [float(means[name]) for name in patient_ids]
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype={"PatientID": str, "fold": str})
     return table.astype({"HPV Status": "boolean"} if "HPV Status" in table else {})
 
 
-def _scores(patient: PreparedPatient, truth_path: Path, labels: LabelVolume) -> dict[str, float]:
-    """Return what the challenge's scores are made of, on the CT's grid."""
-    found = sitk.GetArrayFromImage(restore(labels, patient.undo))
-    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_path), sitk.sitkUInt8))
-    nodes = overlap(found, truth, Label.GTVN, patient.undo.ct.voxel_volume_mm3)
-    lesions = detections(found, truth, Label.GTVN)
+def _scores(patient: PreparedPatient, labels: LabelVolume) -> dict[str, float]:
+    """Return the terms of the challenge's scores, on the CT's grid."""
+    prediction = sitk.GetArrayFromImage(restore(labels, patient.undo))
+    truth = sitk.GetArrayFromImage(read_labels(patient.patient))
+    nodes = overlap(prediction, truth, Label.GTVN, patient.undo.ct.voxel_volume_mm3)
+    lesions = detections(prediction, truth, Label.GTVN)
     return {
-        "gtvp_dice": dice(found, truth, Label.GTVP),
+        "gtvp_dice": dice(prediction, truth, Label.GTVP),
         "gtvn_shared_mm3": nodes.shared_mm3,
         "gtvn_found_mm3": nodes.prediction_mm3,
         "gtvn_true_mm3": nodes.truth_mm3,

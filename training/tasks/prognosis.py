@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import Kind
 from shared.models.networks.linear import LinearModel
 from training.cohort.cache import PreparedPatient
-from training.cohort.features import features_of
+from training.cohort.features import fit_features
 from training.config import Configuration, PrognosisSettings
 from training.samples.dataset import Windows
 from training.tasks.base import FoldTraining, Task
@@ -34,8 +33,6 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 
 class PrognosisTask(Task):
     """A task whose models return one number per patient."""
-
-    clinical_keys: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def settings(self, configuration: Configuration) -> PrognosisSettings:
@@ -77,7 +74,9 @@ class PrognosisTask(Task):
         self, configuration: Configuration, patients: Sequence[PreparedPatient]
     ) -> tuple[ClinicalFeature, ...]:
         """Return the clinical inputs, scaled on the patients trained on."""
-        return features_of(self.clinical_keys, patients, self.settings(configuration).missing)
+        settings = self.settings(configuration)
+        records = [patient.patient.clinical for patient in patients]
+        return fit_features(settings.clinical, records, settings.missing)
 
     @abstractmethod
     def fit_values(

@@ -19,11 +19,11 @@ from shared.clinical import ClinicalFeature
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import InputError
 from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
-from shared.models.card import Kind
-from shared.models.networks.dynunet import DynUNetConfig, WithoutHeads, build
+from shared.models.card import Kind, SegmentationCard
+from shared.models.networks.base import SegmentationNetworkConfig
 from shared.models.segmentation import LABELS, mean_probabilities
 from shared.postprocessing.components import remove_small
-from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.intensity import Channel, network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import PreparedPatient
 from training.config import Configuration, SegmentationSettings
@@ -40,16 +40,6 @@ from training.samples.dataset import (
 )
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, Task, TrainedFold
-
-
-def network_config(settings: SegmentationSettings) -> DynUNetConfig:
-    """Return the shape of the Task 1 network, which Task 3 shares."""
-    levels = len(settings.filters)
-    return DynUNetConfig(
-        filters=settings.filters,
-        strides=(1,) + (2,) * (levels - 1),
-        deep_supervision_heads=settings.deep_supervision_heads,
-    )
 
 
 def segmentation_loss(batch_dice: bool) -> DiceCELoss:
@@ -137,7 +127,7 @@ def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSetti
         image,
         settings.window_zyx,
         1,
-        WithoutHeads(network),  # type: ignore[arg-type]
+        settings.network.reference(network),
         overlap=settings.overlap,
         mode="gaussian",
     )
@@ -145,9 +135,10 @@ def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSetti
 
 
 class Segmentation(Task):
-    """Task 1: DynUNet on crops."""
+    """Task 1: a network on crops."""
 
     name = "segmentation"
+    card_type = SegmentationCard
     default_held_out = 36  # as in the paper
     lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
     """The lesions that every fold must have."""
@@ -167,9 +158,18 @@ class Segmentation(Task):
         words = [f"{name} {value:d}" for name, value in outcomes.items() if value is not None]
         return ", ".join([*words, *(lesions or ["no lesion"])])
 
+    def network_config(self, configuration: Configuration) -> SegmentationNetworkConfig:
+        """Return the shape of the network."""
+        return configuration.segmentation.network
+
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return the network's channels in order."""
+        return configuration.segmentation.channels
+
     def network(self, configuration: Configuration, _: Sequence[ClinicalFeature]) -> nn.Module:
-        """Return the DynUNet with fresh weights."""
-        return build(network_config(configuration.segmentation))
+        """Return the network with fresh weights."""
+        settings = configuration.segmentation
+        return settings.network.build(len(settings.channels))
 
     def module(self, training: FoldTraining) -> SegmentationModule:
         """Return the network with its loss and scores."""
@@ -185,18 +185,23 @@ class Segmentation(Task):
         """Return crops to train on, and whole regions to validate on."""
         settings, intensity = training.configuration.segmentation, training.configuration.intensity
         samples = Samples(
-            training.patients,
-            intensity,
-            LesionCrops(settings.crop_zyx, settings.random_crop_probability),
-            [{} for _ in training.patients],
+            patients=training.patients,
+            intensity=intensity,
+            channels=settings.channels,
+            place=LesionCrops(settings.crop_zyx, settings.random_crop_probability),
+            targets=[{} for _ in training.patients],
         )
         batches = ShuffledBatches(len(training.patients), settings.batch_size, training.seed)
         regions = Windows(
-            training.held_out, intensity, None, middle, [{} for _ in training.held_out]
+            patients=training.held_out,
+            intensity=intensity,
+            channels=settings.channels,
+            window_zyx=None,
+            centre_of=middle,
+            targets=[{} for _ in training.held_out],
         )
-        return loader(samples, batches, training.workers), validation_loader(
-            regions, training.workers
-        )
+        validation = validation_loader(regions, training.workers)
+        return loader(samples, batches, training.workers), validation
 
     def check(self, training: FoldTraining) -> None:
         """Raise InputError if one part of a fold has no node or no primary at all."""
@@ -217,7 +222,6 @@ class Segmentation(Task):
         del run_folder, kinds
         settings = configuration.segmentation
         return {
-            "channels": ("CT", "PET"),
             "window_zyx": settings.window_zyx,
             "overlap": settings.overlap,
             "labels": tuple(LABELS),
@@ -243,10 +247,14 @@ class Segmentation(Task):
             return logits
 
         def probabilities(prepared: Prepared) -> Volume:
-            image = network_channels(prepared, training.configuration.intensity, ("CT", "PET"))
+            intensity = training.configuration.intensity
+            images = scale_images(prepared.ct_hu, prepared.pet_suv, intensity)
+            image = network_channels(images, settings.channels)
             return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
 
         patients = [*training.held_out, *training.without_outcome]
         folder = training.runs / self.name / out_of_fold.FOLDER
-        out_of_fold.write(folder, training.fold.name, patients, probabilities, settings)
+        out_of_fold.write(
+            folder, training.fold.name, patients, predict=probabilities, settings=settings
+        )
         network.cpu()

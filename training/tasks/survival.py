@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
 from shared.metrics.survival import concordance_index
-from shared.models.card import Kind
+from shared.models.card import Kind, SurvivalCard
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
+from shared.preprocessing.intensity import Channel
 from shared.preprocessing.window import lesion_centre
 from training.cohort.cache import PreparedPatient
 from training.config import Configuration, SurvivalSettings
@@ -62,17 +63,7 @@ class Survival(PrognosisTask):
     """Task 2: ResNet18 on image and lesions, linear models, or both."""
 
     name = "survival"
-    clinical_keys = (
-        "hpv",
-        "tobacco",
-        "alcohol",
-        "age",
-        "gender",
-        "performance_status",
-        "treatment",
-        "m_stage",
-    )
-    """The paper's clinical inputs of Task 2, in its order."""
+    card_type = SurvivalCard
 
     def settings(self, configuration: Configuration) -> SurvivalSettings:
         """Return the task's part of a configuration."""
@@ -105,18 +96,21 @@ class Survival(PrognosisTask):
         """Return whether a recurrence was observed."""
         return f"relapse {bool(patient.patient.relapse):d}"
 
+    def network_config(self, configuration: Configuration) -> SurvivalConfig:
+        """Return the shape of the network."""
+        return configuration.survival.network
+
+    def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
+        """Return the network's channels in order."""
+        return configuration.survival.channels
+
     def network(
         self, configuration: Configuration, features: Sequence[ClinicalFeature]
     ) -> SurvivalNetwork:
         """Return the network with fresh weights."""
-        settings = configuration.survival
-        return SurvivalNetwork(
-            SurvivalConfig(
-                block_inplanes=settings.block_inplanes,
-                clinical_features=len(features),
-                clinical_width=settings.clinical_width,
-                dropout=settings.dropout,
-            )
+        channels = configuration.survival.channels
+        return self.network_config(configuration).build(
+            in_channels=len(channels), clinical_features=len(features)
         )
 
     def module(self, training: FoldTraining) -> SurvivalModule:
@@ -128,11 +122,11 @@ class Survival(PrognosisTask):
         """Return windows near the lesions to train on, and those of serving to validate on."""
         settings = training.configuration.survival
         samples = Samples(
-            training.patients,
-            training.configuration.intensity,
-            JitteredWindow(settings.window_zyx, lesion_centre),
-            [_targets(patient, training.features) for patient in training.patients],
-            lesion_channels=True,
+            patients=training.patients,
+            intensity=training.configuration.intensity,
+            channels=settings.channels,
+            place=JitteredWindow(settings.window_zyx, lesion_centre),
+            targets=[_targets(patient, training.features) for patient in training.patients],
             variation=variation(settings, training.features),
         )
         batches = ShuffledBatches(len(training.patients), settings.batch_size, training.seed)
@@ -162,10 +156,7 @@ class Survival(PrognosisTask):
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         del run_folder, kinds
-        return {
-            "channels": ("CT", "PET", "GTVp", "GTVn"),
-            "window_zyx": configuration.survival.window_zyx,
-        }
+        return {"window_zyx": configuration.survival.window_zyx}
 
     def statistics(
         self, models: Mapping[Kind, nn.Module], training: FoldTraining
@@ -191,12 +182,12 @@ class Survival(PrognosisTask):
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
         """Return patients' windows around their lesions."""
         return Windows(
-            patients,
-            training.configuration.intensity,
-            training.configuration.survival.window_zyx,
-            lesion_centre,
-            [_targets(patient, training.features) for patient in patients],
-            lesion_channels=True,
+            patients=patients,
+            intensity=training.configuration.intensity,
+            channels=training.configuration.survival.channels,
+            window_zyx=training.configuration.survival.window_zyx,
+            centre_of=lesion_centre,
+            targets=[_targets(patient, training.features) for patient in patients],
         )
 
     def scorer(self, network: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
-"""The clinical branch that the survival and the HPV network share: a two-layer perceptron.
+"""The clinical branch that the networks of Tasks 2 and 3 share: a two-layer perceptron.
 
-It takes the vector that `shared.clinical.encode` makes, in which missing values are already
-encoded, and knows nothing of their meaning.
+It takes the vector of `shared.clinical.encode`, in which missing values are already encoded, and
+knows nothing of what the values mean.
 """
 
 from torch import nn

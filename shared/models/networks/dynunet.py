@@ -1,8 +1,8 @@
-"""The segmentation network: MONAI's DynUNet, kept compact.
+"""A Task 1 network: MONAI's DynUNet, the paper's choice, kept compact.
 
-Five levels by default, 3x3x3 kernels, instance norm, leaky ReLU. The network is MONAI's own, so
-that its checkpoints are too; here are only its configuration and, for the HPV network, a pass that
-stops at the bottleneck.
+By default five levels, 3x3x3 kernels, instance norm and leaky ReLU. The network is MONAI's own, so
+its checkpoints are MONAI's too; this file adds the split into encoder and decoder and a decoder
+that is faster to serve.
 
 References
 ----------
@@ -11,118 +11,140 @@ Isensee et al. 2021, nnU-Net, Nature Methods 18:203-211 (the topology).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import cast
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Self, cast
 
-import torch
 from monai.networks.blocks.dynunet_block import UnetUpBlock
 from monai.networks.nets.dynunet import DynUNet
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared.conventions import Label
+from shared.models.networks.base import EncoderDecoder, SegmentationNetworkConfig
 
-@dataclass(frozen=True)
-class DynUNetConfig:
-    """What decides the shape of a DynUNet."""
 
-    in_channels: int = 2
-    """CT and PET."""
-    out_channels: int = 3
-    """Background, GTVp, GTVn."""
-    filters: tuple[int, ...] = (32, 64, 128, 256, 320)
+def _halve_each_level(fields: Mapping[str, Any]) -> tuple[int, ...]:
+    return (1,) + (2,) * (len(fields.get("filters", ())) - 1)
+
+
+class DynUNetConfig(SegmentationNetworkConfig):
+    """The shape of a DynUNet."""
+
+    architecture: Literal["dynunet"] = "dynunet"
+    filters: tuple[PositiveInt, ...] = (32, 64, 128, 256, 320)
     """Channels at each level, finest first; the default is nnU-Net's rule, 16.5 M parameters."""
-    strides: tuple[int, ...] = (1, 2, 2, 2, 2)
-    """Downsampling at the entry of each level."""
-    deep_supervision_heads: int = 0
-    """Coarser decoder levels that give logits of their own in training; 0 is none."""
+    strides: tuple[PositiveInt, ...] = Field(default_factory=_halve_each_level)
+    """Downsampling at the entry of each level; by default 1 and then 2 at each level."""
+    deep_supervision_heads: NonNegativeInt = 0
+    """How many coarser decoder levels give logits of their own in training."""
     dropout: float = 0.0
 
-    def __post_init__(self) -> None:
-        if len(self.filters) != len(self.strides):
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if len(self.filters) < 2 or len(self.filters) != len(self.strides):
             raise ValueError(
-                f"expected one stride for each of {len(self.filters)} levels, "
-                f"found {len(self.strides)}"
+                f"expected at least two levels with one stride each, found {len(self.filters)} "
+                f"levels and {len(self.strides)} strides"
             )
+        return self
 
     @property
     def divisor(self) -> int:
-        """Voxels that every side of an input must be a multiple of."""
-        return int(torch.tensor(self.strides).prod())
+        """The product of the strides."""
+        return math.prod(self.strides)
+
+    @property
+    def bottleneck_channels(self) -> int:
+        """The filters of the last level."""
+        return self.filters[-1]
+
+    def build(self, in_channels: int) -> DynUNet:
+        """Return MONAI's network with fresh weights."""
+        levels = len(self.filters)
+        return DynUNet(
+            spatial_dims=3,
+            in_channels=in_channels,
+            out_channels=len(Label),
+            kernel_size=[3] * levels,
+            strides=self.strides,
+            upsample_kernel_size=self.strides[1:],
+            filters=self.filters,
+            dropout=self.dropout or None,
+            deep_supervision=self.deep_supervision_heads > 0,
+            deep_supr_num=max(self.deep_supervision_heads, 1),
+        )
+
+    def encoder(self, network: nn.Module) -> Encoder:
+        """Return the blocks from the input to the bottleneck."""
+        unet = cast(DynUNet, network)
+        return Encoder([unet.input_block, *unet.downsamples, unet.bottleneck])
+
+    def decoder(self, network: nn.Module) -> Decoder:
+        """Return the blocks from the bottleneck to the logits, without deep supervision.
+
+        MONAI keeps the outputs of its heads in an attribute, even in evaluation mode; on that
+        `torch.export` fails, and `copy.deepcopy` too after a training step.
+        """
+        unet = cast(DynUNet, network)
+        return Decoder(cast(Iterable[nn.Module], unet.upsamples), unet.output_block)
+
+    def serving(self, network: nn.Module) -> nn.Module:
+        """Return the network with a fused decoder; a level of another stride than 2 stays."""
+        decoder = self.decoder(network)
+        fused = [
+            FusedUpBlock(block) if block.transp_conv.conv.stride == (2, 2, 2) else block
+            for block in cast(Iterable[UnetUpBlock], decoder.blocks)
+        ]
+        return EncoderDecoder(self.encoder(network), Decoder(fused, decoder.output))
+
+    def as_backbone(self) -> Self:
+        """Return the configuration without deep supervision."""
+        return self.model_copy(update={"deep_supervision_heads": 0})
+
+    def backbone_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights without those of the heads, which MONAI names twice."""
+        return {
+            name: weight
+            for name, weight in weights.items()
+            if "deep_supervision_heads" not in name and "super_head" not in name
+        }
 
 
-def build(config: DynUNetConfig) -> DynUNet:
-    """Return a DynUNet with fresh weights.
+class Encoder(nn.ModuleList):
+    """Blocks from the input to the bottleneck, finest level first."""
 
-    It maps an image, shape (n, in_channels, z, y, x), to logits, shape (n, out_channels, z, y, x).
-    In training mode with deep supervision it returns (n, 1 + heads, out_channels, z, y, x): the
-    final logits first, then those of ever coarser levels, enlarged to the same size.
-    """
-    levels = len(config.filters)
-    return DynUNet(
-        spatial_dims=3,
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        kernel_size=[3] * levels,
-        strides=config.strides,
-        upsample_kernel_size=config.strides[1:],
-        filters=config.filters,
-        dropout=config.dropout or None,
-        deep_supervision=config.deep_supervision_heads > 0,
-        deep_supr_num=max(config.deep_supervision_heads, 1),
-    )
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features of every level, finest first."""
+        features = [image]
+        for block in self:
+            features.append(block(features[-1]))
+        return features[1:]
 
 
-def encoder_blocks(network: DynUNet) -> list[nn.Module]:
-    """Return the blocks from the input to the bottleneck, finest level first."""
-    return [network.input_block, *network.downsamples, network.bottleneck]
+class Decoder(nn.Module):
+    """Blocks from the bottleneck to the finest level, and the last convolution."""
 
-
-def encode(blocks: Sequence[nn.Module], image: Tensor) -> list[Tensor]:
-    """Return the features of every level, finest first; the last are the bottleneck's."""
-    features = [image]
-    for block in blocks:
-        features.append(block(features[-1]))
-    return features[1:]
-
-
-def decode(blocks: Iterable[nn.Module], output: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """Return the logits, shape (n, out_channels, z, y, x), from the features of every level.
-
-    Parameters
-    ----------
-    blocks : from the bottleneck to the finest level.
-    output : the last convolution.
-    """
-    *skips, decoded = features
-    for block, skip in zip(blocks, reversed(skips), strict=True):
-        decoded = block(decoded, skip)
-    return cast(Tensor, output(decoded))
-
-
-class WithoutHeads(nn.Module):
-    """A DynUNet's way from image to logits, with the same weights, past its deep supervision.
-
-    MONAI keeps the heads' outputs in an attribute, even in evaluation mode; `torch.export` refuses
-    that, and `copy.deepcopy` fails on it after a training step.
-    """
-
-    def __init__(self, network: DynUNet) -> None:
+    def __init__(self, blocks: Iterable[nn.Module], output: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.blocks = nn.ModuleList(blocks)
+        self.output = output
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, shape (n, out_channels, z, y, x), of images (n, in_channels, z, y, x)."""
-        features = encode(encoder_blocks(self.network), image)
-        return decode(self.network.upsamples, self.network.output_block, features)
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return logits, shape (n, 3, z, y, x), from the features of every level."""
+        *skips, decoded = features
+        for block, skip in zip(self.blocks, reversed(skips), strict=True):
+            decoded = block(decoded, skip)
+        return cast(Tensor, self.output(decoded))
 
 
 class FusedUpBlock(nn.Module):
-    """An up block in fewer operations: what it does to the coarser features is linear up to a norm.
+    """An up block in fewer operations: it is linear in the coarser features up to its first norm.
 
-    A transposed convolution of stride 2 and the part of a 3x3x3 convolution that reads its output
-    are together one transposed convolution with a 4x4x4 kernel. Each output voxel takes 8 products
-    for a coarse channel instead of 27 for a fine one, and nothing has to be concatenated.
+    A transposed convolution of stride 2, followed by the part of a 3x3x3 convolution that reads its
+    output, equals one transposed convolution with a 4x4x4 kernel. Each output voxel takes 8
+    products for a coarse channel instead of 27 for a fine one, and nothing has to be concatenated.
     """
 
     def __init__(self, block: UnetUpBlock) -> None:
@@ -147,23 +169,3 @@ class FusedUpBlock(nn.Module):
         features = self.block.norm1(self.enlarge(coarse) + self.skip(skip))
         features = self.block.conv2(self.block.lrelu(features))
         return cast(Tensor, self.block.lrelu(self.block.norm2(features)))
-
-
-class Serving(nn.Module):
-    """A DynUNet's way from image to logits, past its deep supervision, in fewer operations.
-
-    Equal to `WithoutHeads` to float32 precision. A level of another stride than 2 stays as it is.
-    """
-
-    def __init__(self, network: DynUNet) -> None:
-        super().__init__()
-        self.encoder = nn.ModuleList(encoder_blocks(network))
-        self.decoder = nn.ModuleList(
-            FusedUpBlock(block) if block.transp_conv.conv.stride == (2, 2, 2) else block
-            for block in cast(Iterable[UnetUpBlock], network.upsamples)
-        )
-        self.output = network.output_block
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, shape (n, out_channels, z, y, x), of images (n, in_channels, z, y, x)."""
-        return decode(self.decoder, self.output, encode(list(self.encoder), image))

@@ -1,57 +1,66 @@
-"""The HPV network: the segmentation network with a wide linear head at its bottleneck.
+"""The Task 3 network: a Task 1 network with a wide linear head at its bottleneck.
 
 In training it segments and classifies at once, so that the shared encoder keeps looking at the
-lesions. For serving, `classifier()` leaves the decoder out, which changes no logit.
+lesions. Serving leaves the decoder out, which changes no logit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from shared.models.networks.base import NetworkConfig, SegmentationNetworkConfig
 from shared.models.networks.clinical import clinical_mlp
-from shared.models.networks.dynunet import DynUNetConfig, build, decode, encode, encoder_blocks
 
 
-@dataclass(frozen=True)
-class HpvConfig:
-    """What decides the shape of the HPV network."""
+class HpvConfig(NetworkConfig):
+    """The shape of the head; that of the rest is the configuration of a Task 1 network."""
 
-    unet: DynUNetConfig = field(default_factory=DynUNetConfig)
-    clinical_features: int = 4
-    """Age, gender, tobacco, alcohol."""
-    head_width: int = 512
+    head_width: PositiveInt = 512
     """Width of the linear layer on the pooled bottleneck features."""
-    clinical_width: int = 32
+    clinical_width: PositiveInt = 32
     dropout: float = 0.0
-    """In the head and the clinical branch; the U-Net has its own."""
+    """In the head and the clinical branch; the Task 1 network has its own."""
+
+    def build(
+        self, backbone: SegmentationNetworkConfig, *, in_channels: int, clinical_features: int
+    ) -> HpvNetwork:
+        """Return the network with fresh weights."""
+        return HpvNetwork(
+            self, backbone, in_channels=in_channels, clinical_features=clinical_features
+        )
+
+    def reference(self, network: nn.Module) -> nn.Module:
+        """Return the network without its decoder."""
+        return cast(HpvNetwork, network).classifier()
 
 
 class HpvHead(nn.Module):
     """From bottleneck features and clinical vector to the HPV logit.
 
-    The maximum is pooled beside the mean: instance norm fixes each channel's mean over the window
-    before the activation, so the mean alone says little of a lesion that fills a small part of it.
+    The maximum is pooled in addition to the mean: instance norm fixes each channel's mean over the
+    window before the activation, so the mean alone says little about a lesion that fills a small
+    part of it.
     """
 
-    def __init__(self, config: HpvConfig) -> None:
+    def __init__(
+        self, config: HpvConfig, *, bottleneck_channels: int, clinical_features: int
+    ) -> None:
         super().__init__()
         self.image = nn.Sequential(
-            nn.Linear(2 * config.unet.filters[-1], config.head_width),
+            nn.Linear(2 * bottleneck_channels, config.head_width),
             nn.ReLU(),
             nn.Dropout(config.dropout),
         )
-        self.clinical = clinical_mlp(
-            config.clinical_features, config.clinical_width, config.dropout
-        )
+        self.clinical = clinical_mlp(clinical_features, config.clinical_width, config.dropout)
         self.output = nn.Linear(config.head_width + config.clinical_width, 1)
 
     def forward(self, bottleneck: Tensor, clinical: Tensor) -> Tensor:
-        """Return the HPV logits, shape (n, 1), from features of shape (n, filters, z, y, x)."""
+        """Return the HPV logits, shape (n, 1), from features of shape (n, channels, z, y, x)."""
         pooled = torch.cat([bottleneck.mean((2, 3, 4)), bottleneck.amax((2, 3, 4))], dim=1)
         fused = torch.cat([self.image(pooled), self.clinical(clinical)], dim=1)
         return cast(Tensor, self.output(fused))
@@ -60,7 +69,7 @@ class HpvHead(nn.Module):
 class HpvClassifier(nn.Module):
     """Encoder and head: all that serving needs."""
 
-    def __init__(self, encoder: nn.ModuleList, head: HpvHead) -> None:
+    def __init__(self, encoder: nn.Module, head: HpvHead) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -73,44 +82,46 @@ class HpvClassifier(nn.Module):
         image : shape (n, channels, z, y, x).
         clinical : shape (n, features), missing values encoded.
         """
-        return cast(Tensor, self.head(encode(list(self.encoder), image)[-1], clinical))
+        return cast(Tensor, self.head(self.encoder(image)[-1], clinical))
 
 
 class HpvNetwork(nn.Module):
-    """The network in training: the whole U-Net and the head on its bottleneck."""
+    """The network in training: a whole Task 1 network and the head on its bottleneck."""
 
-    def __init__(self, config: HpvConfig) -> None:
+    def __init__(
+        self,
+        config: HpvConfig,
+        backbone: SegmentationNetworkConfig,
+        *,
+        in_channels: int,
+        clinical_features: int,
+    ) -> None:
         super().__init__()
-        # Heads of deep supervision would get no gradient here, and DDP refuses idle parameters.
-        self.unet = build(replace(config.unet, deep_supervision_heads=0))
-        self.head = HpvHead(config)
+        self.config = backbone.as_backbone()
+        self.backbone = self.config.build(in_channels)
+        self.head = HpvHead(
+            config,
+            bottleneck_channels=self.config.bottleneck_channels,
+            clinical_features=clinical_features,
+        )
 
     def forward(self, image: Tensor, clinical: Tensor) -> tuple[Tensor, Tensor]:
         """Return segmentation logits, shape (n, 3, z, y, x), and HPV logits, shape (n, 1)."""
-        features = encode(encoder_blocks(self.unet), image)
-        logits = decode(self.unet.upsamples, self.unet.output_block, features)
+        features = self.config.encoder(self.backbone)(image)
+        logits = self.config.decoder(self.backbone)(features)
         return logits, self.head(features[-1], clinical)
 
     def classifier(self) -> HpvClassifier:
         """Return the part that serving needs; it shares this network's weights."""
-        part = HpvClassifier(nn.ModuleList(encoder_blocks(self.unet)), self.head)
-        part.training = self.training
-        return part
+        encoder = self.config.encoder(self.backbone)
+        return HpvClassifier(encoder, self.head).train(self.training)
 
     def load_segmentation(self, weights: Mapping[str, Tensor]) -> None:
-        """Start the U-Net from the `state_dict` of a segmentation network of the same shape.
-
-        Heads of deep supervision are left out.
+        """Start from the `state_dict` of a Task 1 network of the same configuration.
 
         Raises
         ------
         RuntimeError
-            From torch, where a weight is missing, unknown or of another shape.
+            From torch, if a weight is missing, unknown or of another shape.
         """
-        self.unet.load_state_dict(
-            {
-                name: weight
-                for name, weight in weights.items()
-                if "deep_supervision_heads" not in name and "super_head" not in name
-            }
-        )
+        self.backbone.load_state_dict(self.config.backbone_weights(weights))

@@ -1,4 +1,4 @@
-"""A linear model of clinical values and measures of lesions, as a graph beside the networks."""
+"""A linear model of clinical values and lesion measures, as a graph like the networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class LinearModel(nn.Module):
-    """From clinical vector and measures of the lesions to a risk or a logit."""
+    """From clinical vector and lesion measures to a risk or a logit."""
 
     def __init__(self, clinical_features: int, measures: int) -> None:
         super().__init__()
@@ -19,8 +19,8 @@ class LinearModel(nn.Module):
 
         Parameters
         ----------
-        clinical : shape (batch, clinical_features), as `shared.clinical.encode` makes it.
-        measures : shape (batch, measures), as `shared.lesions.LesionMeasures.vector` does.
+        clinical : shape (batch, clinical_features), from `shared.clinical.encode`.
+        measures : shape (batch, measures), from `shared.lesions.LesionMeasures.vector`.
         """
         output: Tensor = self.output(torch.cat([clinical, measures], dim=1))
         return output

@@ -1,10 +1,10 @@
-"""The survival network: a 3-D ResNet18 and a clinical branch, fused before one linear output.
+"""The Task 2 network: a 3-D ResNet18 and a clinical branch, fused before one linear output.
 
-The norm is batch norm, decided for two reasons. A risk depends on how much tumour there is, and
-instance norm divides exactly that out of the mask and PET channels before the average pooling;
-batch norm keeps it. And its usual weakness, a small batch, does not occur: Cox's partial
-likelihood compares the patients of a batch, so a batch holds many of them anyway (16 in the
-paper). At export it folds into the convolutions.
+It uses batch norm, for two reasons. A risk depends on how much tumour there is, and instance norm
+divides exactly that out of the mask and PET channels before the average pooling; batch norm keeps
+it. And the usual weakness of batch norm, a small batch, does not occur: Cox's partial likelihood
+compares the patients of a batch, so a batch holds many of them anyway (16 in the paper). At export
+it folds into the convolutions.
 
 References
 ----------
@@ -13,50 +13,48 @@ He et al. 2016, Deep residual learning for image recognition, CVPR.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from monai.networks.nets.resnet import ResNet
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from shared.models.networks.base import NetworkConfig
 from shared.models.networks.clinical import clinical_mlp
 
 
-@dataclass(frozen=True)
-class SurvivalConfig:
-    """What decides the shape of the survival network."""
+class SurvivalConfig(NetworkConfig):
+    """The shape of the survival network."""
 
-    in_channels: int = 4
-    """CT, PET, GTVp, GTVn."""
-    block_inplanes: tuple[int, int, int, int] = (64, 128, 256, 512)
+    block_inplanes: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256, 512)
     """Channels of the four stages; the default is ResNet18's, 33 M parameters in 3-D."""
-    clinical_features: int = 8
-    """HPV status, tobacco, alcohol, age, gender, performance status, treatment, M stage."""
-    clinical_width: int = 32
+    clinical_width: PositiveInt = 32
     dropout: float = 0.0
     """Before the output and in the clinical branch."""
+
+    def build(self, *, in_channels: int, clinical_features: int) -> SurvivalNetwork:
+        """Return the network with fresh weights."""
+        return SurvivalNetwork(self, in_channels=in_channels, clinical_features=clinical_features)
 
 
 class SurvivalNetwork(nn.Module):
     """From image and clinical vector to the risk of recurrence."""
 
-    def __init__(self, config: SurvivalConfig) -> None:
+    def __init__(self, config: SurvivalConfig, *, in_channels: int, clinical_features: int) -> None:
         super().__init__()
         self.image = ResNet(
             block="basic",
             layers=[2, 2, 2, 2],
             block_inplanes=list(config.block_inplanes),
-            n_input_channels=config.in_channels,
+            n_input_channels=in_channels,
             conv1_t_stride=2,
             # Shortcut "A" detaches its branch from the gradient (`.data` in MONAI 1.6).
             shortcut_type="B",
             bias_downsample=False,
             feed_forward=False,
         )
-        self.clinical = clinical_mlp(
-            config.clinical_features, config.clinical_width, config.dropout
-        )
+        self.clinical = clinical_mlp(clinical_features, config.clinical_width, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.block_inplanes[-1] + config.clinical_width, 1)
 

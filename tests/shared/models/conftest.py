@@ -9,24 +9,25 @@ import numpy as np
 import pytest
 
 from shared.geometry import Grid
+from shared.models.card import HpvCard, SegmentationCard, SurvivalCard
 from shared.preprocessing.pipeline import Prepared, Undo
 from tests.shared.models.small_networks import (
     HPV,
     REGION_XYZ,
     SEGMENTATION,
     SURVIVAL,
-    random_hpv,
-    random_survival,
-    random_unet,
+    hpv_member,
+    survival_member,
+    unet_member,
 )
-from training.export.model_folder import Trained, export
+from training.export.model_folder import export
 
 
 @pytest.fixture(scope="session")
 def segmentation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model folder of one segmentation network, `random_unet(0)`."""
     folder = tmp_path_factory.mktemp("segmentation")
-    export(folder, "segmentation", [Trained(random_unet(0), "model")], SEGMENTATION)
+    export(folder, SegmentationCard, [unet_member(0)], SEGMENTATION)
     return folder
 
 
@@ -34,8 +35,8 @@ def segmentation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def segmentation_pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model folder of two segmentation networks, `random_unet(0)` and `(1)`."""
     folder = tmp_path_factory.mktemp("segmentation_pair")
-    members = [Trained(random_unet(seed), f"fold{seed}") for seed in (0, 1)]
-    export(folder, "segmentation", members, SEGMENTATION)
+    members = [unet_member(seed, f"fold{seed}") for seed in (0, 1)]
+    export(folder, SegmentationCard, members, SEGMENTATION)
     return folder
 
 
@@ -43,7 +44,7 @@ def segmentation_pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hpv_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model folder of two HPV networks, `random_hpv(0)` and `(1)`."""
     folder = tmp_path_factory.mktemp("hpv")
-    export(folder, "hpv", [Trained(random_hpv(seed), f"fold{seed}") for seed in (0, 1)], HPV)
+    export(folder, HpvCard, [hpv_member(seed, f"fold{seed}") for seed in (0, 1)], HPV)
     return folder
 
 
@@ -52,10 +53,10 @@ def survival_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model folder of two survival networks with different scales of risk."""
     folder = tmp_path_factory.mktemp("survival")
     members = [
-        Trained(random_survival(0), "fold0", risk_mean=0.5, risk_std=2.0),
-        Trained(random_survival(1), "fold1", risk_mean=-1.0, risk_std=0.5),
+        survival_member(0, "fold0", risk_mean=0.5, risk_std=2.0),
+        survival_member(1, "fold1", risk_mean=-1.0, risk_std=0.5),
     ]
-    export(folder, "survival", members, SURVIVAL)
+    export(folder, SurvivalCard, members, SURVIVAL)
     return folder
 
 

@@ -7,11 +7,15 @@ from typing import Any
 import torch
 from monai.networks.nets.dynunet import DynUNet
 
-from shared.models.networks.dynunet import DynUNetConfig, build
+from shared.models.networks.dynunet import DynUNetConfig
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
+from shared.models.networks.linear import LinearModel
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
+from training.export.model_folder import MemberModel
 
-UNET = DynUNetConfig(filters=(4, 8, 12), strides=(1, 2, 2))
+UNET = DynUNetConfig(filters=(4, 8, 12))
+HPV_HEAD = HpvConfig(head_width=16)
+RESNET = SurvivalConfig(block_inplanes=(4, 4, 8, 8))
 REGION_XYZ = (28, 24, 20)
 WINDOW_ZYX = (16, 16, 16)
 FIELDS: dict[str, Any] = {
@@ -34,19 +38,46 @@ SURVIVAL = {
 
 
 def random_unet(seed: int, config: DynUNetConfig = UNET) -> DynUNet:
-    """Return a DynUNet in evaluation mode."""
+    """Return a DynUNet for two channels, in evaluation mode."""
     torch.manual_seed(seed)
-    return build(config).eval()
+    return config.build(in_channels=2).eval()
 
 
-def random_hpv(seed: int) -> HpvNetwork:
-    """Return an HPV network in evaluation mode."""
+def random_hpv(seed: int, backbone: DynUNetConfig = UNET) -> HpvNetwork:
+    """Return an HPV network for two channels and one clinical feature, in evaluation mode."""
     torch.manual_seed(seed)
-    return HpvNetwork(HpvConfig(unet=UNET, clinical_features=1, head_width=16)).eval()
+    return HPV_HEAD.build(backbone, in_channels=2, clinical_features=1).eval()
 
 
 def random_survival(seed: int) -> SurvivalNetwork:
-    """Return a survival network in evaluation mode."""
+    """Return a survival network for four channels and two features, in evaluation mode."""
     torch.manual_seed(seed)
-    config = SurvivalConfig(block_inplanes=(4, 4, 8, 8), clinical_features=2)
-    return SurvivalNetwork(config).eval()
+    return RESNET.build(in_channels=4, clinical_features=2).eval()
+
+
+def unet_member(seed: int, name: str = "model") -> MemberModel:
+    """Return `random_unet` as a member of a model folder."""
+    return MemberModel(name=name, model=random_unet(seed), config=UNET)
+
+
+def hpv_member(seed: int, name: str = "model") -> MemberModel:
+    """Return `random_hpv` as a member of a model folder."""
+    return MemberModel(name=name, model=random_hpv(seed), config=HPV_HEAD)
+
+
+def survival_member(
+    seed: int, name: str = "model", risk_mean: float = 0.0, risk_std: float = 1.0
+) -> MemberModel:
+    """Return `random_survival` as a member of a model folder."""
+    return MemberModel(
+        name=name,
+        model=random_survival(seed),
+        config=RESNET,
+        risk_mean=risk_mean,
+        risk_std=risk_std,
+    )
+
+
+def linear_member(model: LinearModel, name: str = "model") -> MemberModel:
+    """Return a linear model as a member of a model folder."""
+    return MemberModel(name=name, model=model, config=None)

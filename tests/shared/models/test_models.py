@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,30 +18,38 @@ import torch
 from scipy.special import softmax as scipy_softmax
 
 from shared.clinical import ClinicalRecord, encode
-from shared.conventions import Label
+from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import ModelError
 from shared.lesions import MEASURES, measure_lesions
 from shared.models import ensemble
+from shared.models.card import BaseCard, HpvCard
 from shared.models.hpv import HpvModel
 from shared.models.networks.linear import LinearModel
 from shared.models.segmentation import SegmentationModel, softmax
 from shared.models.sliding_window import sliding_window
 from shared.models.survival import SurvivalModel
-from shared.preprocessing.intensity import network_channels
+from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from tests.shared.models.small_networks import (
     HPV,
     REGION_XYZ,
     WINDOW_ZYX,
+    hpv_member,
+    linear_member,
     random_hpv,
     random_survival,
     random_unet,
 )
-from training.export.model_folder import Trained, export
+from training.export.model_folder import export
 
 SHAPE_ZYX = REGION_XYZ[::-1]
 Make = Callable[..., Prepared]
 AGE_50 = ClinicalRecord(age=50)
+
+
+def channels_of(prepared: Prepared, card: BaseCard, labels: LabelVolume | None = None) -> Volume:
+    images = scale_images(prepared.ct_hu, prepared.pet_suv, card.intensity)
+    return network_channels(images, card.channels, labels)
 
 
 def with_card(folder: Path, to: Path, **changes: object) -> Path:
@@ -71,7 +80,7 @@ def test_probabilities_are_those_of_torch(
     model = SegmentationModel.load(segmentation_pair_folder)
     prepared = make_prepared()
     card = model.card
-    image = network_channels(prepared, card.intensity, card.channels)
+    image = channels_of(prepared, card)
 
     def torch_probabilities(seed: int) -> np.ndarray:
         network = random_unet(seed)
@@ -94,12 +103,14 @@ def test_probabilities_sum_to_one(segmentation_folder: Path, make_prepared: Make
     np.testing.assert_allclose(total, 1, atol=1e-5)
 
 
-def test_softmax_bears_large_logits() -> None:
+def test_softmax_of_large_logits_is_finite() -> None:
     logits = np.array([[1000.0], [-1000.0], [1000.0]], np.float32)
     np.testing.assert_array_equal(softmax(logits), [[0.5], [0], [0.5]])
 
 
-def test_label_map_is_the_likeliest_label(segmentation_folder: Path, make_prepared: Make) -> None:
+def test_label_map_is_the_most_probable_label(
+    segmentation_folder: Path, make_prepared: Make
+) -> None:
     model = SegmentationModel.load(segmentation_folder)
     labels = model.segment(make_prepared())
     assert labels.dtype == np.uint8
@@ -139,6 +150,38 @@ def test_several_networks_are_loaded_one_after_another_and_repeat_exactly(
     np.testing.assert_array_equal(model.predict_probabilities(make_prepared()), first)
 
 
+def test_one_network_is_in_memory_while_the_next_one_loads(
+    segmentation_pair_folder: Path, make_prepared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks: list[weakref.ref[object]] = []
+    alive: list[int] = []
+
+    class Watched(ensemble.Network):
+        def __init__(self, path: Path) -> None:
+            alive.append(sum(network() is not None for network in networks))
+            super().__init__(path)
+            networks.append(weakref.ref(self))
+
+    monkeypatch.setattr(ensemble, "Network", Watched)
+    SegmentationModel.load(segmentation_pair_folder).segment(make_prepared())
+    assert alive == [0, 0]
+
+
+def test_model_works_again_after_a_member_failed_to_load(
+    segmentation_pair_folder: Path, tmp_path: Path, make_prepared: Make
+) -> None:
+    folder = with_card(segmentation_pair_folder, tmp_path / "model")
+    model = SegmentationModel.load(folder)
+    first, description = model.predict_probabilities(make_prepared()), model.describe()
+    (folder / "fold0.onnx").rename(tmp_path / "elsewhere.onnx")
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"fold0\.onnx"):
+            model.predict_probabilities(make_prepared())
+        assert model.describe() == description
+    (tmp_path / "elsewhere.onnx").rename(folder / "fold0.onnx")
+    np.testing.assert_array_equal(model.predict_probabilities(make_prepared()), first)
+
+
 def test_description_begins_with_the_notice(segmentation_pair_folder: Path) -> None:
     lines = SegmentationModel.load(segmentation_pair_folder).describe()
     assert lines[0] == "Random weights, for tests only."
@@ -171,7 +214,7 @@ def test_component_rule_for_an_unknown_label_is_refused(
 def test_hpv_is_the_mean_logit_of_the_central_window(hpv_folder: Path, make_prepared: Make) -> None:
     model = HpvModel.load(hpv_folder)
     prepared = make_prepared()
-    image = network_channels(prepared, model.card.intensity, model.card.channels)
+    image = channels_of(prepared, model.card)
     central = torch.from_numpy(image[None, :, 2:18, 4:20, 6:22].copy())
     clinical = torch.from_numpy(encode(AGE_50, model.card.clinical)[None])
     with torch.no_grad():
@@ -187,7 +230,7 @@ def singles(folder: Path, tmp_path: Path) -> list[Path]:
     return [with_card(folder, tmp_path / m["file"], members=[m]) for m in members]
 
 
-def test_an_hpv_ensemble_of_one_is_its_member(
+def test_hpv_model_with_one_member_returns_its_logit(
     hpv_folder: Path, tmp_path: Path, make_prepared: Make
 ) -> None:
     logits = [
@@ -195,16 +238,16 @@ def test_an_hpv_ensemble_of_one_is_its_member(
         for folder in singles(hpv_folder, tmp_path)
     ]
     pair = HpvModel.load(hpv_folder)
-    image = network_channels(make_prepared(), pair.card.intensity, pair.card.channels)
+    image = channels_of(make_prepared(), pair.card)
     inputs = {
         "image": image[None, :, 2:18, 4:20, 6:22],
         "clinical": encode(AGE_50, pair.card.clinical)[None],
     }
-    assert logits == [network(**inputs).item() for _, network in pair.networks()]
+    assert logits == [logit for _, logit in pair.for_each(lambda network: network(**inputs).item())]
     assert pair.predict(make_prepared(), AGE_50).logit == pytest.approx(np.mean(logits))
 
 
-def test_a_survival_ensemble_is_the_mean_of_ensembles_of_one(
+def test_survival_ensemble_is_the_mean_of_its_members(
     survival_folder: Path, tmp_path: Path, make_prepared: Make
 ) -> None:
     labels = np.zeros(SHAPE_ZYX, np.uint8)
@@ -216,10 +259,10 @@ def test_a_survival_ensemble_is_the_mean_of_ensembles_of_one(
     assert pair == pytest.approx(np.mean(alone))
 
 
-def test_a_linear_member_sees_what_the_lesions_measure(tmp_path: Path, make_prepared: Make) -> None:
+def test_linear_member_sees_the_lesion_measures(tmp_path: Path, make_prepared: Make) -> None:
     torch.manual_seed(0)
     linear, prepared = LinearModel(1, len(MEASURES)), make_prepared()
-    export(tmp_path, "hpv", [Trained(random_hpv(0), "a"), Trained(linear, "b")], HPV)
+    export(tmp_path, HpvCard, [hpv_member(0, "a"), linear_member(linear, "b")], HPV)
     model = HpvModel.load(tmp_path)
     labels = np.zeros(SHAPE_ZYX, np.uint8)
     labels[2:5, 20:22, 20:26] = Label.GTVP
@@ -229,23 +272,23 @@ def test_a_linear_member_sees_what_the_lesions_measure(tmp_path: Path, make_prep
     ).vector()
     with torch.no_grad():
         expected = linear(torch.tensor([[-10 / 9]]), torch.from_numpy(measures).float()[None])
-    said = {m.kind: value for m, value in model.outputs(prepared, AGE_50, labels)}
-    assert said["linear"] == pytest.approx(expected.item(), abs=1e-4)
+    outputs = {m.kind: value for m, value in model.outputs(prepared, AGE_50, labels)}
+    assert outputs["linear"] == pytest.approx(expected.item(), abs=1e-4)
     logit = model.predict(prepared, AGE_50, labels).logit
-    assert logit == pytest.approx((said["network"] + said["linear"]) / 2)
+    assert logit == pytest.approx((outputs["network"] + outputs["linear"]) / 2)
     assert "1 network and 1 linear model," in model.describe()[1]
     with pytest.raises(ValueError, match="this hpv model measures lesions"):
         model.predict(prepared, AGE_50)
 
 
-def test_other_measures_than_this_version_makes_are_refused(tmp_path: Path) -> None:
-    export(tmp_path, "hpv", [Trained(LinearModel(1, len(MEASURES)), "a")], HPV)
+def test_unknown_measures_are_refused(tmp_path: Path) -> None:
+    export(tmp_path, HpvCard, [linear_member(LinearModel(1, len(MEASURES)))], HPV)
     folder = with_card(tmp_path, tmp_path / "model", measures=MEASURES[::-1])
     with pytest.raises(ModelError, match=r"expected the hpv model in .* the measures mtv_ml, "):
         HpvModel.load(folder)
 
 
-def test_a_network_that_its_card_calls_linear_is_refused(hpv_folder: Path, tmp_path: Path) -> None:
+def test_network_listed_as_linear_is_refused(hpv_folder: Path, tmp_path: Path) -> None:
     card = json.loads((hpv_folder / "model.json").read_text())
     members = [member | {"kind": "linear"} for member in card["members"]]
     folder = with_card(hpv_folder, tmp_path / "model", members=members, measures=MEASURES)
@@ -277,7 +320,7 @@ def test_risk_is_the_mean_of_standardised_risks(survival_folder: Path, make_prep
     labels[4, 22, 27] = Label.GTVN
     record = ClinicalRecord(age=50, hpv=0.9)
     card = model.card
-    image = network_channels(prepared, card.intensity, card.channels, labels)
+    image = channels_of(prepared, card, labels)
     # The lesions' centre is (3, 21, 26 or 27); the window of 16 is pushed back into the region.
     window = torch.from_numpy(image[None, :, 0:16, 8:24, 12:28].copy())
     clinical = torch.from_numpy(encode(record, card.clinical)[None])

@@ -36,7 +36,7 @@ def test_two_patients_are_learnt_by_heart(tmp_path: Path) -> None:
     """
     warnings.simplefilter("ignore")  # Lightning's and MONAI's
     settings = configuration(
-        epochs=300, filters=(8, 16, 16), learning_rate=3e-3, validate_every_epochs=50,
+        epochs=300, network={"filters": (8, 16, 16)}, learning_rate=3e-3, validate_every_epochs=50,
         random_crop_probability=0.1,
     )  # fmt: skip
     both = [patient(0), patient(1)]

@@ -1,0 +1,111 @@
+"""A Task 1 network: MONAI's SegResNet, residual blocks with group norm.
+
+References
+----------
+Myronenko 2018, 3D MRI brain tumor segmentation using autoencoder regularization, BrainLes (without
+its autoencoder).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Self, cast
+
+from monai.networks.nets.segresnet import SegResNet
+from pydantic import PositiveInt, model_validator
+from torch import Tensor, nn
+
+from shared.conventions import Label
+from shared.models.networks.base import SegmentationNetworkConfig
+
+
+class SegResNetConfig(SegmentationNetworkConfig):
+    """The shape of a SegResNet; channels double from level to level."""
+
+    architecture: Literal["segresnet"] = "segresnet"
+    filters: PositiveInt = 32
+    """Channels at the finest level."""
+    blocks_down: tuple[PositiveInt, ...] = (1, 2, 2, 4)
+    """Residual blocks at each level of the encoder, finest first."""
+    blocks_up: tuple[PositiveInt, ...] = (1, 1, 1)
+    """Residual blocks at each level of the decoder, coarsest first."""
+    groups: PositiveInt = 8
+    """Groups of channels that are normalised together."""
+    dropout: float = 0.0
+    """After the first convolution."""
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if not self.blocks_up or len(self.blocks_up) != len(self.blocks_down) - 1:
+            raise ValueError(
+                f"expected one level fewer in blocks_up than the {len(self.blocks_down)} of "
+                f"blocks_down, found {len(self.blocks_up)}"
+            )
+        if self.filters % self.groups:
+            raise ValueError(
+                f"expected filters that form {self.groups} groups, found {self.filters}"
+            )
+        return self
+
+    @property
+    def divisor(self) -> int:
+        """The downsampling of all levels together, 2 for each but the first."""
+        return int(2 ** (len(self.blocks_down) - 1))
+
+    @property
+    def bottleneck_channels(self) -> int:
+        """The channels of the last level."""
+        return self.filters * self.divisor
+
+    def build(self, in_channels: int) -> SegResNet:
+        """Return MONAI's network with fresh weights."""
+        return SegResNet(
+            spatial_dims=3,
+            init_filters=self.filters,
+            in_channels=in_channels,
+            out_channels=len(Label),
+            dropout_prob=self.dropout or None,
+            norm=("GROUP", {"num_groups": self.groups}),
+            blocks_down=self.blocks_down,
+            blocks_up=self.blocks_up,
+            # Interpolation, MONAI's default, has no deterministic gradient on a GPU.
+            upsample_mode="deconv",
+        )
+
+    def encoder(self, network: nn.Module) -> nn.Module:
+        """Return the layers from the input to the bottleneck."""
+        return _Encoder(cast(SegResNet, network))
+
+    def decoder(self, network: nn.Module) -> nn.Module:
+        """Return the layers from the bottleneck to the logits."""
+        return _Decoder(cast(SegResNet, network))
+
+
+class _Encoder(nn.Module):
+    def __init__(self, network: SegResNet) -> None:
+        super().__init__()
+        self.first = network.convInit
+        self.dropout = network.dropout if network.dropout_prob else nn.Identity()
+        self.levels = network.down_layers
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features of every level, finest first."""
+        features = [self.dropout(self.first(image))]
+        for level in self.levels:
+            features.append(level(features[-1]))
+        return features[1:]
+
+
+class _Decoder(nn.Module):
+    def __init__(self, network: SegResNet) -> None:
+        super().__init__()
+        self.enlarge = network.up_samples
+        self.levels = network.up_layers
+        self.output = network.conv_final
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return logits, shape (n, 3, z, y, x), from the features of every level."""
+        *skips, decoded = features
+        for enlarge, level, skip in zip(self.enlarge, self.levels, reversed(skips), strict=True):
+            decoded = level(enlarge(decoded) + skip)
+        return cast(Tensor, self.output(decoded))
