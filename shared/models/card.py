@@ -29,10 +29,9 @@ from shared.postprocessing.rules import Rules
 from shared.preprocessing.intensity import Channel, Intensity
 from shared.preprocessing.region import Preparation
 from shared.schema import Strict
+from shared.tasks import TaskName
 
 CARD_NAME: Final = "model.json"
-
-TaskName: TypeAlias = Literal["segmentation", "survival", "hpv"]
 
 Kind: TypeAlias = Literal["network", "linear"]
 """A network sees the image and the clinical values; a linear model the clinical values and the

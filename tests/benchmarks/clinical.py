@@ -39,7 +39,7 @@ from shared.models.networks.clinical import clinical_mlp
 from training.cohort.folds import Folds, k_folds, leave_one_centre_out
 from training.config import load_configuration
 from training.loop.losses import cox_loss
-from training.samples.dataset import ShuffledBatches
+from training.samples.batches import ShuffledBatches
 from training.tasks.linear import PENALTY, BalancedLogistic, RidgeCox
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -1,9 +1,9 @@
 """Speed and memory of the phantom generator: `python -m tests.benchmarks.phantom`.
 
-Makes a few patients of each kind with two processes, writes them as the challenge does, and prints
-patients a minute (the start of the processes left out) and the peak memory of a process. The
-command fails where a bound does not hold: 6 full-size head-and-neck patients a minute, 40 small
-ones, under 1.5 GB a process.
+Makes a few patients of each kind with two processes, writes them in the challenge's layout, and
+prints the patients per minute (without the start of the processes) and the peak memory of one
+process. The command fails if a limit is missed: at least 6 full-size head-and-neck patients and 40
+small ones per minute, less than 1.5 GB per process.
 """
 
 from __future__ import annotations
@@ -29,30 +29,36 @@ KINDS: Final = {
 MAX_GB: Final = 1.5
 
 
-def _make(folder: Path, index: int, kind: Kind) -> float:
+def _make_patient(folder: Path, index: int, kind: Kind) -> float:
+    """Make one patient and return the peak memory of this process in GB."""
     make_one(folder, seed=0, index=index, kind=kind, tasks=(1, 2, 3), as_cases=False)
     return peak_memory_gb()
 
 
 def main(
-    patients: Annotated[int, typer.Option(min=2, help="Of each kind.")] = 12,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    patients: Annotated[int, typer.Option(min=2, help="Patients of each kind.")] = 12,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
 ) -> None:
     """Print speed and memory of each kind."""
-    held = True
-    for name, (kind, bound) in KINDS.items():
+    is_met = True
+    for name, (kind, min_rate) in KINDS.items():
         with (
             tempfile.TemporaryDirectory() as folder,
             ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         ):
-            list(pool.map(time.sleep, [1.0] * workers))  # imports are not to be timed
+            list(pool.map(time.sleep, [1.0] * workers))  # imports are not timed
             started = time.perf_counter()
-            jobs = [pool.submit(_make, Path(folder), index, kind) for index in range(patients)]
-            peak = max(job.result() for job in jobs)
+            futures = [
+                pool.submit(_make_patient, Path(folder), index, kind) for index in range(patients)
+            ]
+            peak_gb = max(future.result() for future in futures)
             rate = 60 * patients / (time.perf_counter() - started)
-        held &= rate >= bound and peak < MAX_GB
-        print(f"{name:<10} {rate:5.1f} patients a minute (bound {bound:.0f}), peak {peak:.2f} GB")
-    sys.exit(not held)
+        is_met &= rate >= min_rate and peak_gb < MAX_GB
+        print(
+            f"{name:<10} {rate:5.1f} patients per minute (limit {min_rate:.0f}), "
+            f"peak {peak_gb:.2f} GB"
+        )
+    sys.exit(not is_met)
 
 
 if __name__ == "__main__":

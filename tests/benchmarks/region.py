@@ -1,8 +1,9 @@
-"""How often the head-and-neck region holds the whole tumour: `python -m tests.benchmarks.region`.
+"""How often the head-and-neck region contains whole tumours: `python -m tests.benchmarks.region`.
 
-Phantoms of every kind are scanned on coarse grids (the search is coarse too), and every voxel of
-GTVp and GTVn is looked up in the region that `shared.preprocessing` finds. The command fails where
-a bound does not hold: GTVp whole in 99 % of the patients that have one, GTVn in 97 %.
+Phantoms of every kind are scanned on coarse grids, because the search is coarse too. The region
+contains a lesion if all of its voxels lie in the region that `shared.preprocessing` finds. The
+command fails if this is true for less than 99 % of the patients with GTVp, or 97 % of those with
+GTVn.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from shared.geometry import Grid
 from shared.preprocessing.region import Preparation, find_region
 from training.phantom import Kind, make_patient
 
-BOUNDS: Final = {"GTVp": 0.99, "GTVn": 0.97}
+MIN_SHARES: Final = {"GTVp": 0.99, "GTVn": 0.97}
 PREPARATION: Final = Preparation(spacing_mm=2.0, size_xyz=(144, 144, 144), interpolation="linear")
 """The field of view of both configurations."""
 COARSE: Final = Kind(small=True, spacing_mm=(4.0, 4.0, 4.0))
@@ -41,30 +42,30 @@ AXES: Final[tuple[tuple[float, ...], ...]] = tuple(
     for order in itertools.permutations(range(3))
     for flips in itertools.product((1, -1), repeat=3)
 )
-"""The 48 ways to store an image along the world's axes; taken in turn for the kind "any axes"."""
+"""The 48 ways to store an image along the world's axes, used in turn by the kind "any axes"."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """Whether the region holds the whole of a label; None where the patient has none."""
+class Coverage:
+    """Whether the region contains the whole lesion; None if the patient has none."""
 
     gtvp: bool | None
     gtvn: bool | None
 
 
-def look(index: int, kind: Kind, turned: bool, seed: int) -> Held:
-    """Make one patient of a kind, perhaps stored along other axes, and look for its lesions."""
+def check_patient(index: int, *, kind: Kind, any_axes: bool, seed: int) -> Coverage:
+    """Make one patient, stored along other axes if `any_axes`, and check its region."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    if turned:
+    if any_axes:
         axes = AXES[index % len(AXES)]
         kind = replace(kind, direction=axes, pet_direction=axes[::-1])
     patient = make_patient(seed, index, kind)
-    found = find_region(patient.ct_hu, patient.pet_suv, PREPARATION)
-    gtvp, gtvn = (_whole(patient.labels, label, found.region) for label in LESIONS.values())
-    return Held(gtvp, gtvn)
+    region = find_region(patient.ct_hu, patient.pet_suv, PREPARATION).region
+    gtvp, gtvn = (_contains(region, patient.labels, label) for label in LESIONS.values())
+    return Coverage(gtvp, gtvn)
 
 
-def _whole(labels: sitk.Image, label: int, region: Grid) -> bool | None:
+def _contains(region: Grid, labels: sitk.Image, label: int) -> bool | None:
     indices_xyz = np.argwhere(sitk.GetArrayViewFromImage(labels) == label)[:, ::-1]
     if not len(indices_xyz):
         return None
@@ -78,30 +79,31 @@ def _whole(labels: sitk.Image, label: int, region: Grid) -> bool | None:
 
 def main(
     anatomy: Annotated[
-        Path | None, typer.Option(help="CTs and labels: patients on real anatomy too.")
+        Path | None, typer.Option(help="Folder of CTs and labels, for patients on real anatomy.")
     ] = None,
-    patients: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of the phantoms.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    patients: Annotated[int, typer.Option(min=1, help="Patients of each kind.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the phantoms.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
 ) -> None:
-    """Print, for each kind, in how many patients the region holds each label whole."""
-    short = False
+    """Print, for each kind, in how many patients the region contains each lesion whole."""
+    is_missed = False
     kinds = dict(KINDS)
     if anatomy is not None:
         kinds["real anatomy"] = replace(COARSE, anatomy=str(anatomy))
     for name, kind in kinds.items():
-        one = partial(look, kind=kind, turned=name == "any axes", seed=seed)
+        check = partial(check_patient, kind=kind, any_axes=name == "any axes", seed=seed)
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = pool.map(one, range(patients))
-            held = list(tqdm(jobs, total=patients, desc=name, disable=None))
+            results = pool.map(check, range(patients))
+            coverage = list(tqdm(results, total=patients, desc=name, disable=None))
         line = [f"{name:<14}"]
-        for label, bound in BOUNDS.items():
-            values = [v for v in (getattr(h, label.lower()) for h in held) if v is not None]
+        for label, min_share in MIN_SHARES.items():
+            flags = [getattr(patient, label.lower()) for patient in coverage]
+            values = [flag for flag in flags if flag is not None]
             share = sum(values) / len(values)
-            short |= share < bound
+            is_missed |= share < min_share
             line.append(f"{label} whole in {sum(values)} of {len(values)} ({share:.1%})")
         print("  ".join(line), flush=True)
-    raise typer.Exit(int(short))
+    raise typer.Exit(int(is_missed))
 
 
 if __name__ == "__main__":

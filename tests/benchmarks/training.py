@@ -20,7 +20,8 @@ from lightning import Fabric
 from training.config import Precision, load_configuration
 from training.loop.fit import Hardware, keep_freed_memory
 from training.samples import augmentation as augment
-from training.samples.dataset import LesionCrops, augmented, window
+from training.samples.crops import LesionCrops
+from training.samples.dataset import augmented, window
 from training.tasks.segmentation import Segmentation
 from training.train import Job, Options, prepared
 

@@ -1,4 +1,4 @@
-"""The EHR in every coding that FACTS and common sense know, and what it becomes."""
+"""The table of clinical variables, and what becomes of an EHR in every likely coding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.clinical import FIELDS, ClinicalFeature, ClinicalRecord, encode, parse_ehr
+from shared.clinical import (
+    EHR_VARIABLES,
+    NETWORK_VARIABLES,
+    VARIABLES,
+    ClinicalFeature,
+    ClinicalRecord,
+    Variable,
+    check_key,
+    encode,
+    parse_ehr,
+)
 from shared.errors import InputError
 
 SAMPLE = {
@@ -62,16 +72,64 @@ def test_an_empty_record_is_all_missing_without_a_remark() -> None:
     assert remarks == ()
 
 
-def test_the_table_and_the_record_have_the_same_values() -> None:
-    assert {f.key for f in FIELDS} | {"hpv"} == {f.name for f in fields(ClinicalRecord)}
+def test_table_and_record_have_the_same_variables_in_the_same_order() -> None:
+    assert [v.key for v in VARIABLES] == [f.name for f in fields(ClinicalRecord)]
+    assert all(f.default is None for f in fields(ClinicalRecord))
+
+
+def test_ehr_holds_every_variable_but_hpv() -> None:
+    assert set(EHR_VARIABLES) == set(SAMPLE)
+    assert {v.key for v in VARIABLES} - {v.key for v in EHR_VARIABLES.values()} == {"hpv"}
+
+
+def test_networks_take_every_variable_but_the_centre_and_scale_only_age() -> None:
+    assert {v.key for v in VARIABLES} - set(NETWORK_VARIABLES) == {"centre_id"}
+    scales = {key: variable.scale for key, variable in NETWORK_VARIABLES.items()}
+    assert scales.pop("age") == "z-normalised"
+    assert set(scales.values()) == {"as it is"}
+
+
+def test_binary_variables_are_0_or_1() -> None:
+    binary = {v.key: (v.lowest, v.highest) for v in VARIABLES if v.kind == "binary"}
+    assert binary == dict.fromkeys(("gender", "tobacco", "alcohol", "treatment", "m_stage"), (0, 1))
+
+
+@pytest.mark.parametrize("variable", VARIABLES, ids=lambda v: v.key)
+def test_codes_stand_for_possible_values_in_lower_case(variable: Variable) -> None:
+    assert all(variable.lowest <= value <= variable.highest for value in variable.codes.values())
+    texts = [*variable.codes, *variable.missing_texts]
+    assert texts == [text.strip().lower() for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Age", (1, 1.5, 120)),
+        ("Gender", (0, 1)),
+        ("Performance Status", (0, 1, 2, 3, 4)),
+        ("M-stage", (0, 1)),
+        ("CenterID", (0, 10**6)),
+    ],
+)
+def test_limits_are_possible_values(name: str, values: tuple[float, ...]) -> None:
+    for value in values:
+        record, remarks = parse_ehr({name: value})
+        assert getattr(record, EHR_VARIABLES[name].key) == value
+        assert remarks == ()
+
+
+def test_key_that_no_network_takes_is_refused_with_the_list_of_keys() -> None:
+    assert check_key("age") == "age"
+    for key in ("weight", "centre_id", "Age"):
+        with pytest.raises(ValueError, match=rf"one of age, gender, .*, hpv, found '{key}'"):
+            check_key(key)
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 @pytest.mark.parametrize("missing", [None, math.nan, "", "  ", "NaN", "nan", "n/a", "None", "-"])
 def test_missing_is_none_without_a_remark(name: str, missing: object) -> None:
     record, remarks = parse_ehr({**SAMPLE, name: missing})
-    known = next(f for f in FIELDS if f.ehr_name == name)
-    assert record == replace(record_of(SAMPLE), **{known.key: None})
+    assert record == replace(record_of(SAMPLE), **{EHR_VARIABLES[name].key: None})
     assert remarks == ()
 
 
@@ -104,8 +162,7 @@ def test_missing_is_none_without_a_remark(name: str, missing: object) -> None:
 )
 def test_codings(name: str, raw: object, expected: float | None) -> None:
     record, remarks = parse_ehr({name: raw})
-    key = next(f.key for f in FIELDS if f.ehr_name == name)
-    assert getattr(record, key) == expected
+    assert getattr(record, EHR_VARIABLES[name].key) == expected
     assert remarks == ()
 
 
@@ -124,12 +181,14 @@ def test_names_are_read_without_punctuation(name: str) -> None:
     [
         ("Age", 900, "900 is outside 1 to 120"),
         ("Age", -3, "-3 is outside"),
-        ("Age", 0, "0 is outside"),  # the template's default, and nobody's age here
+        ("Age", 0, "0 is outside"),  # the template's default, and never an age here
+        ("Age", 0.99, "0.99 is outside"),
+        ("Age", 120.5, "120.5 is outside"),
         ("Age", "sixty", "the text 'sixty'"),
         ("Age", True, "a boolean"),
         ("Age", math.inf, "inf is outside"),
         ("Age", -math.inf, "-inf is outside"),
-        ("Age", 10**400, "too large"),
+        ("Age", 10**400, "the number is too large"),
         ("Age", [60], "a list"),
         ("Age", {"value": 60}, "an object"),
         ("Gender", 7, "7 is outside 0 to 1"),
@@ -137,12 +196,14 @@ def test_names_are_read_without_punctuation(name: str) -> None:
         ("Gender", "x", "the text 'x'"),
         ("Performance Status", 5, "5 is outside 0 to 4"),
         ("Performance Status", True, "a boolean"),
+        ("Treatment", 2, "2 is outside 0 to 1"),
+        ("Treatment", "Mx", "the text 'Mx'"),
         ("M-stage", "M7", "the text 'M7'"),
         ("CenterID", -1, "-1 is outside 0 to inf"),
         ("CenterID", math.inf, "inf is outside"),
     ],
 )
-def test_what_cannot_be_true_is_missing_with_a_remark(name: str, raw: object, says: str) -> None:
+def test_impossible_value_is_missing_with_a_remark(name: str, raw: object, says: str) -> None:
     assert record_of({name: raw}) == ClinicalRecord()
     remark = remark_of({name: raw})
     assert remark.startswith(f"EHR: {name}: ")
@@ -164,26 +225,26 @@ def test_hpv_is_not_read_from_the_ehr() -> None:
     assert record_of({"HPV Status": 1, "hpv": 1}) == ClinicalRecord()
 
 
-def test_a_value_given_twice_counts_if_both_agree() -> None:
+def test_value_given_twice_counts_if_both_agree() -> None:
     assert parse_ehr({"Age": 60, "age": "60", "AGE": None}) == (ClinicalRecord(age=60), ())
 
 
-def test_a_value_given_twice_and_differently_is_missing_with_a_remark() -> None:
+def test_value_given_twice_with_different_values_is_missing_with_a_remark() -> None:
     assert record_of({"Age": 60, "age": 61}) == ClinicalRecord()
-    assert "given twice" in remark_of({"Age": 60, "age": 61})
+    assert "given twice with different values" in remark_of({"Age": 60, "age": 61})
 
 
 @pytest.mark.parametrize("ehr", [[], [SAMPLE], "Age: 60", 60, 6.5, True, None])
-def test_what_is_no_object_is_refused(ehr: object) -> None:
-    with pytest.raises(InputError, match="expected the EHR to be a JSON object") as caught:
+def test_ehr_that_is_not_an_object_is_refused(ehr: object) -> None:
+    with pytest.raises(InputError, match="expected the EHR to be a JSON object") as error:
         parse_ehr(ehr)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("ehr", "named"), [([], "a list"), (None, "null"), ("x", "a text"), (1, "a number")]
 )
-def test_refusal_says_what_was_found(ehr: object, named: str) -> None:
+def test_refusal_names_the_type(ehr: object, named: str) -> None:
     with pytest.raises(InputError, match=f"found {named};"):
         parse_ehr(ehr)
 
@@ -215,9 +276,9 @@ JSON_OBJECTS = st.dictionaries(st.sampled_from(list(SAMPLE)) | st.text(max_size=
 @given(JSON_OBJECTS)
 def test_any_object_gives_a_record_of_possible_values(ehr: dict[str, object]) -> None:
     record, remarks = parse_ehr(json.loads(json.dumps(ehr)))
-    for known in FIELDS:
-        value = getattr(record, known.key)
-        assert value is None or known.lowest <= value <= known.highest
+    for variable in EHR_VARIABLES.values():
+        value = getattr(record, variable.key)
+        assert value is None or variable.lowest <= value <= variable.highest
         assert value is None or math.isfinite(value)
     assert all("\n" not in remark for remark in remarks)
 
@@ -246,6 +307,11 @@ FEATURES = (
 )
 
 
+def test_feature_is_unscaled_and_missing_is_minus_one_by_default() -> None:
+    feature = ClinicalFeature(key="gender")
+    assert (feature.mean, feature.std, feature.missing) == (0.0, 1.0, -1.0)
+
+
 def test_encoding_by_hand() -> None:
     record = ClinicalRecord(age=72, gender=0, hpv=0.25)
     encoded = encode(record, FEATURES)
@@ -266,7 +332,16 @@ def test_no_feature_gives_an_empty_vector() -> None:
     assert encode(ClinicalRecord(age=72), ()).shape == (0,)
 
 
-@pytest.mark.parametrize("wrong", [{"key": "weight"}, {"key": "age", "std": 0}, {"key": "Age"}])
-def test_a_feature_that_no_record_has_is_refused(wrong: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": "weight"},
+        {"key": "centre_id"},
+        {"key": "Age"},
+        {"key": "age", "std": 0},
+        {"key": "age", "std": -1},
+    ],
+)
+def test_impossible_feature_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ClinicalFeature.model_validate(wrong)

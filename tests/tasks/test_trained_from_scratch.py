@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from shared.models.card import load_card
+from shared.models.card import SegmentationCard, load_card
 from training.config import CONFIGS_DIR
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_trained_weights_run_in_the_container(tmp_path: Path) -> None:
     settings = short_demo(tmp_path / "short_demo.toml")
     python("-m", "training", "segmentation", cohort, tmp_path / "runs", "--configuration", settings,
            "--held-out", 2, "--workers", 0, "--accelerator", "cpu", "--model", model)  # fmt: skip
-    card = load_card(model, "segmentation")
+    card = load_card(model, SegmentationCard)
     assert card.configuration == "short_demo"
     assert card.training.patients == 10
     assert "phantoms" in card.notice

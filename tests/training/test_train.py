@@ -14,16 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
-from shared.clinical import ClinicalRecord, encode
+from shared.clinical import ClinicalRecord
 from shared.errors import HecktorError, InputError
 from shared.lesions import MEASURES
 from shared.metrics.probability import best_threshold
-from shared.models.card import load_card
+from shared.models.card import HpvCard, SegmentationCard, SurvivalCard, load_card
 from shared.models.hpv import HpvModel
 from shared.models.survival import SurvivalModel
 from tests.training.synthetic import configuration, patient
 from training import train as run
 from training.cohort.cache import Cached
+from training.cohort.features import fit_features
 from training.cohort.folds import Fold
 from training.config import Configuration
 from training.loop.fit import Hardware
@@ -31,7 +32,7 @@ from training.tasks import out_of_fold
 from training.tasks.hpv import Hpv
 from training.tasks.segmentation import Segmentation
 from training.tasks.survival import Survival
-from training.train import Job, Options, export_run, features_of, train
+from training.train import Job, Options, export_run, train
 
 CPU = Hardware(devices=1, accelerator="cpu")
 
@@ -71,14 +72,14 @@ def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
     with pytest.raises(HecktorError, match=r"expected fold 1 of .* trained"):
         export_run(task, runs, model=tmp_path / "model")
     train(task, tmp_path, runs, options(tmp_path, folds=2))
-    card = load_card(tmp_path / "model", "segmentation")
+    card = load_card(tmp_path / "model", SegmentationCard)
     files = [member.file for member in card.members]
     assert files == ["segmentation_fold0.onnx", "segmentation_fold1.onnx"]
     assert card.training.patients == 6
     assert card.notice == "For tests."
     assert card.licence == "Apache-2.0"
     export_run(task, runs, ["1"], tmp_path / "single")
-    single = load_card(tmp_path / "single", "segmentation")
+    single = load_card(tmp_path / "single", SegmentationCard)
     assert [member.file for member in single.members] == ["segmentation.onnx"]
     assert single.training.patients == 3
     folder = runs / "segmentation" / out_of_fold.FOLDER
@@ -102,7 +103,7 @@ def test_folds_become_an_ensemble_a_single_model_and_predictions_for_all(
 def test_a_run_keeps_what_its_first_start_says(patients: list[Cached], tmp_path: Path) -> None:
     def keep(**changes: object) -> None:
         settings = configuration()
-        features = features_of(("age",), patients, "minus one")
+        features = fit_features(("age",), [p.files.clinical for p in patients], "minus one")
         chosen = options(tmp_path, **changes)
         run._keep_run(tmp_path, settings, settings.segmentation, features, chosen)
 
@@ -153,10 +154,12 @@ def test_the_other_tasks_run_on_the_same_frame(patients: list[Cached], tmp_path:
     train(Segmentation(), tmp_path, runs, options(tmp_path, splits=splits))
     for task in (Hpv(), Survival()):
         train(task, tmp_path, runs, options(tmp_path, splits=splits, model=tmp_path / task.name))
-        card = load_card(tmp_path / task.name, task.name)
-        assert [feature.key for feature in card.clinical] == list(task.clinical_keys)
+        card = load_card(tmp_path / task.name, task.card_type)
+        assert [feature.key for feature in card.clinical] == list(
+            task.settings(configuration()).clinical
+        )
         assert card.training.patients == 4
-    (member,) = load_card(tmp_path / "survival", "survival").members
+    (member,) = load_card(tmp_path / "survival", SurvivalCard).members
     assert member.risk_std != 1.0
 
 
@@ -185,7 +188,7 @@ def test_wherever_the_disk_was_full_the_run_goes_on(
                 train(Segmentation(), tmp_path, runs, chosen)
         assert not list(runs.rglob(name))
     train(Segmentation(), tmp_path, runs, chosen)
-    assert load_card(tmp_path / "model", "segmentation").training.patients == 4
+    assert load_card(tmp_path / "model", SegmentationCard).training.patients == 4
 
 
 def with_outcome(cached: Cached, **changes: bool | None) -> Cached:
@@ -250,7 +253,7 @@ def test_linear_models_serve_what_was_fitted(
     monkeypatch.setattr(run, "load_configuration", lambda _: with_models("linear"))
     runs = tmp_path / "runs"
     train(Hpv(), tmp_path, runs, options(tmp_path, folds=2))  # needs no network of Task 1
-    card = load_card(tmp_path / "model", "hpv")
+    card = load_card(tmp_path / "model", HpvCard)
     assert [member.file for member in card.members] == [
         "hpv_fold0_linear.onnx",
         "hpv_fold1_linear.onnx",
@@ -407,22 +410,6 @@ def test_what_was_not_outlined_teaches_no_outlines(patients: list[Cached]) -> No
 
     assert gradient(patients[:2]).abs().max() > 0
     assert not gradient([without_outline(p) for p in patients[:2]]).any()
-
-
-def test_features_are_the_papers_encoding_by_hand() -> None:
-    def of(**clinical: float) -> Cached:
-        made = patient(0)
-        files = dataclasses.replace(made.files, clinical=ClinicalRecord(**clinical))
-        return dataclasses.replace(made, files=files)
-
-    known = [of(age=50.0, gender=1.0), of(age=70.0, gender=0.0), of(gender=1.0)]
-    features = features_of(("hpv", "age", "gender"), known, "minus one")
-    assert [f.key for f in features] == ["hpv", "age", "gender"]
-    assert (features[1].mean, features[1].std) == (60, 10)
-    assert encode(ClinicalRecord(age=75, hpv=0.5), features).tolist() == [0.5, 1.5, -1]
-    filled = features_of(("hpv", "age", "gender"), known, "mean")
-    assert encode(ClinicalRecord(age=75), filled).tolist() == pytest.approx([-1, 1.5, 2 / 3])
-    assert encode(ClinicalRecord(hpv=0.5), filled).tolist() == pytest.approx([0.5, 0, 2 / 3])
 
 
 @pytest.mark.parametrize(("status", "expected"), [(True, 1.0), (False, 0.0), (None, None)])

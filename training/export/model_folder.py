@@ -31,13 +31,13 @@ from shared.models.card import (
     Kind,
     Member,
     Score,
-    TaskName,
     load_card,
     sha256_of,
     write_card,
 )
 from shared.models.networks.base import NetworkConfig
 from shared.models.onnx import PROVIDERS, Network
+from shared.tasks import TaskName
 
 OPSET: Final = 18
 """The exporter's default; ONNX Runtime 1.24 and 1.26 and their OpenVINO provider support it."""

@@ -27,7 +27,7 @@ from shared.schema import Strict
 from training.loop.hardware import Hardware, keep_freed_memory
 from training.loop.module import LOG_EVERY_STEPS, TrainedModule
 from training.processes import is_first_process
-from training.samples.dataset import EpochBatches
+from training.samples.batches import EpochBatches
 
 RESULT: Final = "result.json"
 NETWORK: Final = "network.pt"

@@ -1,4 +1,4 @@
-"""Command line: `python -m training.phantom FOLDER`; pictures: `... -m training.phantom.render`."""
+"""Command line: `python -m training.phantom FOLDER` makes a cohort of phantom patients."""
 
 from __future__ import annotations
 
@@ -14,39 +14,62 @@ from training.phantom.patient import Kind
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="New, empty, or a cohort to be completed.")],
-    patients: Annotated[int, typer.Option(min=1, help="How many in the end.")] = 20,
-    seed: Annotated[int, typer.Option(help="One seed, one cohort, bit for bit.")] = 0,
-    small: Annotated[bool, typer.Option("--small", help="Coarse voxels, small matrices.")] = False,
-    as_cases: Annotated[bool, typer.Option("--as-cases", help="Grand Challenge cases.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    prevalence: Annotated[float | None, typer.Option(min=0, max=1, help="HPV positive.")] = None,
-    tasks: Annotated[str, typer.Option(help="Whose folders to write, as in 1,2.")] = "1,2,3",
+    folder: Annotated[Path, typer.Argument(help="New, empty, or an incomplete cohort.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the cohort; equal seeds give equal bits.")] = 0,
+    small: Annotated[
+        bool, typer.Option("--small", help="Coarse voxels and small matrices.")
+    ] = False,
+    as_cases: Annotated[
+        bool, typer.Option("--as-cases", help="Write cases of the platform.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    prevalence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of HPV-positive patients.")
+    ] = None,
+    tasks: Annotated[
+        str, typer.Option(help="Tasks whose folders are written, such as 1,2.")
+    ] = "1,2,3",
     centres: Annotated[
         Literal["training", "unseen", "all"],
-        typer.Option(help="Hospitals of the training set, two others, or both."),
+        typer.Option(help="Centres of the training set, two others, or all."),
     ] = "training",
     whole_body: Annotated[
-        bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
+        bool | None,
+        typer.Option("--whole-body/--head-neck", help="Kind of scan; drawn if not set."),
     ] = None,
     primary: Annotated[
-        bool | None, typer.Option("--primary/--no-primary", help="Force whether there is one.")
+        bool | None,
+        typer.Option(
+            "--primary/--no-primary", help="Whether all have a primary; drawn if not set."
+        ),
     ] = None,
     anatomy: Annotated[
-        Path | None, typer.Option(help="Build patients on the CTs and labels of this folder.")
+        Path | None, typer.Option(help="Build patients on the CTs and labels in this folder.")
     ] = None,
     real_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the patients on these CTs; others synthetic.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of patients on these CTs; the others are synthetic."
+        ),
     ] = 1.0,
 ) -> None:
-    """Make a cohort of phantom patients in FOLDER, or complete one that was stopped."""
+    """Make a cohort of phantom patients in FOLDER, or complete an interrupted one."""
     kind = Kind(
         small=small, prevalence=prevalence, whole_body=whole_body, centres=centres,
         primary=primary, anatomy=None if anatomy is None else str(anatomy), real_share=real_share,
     )  # fmt: skip
     try:
         numbers = tuple(int(task) for task in tasks.split(","))
-        records = make_cohort(folder, patients, seed, kind, workers, numbers, as_cases)
+        records = make_cohort(
+            folder,
+            patients,
+            seed=seed,
+            kind=kind,
+            workers=workers,
+            tasks=numbers,
+            as_cases=as_cases,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     result = {"patients": len(records), "oracle": oracle_scores(records)}

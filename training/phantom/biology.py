@@ -1,10 +1,11 @@
-"""What the HPV status changes: one table, read where patients are drawn and where they are judged.
+"""What the HPV status changes, in one table for drawing patients and for the oracle.
 
-Tumours and people are drawn from the column of their status (`tumour`, `outcome`); the oracle
-(`oracle`) inverts the same columns by Bayes' rule, so the best score is known, not estimated.
-HPV-positive tumours are oropharyngeal, smaller, with larger and often cystic nodes, in younger
-patients who smoke and drink less (Ang et al. 2010, NEJM 363:24; Cantrell et al. 2013, AJNR 34:2005,
-cystic nodes). The figures are this project's, chosen so that the margins are those of HECKTOR 2025.
+Tumours and people are drawn from the row of their status (`tumour`, `outcome`). The oracle
+(`oracle`) inverts the same rows by Bayes' rule, so that the best score is computed exactly.
+HPV-positive tumours are mostly oropharyngeal and smaller, with larger and often cystic nodes, in
+younger patients who smoke and drink less (Ang et al. 2010, NEJM 363:24; cystic nodes: Cantrell et
+al. 2013, AJNR 34:2005). The numbers are our own choice: they reproduce the marginal statistics of
+HECKTOR 2025.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ CORES: Final[tuple[Core, ...]] = ("solid", "necrotic", "cystic")
 
 AGE_SD: Final = 8.9
 PRIMARY_ML_SIGMA: Final = 0.75
-"""Standard deviation of the log volume of a primary; nodes have `NODE_ML_SIGMA`."""
 NODE_ML_SIGMA: Final = 0.8
+"""Standard deviations of the log volume of a primary and of a node."""
 SUV_SIGMA: Final = 0.4
 """Standard deviation of the log uptake of a lesion."""
 MIN_CORED_PRIMARY_ML, MIN_CORED_NODE_ML = 8.0, 1.5
 """Smaller lesions are solid."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Biology:
     """Patients and tumours of one HPV status; shares are probabilities.
 
     Attributes
     ----------
-    age : mean in years.
-    male, tobacco, alcohol : shares.
-    sites : share of each primary site.
-    primary_ml, first_node_ml : median volumes; further nodes do not depend on the status.
+    age : mean age in years.
+    male, tobacco, alcohol : share of men, of smokers and of drinkers.
+    sites : share of each site of the primary.
+    primary_ml, first_node_ml : median volumes; later nodes do not depend on the status.
     primary_suv : median uptake of viable primary tumour.
-    primary_cores, node_cores : shares of `CORES` among lesions large enough to have one.
+    primary_cores, node_cores : shares of `CORES` among lesions large enough for a core.
     """
 
     age: float

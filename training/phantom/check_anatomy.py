@@ -1,4 +1,4 @@
-"""Which CTs of a folder can carry a patient, and why others cannot."""
+"""Lists which CTs of a folder are usable for patients, and why others are not."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Annotated
 
 import typer
 
-from training.phantom.real_anatomy import list_scans, prepared, refusal
+from training.phantom.real.folder import list_scans, load_scan, why_unusable
 
 
-def main(folder: Annotated[Path, typer.Argument(help="CTs and labels.")]) -> None:
-    """List the CTs of FOLDER, each with the places it offers to tumours or why it is refused."""
+def main(folder: Annotated[Path, typer.Argument(help="Folder of CTs and labels.")]) -> None:
+    """List the CTs of FOLDER, with the places for tumours or the reason why a CT is unusable."""
     names = list_scans(str(folder))
     usable = 0
     for name in names:
-        reason = refusal(str(folder), name)
+        reason = why_unusable(str(folder), name)
         if reason is None:
             usable += 1
-            places = prepared(str(folder), name).seats
+            places = load_scan(str(folder), name).seats
             sides = (f"{place} {'left' if side > 0 else 'right'}" for place, side in places)
             print(f"{name}: {', '.join(sides)}")
         else:
             print(reason)
-    print(f"{usable} of {len(names)} CTs can carry a patient")
+    print(f"{usable} of {len(names)} CTs are usable")
 
 
 if __name__ == "__main__":

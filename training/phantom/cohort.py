@@ -1,13 +1,13 @@
-"""Cohorts on disk: the challenge's layout, or Grand Challenge case folders.
+"""Cohorts on disk, in the layout of the challenge or as cases of the platform.
 
-A cohort folder holds `cohort.json` (the card: what made it and, once it is complete, the oracle's
-scores), `cohort.jsonl` (one line for each finished patient) and the patients. A patient is written
-aside and moved in whole, so that a stopped run can go on where it was; what a patient is depends on
-the card alone, not on the run.
+A cohort folder holds `cohort.json` (the recipe and, once the cohort is complete, the oracle's
+scores), `cohort.jsonl` (one line for each finished patient) and the patients. Each patient is
+written to a temporary folder and then moved, so that an interrupted cohort can be resumed. Patients
+depend only on the recipe.
 
-    challenge   Task 1|2|3/<ID>/<ID>__CT.nii.gz, __PT.nii.gz; Task 1 <ID>.nii.gz; Task 2, for a few,
-                __CTPlanning.nii.gz and __RTDOSE.nii.gz; HECKTOR_2025_Training_Task_N.csv
-    cases       <ID>/input/ as the platform mounts it, <ID>/truth.nii.gz and truth.json for people,
+    challenge   Task 1|2|3/<ID>/<ID>__CT.nii.gz, __PT.nii.gz; Task 1: <ID>.nii.gz; Task 2, for a
+                few: __CTPlanning.nii.gz, __RTDOSE.nii.gz; HECKTOR_2025_Training_Task_N.csv
+    cases       <ID>/input/ as the platform mounts it, <ID>/truth.nii.gz and truth.json to look at,
                 ground_truth/patients.csv and masks/<ID>.nii.gz for the evaluation
 """
 
@@ -29,11 +29,11 @@ from tqdm import tqdm
 
 from shared.files import write_whole
 from training.phantom.oracle import oracle_scores
-from training.phantom.patient import ANY_KIND, Kind, Patient, make_patient
-from training.phantom.real_anatomy import fingerprint
+from training.phantom.patient import ANY_KIND, Kind, PhantomPatient, make_patient
+from training.phantom.real.folder import fingerprint
 
 GENERATOR_VERSION = 2
-CARD, RECORDS, PARTIAL = "cohort.json", "cohort.jsonl", ".partial"
+RECIPE, RECORDS, PARTIAL = "cohort.json", "cohort.jsonl", ".partial"
 CLINICAL_COLUMNS = ("CenterID", "Age", "Gender", "Tobacco Consumption", "Alcohol Consumption",
                     "Performance Status", "Treatment", "M-stage")  # fmt: skip
 TASK_COLUMNS = {1: (), 2: ("Relapse", "RFS"), 3: ("HPV Status",)}
@@ -44,10 +44,10 @@ Record: TypeAlias = dict[str, Any]
 """A patient's line in `cohort.jsonl`."""
 
 
-def _card(seed: int, kind: Kind, tasks: Sequence[int], as_cases: bool) -> dict[str, Any]:
-    # the CTs by what they are, not by where: a cohort is recognised on another machine
+def _make_recipe(seed: int, kind: Kind, *, tasks: Sequence[int], as_cases: bool) -> dict[str, Any]:
+    # CTs are identified by their contents, so that the folder may move or change machines.
     anatomy = None if kind.anatomy is None else fingerprint(kind.anatomy)
-    card = {
+    recipe = {
         "made_by": "training.phantom",
         "generator_version": GENERATOR_VERSION,
         "seed": seed,
@@ -55,25 +55,25 @@ def _card(seed: int, kind: Kind, tasks: Sequence[int], as_cases: bool) -> dict[s
         "layout": "cases" if as_cases else "challenge",
         "tasks": [] if as_cases else sorted(tasks),
     }
-    return json.loads(json.dumps(card))
+    return json.loads(json.dumps(recipe))
 
 
-def _claim(folder: Path, card: dict[str, Any]) -> None:
-    """Make the folder ours, or refuse one that holds anything else."""
-    path = folder / CARD
+def _claim_folder(folder: Path, recipe: dict[str, Any]) -> None:
+    """Write the recipe into a new or empty folder, or check that the folder has the same one."""
+    path = folder / RECIPE
     if path.exists():
-        found = json.loads(path.read_text())
-        differing = [key for key, value in card.items() if found.get(key) != value]
-        if differing:
+        existing = json.loads(path.read_text())
+        differences = [key for key, value in recipe.items() if existing.get(key) != value]
+        if differences:
             raise ValueError(
-                f"{folder} holds another cohort (its {CARD} differs in {', '.join(differing)}): "
-                "give another folder or the same options"
+                f"{folder} holds another cohort (its {RECIPE} differs in "
+                f"{', '.join(differences)}): use another folder or the same options"
             )
     elif folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and has no {CARD}: give a new or an empty folder")
+        raise ValueError(f"{folder} is not empty and has no {RECIPE}: use a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        _write_json(card, path)
+        _write_json(recipe, path)
 
 
 def _write_image(image: sitk.Image, path: Path) -> None:
@@ -84,7 +84,7 @@ def _write_image(image: sitk.Image, path: Path) -> None:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # on another file system, or hard links are not supported
         shutil.copy2(source, target)
 
 
@@ -92,8 +92,8 @@ def _write_json(value: object, path: Path) -> None:
     write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_case(patient: Patient, folder: Path) -> None:
-    """Write one Grand Challenge case: `input/`, `truth.nii.gz`, `truth.json`."""
+def write_case(patient: PhantomPatient, folder: Path) -> None:
+    """Write one case of the platform: `input/`, `truth.nii.gz`, `truth.json`."""
     name = patient.patient_id
     _write_image(patient.ct_hu, folder / "input/images/ct" / f"{name}.mha")
     _write_image(patient.pet_suv, folder / "input/images/pet" / f"{name}.mha")
@@ -106,13 +106,15 @@ def write_case(patient: Patient, folder: Path) -> None:
     _write_json({**truth, "facts": patient.facts}, folder / "truth.json")
 
 
-def write_task(patient: Patient, folder: Path, task: int, images_from: Path | None) -> None:
-    """Write one patient as the challenge does for a task.
+def write_patient(
+    patient: PhantomPatient, folder: Path, *, task: int, images_from: Path | None
+) -> None:
+    """Write one patient in the challenge's layout.
 
     Parameters
     ----------
-    task : Task 1 has the labels, Task 2 planning CT and dose where there are any.
-    images_from : folder of another task of this patient, whose images are linked.
+    task : 1, 2 or 3. Task 1 has the labels, Task 2 planning CT and dose if present.
+    images_from : folder of this patient in another task; its images are linked, not written again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = patient.patient_id
@@ -130,16 +132,16 @@ def write_task(patient: Patient, folder: Path, task: int, images_from: Path | No
 
 
 def _move_in(source: Path, target: Path) -> None:
-    if target.exists():  # left by a run that stopped before it noted the patient
+    if target.exists():  # from a run that stopped before it recorded the patient
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
 
 
 def make_one(
-    folder: Path, seed: int, index: int, kind: Kind, tasks: Sequence[int], as_cases: bool
+    folder: Path, *, seed: int, index: int, kind: Kind, tasks: Sequence[int], as_cases: bool
 ) -> Record:
-    """Make one patient, move it into the cohort whole, and return its record."""
+    """Make one patient, move it into the cohort folder, and return its record."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     patient = make_patient(seed, index, kind)
     name = patient.patient_id
@@ -155,8 +157,9 @@ def make_one(
     else:
         first = partial / str(min(tasks))
         for task in sorted(tasks):
-            own = partial / str(task)
-            write_task(patient, own, task, images_from=None if own == first else first)
+            target = partial / str(task)
+            images_from = None if target == first else first
+            write_patient(patient, target, task=task, images_from=images_from)
         for task in tasks:
             _move_in(partial / str(task), folder / f"Task {task}" / name)
         partial.rmdir()
@@ -166,8 +169,8 @@ def make_one(
     }  # fmt: skip
 
 
-def _outcome(record: Record) -> dict[str, Any]:
-    """Return what the tables call the outcome; empty where it is not known."""
+def _outcome_columns(record: Record) -> dict[str, Any]:
+    """Return the outcome columns of the tables; the HPV status is empty if not recorded."""
     hpv = record["hpv"]
     return {
         "Relapse": record["relapse"],
@@ -184,11 +187,11 @@ def _write_table(path: Path, columns: Sequence[str], records: Iterable[Record]) 
         for record in records:
             field_of_view = "whole_body" if record["facts"]["whole_body"] else "head_neck"
             row = {"PatientID": record["PatientID"], "FieldOfView": field_of_view}
-            writer.writerow(row | record["ehr"] | _outcome(record))
+            writer.writerow(row | record["ehr"] | _outcome_columns(record))
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return what is known of each finished patient of a cohort, by index."""
+    """Return the records of the finished patients of a cohort, by index; empty without a cohort."""
     path = folder / RECORDS
     if not path.exists():
         return []
@@ -196,7 +199,7 @@ def read_records(folder: Path) -> list[Record]:
     for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:  # a last line cut short: that patient is made again
+        except json.JSONDecodeError:  # an incomplete last line: this patient is made again
             continue
         records[record["index"]] = record
     return [records[index] for index in sorted(records)]
@@ -205,6 +208,7 @@ def read_records(folder: Path) -> list[Record]:
 def make_cohort(
     folder: Path | str,
     patients: int,
+    *,
     seed: int = 0,
     kind: Kind = ANY_KIND,
     workers: int = 1,
@@ -216,44 +220,48 @@ def make_cohort(
     Parameters
     ----------
     folder
-        New, empty, or a cohort made with the same options, which is then completed.
+        New, empty, or a cohort with the same options, which is then completed.
     patients
-        How many there are to be in the end.
+        Number of patients of the complete cohort.
     seed, kind
-        What `make_patient` takes.
+        As for `make_patient`.
     workers
-        Number of processes; it does not change the patients.
+        Number of processes; they do not change the patients.
     tasks
-        Whose folders to write in the challenge's layout; images of several tasks are hard links.
+        Tasks whose folders are written in the challenge's layout; they share images by hard links.
     as_cases
-        Write Grand Challenge case folders instead.
+        Write cases of the platform instead of the challenge's layout.
 
     Raises
     ------
     ValueError
-        If the folder holds something else, or no or an unknown task is asked for.
+        If the folder holds something else, or `tasks` is empty or has an unknown task.
     """
     folder = Path(folder)
     if not as_cases and (not tasks or not set(tasks) <= set(TASK_COLUMNS)):
         raise ValueError(f"expected tasks among 1, 2, 3, found {list(tasks)}")
-    card = _card(seed, kind, tasks, as_cases)
-    _claim(folder, card)
-    done = {record["index"] for record in read_records(folder)}
-    missing = [index for index in range(patients) if index not in done]
+    recipe = _make_recipe(seed, kind, tasks=tasks, as_cases=as_cases)
+    _claim_folder(folder, recipe)
+    finished = {record["index"] for record in read_records(folder)}
+    missing = [index for index in range(patients) if index not in finished]
     records_path = folder / RECORDS
     if records_path.exists() and not records_path.read_bytes().endswith(b"\n"):
         with records_path.open("a") as file:
             file.write("\n")
-    # spawn: SimpleITK's threads do not survive a fork
+    # Spawn, because SimpleITK's threads do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(make_one, folder, seed, index, kind, tuple(tasks), as_cases)
+        futures = [
+            pool.submit(
+                make_one, folder, seed=seed, index=index, kind=kind, tasks=tuple(tasks),
+                as_cases=as_cases,
+            )
             for index in missing
-        ]
+        ]  # fmt: skip
         try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), unit="patient", disable=None):
+            progress = tqdm(as_completed(futures), total=len(futures), unit="patient", disable=None)
+            for future in progress:
                 with records_path.open("a") as file:
-                    file.write(json.dumps(job.result()) + "\n")
+                    file.write(json.dumps(future.result()) + "\n")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -264,6 +272,6 @@ def make_cohort(
     for task in () if as_cases else tasks:
         table = folder / f"Task {task}" / f"HECKTOR_2025_Training_Task_{task}.csv"
         _write_table(table, (*CLINICAL_COLUMNS, *TASK_COLUMNS[task]), records)
-    complete = {**card, "patients": len(records), "oracle": oracle_scores(records)}
-    _write_json(complete, folder / CARD)
+    scores = {"patients": len(records), "oracle": oracle_scores(records)}
+    _write_json({**recipe, **scores}, folder / RECIPE)
     return records

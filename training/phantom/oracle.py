@@ -1,18 +1,17 @@
-"""The best scores that a phantom cohort allows.
+"""The best possible scores on a phantom cohort.
 
-Whoever knew the causal model (`biology`, `outcome`) could infer the HPV status from what the images
-show and the record states, by Bayes' rule, and the hazard from that and the rest. `weigh` does so
-for one patient; `oracle_scores` says how well such a reader does on a cohort: no model can be
-expected to do better, but by chance.
+A reader who knows the causal model (`biology`, `outcome`) infers the HPV status from images and
+record by Bayes' rule, and from it the hazard. `weigh_evidence` does this for one patient;
+`oracle_scores` scores such readers on a cohort. A model can do better only by chance.
 
-Evidence for the status is a natural logarithm of a likelihood ratio, positive for HPV-positive:
+Evidence for the status is the natural logarithm of a likelihood ratio, positive for HPV-positive:
 
     images    site, ln volume, ln uptake and core of the primary; ln volume of the largest node;
               cores of the nodes
-    record    age, gender, tobacco, alcohol, where recorded
+    record    age, gender, tobacco, alcohol, if recorded
 
-The odds are those of the centre's prevalence times the ratio. The clipping of ages and volumes at
-their ends is left out of the densities.
+The posterior odds are the prior odds, from the prevalence, times this ratio. Densities ignore that
+ages and volumes are clipped to a range.
 """
 
 from __future__ import annotations
@@ -36,27 +35,27 @@ from training.phantom.biology import (
     PRIMARY_ML_SIGMA,
     SUV_SIGMA,
 )
+from training.phantom.lesion import Lesion
 from training.phantom.outcome import (
     CLINICAL_LOG_HAZARD,
     HPV_NEGATIVE_LOG_HAZARD,
+    Ehr,
     LogHazard,
-    Record,
 )
-from training.phantom.tumour import Lesion
 
 READERS: Final = ("joint", "images", "record")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is to be known of a patient.
+    """What images and record reveal about a patient.
 
     Attributes
     ----------
-    hpv_joint, hpv_images, hpv_record : log likelihood ratio of HPV-positive against -negative.
-    risk_true : the log hazard itself; higher = earlier relapse.
-    risk_joint, risk_images, risk_record : its expectation, given images and record, the images
-        alone, the record and the centre alone; constants that all patients share are left out.
+    hpv_joint, hpv_images, hpv_record : log likelihood ratio of HPV-positive to HPV-negative.
+    risk_true : the log hazard; higher = earlier relapse.
+    risk_joint, risk_images, risk_record : expected log hazard, given images and record, images
+        alone, or record and centre alone, up to a constant.
     """
 
     hpv_joint: float
@@ -68,23 +67,25 @@ class Evidence:
     risk_record: float
 
 
-def weigh(
-    ehr: Record,
+def weigh_evidence(
+    ehr: Ehr,
     lesions: Sequence[Lesion],
+    *,
     sites: Sequence[str],
     hazard: LogHazard,
     prevalence: float,
 ) -> Evidence:
-    """Return the evidence of a patient, whose images show the lesions as they are.
+    """Return the evidence on a patient, assuming that images show the lesions exactly.
 
     Parameters
     ----------
-    ehr : the record as it is given out, with its gaps.
-    sites : where this anatomy has room for a primary (`tumour.offered_sites`).
-    prevalence : share of HPV-positive patients where this one comes from.
+    ehr : the published record, with its gaps.
+    sites : where this body has room for a primary (`tumour.sites_with_room`).
+    hazard : the true terms of the log hazard.
+    prevalence : share of HPV-positive patients in the population of this one.
     """
     images, record = _images_log_ratio(lesions, sites), _record_log_ratio(ehr)
-    recorded = sum(term.expected(ehr) for term in CLINICAL_LOG_HAZARD) + hazard.centre
+    recorded = sum(term.expect(ehr) for term in CLINICAL_LOG_HAZARD) + hazard.centre
 
     def hpv_term(log_ratio: float) -> float:
         return HPV_NEGATIVE_LOG_HAZARD * (1 - _posterior(log_ratio, prevalence))
@@ -101,17 +102,17 @@ def weigh(
 
 
 def oracle_scores(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Return the oracle's scores on a cohort.
+    """Return the scores of the oracle on a cohort.
 
     Parameters
     ----------
-    records : as `cohort.read_records` gives them.
+    records : as `cohort.read_records` returns them.
 
     Returns
     -------
-    `c_index` of the true hazard and of what each reader expects; `balanced_accuracy` of each
-    reader's decision for the more likely status at equal odds, over all patients, also those whose
-    status is not recorded. None where the cohort has nothing to compare.
+    `c_index` of the true hazard and of each reader's expected hazard; `balanced_accuracy` of each
+    reader's decision for the more likely status at equal prior odds, over all patients, including
+    those without a recorded status. A score is None if the cohort has no relapse, or one status.
     """
     facts = [record["facts"] for record in records]
     days = [record["rfs_days"] for record in records]
@@ -131,21 +132,21 @@ def oracle_scores(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, f
 
 
 def _posterior(log_ratio: float, prevalence: float) -> float:
-    """Return the probability of HPV-positive, given the evidence."""
+    """Return the probability of being HPV-positive, given the evidence."""
     if prevalence in (0, 1):
         return float(prevalence)
     return 1 / (1 + math.exp(-log_ratio) * (1 - prevalence) / prevalence)
 
 
-def _normal_log_ratio(value: float, positive: float, negative: float, sd: float) -> float:
-    """Return the log ratio of two normal densities of one standard deviation."""
+def _normal_log_ratio(value: float, *, positive: float, negative: float, sd: float) -> float:
+    """Return the log ratio of two normal densities with the same standard deviation."""
     return ((value - negative) ** 2 - (value - positive) ** 2) / (2 * sd**2)
 
 
 def _log_normal_log_ratio(value: float, median: str, sigma: float) -> float:
-    """Return the log ratio of two log-normal densities, their medians a column of `BIOLOGY`."""
+    """Return the log ratio of two log-normal densities with medians from a field of `Biology`."""
     positive, negative = (math.log(getattr(BIOLOGY[hpv], median)) for hpv in (True, False))
-    return _normal_log_ratio(math.log(value), positive, negative, sigma)
+    return _normal_log_ratio(math.log(value), positive=positive, negative=negative, sd=sigma)
 
 
 def _images_log_ratio(lesions: Sequence[Lesion], sites: Sequence[str]) -> float:
@@ -180,12 +181,14 @@ def _core_log_ratio(
     return math.log(positive[core] / negative[core])
 
 
-def _record_log_ratio(ehr: Record) -> float:
+def _record_log_ratio(ehr: Ehr) -> float:
     positive, negative = BIOLOGY[True], BIOLOGY[False]
     total = 0.0
     age = ehr.get("Age")
     if age is not None:
-        total += _normal_log_ratio(float(age), positive.age, negative.age, AGE_SD)
+        total += _normal_log_ratio(
+            float(age), positive=positive.age, negative=negative.age, sd=AGE_SD
+        )
     for key, column in (
         ("Gender", "male"),
         ("Tobacco Consumption", "tobacco"),
@@ -194,6 +197,6 @@ def _record_log_ratio(ehr: Record) -> float:
         value = ehr.get(key)
         if value is not None:
             shares = [getattr(biology, column) for biology in (positive, negative)]
-            yes, no = shares if value else [1 - share for share in shares]
-            total += math.log(yes / no)
+            likelihoods = shares if value else [1 - share for share in shares]
+            total += math.log(likelihoods[0] / likelihoods[1])
     return total

@@ -1,7 +1,7 @@
 """One phantom patient, a pure function of (seed, index, kind).
 
-`draw_patient` decides everything but the voxels, in a tenth of a second; `make_patient` scans what
-was drawn. Statistics of a cohort therefore need no images.
+`draw_patient` decides everything except the voxels, in a tenth of a second. `make_patient` then
+makes the images. Statistics of a cohort therefore need no images.
 """
 
 from __future__ import annotations
@@ -12,37 +12,40 @@ from typing import Any, Literal
 import numpy as np
 import SimpleITK as sitk
 
-from training.phantom.anatomy import make_body
+from training.phantom.body import Body
 from training.phantom.centres import CENTRES, Centre
-from training.phantom.oracle import Evidence, weigh
+from training.phantom.lesion import Lesion
+from training.phantom.oracle import Evidence, weigh_evidence
 from training.phantom.outcome import (
+    Ehr,
     Person,
-    Record,
     draw_ehr,
     draw_person,
     draw_relapse,
     log_hazard,
 )
-from training.phantom.painting import Anatomy
 from training.phantom.radiotherapy import Plan, plan_treatment
-from training.phantom.real_anatomy import RealBody, draw_real_body
-from training.phantom.real_scan import VERTEX_MM
+from training.phantom.real.body import RealBody
+from training.phantom.real.folder import draw_real_body
+from training.phantom.real.tissues import VERTEX_MM
 from training.phantom.scanner import (
     IDENTITY,
-    Protocol,
+    ScanProtocol,
     draw_protocol,
     reorient,
     scan_ct,
     scan_pet,
 )
 from training.phantom.shapes import Point
-from training.phantom.tumour import Lesion, draw_lesions, offered_sites
+from training.phantom.synthetic.body import make_body
+from training.phantom.tumour import draw_lesions, sites_with_room
 
-# HECKTOR 2025: GTVp absent in 4.0 %, GTVn in 11.1 %, never both.
-NO_PRIMARY, NO_NODES, WITHOUT_BRAIN, STORED_FLIPPED = 0.04, 0.111, 0.05, 0.08
-NODE_COUNTS = (0.52, 0.25, 0.11, 0.06, 0.03, 0.015, 0.01, 0.005)  # of 1..8 nodes
-PLANNED = 0.1  # share of patients with planning CT and dose
-SCANS, REAL_STREAM = 1, 2  # streams of random numbers: of the scans, of the choice of a real CT
+# In HECKTOR 2025, 4.0 % of the patients have no GTVp and 11.1 % no GTVn; nobody has neither.
+NO_PRIMARY_SHARE, NO_NODES_SHARE = 0.04, 0.111
+NO_BRAIN_SHARE, FLIPPED_SHARE, PLANNED_SHARE = 0.05, 0.08, 0.1
+NODE_COUNT_SHARES = (0.52, 0.25, 0.11, 0.06, 0.03, 0.015, 0.01, 0.005)  # 1 to 8 nodes
+SCAN_STREAM, REAL_STREAM = 1, 2
+"""Streams of random numbers: of the scans, and of patients on real CTs."""
 FLIPS = (
     (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
@@ -50,59 +53,63 @@ FLIPS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What is forced; None leaves it to the distributions."""
+    """Fixed properties of patients; None leaves a property to its distribution.
+
+    `cohort.json` holds these fields, so their names and order are part of its format.
+    """
 
     spacing_mm: Point | None = None  # of the CT, (x, y, z)
     whole_body: bool | None = None
-    primary: bool | None = None  # GTVp present
-    nodes: int | None = None
+    primary: bool | None = None  # whether there is a GTVp
+    nodes: int | None = None  # number of nodes
     direction: tuple[float, ...] | None = None  # nine direction cosines of the CT file
-    pet_direction: tuple[float, ...] | None = None
-    prevalence: float | None = None  # of HPV, instead of each centre's own
-    bqml: bool | None = None  # PET stored in Bq/mL
-    small: bool = False  # coarse voxels, small matrices
-    centre: str | None = None
-    centres: Literal["training", "unseen", "all"] = "training"  # among which to draw
+    pet_direction: tuple[float, ...] | None = None  # the same of the PET file
+    prevalence: float | None = None  # share of HPV-positive patients; None: each centre's own
+    bqml: bool | None = None  # whether the PET is stored in Bq/mL
+    small: bool = False  # coarse voxels and small matrices
+    centre: str | None = None  # a key of `CENTRES`
+    centres: Literal["training", "unseen", "all"] = "training"  # from which a centre is drawn
     brain_in_fov: bool | None = None
     planned: bool | None = None  # with planning CT and dose
-    anatomy: str | None = None  # a folder of CTs and labels, see `real_anatomy`
-    real_share: float = 1.0  # of the patients built on one of these CTs, where there are any
+    anatomy: str | None = None  # folder of CTs and labels, see `real.folder`
+    real_share: float = 1.0  # share of patients on these CTs, if `anatomy` is set
 
 
 ANY_KIND = Kind()
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """All that is true of a patient before the first scan.
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """Everything about a patient except the images.
 
     Attributes
     ----------
-    evidence : what the images and the record tell of HPV status and hazard (`oracle`).
+    evidence : what images and record reveal about HPV status and hazard (`oracle`).
     ct_direction, pet_direction : nine direction cosines of the files.
+    ehr, hpv : as published: with gaps, None for an HPV status that is not recorded.
     """
 
     patient_id: str
     centre: Centre
     person: Person
-    body: Anatomy
+    body: Body
     lesions: tuple[Lesion, ...]
-    protocol: Protocol
+    protocol: ScanProtocol
     ct_direction: tuple[float, ...]
     pet_direction: tuple[float, ...]
     whole_body: bool
     brain_in_fov: bool
     planned: bool
-    ehr: Record
-    hpv: bool | None  # None where not recorded
+    ehr: Ehr
+    hpv: bool | None
     evidence: Evidence
     relapse: int
     rfs_days: float
 
     def facts(self) -> dict[str, Any]:
-        """Return what only the maker of a phantom knows, as JSON has it."""
+        """Return the ground truth, in the types of JSON."""
         return {
             "hpv": self.person.hpv,
             "evidence": {name: round(value, 4) for name, value in asdict(self.evidence).items()},
@@ -126,61 +133,59 @@ class Drawn:
         }
 
 
-@dataclass(frozen=True)
-class Patient:
-    """Images, record and outcome of one patient.
-
-    `facts` holds what only the maker of a phantom knows: true HPV status, hazard, lesions.
-    """
+@dataclass(frozen=True, kw_only=True)
+class PhantomPatient:
+    """Images, record and outcome of one patient."""
 
     patient_id: str
     ct_hu: sitk.Image  # int16
-    pet_suv: sitk.Image  # float32, on its own grid; Bq/mL in some, see facts["bqml"]
+    pet_suv: sitk.Image  # float32, on its own grid; in Bq/mL if facts["bqml"]
     labels: sitk.Image  # uint8 on the CT's grid: 0, 1 GTVp, 2 GTVn
-    ehr: Record
-    hpv: bool | None  # None where not recorded
+    ehr: Ehr
+    hpv: bool | None  # None if not recorded
     relapse: int
     rfs_days: float
-    plan: Plan | None = None  # planning CT and dose, for a few
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-def _either(forced: bool | None, drawn: bool) -> bool:
-    return drawn if forced is None else forced
+    plan: Plan | None = None  # planning CT and dose, for a few patients
+    facts: dict[str, Any] = field(default_factory=dict)  # the ground truth, see `Blueprint.facts`
 
 
 def _draw_centre(rng: np.random.Generator, kind: Kind) -> Centre:
-    among = [c for c in CENTRES.values() if kind.centres in ("all", _group(c))]
-    shares = np.array([centre.patients for centre in among], dtype=float)
-    drawn = among[int(rng.choice(len(among), p=shares / shares.sum()))]
-    return CENTRES[kind.centre] if kind.centre else drawn
-
-
-def _group(centre: Centre) -> str:
-    return "unseen" if centre.unseen else "training"
+    candidates = [
+        centre
+        for centre in CENTRES.values()
+        if kind.centres in ("all", "unseen" if centre.unseen else "training")
+    ]
+    shares = np.array([centre.patients for centre in candidates], dtype=float)
+    index = int(rng.choice(len(candidates), p=shares / shares.sum()))
+    return CENTRES[kind.centre] if kind.centre else candidates[index]
 
 
 def _draw_counts(rng: np.random.Generator, kind: Kind) -> tuple[bool, int]:
-    """Return whether there is a primary, and the number of nodes; never neither."""
+    """Return whether there is a primary, and the number of nodes; there is at least one lesion."""
     chance = rng.random()
-    nodes = int(rng.choice(len(NODE_COUNTS), p=NODE_COUNTS)) + 1
+    nodes = int(rng.choice(len(NODE_COUNT_SHARES), p=NODE_COUNT_SHARES)) + 1
     if kind.nodes is not None:
         nodes = kind.nodes
-    elif kind.primary is not False and chance < NO_NODES:
+    elif kind.primary is not False and chance < NO_NODES_SHARE:
         nodes = 0
-    return _either(kind.primary, nodes == 0 or chance < 1 - NO_PRIMARY), nodes
+    primary = nodes == 0 or chance < 1 - NO_PRIMARY_SHARE
+    return _choose(kind.primary, primary), nodes
 
 
-def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Drawn:
-    """Draw patient `index` of the cohort `seed`, the same wherever it is drawn.
+def _choose(fixed: bool | None, default: bool) -> bool:
+    return default if fixed is None else fixed
+
+
+def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Blueprint:
+    """Draw patient `index` of the cohort `seed`; the same arguments give the same patient.
 
     Raises
     ------
     ValueError
-        If `kind` asks for a patient with neither primary nor nodes, or an unknown centre.
+        If `kind` has neither primary nor nodes, or an unknown centre.
     """
     if kind.primary is False and kind.nodes == 0:
-        raise ValueError("a patient needs a primary or a node: kind has primary=False and nodes=0")
+        raise ValueError("a patient needs a primary or a node, found primary=False and nodes=0")
     if kind.centre is not None and kind.centre not in CENTRES:
         raise ValueError(f"unknown centre {kind.centre!r}, expected one of {', '.join(CENTRES)}")
     rng = np.random.default_rng([seed, index])
@@ -188,27 +193,28 @@ def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Drawn:
     chance = rng.random(7)
     prevalence = centre.hpv_prevalence if kind.prevalence is None else kind.prevalence
     hpv = bool(chance[0] < prevalence)
-    whole_body = _either(kind.whole_body, bool(chance[1] < centre.whole_body))
-    brain = _either(kind.brain_in_fov, bool(chance[2] >= WITHOUT_BRAIN))
-    bqml = _either(kind.bqml, bool(chance[3] < centre.bqml))
+    whole_body = _choose(kind.whole_body, bool(chance[1] < centre.whole_body_share))
+    brain = _choose(kind.brain_in_fov, bool(chance[2] >= NO_BRAIN_SHARE))
+    bqml = _choose(kind.bqml, bool(chance[3] < centre.bqml_share))
     primary, nodes = _draw_counts(rng, kind)
 
     person = draw_person(rng, hpv)
-    body: Anatomy
-    choice = np.random.default_rng([seed, index, REAL_STREAM])
-    if kind.anatomy is not None and choice.random() < kind.real_share:
-        body, whole_body = draw_real_body(choice, kind.anatomy), False
+    body: Body
+    real_rng = np.random.default_rng([seed, index, REAL_STREAM])
+    if kind.anatomy is not None and real_rng.random() < kind.real_share:
+        body, whole_body = draw_real_body(real_rng, kind.anatomy), False
     else:
         body = make_body(rng, arms_up=whole_body and bool(chance[4] < 0.3), coarse=kind.small)
-    lesions = draw_lesions(rng, body, hpv, primary, nodes)
+    lesions = draw_lesions(rng, body, hpv=hpv, primary=primary, nodes=nodes)
     hazard = log_hazard(person, lesions, centre)
     relapse, rfs_days = draw_relapse(rng, hazard.total)
-    ehr, known_hpv = draw_ehr(rng, person, centre)
+    ehr, recorded_hpv = draw_ehr(rng, person, centre)
     protocol = draw_protocol(
-        rng, centre, body, whole_body, brain, bqml, kind.small, kind.spacing_mm
-    )
-    flip = FLIPS[rng.integers(len(FLIPS))] if chance[5] < STORED_FLIPPED else IDENTITY
-    return Drawn(
+        rng, centre, body, whole_body=whole_body, brain=brain, bqml=bqml, small=kind.small,
+        spacing_mm=kind.spacing_mm,
+    )  # fmt: skip
+    flip = FLIPS[rng.integers(len(FLIPS))] if chance[5] < FLIPPED_SHARE else IDENTITY
+    return Blueprint(
         patient_id=f"{centre.name}-{index:03d}",
         centre=centre,
         person=person,
@@ -219,40 +225,43 @@ def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Drawn:
         pet_direction=kind.pet_direction or flip,
         whole_body=whole_body,
         brain_in_fov=brain and body.z_range_mm[1] > VERTEX_MM,
-        planned=_either(kind.planned, bool(chance[6] < PLANNED)),
+        planned=_choose(kind.planned, bool(chance[6] < PLANNED_SHARE)),
         ehr=ehr,
-        hpv=known_hpv,
-        evidence=weigh(ehr, lesions, offered_sites(body), hazard, prevalence),
+        hpv=recorded_hpv,
+        evidence=weigh_evidence(
+            ehr, lesions, sites=sites_with_room(body), hazard=hazard, prevalence=prevalence
+        ),
         relapse=relapse,
         rfs_days=rfs_days,
     )
 
 
-def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Patient:
-    """Draw patient `index` of the cohort `seed` and scan it, the same bit for bit everywhere.
+def make_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> PhantomPatient:
+    """Draw patient `index` of the cohort `seed` and scan it; the same arguments give the same bits.
 
     Raises
     ------
     ValueError
-        As `draw_patient`.
+        As for `draw_patient`.
     """
-    drawn = draw_patient(seed, index, kind)
-    rng = np.random.default_rng([seed, index, SCANS])
-    ct_hu, labels = scan_ct(rng, drawn.body, drawn.lesions, drawn.protocol)
-    ct_hu = reorient(ct_hu, drawn.ct_direction, fill=-1024)
-    labels = reorient(labels, drawn.ct_direction, fill=0)
-    pet_suv = scan_pet(rng, drawn.body, drawn.lesions, drawn.protocol)
-    pet_suv = reorient(pet_suv, drawn.pet_direction, fill=0)
-    plan = plan_treatment(rng, drawn.body, drawn.lesions, drawn.protocol) if drawn.planned else None
-    return Patient(
-        patient_id=drawn.patient_id,
+    blueprint = draw_patient(seed, index, kind)
+    body, lesions, protocol = blueprint.body, blueprint.lesions, blueprint.protocol
+    rng = np.random.default_rng([seed, index, SCAN_STREAM])
+    ct_hu, labels = scan_ct(rng, body, lesions, protocol=protocol)
+    ct_hu = reorient(ct_hu, blueprint.ct_direction, fill=-1024)
+    labels = reorient(labels, blueprint.ct_direction, fill=0)
+    pet_suv = scan_pet(rng, body, lesions, protocol=protocol)
+    pet_suv = reorient(pet_suv, blueprint.pet_direction, fill=0)
+    plan = plan_treatment(rng, body, lesions, protocol=protocol) if blueprint.planned else None
+    return PhantomPatient(
+        patient_id=blueprint.patient_id,
         ct_hu=ct_hu,
         pet_suv=pet_suv,
         labels=labels,
-        ehr=drawn.ehr,
-        hpv=drawn.hpv,
-        relapse=drawn.relapse,
-        rfs_days=drawn.rfs_days,
+        ehr=blueprint.ehr,
+        hpv=blueprint.hpv,
+        relapse=blueprint.relapse,
+        rfs_days=blueprint.rfs_days,
         plan=plan,
-        facts=drawn.facts(),
+        facts=blueprint.facts(),
     )

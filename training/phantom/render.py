@@ -1,4 +1,4 @@
-"""Pictures of a patient: CT, fused PET, outlines and a PET projection in one PNG."""
+"""A picture of a patient: CT, fused PET, outlines and PET projections in one PNG."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import numpy.typing as npt
 import SimpleITK as sitk
 import typer
 
-from training.phantom.patient import Kind, Patient, make_patient
+from training.phantom.patient import Kind, PhantomPatient, make_patient
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-Image2d = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float32]
 OUTLINES = ((1, "#30ff60"), (2, "#ffe030"))  # GTVp green, GTVn yellow, as in the paper
-VIEW_MM = 300.0  # of head and neck, from the vertex or the upper end of the scan
+VIEW_MM = 300.0  # height of the planes, from the vertex or the upper end of the scan
 
 
-def _arrays(patient: Patient) -> tuple[list[Image2d], tuple[float, ...], sitk.Image]:
+def _resample_to_ct(
+    patient: PhantomPatient,
+) -> tuple[list[Array], tuple[float, ...], sitk.Image]:
+    """Return CT, PET and labels (z, y, x) on the CT's grid, its spacing, and the PET itself."""
     labels = sitk.DICOMOrient(patient.labels, "LPS")
     images = [
         sitk.Resample(image, labels, sitk.Transform(), interpolation, fill)
@@ -35,14 +38,14 @@ def _arrays(patient: Patient) -> tuple[list[Image2d], tuple[float, ...], sitk.Im
     return arrays, labels.GetSpacing(), sitk.DICOMOrient(patient.pet_suv, "LPS")
 
 
-def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
+def render(patient: PhantomPatient, path: Path, suv_max: float = 10.0) -> None:
     """Draw axial, coronal and sagittal planes through the largest lesion, and the PET's MIP.
 
     Rows: CT in a soft-tissue window, PET over CT, GTVp (green) and GTVn (yellow) over CT. Planes
-    show head and neck, projections the whole scan; the patient's left is on the viewer's right.
-    PETs in Bq/mL are shown relative to their hottest part.
+    show head and neck, projections the whole scan. The patient's left is on the viewer's right.
+    A PET in Bq/mL is scaled by its hottest part.
     """
-    (ct_hu, pet, labels), (sx, sy, sz), pet_own = _arrays(patient)
+    (ct_hu, pet, labels), (sx, sy, sz), own_pet = _resample_to_ct(patient)
     scale = float(np.percentile(pet, 99.9)) / 9 if pet.max() > 1000 else 1.0
     pet = pet / scale
     target = 1 if (labels == 1).any() else 2
@@ -67,9 +70,12 @@ def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
                     if (cut(labels) == label).any():
                         axis.contour(cut(labels) == label, [0.5], colors=colour, linewidths=1)
             axis.set_title(name, color="white")
-    own = sitk.GetArrayFromImage(pet_own).astype(np.float32) / scale
-    px, py, pz = pet_own.GetSpacing()
-    projections = (("MIP coronal", own.max(1), pz / px), ("MIP sagittal", own.max(2), pz / py))
+    pet_volume = sitk.GetArrayFromImage(own_pet).astype(np.float32) / scale
+    px, py, pz = own_pet.GetSpacing()
+    projections = (
+        ("MIP coronal", pet_volume.max(1), pz / px),
+        ("MIP sagittal", pet_volume.max(2), pz / py),
+    )
     for axis, (name, picture, aspect) in zip(axes[:2, 3], projections, strict=True):
         axis.imshow(picture, cmap="gray_r", vmin=0, vmax=suv_max, aspect=aspect, origin="lower")
         axis.set_title(name, color="white")
@@ -97,12 +103,13 @@ def render(patient: Patient, path: Path, suv_max: float = 10.0) -> None:
 
 
 def main(
-    picture: Annotated[Path, typer.Argument(help="The PNG to write.")],
-    index: Annotated[int, typer.Option(help="Number of the patient.")] = 0,
+    picture: Annotated[Path, typer.Argument(help="PNG to write.")],
+    index: Annotated[int, typer.Option(help="Index of the patient.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the cohort.")] = 0,
     small: Annotated[bool, typer.Option("--small", help="Coarse voxels.")] = False,
     whole_body: Annotated[
-        bool | None, typer.Option("--whole-body/--head-neck", help="Force the scan.")
+        bool | None,
+        typer.Option("--whole-body/--head-neck", help="Kind of scan; drawn if not set."),
     ] = None,
     anatomy: Annotated[
         Path | None, typer.Option(help="Build the patient on a CT of this folder.")

@@ -1,7 +1,7 @@
-"""The scanners: CT grids with HU, noise, metal streaks and padding; PET grids with blur and noise.
+"""The scanners: CT with noise, metal streaks and padding; PET with blur and noise.
 
-The PET is painted on a finer grid than its own, blurred with the scanner's point spread, sampled,
-and given noise that grows with the square root of the activity, as counting noise does.
+The PET is painted on a grid finer than its own, blurred with the scanner's point spread function
+and sampled. Its noise grows with the square root of the activity, as counting noise does.
 """
 
 from __future__ import annotations
@@ -15,49 +15,60 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from training.phantom.anatomy import Tissue
+from training.phantom.body import Body
 from training.phantom.centres import Centre
-from training.phantom.painting import Anatomy, Raster, Slab, paint
-from training.phantom.shapes import Array, Point, Pose
-from training.phantom.tumour import Lesion
+from training.phantom.lesion import Lesion
+from training.phantom.painting import paint
+from training.phantom.pose import Pose
+from training.phantom.shapes import Array, Point
+from training.phantom.slab import Raster, Slab
+from training.phantom.tissue import GTVN_TISSUES, GTVP_TISSUES, Tissue
 
 FWHM_TO_SIGMA = 1 / 2.3548
-FINE_MM = 2.8  # PET is painted at least this fine before blurring
-# In 325 of 524 patients of HECKTOR 2025 CT and PET have as many slices; fine CTs never do.
+FINE_MM = 2.8  # largest voxel of the grid on which PET is painted before blurring
+# In 325 of 524 patients of HECKTOR 2025, CT and PET have the same number of slices. This never
+# occurs with thin CT slices.
 SAME_SLICES, FINEST_SHARED_SLICE_MM = 0.82, 2.5
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-BONY = (Tissue.BONE, Tissue.SPONGY, Tissue.SKULL)
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """One patient's scan: both grids and what the scanners do to the images."""
+@dataclass(frozen=True, kw_only=True)
+class ScanProtocol:
+    """One patient's PET/CT: both grids, and noise, blur and units of the images."""
 
     ct: Raster
     pet: Raster
     ct_noise_hu: float
-    ct_padding_hu: int  # 0 for none
-    psf_mm: float  # FWHM
+    ct_padding_hu: int  # value outside the reconstruction circle; 0 means no padding
+    psf_mm: float  # full width at half maximum of the PET
     pet_noise: float
     suv_scale: float
-    shift_mm: Point  # of the patient between CT and PET
-    bqml_per_suv: float  # 1 for a PET in SUV
+    shift_mm: Point  # movement of the patient between CT and PET
+    bqml_per_suv: float  # 1 if the PET is stored in SUV
 
 
 def draw_protocol(
     rng: np.random.Generator,
     centre: Centre,
-    body: Anatomy,
+    body: Body,
+    *,
     whole_body: bool,
     brain: bool,
     bqml: bool,
     small: bool,
     spacing_mm: Point | None,
-) -> Protocol:
-    """Draw the grids and the image quality of one scan.
+) -> ScanProtocol:
+    """Draw the grids and the image quality of one PET/CT.
 
-    A head-and-neck scan reaches from above the vertex (or, without the brain, from the skull
-    base) to below the clavicles, a whole-body scan to the thighs; neither leaves what exists.
+    A head-and-neck scan reaches from above the vertex (or, without the brain, from the skull base)
+    to below the clavicles, a whole-body scan to the thighs. Both stay within `body.z_range_mm`.
+
+    Parameters
+    ----------
+    whole_body, brain : whether the scan shows the whole body, and the brain.
+    bqml : whether the PET is stored in Bq/mL.
+    small : coarse voxels and small matrices.
+    spacing_mm : of the CT, (x, y, z); None leaves it to the centre.
     """
     scale_z, offset = body.pose.scale[2], np.array(body.pose.offset_mm)
     top = rng.uniform(152, 180) if brain else rng.uniform(12, 35)
@@ -90,66 +101,67 @@ def draw_protocol(
                       (size, size, slices))  # fmt: skip
 
     noise_hu = rng.uniform(9, 22) * (0.7 if small else 1)
-    return Protocol(
+    return ScanProtocol(
         ct=raster(0, ct_spacing, size),
         pet=raster(1, (pet_pixel, pet_pixel, pet_slice), pet_size),
         ct_noise_hu=float(noise_hu),
         ct_padding_hu=int(rng.choice(centre.padding_hu)),
         psf_mm=float(rng.uniform(*centre.psf_mm)),
-        pet_noise=float(centre.noise * np.exp(0.2 * rng.normal())),
+        pet_noise=float(centre.pet_noise * np.exp(0.2 * rng.normal())),
         suv_scale=float(centre.suv_scale * np.exp(0.05 * rng.normal())),
         shift_mm=tuple(np.clip(rng.normal(0, 1.0, 3), -1.7, 1.7).tolist()),
         bqml_per_suv=float(rng.uniform(3000, 7000)) if bqml else 1.0,
     )
 
 
-def image_of(array: npt.NDArray[np.generic], raster: Raster) -> sitk.Image:
-    """Return an array (z, y, x) as an image on a raster."""
+def to_image(array: npt.NDArray[np.generic], raster: Raster) -> sitk.Image:
+    """Return the image with an array (z, y, x) on a raster."""
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(raster.spacing_mm)
     image.SetOrigin(raster.origin_mm)
     return image
 
 
-def _streaks(slab: Slab, metal_mm: tuple[Point, ...], rng_angles: Array) -> Array | None:
-    """Return HU to add for metal: bright and dark rays in the slices near each filling."""
+def _compute_streaks(slab: Slab, metal_mm: tuple[Point, ...], angles: Array) -> Array | None:
+    """Return HU to add for metal, None if there is none: bright and dark rays near each filling."""
     heights = slab.z[:, 0, 0]
-    added = None
-    for (x, y, z), angle in zip(metal_mm, rng_angles, strict=True):
+    streaks = None
+    for (x, y, z), angle in zip(metal_mm, angles, strict=True):
         near = np.flatnonzero(np.abs(heights - z) < 4)
         if not len(near):
             continue
-        if added is None:
-            added = np.zeros(slab.tissue.shape, dtype=np.float32)
+        if streaks is None:
+            streaks = np.zeros(slab.tissue.shape, dtype=np.float32)
         box = slice(int(near[0]), int(near[-1]) + 1)
         dx, dy = slab.x[box] - x, slab.y[box] - y
         reach = np.exp(-np.hypot(dx, dy) / 45)
         theta = np.arctan2(dy, dx)
         rays = np.cos(7 * theta + angle) + np.cos(11 * theta + 2 * angle) + np.cos(4 * theta)
-        added[box] += 230 * rays * reach * np.abs(rays) ** 0.5
-    return added
+        streaks[box] += 230 * rays * reach * np.abs(rays) ** 0.5
+    return streaks
 
 
 def scan_ct(
     rng: np.random.Generator,
-    body: Anatomy,
+    body: Body,
     lesions: Sequence[Lesion],
-    protocol: Protocol,
+    *,
+    protocol: ScanProtocol,
     pose: Pose | None = None,
 ) -> tuple[sitk.Image, sitk.Image]:
     """Return the CT (int16, HU) and the labels (uint8: 0, 1 GTVp, 2 GTVn) on one grid.
 
-    `pose` is where the patient lies on another day than that of the PET/CT.
+    `pose` overrides the pose of the body, for a CT of another day.
     """
     raster = protocol.ct
     nx, ny, nz = raster.size_xyz
     ct_hu = np.empty((nz, ny, nx), dtype=np.int16)
     labels = np.empty((nz, ny, nx), dtype=np.uint8)
     label_of = np.zeros(len(Tissue), dtype=np.uint8)
-    label_of[[Tissue.GTVP, Tissue.GTVP_CORE]] = 1
-    label_of[[Tissue.GTVN, Tissue.GTVN_CORE]] = 2
+    label_of[list(GTVP_TISSUES)] = 1
+    label_of[list(GTVN_TISSUES)] = 2
     angles = rng.uniform(0, 6.28, len(body.metal_mm)).astype(np.float32)
-    blur_vox = 0.9 / raster.spacing_mm[0]  # about 2 mm full width, a soft-tissue kernel
+    blur_vox = 0.9 / raster.spacing_mm[0]  # about 2 mm FWHM: a soft-tissue kernel
     grain_vox = max(0.8 / raster.spacing_mm[0], 0.35)
     noise_hu = protocol.ct_noise_hu * body.grain
     padding = None
@@ -157,11 +169,11 @@ def scan_ct(
         row, column = np.ogrid[:ny, :nx]
         radius2 = (column - (nx - 1) / 2) ** 2 + (row - (ny - 1) / 2) ** 2
         padding = radius2 > (min(nx, ny) / 2) ** 2
-    for slab in paint(body, lesions, raster, pose or body.pose):
+    for slab in paint(body, lesions, raster=raster, pose=pose or body.pose):
         part = slice(slab.start, slab.start + len(slab.tissue))
         labels[part] = label_of[slab.tissue]
         hu = body.hu(slab)
-        streaks = _streaks(slab, body.metal_mm, angles)
+        streaks = _compute_streaks(slab, body.metal_mm, angles)
         hu = ndimage.gaussian_filter(hu, (0, blur_vox, blur_vox), truncate=3)
         noise = rng.standard_normal(hu.shape, dtype=np.float32)
         noise = ndimage.gaussian_filter(noise, (0, grain_vox, grain_vox), truncate=3)
@@ -172,13 +184,13 @@ def scan_ct(
         if padding is not None:
             hu[:, padding] = protocol.ct_padding_hu
         ct_hu[part] = np.round(hu)
-    image = image_of(ct_hu, raster)
-    del ct_hu  # fine scans are large: one copy of each array at a time
-    return image, image_of(labels, raster)
+    image = to_image(ct_hu, raster)
+    del ct_hu  # fine scans are large: keep one copy of each array at a time
+    return image, to_image(labels, raster)
 
 
-def _blurred(values: Array, axis: int, sigma: float, factor: int) -> Array:
-    """Return values blurred along an axis, then averaged over each `factor` of them."""
+def _blur_and_average(values: Array, *, axis: int, sigma: float, factor: int) -> Array:
+    """Blur along an axis (sigma in voxels), then average each `factor` voxels."""
     blurred = ndimage.gaussian_filter1d(values, sigma, axis, truncate=3)
     shape = list(values.shape)
     shape[axis : axis + 1] = [shape[axis] // factor, factor]
@@ -186,9 +198,9 @@ def _blurred(values: Array, axis: int, sigma: float, factor: int) -> Array:
 
 
 def scan_pet(
-    rng: np.random.Generator, body: Anatomy, lesions: Sequence[Lesion], protocol: Protocol
+    rng: np.random.Generator, body: Body, lesions: Sequence[Lesion], *, protocol: ScanProtocol
 ) -> sitk.Image:
-    """Return the PET (float32, SUV, or Bq/mL where the protocol says so) on its own grid."""
+    """Return the PET (float32, SUV or Bq/mL as in the protocol) on its own grid."""
     raster = protocol.pet
     factor = [ceil(s / FINE_MM) for s in raster.spacing_mm]
     spacing = tuple(s / f for s, f in zip(raster.spacing_mm, factor, strict=True))
@@ -198,24 +210,19 @@ def scan_pet(
     size = tuple(n * f for n, f in zip(raster.size_xyz, factor, strict=True))
     fine = Raster(origin, spacing, size)  # type: ignore[arg-type]
     sigma = [protocol.psf_mm * FWHM_TO_SIGMA / mm for mm in spacing]
-    # Slabs are blurred and sampled in their plane at once: only one axis is left to the whole.
+    # Each slab is blurred and sampled in its plane at once; only z needs the whole volume.
     planes = np.empty((size[2], *raster.size_xyz[1::-1]), dtype=np.float32)
     pose = body.pose.shifted(protocol.shift_mm)
-    for slab in paint(body, lesions, fine, pose):
+    for slab in paint(body, lesions, raster=fine, pose=pose):
         part = body.pet_suv[slab.tissue]
         for lesion in lesions:
-            box = slab.box(lesion)
-            if box is not None:
-                mine = (slab.tissue[box] == lesion.tissue) | (
-                    slab.tissue[box] == lesion.core_tissue
-                )
-                x, y, z = slab.coordinates(box)
-                mine &= lesion.field(x, y, z) < 1
-                part[box][mine] = lesion.uptake(x, y, z)[mine]
+            _write_uptake(part, slab, lesion)
         for axis in (2, 1):
-            part = _blurred(part, axis, sigma[2 - axis], factor[2 - axis])
+            part = _blur_and_average(
+                part, axis=axis, sigma=sigma[2 - axis], factor=factor[2 - axis]
+            )
         planes[slab.start : slab.start + len(part)] = part
-    suv = _blurred(planes, 0, sigma[2], factor[2])
+    suv = _blur_and_average(planes, axis=0, sigma=sigma[2], factor=factor[2])
     del planes
     noise = rng.standard_normal(suv.shape, dtype=np.float32)
     grain = tuple(2.2 / s for s in raster.spacing_mm[::-1])
@@ -226,19 +233,31 @@ def scan_pet(
     del noise
     np.maximum(suv, 0, out=suv)
     suv *= np.float32(protocol.suv_scale * protocol.bqml_per_suv)
-    return image_of(suv, raster)
+    return to_image(suv, raster)
+
+
+def _write_uptake(pet_suv: Array, slab: Slab, lesion: Lesion) -> None:
+    """Write the uptake of a lesion into the PET of a slab."""
+    box = slab.box(lesion)
+    if box is None:
+        return
+    tissue = slab.tissue[box]
+    x, y, z = slab.coordinates(box)
+    mask = (tissue == lesion.tissue) | (tissue == lesion.core_tissue)
+    mask &= lesion.field(x, y, z) < 1
+    pet_suv[box][mask] = lesion.uptake(x, y, z)[mask]
 
 
 def reorient(image: sitk.Image, direction: tuple[float, ...], fill: float) -> sitk.Image:
-    """Return the same scene stored along other axes, about the same centre in the world.
+    """Store an image along other axes, with the same contents and centre in the world.
 
     Parameters
     ----------
     image
         An image along the world's axes.
     direction
-        Nine direction cosines, row by row, as SimpleITK gives them. Axis flips and exchanges are
-        exact; oblique directions are resampled (nearest neighbour for integer labels).
+        Nine direction cosines, row by row, as in SimpleITK. Flips and swaps of axes are exact;
+        oblique directions are resampled (labels by nearest neighbour).
     fill
         Value outside the image.
     """

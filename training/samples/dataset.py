@@ -7,18 +7,17 @@ load its data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from shared.clinical import ClinicalFeature
-from shared.conventions import IntTriple, Label, LabelVolume
+from shared.conventions import IntTriple, LabelVolume
 from shared.preprocessing.intensity import (
     IMAGE_CHANNELS,
     Channel,
@@ -30,11 +29,9 @@ from shared.preprocessing.intensity import (
 from shared.preprocessing.window import window_box
 from training.cohort.cache import PreparedPatient
 from training.config import PrognosisSettings
-from training.processes import processes
 from training.samples import augmentation as augment
+from training.samples.batches import Draw, Share
 
-Draw: TypeAlias = tuple[int, int]
-"""Index of a patient, and the seed of its sample."""
 Sample: TypeAlias = dict[str, Tensor]
 
 
@@ -56,119 +53,6 @@ def validation_loader(windows: Windows, workers: int) -> DataLoader[Sample]:
         num_workers=workers,
         persistent_workers=workers > 0,
     )
-
-
-class EpochBatches(Sampler[list[Draw]]):
-    """Batches that differ from epoch to epoch, dealt out among the processes of a training.
-
-    The processes draw the same order, and each takes its part of every batch: two with a batch of
-    two see in each step what one with a batch of four sees.
-
-    Attributes
-    ----------
-    first_epoch : number of the first epoch, if the training follows another on the same data.
-    """
-
-    batch_size: int
-    seed: int
-    epoch: int
-    first_epoch: int
-
-    @property
-    def sampler(self) -> Self:
-        """Itself: Lightning passes the epoch only to a loader's `batch_sampler.sampler`."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls it before each epoch, and counts them from 0."""
-        self.epoch = self.first_epoch + epoch
-
-
-@dataclass
-class ShuffledBatches(EpochBatches):
-    """Every patient once an epoch, in a new order; the last batch is left out if it is not full."""
-
-    patients: int
-    batch_size: int
-    seed: int
-    epoch: int = field(default=0, init=False)
-    first_epoch: int = field(default=0, init=False)
-
-    def __len__(self) -> int:
-        """Batches in an epoch, of each process."""
-        return self.patients // (self.batch_size * processes()[1])
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        """Yield this process's part of the epoch's batches."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(self.patients).tolist()
-        seeds = rng.integers(2**31, size=self.patients).tolist()
-        draws = list(zip(order, seeds, strict=True))
-        rank, count = processes()
-        for step in range(len(self)):
-            start = (step * count + rank) * self.batch_size
-            yield draws[start : start + self.batch_size]
-
-
-@dataclass
-class BalancedBatches(EpochBatches):
-    """Half of each batch from each class; the smaller class is repeated as often as needed.
-
-    The paper's batch of two HPV+ and two HPV-.
-    """
-
-    classes: Sequence[bool]
-    batch_size: int
-    seed: int
-    epoch: int = field(default=0, init=False)
-    first_epoch: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        """Check that both classes are present and the batch can be halved."""
-        if self.batch_size % 2 or len(set(self.classes)) != 2:
-            raise ValueError("expected an even batch size and patients of both classes")
-
-    def __len__(self) -> int:
-        """Batches in an epoch, of each process: as many as the larger class fills."""
-        larger = max(sum(self.classes), len(self.classes) - sum(self.classes))
-        return max(1, larger // (self.batch_size // 2 * processes()[1]))
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        """Yield this process's part of the epoch's batches."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        rank, count = processes()
-        half = self.batch_size // 2
-        values = np.asarray(self.classes)
-        queues = [
-            _repeated(np.flatnonzero(values == value), len(self) * half * count, rng).tolist()
-            for value in (True, False)
-        ]
-        seeds = rng.integers(2**31, size=(len(self) * count, 2 * half)).tolist()
-        for step in range(len(self)):
-            batch = step * count + rank
-            members = [i for queue in queues for i in queue[batch * half : (batch + 1) * half]]
-            yield list(zip(members, seeds[batch], strict=True))
-
-
-@dataclass
-class Share(Sampler[int]):
-    """Every patient exactly once, dealt out among the processes of a training."""
-
-    patients: int
-
-    def __len__(self) -> int:
-        """How many patients this process has."""
-        return len(range(processes()[0], self.patients, processes()[1]))
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the numbers of this process's patients."""
-        rank, count = processes()
-        yield from range(rank, self.patients, count)
-
-
-def _repeated(members: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    rounds = -(-count // len(members))
-    return np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count]
 
 
 @dataclass(frozen=True)
@@ -271,10 +155,6 @@ class Windows(Dataset[Sample]):
         return _sample(image, labels, self.targets[index], self.channels)
 
 
-def middle(_: LabelVolume) -> None:
-    """Centre a window in the region, whatever the labels."""
-
-
 def _sample(
     image: Tensor, labels: Tensor, targets: Mapping[str, Any], channels: Sequence[Channel]
 ) -> Sample:
@@ -314,46 +194,3 @@ def window(
     image = network_channels(scale_images(ct_hu, pet_suv, intensity), IMAGE_CHANNELS)
     labels = np.asarray(patient.labels[box], dtype=np.int64)
     return torch.from_numpy(image), torch.from_numpy(labels)
-
-
-@dataclass(frozen=True)
-class LesionCrops:
-    """Crops around a voxel of a lesion, or at times anywhere."""
-
-    crop_zyx: IntTriple
-    random_probability: float
-
-    def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
-        """Return the crop's slices; GTVp and GTVn are equally likely if both are present."""
-        present = [label for label in (Label.GTVP, Label.GTVN) if np.any(labels == label)]
-        if not present or rng.random() < self.random_probability:
-            centre = tuple(int(rng.integers(size)) for size in labels.shape)
-        else:
-            voxels = np.flatnonzero(labels == present[rng.integers(len(present))])
-            voxel = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
-            # With a lesion in the middle of every crop, the network would learn to look there.
-            shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.crop_zyx]
-            centre = tuple(int(c + s) for c, s in zip(voxel, shift, strict=True))
-        return window_box(labels.shape, self.crop_zyx, centre)
-
-
-@dataclass(frozen=True)
-class JitteredWindow:
-    """The window that serving takes, shifted a little at random.
-
-    Attributes
-    ----------
-    centre_of : where serving centres the window; None is the middle of the region.
-    """
-
-    window_zyx: IntTriple
-    centre_of: Callable[[LabelVolume], IntTriple | None]
-    max_shift_vox: int = 8
-
-    def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
-        """Return the window's slices."""
-        centre = self.centre_of(np.asarray(labels)) or tuple(size // 2 for size in labels.shape)
-        z, y, x = (
-            int(c + rng.integers(-self.max_shift_vox, self.max_shift_vox + 1)) for c in centre
-        )
-        return window_box(labels.shape, self.window_zyx, (z, y, x))

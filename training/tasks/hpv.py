@@ -24,17 +24,9 @@ from shared.preprocessing.intensity import Channel
 from training.cohort.cache import PreparedPatient
 from training.config import Configuration, HpvSettings
 from training.loop.module import TrainedModule
-from training.samples.dataset import (
-    BalancedBatches,
-    JitteredWindow,
-    Sample,
-    Samples,
-    Windows,
-    loader,
-    middle,
-    validation_loader,
-    variation,
-)
+from training.samples.batches import BalancedBatches
+from training.samples.crops import JitteredWindow, middle
+from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader, variation
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear

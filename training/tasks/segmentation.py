@@ -28,16 +28,9 @@ from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import PreparedPatient
 from training.config import Configuration, SegmentationSettings
 from training.loop.module import TrainedModule
-from training.samples.dataset import (
-    LesionCrops,
-    Sample,
-    Samples,
-    ShuffledBatches,
-    Windows,
-    loader,
-    middle,
-    validation_loader,
-)
+from training.samples.batches import ShuffledBatches
+from training.samples.crops import LesionCrops, middle
+from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, Task, TrainedFold
 

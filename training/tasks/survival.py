@@ -24,16 +24,9 @@ from training.cohort.cache import PreparedPatient
 from training.config import Configuration, SurvivalSettings
 from training.loop.losses import cox_loss
 from training.loop.module import TrainedModule
-from training.samples.dataset import (
-    JitteredWindow,
-    Sample,
-    Samples,
-    ShuffledBatches,
-    Windows,
-    loader,
-    validation_loader,
-    variation,
-)
+from training.samples.batches import ShuffledBatches
+from training.samples.crops import JitteredWindow
+from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader, variation
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, MemberStatistics, TrainedFold
 from training.tasks.linear import Linear, RidgeCox

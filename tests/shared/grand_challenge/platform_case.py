@@ -68,9 +68,7 @@ def listed(socket_key: str = "socket", **changes: Any) -> list[dict[str, Any]]:
 
 
 def assert_is_the_case(found: Case) -> None:
-    assert np.array_equal(
-        sitk.GetArrayFromImage(found.ct_hu), sitk.GetArrayFromImage(ct_image())
-    )
+    assert np.array_equal(sitk.GetArrayFromImage(found.ct_hu), sitk.GetArrayFromImage(ct_image()))
     assert Grid.of(found.ct_hu) == Grid.of(ct_image())
     assert Grid.of(found.pet) == Grid.of(pet_image())
     assert (found.clinical.age, found.clinical.m_stage, found.clinical.centre_id) == (61, 0, 5)

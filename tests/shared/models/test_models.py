@@ -108,9 +108,7 @@ def test_softmax_of_large_logits_is_finite() -> None:
     np.testing.assert_array_equal(softmax(logits), [[0.5], [0], [0.5]])
 
 
-def test_label_map_is_the_most_probable_label(
-    segmentation_folder: Path, make_prepared: Make
-) -> None:
+def test_label_map_is_the_most_probable(segmentation_folder: Path, make_prepared: Make) -> None:
     model = SegmentationModel.load(segmentation_folder)
     labels = model.segment(make_prepared())
     assert labels.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""From HU, SUV and labels to a network's channels."""
+"""From HU, SUV and labels to the channels of a network."""
 
 from __future__ import annotations
 
@@ -8,29 +8,22 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from shared.geometry import Grid
 from shared.preprocessing.intensity import (
+    IMAGE_CHANNELS,
     Channel,
     Intensity,
     network_channels,
     scale_ct,
+    scale_images,
     scale_pet,
 )
-from shared.preprocessing.pipeline import Prepared, Undo
 
 INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
 LABELS = np.array([[[0, 1, 2, 1]]], np.uint8)
 
 
-def prepared() -> Prepared:
-    grid = Grid((4, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    return Prepared(
-        ct_hu=np.array([[[-1000, 0, 125, 3000]]], np.float32),
-        pet_suv=np.array([[[0, 5, 10, 100]]], np.float32),
-        body=np.ones((1, 1, 4), bool),
-        undo=Undo(grid, grid),
-        remarks=(),
-    )
+CT_HU = np.array([[[-1000, 0, 125, 3000]]], np.float32)
+PET_SUV = np.array([[[0, 5, 10, 100]]], np.float32)
 
 
 def test_ct_by_hand() -> None:
@@ -64,15 +57,22 @@ def test_scaling_leaves_its_argument_alone_and_gives_float32() -> None:
 def test_channels_come_in_the_order_asked_for(
     channels: Sequence[Channel], expected: list[list[float]]
 ) -> None:
-    found = network_channels(prepared(), INTENSITY, channels, LABELS)
-    assert found.shape == (len(channels), 1, 1, 4)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found[:, 0, 0], expected, atol=1e-6)
+    image = network_channels(scale_images(CT_HU, PET_SUV, INTENSITY), channels, LABELS)
+    assert image.shape == (len(channels), 1, 1, 4)
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image[:, 0, 0], expected, atol=1e-6)
+
+
+def test_scaled_images_come_in_the_order_of_the_image_channels() -> None:
+    images = scale_images(CT_HU, PET_SUV, INTENSITY)
+    assert tuple(images) == IMAGE_CHANNELS
+    np.testing.assert_array_equal(images["CT"], scale_ct(CT_HU, INTENSITY))
+    np.testing.assert_array_equal(images["PET"], scale_pet(PET_SUV, INTENSITY))
 
 
 def test_lesion_channels_need_labels() -> None:
     with pytest.raises(ValueError, match="the channel GTVp needs a label map"):
-        network_channels(prepared(), INTENSITY, ("CT", "GTVp"))
+        network_channels(scale_images(CT_HU, PET_SUV, INTENSITY), ("CT", "GTVp"))
 
 
 @pytest.mark.parametrize(

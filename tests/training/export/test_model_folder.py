@@ -1,3 +1,5 @@
+"""Model folders that are exported: their graphs, their cards, and when nothing is written."""
+
 from __future__ import annotations
 
 import json
@@ -13,15 +15,26 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from shared.errors import ExportError
-from shared.models.card import Card, Score, load_card, write_card
-from shared.models.networks.dynunet import DynUNetConfig, build
-from shared.models.networks.hpv import HpvConfig, HpvNetwork
-from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
+from shared.lesions import MEASURES
+from shared.models.card import (
+    HpvCard,
+    Score,
+    SegmentationCard,
+    SurvivalCard,
+    load_card,
+    write_card,
+)
+from shared.models.networks.base import NetworkConfig
+from shared.models.networks.dynunet import DynUNetConfig
+from shared.models.networks.hpv import HpvConfig
+from shared.models.networks.linear import LinearModel
+from shared.models.networks.survival import SurvivalConfig
 from shared.models.onnx import Network
 from training.export import model_folder as module
-from training.export.model_folder import Trained, compare, export, export_network
+from training.export.model_folder import MemberModel, compare, export, export_model
 
-UNET = DynUNetConfig(filters=(4, 8, 12), strides=(1, 2, 2))
+UNET = DynUNetConfig(filters=(4, 8, 12))
+HEADS = DynUNetConfig(filters=(4, 8, 8, 8), deep_supervision_heads=2)
 FIELDS: dict[str, Any] = {
     "configuration": "demo",
     "notice": "Random weights, for tests only.",
@@ -30,18 +43,15 @@ FIELDS: dict[str, Any] = {
     "intensity": {"ct_window_hu": (-200, 300), "pet_max_suv": 20, "pet_unit_suv": 5},
     "window_zyx": (16, 16, 16),
     "channels": ("CT", "PET"),
-    "labels": ("background", "GTVp", "GTVn"),
     "training": {"data": "none", "patients": 1, "command": "-", "revision": "-", "seed": 0},
 }
+SEGMENTATION = {**FIELDS, "labels": ("background", "GTVp", "GTVn")}
 CLINICAL = ({"key": "age"}, {"key": "gender"})
 
 
-def unet(seed: int = 0, heads: int = 0) -> nn.Module:
+def unet(seed: int = 0, name: str = "model") -> MemberModel:
     torch.manual_seed(seed)
-    with_heads = DynUNetConfig(
-        filters=(4, 8, 8, 8), strides=(1, 2, 2, 2), deep_supervision_heads=heads
-    )
-    return build(with_heads if heads else UNET)
+    return MemberModel(name=name, model=UNET.build(in_channels=2), config=UNET)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -49,14 +59,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_folder_holds_what_its_card_says(tmp_path: Path) -> None:
-    members = [Trained(unet(seed), f"fold{seed}") for seed in (0, 1)]
-    card = export(tmp_path / "new" / "model", "segmentation", members, FIELDS)
+    members = [unet(seed, f"fold{seed}") for seed in (0, 1)]
+    card = export(tmp_path / "new" / "model", SegmentationCard, members, SEGMENTATION)
     assert sorted(files(tmp_path / "new" / "model")) == ["fold0.onnx", "fold1.onnx", "model.json"]
-    assert load_card(tmp_path / "new" / "model", "segmentation") == card
+    assert load_card(tmp_path / "new" / "model", SegmentationCard) == card
 
 
 def test_graph_is_self_contained_and_names_no_file_of_this_machine(tmp_path: Path) -> None:
-    export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
     graph = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     onnx.checker.check_model(graph, full_check=True)
     assert [opset.version for opset in graph.opset_import] == [module.OPSET]
@@ -70,35 +80,38 @@ def test_graph_is_self_contained_and_names_no_file_of_this_machine(tmp_path: Pat
 
 def test_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        export(tmp_path / name, "segmentation", [Trained(unet(), "model")], FIELDS)
+        export(tmp_path / name, SegmentationCard, [unet()], SEGMENTATION)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 def test_scores_stay_with_the_model_they_are_of(tmp_path: Path) -> None:
     score = Score(metric="gtvp_dice", value=0.5, standard_error=0.1, patients=3, cohort="some")
-    card = export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    card = export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
     write_card(tmp_path, card.model_copy(update={"scores": (score,)}))
-    again = export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    again = export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
     assert again.scores == (score,)
-    other = export(tmp_path, "segmentation", [Trained(unet(seed=1), "model")], FIELDS)
+    other = export(tmp_path, SegmentationCard, [unet(1)], SEGMENTATION)
     assert other.scores == ()
 
 
 def test_network_trained_with_deep_supervision_is_exported_without_its_heads(
     tmp_path: Path,
 ) -> None:
-    network = unet(heads=2).train()
+    torch.manual_seed(0)
+    network = HEADS.build(in_channels=2).train()
     network(torch.randn(1, 2, 16, 16, 16)).mean().backward()
-    export(tmp_path, "segmentation", [Trained(network, "model")], FIELDS)
+    member = MemberModel(name="model", model=network, config=HEADS)
+    export(tmp_path, SegmentationCard, [member], SEGMENTATION)
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert len(graph.output) == 1
     assert not any("head" in tensor.name for tensor in graph.initializer)
 
 
 def test_hpv_network_is_exported_without_its_decoder(tmp_path: Path) -> None:
-    network = HpvNetwork(HpvConfig(unet=UNET, clinical_features=2, head_width=16))
+    head = HpvConfig(head_width=16)
+    network = head.build(UNET, in_channels=2, clinical_features=2)
     fields = {**FIELDS, "clinical": CLINICAL, "threshold": 0.5}
-    export(tmp_path, "hpv", [Trained(network, "model")], fields)
+    export(tmp_path, HpvCard, [MemberModel(name="model", model=network, config=head)], fields)
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert [i.name for i in graph.input] == ["image", "clinical"]
     assert [o.name for o in graph.output] == ["logit"]
@@ -106,9 +119,11 @@ def test_hpv_network_is_exported_without_its_decoder(tmp_path: Path) -> None:
 
 
 def test_survival_card_keeps_the_scale_of_the_risks(tmp_path: Path) -> None:
-    network = SurvivalNetwork(SurvivalConfig(block_inplanes=(4, 4, 8, 8), clinical_features=2))
+    config = SurvivalConfig(block_inplanes=(4, 4, 8, 8))
+    network = config.build(in_channels=4, clinical_features=2)
     fields = {**FIELDS, "channels": ("CT", "PET", "GTVp", "GTVn"), "clinical": CLINICAL}
-    card = export(tmp_path, "survival", [Trained(network, "model", 0.25, 2.0)], fields)
+    member = MemberModel(name="model", model=network, config=config, risk_mean=0.25, risk_std=2.0)
+    card = export(tmp_path, SurvivalCard, [member], fields)
     assert (card.members[0].risk_mean, card.members[0].risk_std) == (0.25, 2.0)
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert [o.name for o in graph.output] == ["risk"]
@@ -116,16 +131,16 @@ def test_survival_card_keeps_the_scale_of_the_risks(tmp_path: Path) -> None:
 
 
 def test_old_model_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
-    members = [Trained(unet(seed), f"fold{seed}") for seed in (0, 1)]
-    export(tmp_path, "segmentation", members, FIELDS)
+    members = [unet(seed, f"fold{seed}") for seed in (0, 1)]
+    export(tmp_path, SegmentationCard, members, SEGMENTATION)
     (tmp_path / "README.md").write_text("kept")
-    export(tmp_path, "segmentation", [Trained(unet(2), "model")], FIELDS)
+    export(tmp_path, SegmentationCard, [unet(2)], SEGMENTATION)
     assert sorted(files(tmp_path)) == ["README.md", "model.json", "model.onnx"]
-    load_card(tmp_path, "segmentation")
+    load_card(tmp_path, SegmentationCard)
 
 
-class Unfaithful(Network):
-    """A served network that adds something to every output."""
+class Shifted(Network):
+    """A graph that adds something to every output."""
 
     by = 0.0
 
@@ -134,52 +149,87 @@ class Unfaithful(Network):
 
 
 @pytest.mark.parametrize("by", [0.03, float("nan")])
-def test_network_that_departs_leaves_the_folder_as_it_was(
+def test_graph_that_differs_leaves_the_folder_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
 ) -> None:
-    export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
     before = files(tmp_path)
-    monkeypatch.setattr(Unfaithful, "by", by)
-    monkeypatch.setattr(module, "Network", Unfaithful)
-    with pytest.raises(ExportError, match=r"fold0\.onnx on \w+ departs from torch.*nothing was"):
-        export(tmp_path, "segmentation", [Trained(unet(), "fold0")], FIELDS)
+    monkeypatch.setattr(Shifted, "by", by)
+    monkeypatch.setattr(module, "Network", Shifted)
+    with pytest.raises(ExportError, match=r"fold0\.onnx on \w+ differs from torch.*nothing was"):
+        export(tmp_path, SegmentationCard, [unet(0, "fold0")], SEGMENTATION)
     assert files(tmp_path) == before
 
 
 def test_labels_that_disagree_are_refused_even_if_logits_are_close() -> None:
     expected = np.zeros((1, 2, 10, 10, 10), np.float32)
     expected[:, 0] = 1e-3
-    found = expected[:, ::-1].copy()
+    output = expected[:, ::-1].copy()
     with pytest.raises(ExportError, match=r"agree in at least 99\.9%, found 0\.001 and 0\.00%"):
-        compare(found, expected, "model.onnx")
+        compare(output, expected, "model.onnx")
 
 
 def test_card_that_lacks_a_field_writes_nothing(tmp_path: Path) -> None:
-    fields = {key: value for key, value in FIELDS.items() if key != "licence"}
+    fields = {key: value for key, value in SEGMENTATION.items() if key != "licence"}
     with pytest.raises(ValidationError, match="licence"):
-        export(tmp_path, "segmentation", [Trained(unet(), "model")], fields)
+        export(tmp_path, SegmentationCard, [unet()], fields)
     assert files(tmp_path) == {}
 
 
-def test_comparison_sees_a_network_whose_graph_differs(tmp_path: Path) -> None:
-    calls = []
+class Unsteady(nn.Module):
+    """A network that changes with every call, which a graph cannot."""
 
-    class Unsteady(nn.Module):
-        """A network that changes with every call, which a graph cannot."""
+    calls = 0
 
-        def forward(self, image: Tensor) -> Tensor:
-            calls.append(1)
-            return image.repeat(1, 2, 1, 1, 1)[:, :3] * float(len(calls))
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        return image.repeat(1, 2, 1, 1, 1)[:, :3] * float(self.calls)
 
-    card = Card.model_validate(
-        {**FIELDS, "task": "segmentation", "members": [{"file": "model.onnx", "sha256": "0"}]}
+
+def test_graph_that_differs_from_its_network_is_refused(tmp_path: Path) -> None:
+    card = SegmentationCard.model_validate(
+        {**SEGMENTATION, "members": [{"file": "model.onnx", "sha256": "0"}]}
     )
-    with pytest.raises(ExportError, match="departs from torch"):
-        export_network(Unsteady(), tmp_path / "model.onnx", card)
+    member = MemberModel(name="model", model=Unsteady(), config=NetworkConfig())
+    with pytest.raises(ExportError, match="differs from torch"):
+        export_model(member, tmp_path / "model.onnx", card)
+
+
+class Unfaithful(NetworkConfig):
+    """A configuration whose serving part is not the reference."""
+
+    def serving(self, network: nn.Module) -> nn.Module:
+        return nn.Sequential(network, nn.Hardtanh())
+
+
+def test_serving_part_that_differs_from_the_reference_is_refused(tmp_path: Path) -> None:
+    config = Unfaithful()
+    network = nn.Conv3d(2, 3, 1, bias=True)
+    nn.init.constant_(network.bias, 5.0)
+    member = MemberModel(name="model", model=network, config=config)
+    with pytest.raises(ExportError, match="differs from torch"):
+        export(tmp_path, SegmentationCard, [member], SEGMENTATION)
+    assert files(tmp_path) == {}
+
+
+def test_linear_model_is_a_member_with_the_lesion_measures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    member = MemberModel(name="model", model=LinearModel(2, len(MEASURES)), config=None)
+    fields = {**FIELDS, "clinical": CLINICAL}
+    card = export(tmp_path, SurvivalCard, [member], fields)
+    assert (card.members[0].kind, card.measures) == ("linear", MEASURES)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert [i.name for i in graph.input] == ["clinical", "measures"]
+
+
+def test_card_holds_only_the_fields_of_its_task(tmp_path: Path) -> None:
+    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert not {"clinical", "measures", "threshold"} & set(card)
 
 
 def test_card_is_readable(tmp_path: Path) -> None:
-    export(tmp_path, "segmentation", [Trained(unet(), "model")], FIELDS)
+    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["window_zyx"] == [16, 16, 16]
     assert len(card["members"][0]["sha256"]) == 64

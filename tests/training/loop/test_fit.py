@@ -20,7 +20,8 @@ from tests.training.two_processes import run_on_two
 from training.cohort.cache import Cached
 from training.config import Configuration
 from training.loop.fit import NETWORK, RESULT, Hardware, TrainingError, fit
-from training.samples.dataset import Sample, Share
+from training.samples.batches import Share
+from training.samples.dataset import Sample
 from training.tasks.segmentation import Segmentation, SegmentationModule, Totals
 from training.train import Job
 

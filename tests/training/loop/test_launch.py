@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shared.models.card import load_card
+from shared.models.card import SegmentationCard, load_card
 from tests.training.synthetic import TINY
 from training.loop.fit import RESULT
 from training.tasks import out_of_fold
@@ -77,7 +77,7 @@ def test_two_processes_are_killed_resumed_and_export_one_model(tmp_path: Path) -
     result = json.loads((fold / RESULT).read_text())
     assert result["kept"] == "mean of weights"
     assert set(result["averaged"]) == set(result["best"])
-    assert [m.file for m in load_card(model, "segmentation").members] == ["segmentation.onnx"]
+    assert [m.file for m in load_card(model, SegmentationCard).members] == ["segmentation.onnx"]
     (stated,) = json.loads((runs / "segmentation/folds.json").read_text())["folds"]
     folder = runs / "segmentation" / out_of_fold.FOLDER
     assert sorted(path.stem for path in folder.glob("*.npz")) == stated["held_out"]

@@ -1,4 +1,4 @@
-"""Cohorts on disk: layout, resumption, refusal, independence of the number of processes."""
+"""Cohorts on disk: layout, resuming, foreign folders, independence of the number of processes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def rows(folder: Path, task: int) -> list[dict[str, str]]:
+def read_table(folder: Path, task: int) -> list[dict[str, str]]:
     with (folder / f"Task {task}" / f"HECKTOR_2025_Training_Task_{task}.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-def test_challenge_layout(challenge: Path) -> None:
-    names = [row["PatientID"] for row in rows(challenge, 1)]
+def test_layout_of_the_challenge(challenge: Path) -> None:
+    names = [row["PatientID"] for row in read_table(challenge, 1)]
     assert len(names) == 2
     for task in (1, 2, 3):
         for name in names:
@@ -41,67 +41,67 @@ def test_challenge_layout(challenge: Path) -> None:
                 3: ["__CT", "__PT"],
             }  # fmt: skip
             assert files == {f"{name}{suffix}.nii.gz" for suffix in suffixes[task]}
-    assert {"Relapse", "RFS"} <= set(rows(challenge, 2)[0])
-    assert rows(challenge, 3)[0]["HPV Status"] in ("0", "1", "")
+    assert {"Relapse", "RFS"} <= set(read_table(challenge, 2)[0])
+    assert read_table(challenge, 3)[0]["HPV Status"] in ("0", "1", "")
     assert not (challenge / ".partial").exists()
 
 
-def test_the_card_says_what_was_made_and_what_the_best_score_is(challenge: Path) -> None:
-    card = json.loads((challenge / "cohort.json").read_text())
-    assert card["seed"] == 1
-    assert card["kind"]["small"] is True
-    assert card["oracle"] == oracle_scores(read_records(challenge)[: card["patients"]])
+def test_cohort_json_has_the_recipe_and_the_best_score(challenge: Path) -> None:
+    recipe = json.loads((challenge / "cohort.json").read_text())
+    assert recipe["seed"] == 1
+    assert recipe["kind"]["small"] is True
+    assert recipe["oracle"] == oracle_scores(read_records(challenge)[: recipe["patients"]])
 
 
-def test_finished_patients_are_kept_and_missing_ones_made(challenge: Path) -> None:
+def test_resuming_keeps_finished_patients_and_makes_missing_ones(challenge: Path) -> None:
     images = sorted(challenge.glob("Task 1/*/*__CT.nii.gz"))
     before = [path.stat().st_mtime_ns for path in images]
     make_cohort(challenge, 3, seed=1, kind=KIND, workers=1)
     assert [path.stat().st_mtime_ns for path in images] == before
-    assert len(rows(challenge, 2)) == 3
+    assert len(read_table(challenge, 2)) == 3
 
 
-def test_processes_and_layout_do_not_change_a_patient(challenge: Path, tmp_path: Path) -> None:
+def test_patients_do_not_depend_on_processes_or_layout(challenge: Path, tmp_path: Path) -> None:
     records = make_cohort(tmp_path / "cases", 2, seed=1, kind=KIND, workers=2, as_cases=True)
     for record in records:
         name = record["PatientID"]
         case = tmp_path / "cases" / name
-        for one, other in (
+        for path, challenge_name in (
             (case / f"input/images/ct/{name}.mha", f"{name}__CT.nii.gz"),
             (case / f"input/images/pet/{name}.mha", f"{name}__PT.nii.gz"),
             (case / "truth.nii.gz", f"{name}.nii.gz"),
             (tmp_path / f"cases/ground_truth/masks/{name}.nii.gz", f"{name}.nii.gz"),
         ):
-            twin = sitk.ReadImage(str(challenge / "Task 1" / name / other))
-            assert sitk.Hash(sitk.ReadImage(str(one))) == sitk.Hash(twin)
+            twin = sitk.ReadImage(str(challenge / "Task 1" / name / challenge_name))
+            assert sitk.Hash(sitk.ReadImage(str(path))) == sitk.Hash(twin)
         truth = json.loads((case / "truth.json").read_text())
         assert {"hpv", "relapse", "rfs_days"} <= set(truth)
         assert "Age" in json.loads((case / "input/ehr.json").read_text())
-        for socket in ("ct-planning", "rt-dose"):
-            assert (case / f"input/images/{socket}/{name}.mha").is_file()
+        for modality in ("ct-planning", "rt-dose"):
+            assert (case / f"input/images/{modality}/{name}.mha").is_file()
     with (tmp_path / "cases/ground_truth/patients.csv").open() as file:
-        truth = {row["PatientID"]: row for row in csv.DictReader(file)}
-    assert list(truth) == [record["PatientID"] for record in records]
+        table = {row["PatientID"]: row for row in csv.DictReader(file)}
+    assert list(table) == [record["PatientID"] for record in records]
     for record in records:
-        row = truth[record["PatientID"]]
+        row = table[record["PatientID"]]
         assert float(row["RFS"]) == record["rfs_days"]
         assert row["Relapse"] == str(record["relapse"])
         assert row["FieldOfView"] == "head_neck"
 
 
-def test_a_strangers_folder_is_refused(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty and has no cohort"):
         make_cohort(tmp_path, 1, kind=KIND)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_another_cohorts_folder_is_refused(challenge: Path) -> None:
+def test_folder_of_another_cohort_is_rejected(challenge: Path) -> None:
     with pytest.raises(ValueError, match="differs in seed"):
         make_cohort(challenge, 1, seed=2, kind=KIND)
 
 
-def test_unknown_task_is_refused(tmp_path: Path) -> None:
+def test_unknown_task_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected tasks among 1, 2, 3"):
         make_cohort(tmp_path / "new", 1, kind=KIND, tasks=(4,))
     assert not (tmp_path / "new").exists()

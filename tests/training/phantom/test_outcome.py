@@ -1,4 +1,4 @@
-"""The clinical side against HECKTOR 2025's statistics, without making images."""
+"""Records and outcomes against the statistics of HECKTOR 2025, without images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from training.phantom.anatomy import make_body
 from training.phantom.centres import CENTRES
 from training.phantom.outcome import Person, draw_ehr, draw_person, draw_relapse, log_hazard
+from training.phantom.synthetic.body import make_body
 from training.phantom.tumour import draw_node, draw_primary
 
 BODY = make_body(np.random.default_rng(0), arms_up=False)
-BEST = Person(True, 60, True, False, False, 0, True, "M0")
+LOW_RISK = Person(
+    hpv=True, age=60, male=True, tobacco=False, alcohol=False, performance_status=0,
+    chemotherapy=True, m_stage="M0",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +28,16 @@ def cohort() -> list[tuple[Person, float, int, float]]:
     for name in rng.choice(list(CENTRES), size=2000, p=shares / shares.sum()):
         centre = CENTRES[str(name)]
         person = draw_person(rng, bool(rng.random() < centre.hpv_prevalence))
-        lesions = [draw_primary(rng, BODY, person.hpv), draw_node(rng, BODY, person.hpv, 1.0, True)]
+        lesions = [
+            draw_primary(rng, BODY, person.hpv),
+            draw_node(rng, BODY, hpv=person.hpv, side=1.0, first=True),
+        ]
         eta = log_hazard(person, lesions, centre).total
         people.append((person, eta, *draw_relapse(rng, eta)))
     return people
 
 
-def test_people_are_as_in_the_challenge(cohort: list[tuple[Person, float, int, float]]) -> None:
+def test_people_match_the_challenge(cohort: list[tuple[Person, float, int, float]]) -> None:
     people = [row[0] for row in cohort]
     assert np.mean([p.hpv for p in people]) == pytest.approx(0.893, abs=0.03)
     assert np.mean([p.age for p in people]) == pytest.approx(60.0, abs=1)
@@ -42,7 +48,7 @@ def test_people_are_as_in_the_challenge(cohort: list[tuple[Person, float, int, f
     assert np.mean([p.performance_status == 0 for p in people]) == pytest.approx(0.483, abs=0.04)
 
 
-def test_relapse_and_follow_up_are_as_in_the_challenge(
+def test_relapse_and_follow_up_match_the_challenge(
     cohort: list[tuple[Person, float, int, float]],
 ) -> None:
     days = np.array([row[3] for row in cohort])
@@ -50,7 +56,7 @@ def test_relapse_and_follow_up_are_as_in_the_challenge(
     assert np.allclose(np.percentile(days, [25, 50, 75]), [715, 1295, 2546], rtol=0.15)
 
 
-def test_relapsed_patients_had_the_higher_hazard(
+def test_patients_with_relapse_have_a_higher_hazard(
     cohort: list[tuple[Person, float, int, float]],
 ) -> None:
     hazard, relapse = (np.array([row[column] for row in cohort]) for column in (1, 2))
@@ -60,24 +66,24 @@ def test_relapsed_patients_had_the_higher_hazard(
 def test_log_hazard_by_hand() -> None:
     # MTV 18 ml and no node: ln(20 / 20) = 0, so eta = -0.12 * 1.5 - 0.65 * 0.16.
     primary = SimpleNamespace(volume_ml=18.0, primary=True)
-    hazard = log_hazard(BEST, [primary], CENTRES["MDA"])
+    hazard = log_hazard(LOW_RISK, [primary], CENTRES["MDA"])
     assert hazard.total == pytest.approx(-0.18 - 0.104)
-    worst = replace(
-        BEST, hpv=False, tobacco=True, alcohol=True, performance_status=2, chemotherapy=False,
+    high_risk = replace(
+        LOW_RISK, hpv=False, tobacco=True, alcohol=True, performance_status=2, chemotherapy=False,
         age=70, m_stage="M1",
     )  # fmt: skip
     node = SimpleNamespace(volume_ml=20.0, primary=False)
     # MTV 38 ml and one node: 0.60 ln 2 - 0.06; then HPV 1, PS 0.9, 0.5, 0.15, 0.3, 0.546, M1 1.
-    hazard = log_hazard(worst, [primary, node], CENTRES["CHUP"])
+    hazard = log_hazard(high_risk, [primary, node], CENTRES["CHUP"])
     assert hazard.images == pytest.approx(0.4159 - 0.06, abs=1e-4)
     assert hazard.clinical == pytest.approx(0.9 + 0.5 + 0.15 + 0.3 + 0.546 + 1)
     assert hazard.total == pytest.approx(0.3559 + 3.396 + 1 + 0.25, abs=1e-3)
 
 
-def test_gaps_in_the_record_follow_the_centre() -> None:
+def test_frequency_of_gaps_depends_on_the_centre() -> None:
     rng = np.random.default_rng(1)
     for name, share in (("MDA", 0.09), ("CHUP", 0.96)):
-        records = [draw_ehr(rng, BEST, CENTRES[name])[0] for _ in range(400)]
+        records = [draw_ehr(rng, LOW_RISK, CENTRES[name])[0] for _ in range(400)]
         gaps = [record.get("Tobacco Consumption") is None for record in records]
         assert np.mean(gaps) == pytest.approx(share, abs=0.05)
         assert all(record["Age"] == 60 for record in records)

@@ -1,4 +1,4 @@
-"""One phantom patient: the same every time, in the right place, with plausible values."""
+"""One phantom patient: reproducible, in the right place, with plausible values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from training.phantom import Kind, Patient, make_patient
+from training.phantom import Kind, PhantomPatient, make_patient
 from training.phantom.centres import CENTRES
 from training.phantom.patient import FLIPS
 
@@ -20,12 +20,12 @@ SMALL = Kind(
 OBLIQUE = (0.9950042, -0.0998334, 0.0, 0.0998334, 0.9950042, 0.0, 0.0, 0.0, 1.0)
 
 
-def changed(**changes: object) -> Kind:
+def small_kind(**changes: object) -> Kind:
     return Kind(**{**vars(SMALL), **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def patient() -> Patient:
+def patient() -> PhantomPatient:
     return make_patient(3, 1, SMALL)
 
 
@@ -35,24 +35,24 @@ def centroid_mm(image: sitk.Image, label: int) -> np.ndarray:
     return np.array(statistics.GetCentroid(label))
 
 
-def at_ct(patient: Patient) -> np.ndarray:
+def pet_on_ct_grid(patient: PhantomPatient) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.Resample(patient.pet_suv, patient.labels))
 
 
-def test_same_seed_and_index_give_the_same_bits(patient: Patient) -> None:
+def test_same_seed_and_index_give_identical_images(patient: PhantomPatient) -> None:
     again = make_patient(3, 1, SMALL)
-    for one, other in (
+    for image, other in (
         (patient.ct_hu, again.ct_hu),
         (patient.pet_suv, again.pet_suv),
         (patient.labels, again.labels),
     ):
-        assert np.array_equal(sitk.GetArrayViewFromImage(one), sitk.GetArrayViewFromImage(other))
-        assert one.GetOrigin() == other.GetOrigin()
+        assert np.array_equal(sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(other))
+        assert image.GetOrigin() == other.GetOrigin()
     assert again.ehr == patient.ehr
     assert again.facts == patient.facts
 
 
-def test_labels_lie_on_the_ct_grid_and_pet_has_its_own(patient: Patient) -> None:
+def test_labels_share_the_grid_of_the_ct_but_pet_does_not(patient: PhantomPatient) -> None:
     ct, labels, pet = patient.ct_hu, patient.labels, patient.pet_suv
     assert labels.IsSameImageGeometryAs(ct)
     assert not pet.IsSameImageGeometryAs(ct)
@@ -62,19 +62,19 @@ def test_labels_lie_on_the_ct_grid_and_pet_has_its_own(patient: Patient) -> None
     assert set(np.unique(sitk.GetArrayViewFromImage(labels))) == {0, 1, 2}
 
 
-def test_drawn_volumes_are_the_volumes_in_the_mask(patient: Patient) -> None:
+def test_volumes_in_the_mask_match_the_facts(patient: PhantomPatient) -> None:
     voxel_ml = np.prod(patient.labels.GetSpacing()) / 1000
     labels = sitk.GetArrayViewFromImage(patient.labels)
     for label in (1, 2):
-        drawn_ml = sum(
+        expected_ml = sum(
             item["volume_ml"] for item in patient.facts["lesions"] if item["label"] == label
         )
-        assert (labels == label).sum() * voxel_ml == pytest.approx(drawn_ml, rel=0.12, abs=0.15)
+        assert (labels == label).sum() * voxel_ml == pytest.approx(expected_ml, rel=0.12, abs=0.15)
 
 
-def test_pet_is_hot_where_it_should_be(patient: Patient) -> None:
+def test_uptake_of_brain_muscle_tumour_and_air(patient: PhantomPatient) -> None:
     ct = sitk.GetArrayViewFromImage(patient.ct_hu)
-    labels, suv = sitk.GetArrayViewFromImage(patient.labels), at_ct(patient)
+    labels, suv = sitk.GetArrayViewFromImage(patient.labels), pet_on_ct_grid(patient)
     slices_mm = patient.ct_hu.GetSpacing()[2]
     depth = slice(-int(110 / slices_mm), -int(60 / slices_mm))  # the middle of the brain
     brain = suv[depth][(ct[depth] > 0) & (ct[depth] < 70)]
@@ -86,7 +86,7 @@ def test_pet_is_hot_where_it_should_be(patient: Patient) -> None:
     assert suv[ct < -900].mean() < 0.4
 
 
-def test_ct_shows_bone_soft_tissue_and_air(patient: Patient) -> None:
+def test_ct_shows_bone_soft_tissue_and_air(patient: PhantomPatient) -> None:
     ct = sitk.GetArrayViewFromImage(patient.ct_hu)
     labels = sitk.GetArrayViewFromImage(patient.labels)
     assert (ct < -900).mean() > 0.3
@@ -97,67 +97,68 @@ def test_ct_shows_bone_soft_tissue_and_air(patient: Patient) -> None:
 @pytest.mark.parametrize(
     "direction", [*FLIPS, (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0), OBLIQUE]
 )
-def test_anatomy_stays_in_place_however_the_file_is_stored(
-    patient: Patient, direction: tuple[float, ...]
+def test_orientation_of_the_file_does_not_move_the_anatomy(
+    patient: PhantomPatient, direction: tuple[float, ...]
 ) -> None:
-    turned = make_patient(3, 1, changed(direction=direction, pet_direction=direction))
-    assert np.allclose(turned.ct_hu.GetDirection(), direction)
-    assert turned.labels.IsSameImageGeometryAs(turned.ct_hu)
+    stored = make_patient(3, 1, small_kind(direction=direction, pet_direction=direction))
+    assert np.allclose(stored.ct_hu.GetDirection(), direction)
+    assert stored.labels.IsSameImageGeometryAs(stored.ct_hu)
     for label in (1, 2):
-        move = centroid_mm(turned.labels, label) - centroid_mm(patient.labels, label)
-        assert np.abs(move).max() < (0.4 if direction is OBLIQUE else 0.001)
-    back = sitk.GetArrayFromImage(sitk.Resample(turned.pet_suv, patient.labels))
+        shift_mm = centroid_mm(stored.labels, label) - centroid_mm(patient.labels, label)
+        assert np.abs(shift_mm).max() < (0.4 if direction is OBLIQUE else 0.001)
+    resampled = sitk.GetArrayFromImage(sitk.Resample(stored.pet_suv, patient.labels))
     inside = sitk.GetArrayViewFromImage(patient.labels) > 0
-    assert np.corrcoef(back[inside], at_ct(patient)[inside])[0, 1] > 0.95
+    assert np.corrcoef(resampled[inside], pet_on_ct_grid(patient)[inside])[0, 1] > 0.95
 
 
-def test_forced_spacing_is_the_files_spacing() -> None:
-    made = make_patient(3, 1, changed(spacing_mm=(2.5, 2.0, 5.0)))
-    assert made.ct_hu.GetSpacing() == (2.5, 2.0, 5.0)
+def test_spacing_of_the_kind_is_the_spacing_of_the_file() -> None:
+    patient = make_patient(3, 1, small_kind(spacing_mm=(2.5, 2.0, 5.0)))
+    assert patient.ct_hu.GetSpacing() == (2.5, 2.0, 5.0)
 
 
-def test_bqml_is_the_same_pet_in_other_units(patient: Patient) -> None:
-    bqml = make_patient(3, 1, changed(bqml=True))
+def test_pet_in_bqml_is_the_same_pet_in_another_unit(patient: PhantomPatient) -> None:
+    bqml = make_patient(3, 1, small_kind(bqml=True))
     ratio = (
         sitk.GetArrayFromImage(bqml.pet_suv).max() / sitk.GetArrayFromImage(patient.pet_suv).max()
     )
     assert 3000 <= ratio <= 7000
 
 
-def test_without_the_brain_the_scan_ends_below_it(patient: Patient) -> None:
-    headless = make_patient(3, 1, changed(brain_in_fov=False))
+def test_scan_without_brain_ends_below_it(patient: PhantomPatient) -> None:
+    without_brain = make_patient(3, 1, small_kind(brain_in_fov=False))
     top_mm = [
         p.ct_hu.GetOrigin()[2] + p.ct_hu.GetSize()[2] * p.ct_hu.GetSpacing()[2]
-        for p in (headless, patient)
+        for p in (without_brain, patient)
     ]
     assert top_mm[0] < top_mm[1] - 100
 
 
 @pytest.mark.parametrize(("primary", "nodes"), [(False, 1), (True, 0), (True, 3)])
-def test_lesions_are_the_ones_asked_for(primary: bool, nodes: int) -> None:
-    made = make_patient(5, 2, changed(primary=primary, nodes=nodes))
-    labels = [item["label"] for item in made.facts["lesions"]]
+def test_lesions_match_the_kind(primary: bool, nodes: int) -> None:
+    patient = make_patient(5, 2, small_kind(primary=primary, nodes=nodes))
+    labels = [item["label"] for item in patient.facts["lesions"]]
     assert labels.count(1) == primary
     assert labels.count(2) == nodes
-    assert bool((sitk.GetArrayViewFromImage(made.labels) == 1).any()) is primary
+    assert bool((sitk.GetArrayViewFromImage(patient.labels) == 1).any()) is primary
 
 
-def test_a_patient_without_any_tumour_is_refused() -> None:
+def test_patient_without_tumour_is_rejected() -> None:
     with pytest.raises(ValueError, match="needs a primary or a node"):
         make_patient(0, 0, Kind(primary=False, nodes=0))
 
 
-def test_unknown_centre_is_refused() -> None:
+def test_unknown_centre_is_rejected() -> None:
     with pytest.raises(ValueError, match="unknown centre 'XYZ'"):
         make_patient(0, 0, Kind(centre="XYZ"))
 
 
-def test_record_has_the_challenge_keys_and_codes() -> None:
+def test_record_has_keys_and_codes_of_the_challenge() -> None:
     for index, centre in enumerate(CENTRES):
-        made = make_patient(7, index, Kind((3.0, 3.0, 6.0), False, centre=centre, small=True))
-        assert made.patient_id == f"{centre}-{index:03d}"
-        assert {"CenterID", "Age", "Gender", "M-stage"} <= set(made.ehr) <= EHR_KEYS
-        assert made.ehr["CenterID"] == CENTRES[centre].code
-        assert made.relapse in (0, 1)
-        assert 7 <= made.rfs_days <= 5888
-        assert made.facts["lesions"]
+        kind = Kind(spacing_mm=(3.0, 3.0, 6.0), whole_body=False, centre=centre, small=True)
+        patient = make_patient(7, index, kind)
+        assert patient.patient_id == f"{centre}-{index:03d}"
+        assert {"CenterID", "Age", "Gender", "M-stage"} <= set(patient.ehr) <= EHR_KEYS
+        assert patient.ehr["CenterID"] == CENTRES[centre].code
+        assert patient.relapse in (0, 1)
+        assert 7 <= patient.rfs_days <= 5888
+        assert patient.facts["lesions"]

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from shared.clinical import ClinicalRecord
 from shared.conventions import Label, LabelVolume
 from shared.geometry import Grid
-from shared.preprocessing.intensity import Intensity
+from shared.preprocessing.intensity import Channel, Intensity, network_channels, scale_images
 from shared.preprocessing.pipeline import Undo
 from shared.preprocessing.window import lesion_centre, window_box
 from training.cohort.cache import Cached
@@ -24,23 +24,9 @@ from training.cohort.layout import PatientFiles
 from training.samples import augmentation as augment
 from training.samples import dataset as module
 from training.samples.augmentation import Drawn
-from training.samples.dataset import (
-    BalancedBatches,
-    Draw,
-    JitteredWindow,
-    LesionCrops,
-    Sample,
-    Samples,
-    Share,
-    ShuffledBatches,
-    Variation,
-    Windows,
-    augmented,
-    loader,
-    middle,
-    window,
-    with_lesions,
-)
+from training.samples.batches import BalancedBatches, Draw, Share, ShuffledBatches
+from training.samples.crops import JitteredWindow, LesionCrops, middle
+from training.samples.dataset import Sample, Samples, Variation, Windows, augmented, loader, window
 
 INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
 SHAPE = (20, 24, 28)
@@ -246,19 +232,17 @@ def test_window_by_hand() -> None:
     assert np.array_equal(labels, patient.labels[box])
 
 
-def test_lesion_channels_by_hand() -> None:
-    image = torch.zeros(2, 1, 1, 3)
-    stacked = with_lesions(image, torch.tensor([[[0, 1, 2]]]))
-    assert stacked[:, 0, 0].tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]]
+IMAGES: tuple[Channel, ...] = ("CT", "PET")
+ALL: tuple[Channel, ...] = ("CT", "PET", "GTVp", "GTVn")
 
 
-def samples(lesion_channels: bool = False) -> Samples:
+def samples(channels: tuple[Channel, ...] = IMAGES) -> Samples:
     return Samples(
-        [cached(0), cached(1)],
-        INTENSITY,
-        LesionCrops((8, 8, 8), 0.1),
-        [{"hpv": True}, {"hpv": False}],
-        lesion_channels,
+        patients=[cached(0), cached(1)],
+        intensity=INTENSITY,
+        channels=channels,
+        place=LesionCrops((8, 8, 8), 0.1),
+        targets=[{"hpv": True}, {"hpv": False}],
     )
 
 
@@ -289,15 +273,23 @@ def test_a_sample_is_augmented_exactly_once_and_not_always_alike(
     assert len(set(applied)) == 60
 
 
-@pytest.mark.parametrize(("lesion_channels", "channels"), [(False, 2), (True, 4)])
-def test_samples_make_batches(lesion_channels: bool, channels: int) -> None:
-    data = loader(samples(lesion_channels), ShuffledBatches(2, 2, seed=0), workers=0)
+@pytest.mark.parametrize("channels", [IMAGES, ALL])
+def test_samples_make_batches(channels: tuple[Channel, ...]) -> None:
+    data = loader(samples(channels), ShuffledBatches(2, 2, seed=0), workers=0)
     (batch,) = list(data)
-    assert batch["image"].shape == (2, channels, 8, 8, 8)
+    assert batch["image"].shape == (2, len(channels), 8, 8, 8)
+    assert batch["image"].dtype == torch.float32
     assert batch["labels"].shape == (2, 1, 8, 8, 8)
     assert sorted(batch["hpv"].tolist()) == [False, True]
-    if lesion_channels:  # drawn from the labels that came out of the augmentation
-        assert torch.equal(batch["image"][:, 2] == 1, batch["labels"][:, 0] == 1)
+    if channels == ALL:  # drawn from the augmented labels
+        for number in (1, 2):
+            expected = (batch["labels"][:, 0] == number).float()
+            assert torch.equal(batch["image"][:, 1 + number], expected)
+
+
+def test_channels_come_in_the_order_of_the_configuration() -> None:
+    everything, some = samples(ALL)[0, 5]["image"], samples(("GTVn", "PET"))[0, 5]["image"]
+    assert torch.equal(some, everything[[3, 1]])
 
 
 @pytest.mark.parametrize(
@@ -356,11 +348,28 @@ def test_every_patient_is_validated_by_one_process(
 
 def test_windows_of_validation_are_those_of_serving() -> None:
     patient = cached()
-    whole = Windows([patient], INTENSITY, None, middle, [{}])[0]
-    assert whole["image"].shape == (2, *SHAPE)
-    near = Windows([patient], INTENSITY, (8, 8, 8), lesion_centre, [{"hpv": True}], True)[0]
+    whole = Windows(
+        patients=[patient],
+        intensity=INTENSITY,
+        channels=IMAGES,
+        window_zyx=None,
+        centre_of=middle,
+        targets=[{}],
+    )[0]
+    prepared = patient.prepared()
+    images = scale_images(prepared.ct_hu, prepared.pet_suv, INTENSITY)
+    assert np.array_equal(whole["image"], network_channels(images, IMAGES))
+    near = Windows(
+        patients=[patient],
+        intensity=INTENSITY,
+        channels=ALL,
+        window_zyx=(8, 8, 8),
+        centre_of=lesion_centre,
+        targets=[{"hpv": True}],
+    )[0]
     box = window_box(SHAPE, (8, 8, 8), lesion_centre(patient.labels))
-    assert near["image"].shape == (4, 8, 8, 8)
+    served = network_channels(images, ALL, patient.labels)[:, *box]
+    assert np.array_equal(near["image"], served)
     assert np.array_equal(near["labels"][0], patient.labels[box])
     assert near["hpv"].item() is True
 

@@ -16,7 +16,7 @@ from shared.clinical import ClinicalRecord
 from shared.conventions import Label, Volume
 from shared.errors import InputError
 from shared.geometry import resample
-from shared.models.card import load_card
+from shared.models.card import SegmentationCard, load_card
 from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.rules import Rules
 from shared.preprocessing.pipeline import Prepared
@@ -44,7 +44,7 @@ PATIENT = PatientFiles(
 class InventsAPrimary:
     """Finds every node and, unless mirrored, an unsure primary in the corner of the region."""
 
-    card = load_card(MODEL, "segmentation")
+    card = load_card(MODEL, SegmentationCard)
 
     def predict_probabilities(self, prepared: Prepared, axes: Sequence[str]) -> Volume:
         truth = sitk.ReadImage(str(PATIENT.labels), sitk.sitkUInt8)

@@ -1,0 +1,1 @@
+"""Patients on real CTs with labels in the form of OpenKBP (Babier et al. 2021)."""

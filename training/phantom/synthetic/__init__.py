@@ -1,0 +1,1 @@
+"""A patient made of analytic organs."""

@@ -1,0 +1,58 @@
+"""Where a sample is cut out of a patient's region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.conventions import IntTriple, Label, LabelVolume
+from shared.preprocessing.window import window_box
+
+
+def middle(_: LabelVolume) -> None:
+    """Centre a window in the region, whatever the labels."""
+
+
+@dataclass(frozen=True)
+class LesionCrops:
+    """Crops around a voxel of a lesion, or at times anywhere."""
+
+    crop_zyx: IntTriple
+    random_probability: float
+
+    def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
+        """Return the crop's slices; GTVp and GTVn are equally likely if both are present."""
+        present = [label for label in (Label.GTVP, Label.GTVN) if np.any(labels == label)]
+        if not present or rng.random() < self.random_probability:
+            centre = tuple(int(rng.integers(size)) for size in labels.shape)
+        else:
+            voxels = np.flatnonzero(labels == present[rng.integers(len(present))])
+            voxel = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
+            # With a lesion in the middle of every crop, the network would learn to look there.
+            shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.crop_zyx]
+            centre = tuple(int(c + s) for c, s in zip(voxel, shift, strict=True))
+        return window_box(labels.shape, self.crop_zyx, centre)
+
+
+@dataclass(frozen=True)
+class JitteredWindow:
+    """The window that serving takes, shifted a little at random.
+
+    Attributes
+    ----------
+    centre_of : where serving centres the window; None is the middle of the region.
+    """
+
+    window_zyx: IntTriple
+    centre_of: Callable[[LabelVolume], IntTriple | None]
+    max_shift_vox: int = 8
+
+    def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
+        """Return the window's slices."""
+        centre = self.centre_of(np.asarray(labels)) or tuple(size // 2 for size in labels.shape)
+        z, y, x = (
+            int(c + rng.integers(-self.max_shift_vox, self.max_shift_vox + 1)) for c in centre
+        )
+        return window_box(labels.shape, self.window_zyx, (z, y, x))
