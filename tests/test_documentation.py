@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -173,8 +174,10 @@ def parser_of(name: str) -> Any:
         return typer.main.get_command(module.app)
     if hasattr(module, "parser"):
         return module.parser()
+    if not hasattr(module, "main"):
+        return argparse.ArgumentParser(prog=name)  # the program takes no arguments
     app = typer.Typer()
-    app.command()(getattr(module, "main", None) or module.make)
+    app.command()(module.main)
     return typer.main.get_command(app)
 
 
@@ -302,6 +305,30 @@ def test_files_named_in_the_text_exist(page: Path) -> None:
         if slashes(code) and _existing(page, code) is None
     ]
     assert not missing, "no such file: " + "; ".join(missing)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p not in HISTORY], ids=name_of)
+def test_names_that_the_text_finds_in_a_file_are_there(page: Path) -> None:
+    text = " ".join("\n".join(prose_of(page)).split())
+    for names, path in re.findall(r"((?:`[\w.]+`(?:,| and)? )+)in `([\w/.]+\.py)`", text):
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`(?:\w+\.)*(\w+)`", names):
+            assert re.search(rf"(def|class) {name}\b|^{name}\b", source, re.MULTILINE), (
+                f"{name_of(page)}: {path} has no {name}"
+            )
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    files = [*ROOT.glob("task*/requirements*.in"), *ROOT.glob("evaluation/requirements*.in")]
+    groups += [file.read_text(encoding="utf-8").splitlines() for file in files]
+    lines = [line for group in groups for line in group if re.match(r"\w", line)]
+    packages = {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines}
+    _, _, chapter = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Dependencies")
+    rows = re.findall(r"^\| ([\w, -]+?) \| \w", chapter, flags=re.MULTILINE)
+    listed = {name for row in rows for name in row.split(", ")} - {"package"}
+    assert packages == listed
 
 
 def test_the_tree_of_the_house_is_the_tree_on_disk() -> None:
