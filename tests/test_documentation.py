@@ -363,6 +363,13 @@ def test_commands_in_the_text_parse(command: Command) -> None:
         check_script_command(command)
 
 
+def test_scripts_of_the_readme_run_in_ci() -> None:
+    scripts = {c.words[0] for c in commands() if c.page == README and c.words[0].startswith("./")}
+    ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert scripts == {"./run_tests.sh", "./test_containers.sh"}
+    assert all(re.search(rf"^  {re.escape(script)}\b", ci, re.MULTILINE) for script in scripts)
+
+
 def test_commands_were_found() -> None:
     found = [command for command in commands() if module_and_arguments(command.words)]
     assert len(found) > 40
