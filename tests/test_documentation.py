@@ -37,7 +37,7 @@ HISTORY = (ROOT / "CHANGELOG.md",)
 """Pages that may name files and commands of the past."""
 
 PROGRAMS = ("training", "evaluation")
-SOURCE_SUFFIXES = (".py", ".toml", ".md", ".sh", ".in", ".lock", ".svg", ".j2")
+SOURCE_SUFFIXES = (".py", ".toml", ".md", ".sh", ".bash", ".in", ".lock", ".svg", ".j2")
 SEPARATORS = {"&&", "||", "|", ";", "(", ")"}
 
 # Where the options of a script are parsed, if not in the script itself.
@@ -397,6 +397,32 @@ def test_help_of_every_command_runs(program: str) -> None:
     for name in typer.main.get_command(app).commands:
         result = CliRunner().invoke(app, [name, "--help"])
         assert result.exit_code == 0, (name, result.output)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("-m", "training", "ba"), ["baselines"]),
+        (("-m", "training", "baselines", "--un"), ["--unseen"]),
+        (("-m", "evaluation", "sc"), ["score"]),
+        (("-m", "pytest", "ba"), []),
+    ],
+)
+def test_tab_completes_commands_and_options(words: tuple[str, ...], expected: list[str]) -> None:
+    script = """
+        source docs/completion.bash
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        _hecktor_complete
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    finished = subprocess.run(
+        ["bash", "-c", script, "bash", sys.executable, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert finished.stdout.split() == expected
 
 
 def test_every_training_command_is_in_its_readme() -> None:
