@@ -7,13 +7,13 @@
 # `python` keep the default completion.
 
 _hecktor_complete() {
-  local IFS=$'\n' module=${COMP_WORDS[2]-}
+  local module=${COMP_WORDS[2]-}
   COMPREPLY=()
   [[ ${COMP_WORDS[1]-} == -m && $module == @(training|evaluation) && $COMP_CWORD -ge 3 ]] || return 0
   # Typer's variable is named after the program, with its spaces, so only env can set it.
   mapfile -t COMPREPLY < <(
-    COMP_WORDS="$module ${COMP_WORDS[*]:3}" COMP_CWORD=$((COMP_CWORD - 2)) \
-      env "_PYTHON _M ${module^^}_COMPLETE=complete_bash" "${COMP_WORDS[0]}" -m "$module" 2>/dev/null
+    env "COMP_WORDS=$module ${COMP_WORDS[*]:3}" "COMP_CWORD=$((COMP_CWORD - 2))" \
+      "_PYTHON _M ${module^^}_COMPLETE=complete_bash" "${COMP_WORDS[0]}" -m "$module" 2>/dev/null
   )
 }
 
