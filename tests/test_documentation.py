@@ -402,7 +402,6 @@ def test_help_of_every_command_runs(program: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("-m", "training", "ba"), ["baselines"]),
         (("-m", "training", "baselines", "--un"), ["--unseen"]),
         (("-m", "evaluation", "sc"), ["score"]),
         (("-m", "pytest", "ba"), []),
