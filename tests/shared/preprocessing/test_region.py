@@ -146,6 +146,12 @@ def test_ct_and_pet_without_overlap_are_rejected(offset: tuple[float, float, flo
         find_region(ct, pet, REGION)
 
 
+def test_ct_and_pet_that_only_touch_are_rejected() -> None:
+    ct, pet = ct_of(axial(CT_MM, -100, 100)), blank_pet(100, 200)
+    with pytest.raises(InputError, match="expected CT and PET to overlap"):
+        find_region(ct, pet, REGION)
+
+
 @pytest.mark.parametrize("hu", [-1000, 40, 1500])
 def test_image_of_one_value_gives_a_central_region(hu: int) -> None:
     ct = axial(CT_MM, -320, 100).filled(hu, sitk.sitkInt16)
@@ -277,6 +283,7 @@ def test_region_begins_90_mm_above_the_skull_base() -> None:
 def test_coarse_images_have_voxels_of_4_mm() -> None:
     localisation = locate_in(air(12, 10, 11))
     assert localisation.coarse_body.shape == localisation.coarse_pet.shape == (12, 10, 11)
+    assert locate_in(air(1, 10, 11)).coarse_body.shape == (1, 10, 11)
 
 
 @pytest.mark.parametrize(("hu", "is_body"), [(-500, False), (-499, True)])
