@@ -173,15 +173,21 @@ def _attempt(work: Callable[[], None]) -> int:
         work()
     except HecktorError as error:
         return _fail(str(error))
-    except MemoryError:
-        log(*traceback.format_exc().splitlines())
-        return _fail("out of memory; the log has the traceback")
     except Exception as error:  # a job must end with one readable line, whatever happened
         log(*traceback.format_exc().splitlines())
-        return _fail(f"unexpected {type(error).__name__}: {error}; the log has the traceback")
+        name = f"unexpected {type(error).__name__}: {error}"
+        return _fail(
+            f"{'out of memory' if _is_out_of_memory(error) else name}; the log has the traceback"
+        )
     seconds = time.perf_counter() - start
     log(f"done in {seconds:.1f} s, peak memory {peak_memory_gb():.2f} GB")
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; SimpleITK and ONNX Runtime raise errors of their own."""
+    texts = ("allocate memory", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _fail(message: str) -> int:

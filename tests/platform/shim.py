@@ -29,6 +29,7 @@ from urllib.parse import quote
 import pytest
 
 from shared.files import locked
+from shared.tasks import Algorithm
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 REQUIREMENTS: Final = ("sagemaker-shim==0.8.3", "moto[server]==5.2.5")
@@ -159,6 +160,20 @@ class App:
     program: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     tarball: bytes | None = None
+
+
+def lay_out(algorithm: Algorithm, folder: Path) -> Path:
+    """Lay an algorithm out as in its image and return its program."""
+    folder.mkdir()
+    (folder / "shared").symlink_to(ROOT / "shared")
+    for place, source in algorithm.model_folders(ROOT).items():
+        shutil.copytree(source, folder / "model" / place, dirs_exist_ok=True)
+    return Path(shutil.copy(ROOT / algorithm.name / "inference.py", folder))
+
+
+def image_environment(mode: Mode) -> dict[str, str]:
+    """Return the variables that an image sets."""
+    return {"HECKTOR_API_METHOD": mode, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,10 @@ def exhaust_memory(_: Path) -> None:
     raise MemoryError
 
 
+def exhaust_memory_in_c(_: Path) -> None:
+    raise RuntimeError("Exception thrown in SimpleITK Cast: Failed to allocate memory for image.")
+
+
 def use_memory(_: Path) -> None:
     bytearray(os.urandom(1)) * 400_000_000
 
@@ -92,6 +96,7 @@ ACTIONS: dict[str, Callable[[Path], Any]] = {
     "print any text": print_any_text,
     "refuse any text": refuse_any_text,
     "exhaust memory": exhaust_memory,
+    "exhaust memory in C": exhaust_memory_in_c,
     "use memory": use_memory,
     "wait": wait,
     "stay in C": stay_in_c,
