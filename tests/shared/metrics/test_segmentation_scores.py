@@ -74,7 +74,13 @@ def test_dice_of_an_absent_label() -> None:
 def test_empty_cases_are_parameters() -> None:
     assert dice(EMPTY, EMPTY, P, both_empty=0.25) == 0.25
     assert dice(EMPTY, row("p..."), P, one_empty=0.5) == 0.5
+    assert dice(row("p..."), EMPTY, P, one_empty=0.5) == 0.5
     assert dice(row("p..."), row(".p.."), P, one_empty=0.5) == 0
+
+
+def test_defaults_of_the_empty_cases_are_one_and_zero() -> None:
+    assert Overlap().dice() == 1
+    assert Overlap(0, 5, 0).dice() == Overlap(0, 0, 5).dice() == 0
 
 
 def test_aggregated_dice_weights_cases_by_their_volume() -> None:
@@ -169,6 +175,8 @@ def test_iou_must_exceed_the_limit() -> None:
     prediction, truth = row("nnnnnn...."), row("...nnnnnnn")
     assert detections(prediction, truth, N, min_iou=0.3) == Detections(0, 1, 1)
     assert detections(prediction, truth, N, min_iou=0.29) == Detections(1, 0, 0)
+    assert detections(prediction, truth, N) == Detections(0, 1, 1)
+    assert detections(row("nnnnnnn..."), truth, N) == Detections(1, 0, 0), "4 of 10 voxels"
 
 
 def test_one_part_of_a_split_node_is_detected_and_the_other_is_false() -> None:
