@@ -51,6 +51,17 @@ def _leave_to_thread(*_: object) -> None:
     """Do nothing, instead of the default: SIGTERM would leave files, SIGINT print a traceback."""
 
 
+def _reset_in_child() -> None:
+    """Give a forked process Python's handlers back: its signals would end the parent."""
+    if signal.getsignal(signal.SIGTERM) is _leave_to_thread:
+        signal.set_wakeup_fd(-1)
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_reset_in_child)
+
+
 def _wait(reader: int, clean_up: Callable[[], object]) -> None:
     while numbers := os.read(reader, 1):
         if numbers[0] in STOPPING:

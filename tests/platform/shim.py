@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 import urllib.error
@@ -74,14 +75,15 @@ def install() -> Path:
             python = find_python()
             if python is None:
                 pytest.skip("sagemaker-shim needs Python 3.12, which is not installed here")
-            _uv("venv", "--clear", "--python", python, str(venv))
+            _uv("venv", "--allow-existing", "--python", python, str(venv))
             _uv("pip", "install", "--python", str(venv / "bin/python"), *REQUIREMENTS)
             stamp.write_text(str(REQUIREMENTS))
     return venv / "bin"
 
 
 def _uv(*arguments: str) -> None:
-    subprocess.run(["uv", "--quiet", "--no-progress", *arguments], check=True, cwd=ROOT)
+    command = [sys.executable, "-m", "uv", "--quiet", "--no-progress", *arguments]
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from shared.tasks import CURRENT, Algorithm
+from tests.platform import shim
 from tests.platform.shim import ROOT, App, Mode, Session, image_environment, lay_out, tarball
 from tests.shared.grand_challenge import toy_algorithm
 from tests.shared.grand_challenge.platform_case import listed
@@ -163,14 +164,11 @@ def test_model_tarball_takes_the_place_of_the_image_s(
     (model / "model.json").write_text(json.dumps(card))
     session = start(image(algorithm, mode, model), mode)
     if mode == "exec":
-        (result,) = session.run({"one": case("no_primary", tmp_path)})
-        assert result is not None
-        assert result.return_code == 0
+        session.run({"bad": case_without_pet(tmp_path)})  # the models are loaded first
     else:
-        with session.served():  # healthy, so the model is loaded
+        with session.served():  # healthy, so the models are loaded
             pass
     assert "This notice is the test's own." in session.lines("stdout")
-    assert session.lines("stderr") == []
 
 
 def test_too_little_memory_is_one_line(
@@ -223,3 +221,10 @@ def test_variables_of_the_platform_do_not_reach_the_program(start: Start, tmp_pa
     assert "AWS_S3_ENDPOINT_URL" in line
     assert "GRAND_CHALLENGE" not in line
     assert "HOME" not in line
+
+
+def test_missing_python_skips_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shim, "ROOT", tmp_path)
+    monkeypatch.setattr(shim, "find_python", lambda: None)
+    with pytest.raises(pytest.skip.Exception, match=r"needs Python 3\.12"):
+        shim.install()

@@ -206,6 +206,11 @@ def test_signal_ends_a_job_at_once_even_in_c_code(tmp_path: Path, number: signal
     assert files_in(job.output) == []
 
 
+def test_signal_to_a_child_process_ends_only_the_child(tmp_path: Path) -> None:
+    end = run_toy(tmp_path, do="use processes")
+    assert (end.process.returncode, end.errors, end.risk) == (0, "", 61)
+
+
 def test_handlers_of_signals_are_restored(case: Path, tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert run_job(case, tmp_path / "output") == 0

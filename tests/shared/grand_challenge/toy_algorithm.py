@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -89,6 +90,12 @@ def stay_in_c(output_dir: Path) -> None:
     hashlib.pbkdf2_hmac("sha512", b"", b"", 2**31 - 1)
 
 
+def use_processes(_: Path) -> None:
+    """Leave a pool, which sends SIGTERM to its processes."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(abs, range(10))
+
+
 ACTIONS: dict[str, Callable[[Path], Any]] = {
     "nothing": lambda _: None,
     "refuse": refuse,
@@ -98,6 +105,7 @@ ACTIONS: dict[str, Callable[[Path], Any]] = {
     "exhaust memory": exhaust_memory,
     "exhaust memory in C": exhaust_memory_in_c,
     "use memory": use_memory,
+    "use processes": use_processes,
     "wait": wait,
     "stay in C": stay_in_c,
 }
