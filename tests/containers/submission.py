@@ -94,6 +94,7 @@ BAD_SUBMISSIONS: Final[BadSubmissions] = {
 
 def stage(
     contract: Contract,
+    *,
     outputs: Mapping[str, Path],
     cases: Sequence[CaseFolder],
     folder: Path,
@@ -138,7 +139,11 @@ def stage(
 
 
 def check_metrics(
-    output: Path, contract: Contract, outputs: Mapping[str, Path], cases: Sequence[CaseFolder]
+    output: Path,
+    contract: Contract,
+    *,
+    outputs: Mapping[str, Path],
+    cases: Sequence[CaseFolder],
 ) -> Iterator[Check]:
     """Check that `metrics.json` is strict, complete, and has the scores of the outputs.
 
