@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer._completion_classes import completion_init
 
 from evaluation.compare import describe_files
 from evaluation.metrics_file import read_metrics
@@ -22,6 +23,7 @@ from shared.errors import HecktorError
 INTERRUPTED = 130
 
 app = typer.Typer(
+    add_completion=False,  # its script fails for `python -m`; completion.sh replaces it
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Run algorithms on a cohort of cases, score their outputs, report and compare the scores.",
@@ -42,6 +44,7 @@ for command in (run, score, report, compare):
 
 def main() -> int:
     """Run the command line; an error meant for the user is one line on stderr."""
+    completion_init()  # only `add_completion` would call it otherwise
     try:
         app()
     except HecktorError as error:

@@ -116,10 +116,10 @@ class _Submission:
             for case_id, truth in self.truths.items()
             if _has_truth(truth, task)
         ]
-        scored = {entry.truth.case_id for entry in entries}
+        case_ids = {entry.truth.case_id for entry in entries}
         common: dict[str, Any] = {
             "edition": self.edition.name,
-            "unscored": tuple(case_id for case_id in self.jobs if case_id not in scored),
+            "unscored": tuple(case_id for case_id in self.jobs if case_id not in case_ids),
         }
         if task == "segmentation":
             return self._segmentation(entries, common)

@@ -84,7 +84,10 @@ def alternatives(
     gtvp = [(result.labels["GTVp"], result.failure is not None) for result in results]
 
     def dice(both_empty: float, one_empty: float) -> float | None:
-        return mean([_dice(s, failed, both_empty, one_empty) for s, failed in gtvp]).value()
+        scores = [
+            _dice(s, failed, both_empty=both_empty, one_empty=one_empty) for s, failed in gtvp
+        ]
+        return mean(scores).value()
 
     # A failed case with two empty masks has scored 0, and is not left out.
     not_empty = [s.dice for s, failed in gtvp if failed or s.truth_mm3 or s.prediction_mm3]
@@ -132,7 +135,7 @@ def lesions_by_volume(
     return groups
 
 
-def _dice(scores: LabelScores, failed: bool, both_empty: float, one_empty: float) -> float:
+def _dice(scores: LabelScores, failed: bool, *, both_empty: float, one_empty: float) -> float:
     volumes = Overlap(
         shared_mm3=scores.shared_mm3,
         prediction_mm3=scores.prediction_mm3,

@@ -80,7 +80,7 @@ def picture_case(
     """
     grid, truth = read_grid(truth_path), read_labels(truth_path)
     prediction = read_mask(output, edition, grid)
-    errors = tuple(find_errors(prediction, truth, grid, rules))
+    errors = tuple(find_errors(prediction, truth, grid=grid, rules=rules))
     view = pictures.make_view(
         read_case(case_input, edition), grid.image(truth), grid.image(prediction)
     )

@@ -45,7 +45,7 @@ STYLE: Final[dict[Any, Any]] = {
 PNG_DPI: Final = 160
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FigureFiles:
     """A figure as files.
 
@@ -74,5 +74,10 @@ def render(name: str, alt: str, draw: Callable[[], Figure], *, vector: bool = Tr
         figure.savefig(png, format="png", dpi=dpi, facecolor=face, metadata={"Software": None})
         if vector:
             figure.savefig(svg, format="svg", metadata={"Date": None}, facecolor=face)
-    width = float(figure.get_figwidth())
-    return FigureFiles(name, alt, png.getvalue(), svg.getvalue() if vector else None, width)
+    return FigureFiles(
+        name=name,
+        alt=alt,
+        png=png.getvalue(),
+        svg=svg.getvalue() if vector else None,
+        width_inches=float(figure.get_figwidth()),
+    )

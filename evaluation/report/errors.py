@@ -41,7 +41,7 @@ class LesionError:
 
 
 def find_errors(
-    prediction: LabelVolume, truth: LabelVolume, grid: Grid, rules: Rules
+    prediction: LabelVolume, truth: LabelVolume, *, grid: Grid, rules: Rules
 ) -> list[LesionError]:
     """Return the errors of a label map, largest lesion first.
 

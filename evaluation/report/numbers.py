@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from evaluation.schema import Estimate
@@ -30,6 +30,7 @@ class Measure:
     """
 
     name: str
+    _: KW_ONLY
     better: Better = "higher"
     digits: int = 3
     scale: tuple[float, float] | None = (0.0, 1.0)
@@ -40,8 +41,10 @@ MEASURES: Final = {
     "aggregated_dice": Measure("Aggregated DSC"),
     "aggregated_f1": Measure("Aggregated F1"),
     "sensitivity": Measure("Sensitivity"),
-    "false_positives_per_case": Measure("False lesions per case", "lower", 2, None),
-    "hd95_mm": Measure("HD95, mm", "lower", 1, None),
+    "false_positives_per_case": Measure(
+        "False lesions per case", better="lower", digits=2, scale=None
+    ),
+    "hd95_mm": Measure("HD95, mm", better="lower", digits=1, scale=None),
     "surface_dice": Measure("Surface DSC"),
     "c_index": Measure("C-index"),
     "auc_2_years": Measure("AUC at 2 years"),
@@ -49,8 +52,8 @@ MEASURES: Final = {
     "balanced_accuracy": Measure("Balanced accuracy"),
     "specificity": Measure("Specificity"),
     "auc": Measure("AUC"),
-    "brier": Measure("Brier score", "lower"),
-    "calibration_error": Measure("Calibration error", "lower"),
+    "brier": Measure("Brier score", better="lower"),
+    "calibration_error": Measure("Calibration error", better="lower"),
 }
 LABELS: Final = {"gtvp": "GTVp", "gtvn": "GTVn"}
 
@@ -86,7 +89,7 @@ class Number:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreText:
     """A score with its interval, as the page shows it."""
 
@@ -111,7 +114,7 @@ def format_score(estimate: Estimate, path: KeyPath, digits: int) -> ScoreText:
             ("high", estimate.high),
         )
     )
-    return ScoreText(value, low, high, estimate.patients)
+    return ScoreText(value=value, low=low, high=high, patients=estimate.patients)
 
 
 def format_number(value: float | None, digits: int) -> str:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from evaluation.metrics_file import METRICS, read_metrics
-from evaluation.report import charts
-from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.drawing import FigureFiles
 from evaluation.report.hpv_section import HpvDetails, hpv_details
-from evaluation.report.numbers import (
-    LABELS,
-    KeyPath,
-    Measure,
-    Number,
-    ScoreText,
-    format_number,
-    format_score,
-    label_measure,
-    measure,
-    natural_list,
-    range_name,
-)
+from evaluation.report.numbers import KeyPath, Number
 from evaluation.report.segmentation_section import SegmentationDetails, segmentation_details
 from evaluation.report.survival_section import SurvivalDetails, survival_details
+from evaluation.report.tables import (
+    TITLES,
+    Alternative,
+    GroupTable,
+    ScoreTable,
+    Tile,
+    alternatives,
+    forest,
+    group_tables,
+    ranked_tiles,
+    score_table,
+)
 from evaluation.running.job_store import JobStore
 from evaluation.schema import (
-    Group,
     Metrics,
     SegmentationMetrics,
     SubmissionMetrics,
@@ -38,18 +35,6 @@ from evaluation.schema import (
 )
 from shared.tasks import Edition, TaskName
 
-GROUP_NAMES: Final = {
-    "centre": "Centre",
-    "field_of_view": "Field of view",
-    "gtvp_volume_ml": "True GTVp of a patient, ml",
-    "gtvn_volume_ml": "True GTVn of a patient, ml",
-}
-FIELDS_OF_VIEW: Final = {"head_neck": "head and neck", "whole_body": "whole body"}
-TITLES: Final[dict[TaskName, str]] = {
-    "segmentation": "Segmentation",
-    "survival": "Recurrence-free survival",
-    "hpv": "HPV status",
-}
 Details: TypeAlias = SegmentationDetails | SurvivalDetails | HpvDetails
 
 
@@ -69,58 +54,7 @@ class Sources:
     truth: Path
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A ranked score."""
-
-    measure: Measure
-    score: ScoreText
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """A row of the table of scores; a cell is None if the label does not have the score."""
-
-    measure: Measure
-    cells: Sequence[ScoreText | None]
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """The scores of all patients; the scores of labels are in adjacent columns."""
-
-    columns: Sequence[str]
-    rows: Sequence[ScoreRow]
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """The ranked scores of a group of patients."""
-
-    name: str
-    patients: Number
-    cells: Sequence[ScoreText]
-
-
-@dataclass(frozen=True)
-class GroupTable:
-    """The groups of one kind, such as centres."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[GroupRow]
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A ranked score under another rule."""
-
-    score: str
-    rule: str
-    number: Number
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """A failed case: the reason of the evaluation, and the last words of the algorithm."""
 
@@ -228,112 +162,16 @@ def _section(
         metrics=metrics,
         cases=Number((*keys, "cases"), metrics.cases, str(metrics.cases)),
         failed=Number((*keys, "failed"), metrics.failed, str(metrics.failed)),
-        tiles=[
-            Tile(measure(score), _overall_score(metrics, keys, score, measure(score)))
-            for score in metrics.ranked
-        ],
-        table=_score_table(metrics, keys),
-        forest=_forest(metrics),
-        groups=_group_tables(metrics, keys),
-        alternatives=_alternatives(metrics, keys),
+        tiles=ranked_tiles(metrics, keys),
+        table=score_table(metrics, keys),
+        forest=forest(metrics),
+        groups=group_tables(metrics, keys),
+        alternatives=alternatives(metrics, keys),
         failures=_failures(metrics, store),
         notices=_notices(metrics, store),
         facts=_facts(store),
         details=details,
     )
-
-
-def _overall_score(metrics: Metrics, keys: KeyPath, score: str, measure: Measure) -> ScoreText:
-    return format_score(metrics.aggregates[score], (*keys, "aggregates", score), measure.digits)
-
-
-def _score_table(metrics: Metrics, keys: KeyPath) -> ScoreTable:
-    """Return the scores as rows; the scores of labels are in adjacent columns."""
-    prefixes = {score.partition("_")[0] for score in metrics.aggregates}
-    labels = [label for label in LABELS if label in prefixes]
-    if not labels:
-        rows = [
-            ScoreRow(measure(score), [_overall_score(metrics, keys, score, measure(score))])
-            for score in metrics.aggregates
-        ]
-        return ScoreTable(["All patients"], rows)
-    names = list(dict.fromkeys(score.partition("_")[2] for score in metrics.aggregates))
-    rows = []
-    for name in names:
-        cells = [
-            _overall_score(metrics, keys, f"{label}_{name}", label_measure(name))
-            if f"{label}_{name}" in metrics.aggregates
-            else None
-            for label in labels
-        ]
-        rows.append(ScoreRow(label_measure(name), cells))
-    return ScoreTable([LABELS[label] for label in labels], rows)
-
-
-def _forest(metrics: Metrics) -> FigureFiles | None:
-    """Return the ranked scores of each group as a figure; None if no case is in a group."""
-    groups: list[tuple[str, list[tuple[str, Group]]]] = [
-        (_kind_name(kind), [(_group_name(name), group) for name, group in members.items()])
-        for kind, members in metrics.groups.items()
-        if members
-    ]
-    if not groups:
-        return None
-    measures = {score: measure(score) for score in metrics.ranked}
-    return render(
-        f"{metrics.task}_groups",
-        f"{TITLES[metrics.task]}: "
-        + natural_list([each.name for each in measures.values()])
-        + " with 95 % intervals, by "
-        + natural_list([kind.lower() for kind, _ in groups])
-        + "; the numbers are in the table below.",
-        partial(charts.draw_forest, metrics.aggregates, groups, measures),
-    )
-
-
-def _group_tables(metrics: Metrics, keys: KeyPath) -> list[GroupTable]:
-    """Return a table of the ranked scores for each kind of group."""
-    tables = []
-    for kind, groups in metrics.groups.items():
-        rows = []
-        for name, group in groups.items():
-            path = (*keys, "groups", kind, name)
-            cells = [
-                format_score(
-                    group.aggregates[score], (*path, "aggregates", score), measure(score).digits
-                )
-                for score in metrics.ranked
-            ]
-            patients = Number((*path, "patients"), group.patients, str(group.patients))
-            rows.append(GroupRow(_group_name(name), patients, cells))
-        if rows:
-            columns = [measure(score).name for score in metrics.ranked]
-            tables.append(GroupTable(_kind_name(kind), columns, rows))
-    return tables
-
-
-def _kind_name(kind: str) -> str:
-    return GROUP_NAMES.get(kind, kind.replace("_", " "))
-
-
-def _group_name(name: str) -> str:
-    return "absent" if name == "0" else FIELDS_OF_VIEW.get(name, range_name(name))
-
-
-def _alternatives(metrics: Metrics, keys: KeyPath) -> list[Alternative]:
-    return [
-        Alternative(
-            measure(score).name,
-            rule,
-            Number(
-                (*keys, "alternatives", score, rule),
-                value,
-                format_number(value, measure(score).digits),
-            ),
-        )
-        for score, rules in metrics.alternatives.items()
-        for rule, value in rules.items()
-    ]
 
 
 def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
@@ -342,7 +180,14 @@ def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
         if result.failure is not None:
             record = store.record(result.pk) if result.pk is not None else None
             reason = (record.reason if record else None) or ""
-            failures.append(Failure(TITLES[metrics.task], result.case_id, result.failure, reason))
+            failures.append(
+                Failure(
+                    task=TITLES[metrics.task],
+                    case=result.case_id,
+                    failure=result.failure,
+                    reason=reason,
+                )
+            )
     return failures
 
 

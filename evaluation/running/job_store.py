@@ -206,7 +206,7 @@ class JobStore:
         for case in cases:
             record = self.record(case.name)
             if record is not None:
-                jobs.append(_prediction(algorithm, case, record, edition))
+                jobs.append(_prediction(algorithm, case=case, record=record, edition=edition))
         path = self.folder / PREDICTIONS
         write_whole(path, json.dumps(jobs, indent=2, allow_nan=False) + "\n")
         return path
@@ -230,7 +230,7 @@ class JobStore:
 
 
 def _prediction(
-    algorithm: Algorithm, case: CaseFolder, record: JobRecord, edition: Edition
+    algorithm: Algorithm, *, case: CaseFolder, record: JobRecord, edition: Edition
 ) -> dict[str, Any]:
     """Return a job as the platform lists it.
 

@@ -133,14 +133,14 @@ def run_case(
                 cancelled=cancelled,
             )
             shutil.rmtree(staged)
-            record = judge(name, run, order.algorithm, draft / OUTPUT)
+            record = judge(run, case=name, algorithm=order.algorithm, output=draft / OUTPUT)
             store.move_in(draft, record)
         except (EngineError, OSError) as error:
             return NotStarted(name, " ".join(str(error).split()))
     return record
 
 
-def judge(name: str, run: Run, algorithm: Algorithm, output: Path) -> JobRecord:
+def judge(run: Run, *, case: str, algorithm: Algorithm, output: Path) -> JobRecord:
     """Return how a run has ended by the platform's rules, and tidy its outputs.
 
     A run that does not end with exit code 0 loses all outputs. A logged HPV probability is written
@@ -160,7 +160,7 @@ def judge(name: str, run: Run, algorithm: Algorithm, output: Path) -> JobRecord:
     elif "hpv" in algorithm.tasks and (probability := hpv_probability(run.stdout)) is not None:
         (output / HPV_PROBABILITY).write_text(f"{probability}\n", encoding="utf-8")
     return JobRecord(
-        case=name,
+        case=case,
         status="Succeeded" if reason is None else "Failed",
         reason=reason,
         seconds=round(run.seconds, 3),

@@ -129,7 +129,7 @@ class Runner:
     def _check_metrics(self, container: Container, algorithm: Contract, logs: Path) -> None:
         logs.mkdir()
         outputs = self._outputs(algorithm)
-        submission = stage(algorithm, outputs, self.cases, logs / "submission")
+        submission = stage(algorithm, outputs=outputs, cases=self.cases, folder=logs / "submission")
         first, second = logs / "output", logs / "output_again"
         run = self._run(container, submission.input, first, logs, uploaded=submission.truth)
         results = [checks.check_end(run)]
@@ -137,7 +137,7 @@ class Runner:
             results += checks.check_limits(run, EVALUATION)
             results.append(checks.check_files(first, EVALUATION))
             if results[-1].passed:
-                results += check_metrics(first, algorithm, outputs, self.cases)
+                results += check_metrics(first, algorithm, outputs=outputs, cases=self.cases)
             submission.shuffle()
             again = logs / "shuffled"
             again.mkdir()
@@ -164,7 +164,12 @@ class Runner:
         logs.mkdir()
         results = []
         for name, (spoil, words) in self.bad_submissions.items():
-            submission = stage(algorithm, self._outputs(algorithm), self.cases, logs / "submission")
+            submission = stage(
+                algorithm,
+                outputs=self._outputs(algorithm),
+                cases=self.cases,
+                folder=logs / "submission",
+            )
             spoil(submission)
             run, output = self._run_in(
                 logs / name.replace(" ", "_"),

@@ -94,6 +94,7 @@ BAD_SUBMISSIONS: Final[BadSubmissions] = {
 
 def stage(
     contract: Contract,
+    *,
     outputs: Mapping[str, Path],
     cases: Sequence[CaseFolder],
     folder: Path,
@@ -138,7 +139,11 @@ def stage(
 
 
 def check_metrics(
-    output: Path, contract: Contract, outputs: Mapping[str, Path], cases: Sequence[CaseFolder]
+    output: Path,
+    contract: Contract,
+    *,
+    outputs: Mapping[str, Path],
+    cases: Sequence[CaseFolder],
 ) -> Iterator[Check]:
     """Check that `metrics.json` is strict, complete, and has the scores of the outputs.
 
@@ -155,11 +160,11 @@ def check_metrics(
         yield from _check_task(metrics, contract.files[0], outputs, cases)
         return
     tasks = sorted(TASKS[file.holds] for file in contract.files)
-    scored = sorted(metrics.get("tasks", {}))
-    yield Check("tasks", None if scored == tasks else f"expected {tasks}, found {scored}")
+    names = sorted(metrics.get("tasks", {}))
+    yield Check("tasks", None if names == tasks else f"expected {tasks}, found {names}")
     for file in contract.files:
         task = TASKS[file.holds]
-        if task in scored:
+        if task in names:
             for check in _check_task(metrics["tasks"][task], file, outputs, cases):
                 yield replace(check, name=f"{task}: {check.name}")
 

@@ -55,16 +55,16 @@ def write_mask(output: Path, mask: sitk.Image) -> None:
     sitk.WriteImage(mask, str(path))
 
 
-def problems(found: list[checks.Check]) -> dict[str, str]:
+def problems(results: list[checks.Check]) -> dict[str, str]:
     """Return the problems by the name of their check."""
-    return {check.name: check.problem for check in found if check.problem is not None}
+    return {check.name: check.problem for check in results if check.problem is not None}
 
 
 def test_good_mask_passes(case_input: Path, tmp_path: Path) -> None:
     write_mask(tmp_path / "out", mask_on(case_input, good_mask()))
-    found = list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input))
-    assert [check.name for check in found] == ["mask", "geometry"]
-    assert problems(found) == {}
+    results = list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input))
+    assert [check.name for check in results] == ["mask", "geometry"]
+    assert problems(results) == {}
 
 
 def shifted(mask: sitk.Image) -> sitk.Image:
@@ -101,10 +101,12 @@ def test_problem_of_a_bad_mask_is_reported(
     words: str,
 ) -> None:
     write_mask(tmp_path / "out", spoil(mask_on(case_input, good_mask())))
-    found = problems(list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input)))
-    assert list(found) == [check]
+    problem_by_check = problems(
+        list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input))
+    )
+    assert list(problem_by_check) == [check]
     with pytest.raises(AssertionError, match=words):
-        raise AssertionError(found[check])
+        raise AssertionError(problem_by_check[check])
 
 
 @pytest.mark.parametrize(
@@ -128,8 +130,8 @@ def test_json_outputs_must_be_strict(
 ) -> None:
     for contract, fits in ((SURVIVAL, is_number), (HPV, is_boolean)):
         (tmp_path / contract.files[0].path).write_text(text)
-        found = list(checks.check_content(tmp_path, contract, tmp_path))
-        assert [check.passed for check in found] == [fits]
+        results = list(checks.check_content(tmp_path, contract, tmp_path))
+        assert [check.passed for check in results] == [fits]
 
 
 def test_files_must_be_exactly_the_expected_ones(tmp_path: Path) -> None:
@@ -144,8 +146,8 @@ def test_files_must_be_exactly_the_expected_ones(tmp_path: Path) -> None:
 
 def test_dsc_equals_hand_calculation(case_input: Path) -> None:
     truth = good_mask()
-    found = np.roll(truth, 1, axis=0)  # 3 of 4 slices overlap: 2 * 48 / 128
-    dsc = checks.dsc_by_label(mask_on(case_input, found), mask_on(case_input, truth))
+    prediction = np.roll(truth, 1, axis=0)  # 3 of 4 slices overlap: 2 * 48 / 128
+    dsc = checks.dsc_by_label(mask_on(case_input, prediction), mask_on(case_input, truth))
     assert dsc == {"GTVp": 0.75, "GTVn": 1.0}
     nothing = mask_on(case_input, np.zeros_like(truth))
     assert checks.dsc_by_label(nothing, mask_on(case_input, truth))["GTVp"] == 0.0

@@ -105,7 +105,7 @@ def test_build_rejects_a_model_that_differs_from_its_card(
     words: str,
 ) -> None:
     on_path("docker")
-    # Task 2 bundles this folder, so its image is refused as well.
+    # The survival image bundles this folder, so its build is rejected too.
     spoil(project.root / "task3_hpv" / "model")
     for name, builds in (("task3_hpv", 0), ("task2_survival", 0), ("task1_segmentation", 1)):
         process = call(project.root / name / "do_build.sh")

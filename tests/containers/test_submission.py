@@ -53,7 +53,7 @@ def row(text: str) -> sitk.Image:
     return sitk.GetImageFromArray(np.array([[[".pn".index(c) for c in text]]], np.uint8))
 
 
-def outputs(contract: Contract, folder: Path) -> dict[str, Path]:
+def write_outputs(contract: Contract, folder: Path) -> dict[str, Path]:
     for name in OUTCOMES:
         path = folder / name / contract.files[0].path
         path.parent.mkdir(parents=True)
@@ -80,9 +80,8 @@ def problems(
 ) -> list[str]:
     text = metrics if isinstance(metrics, str) else json.dumps(metrics)
     (folder / "metrics.json").write_text(text)
-    results = check_metrics(
-        folder, contract, {c.name: folder / contract.name / c.name for c in cases}, cases
-    )
+    outputs = {c.name: folder / contract.name / c.name for c in cases}
+    results = check_metrics(folder, contract, outputs=outputs, cases=cases)
     return [check.problem for check in results if check.problem]
 
 
@@ -90,7 +89,7 @@ def problems(
 def test_correct_metrics_pass_and_each_error_is_named(
     contract: Contract, cases: list[CaseFolder], tmp_path: Path
 ) -> None:
-    outputs(contract, tmp_path / contract.name)
+    write_outputs(contract, tmp_path / contract.name)
     assert problems(contract, correct(contract), cases, tmp_path) == []
 
     def wrong(change: Callable[[dict[str, Any]], object]) -> str:
@@ -114,7 +113,10 @@ def test_staged_submission_has_the_platforms_layout(
 ) -> None:
     contract = ALGORITHMS[0]
     submission = stage(
-        contract, outputs(contract, tmp_path / "outputs"), cases, tmp_path / "staged"
+        contract,
+        outputs=write_outputs(contract, tmp_path / "outputs"),
+        cases=cases,
+        folder=tmp_path / "staged",
     )
     jobs = json.loads((submission.input / "predictions.json").read_bytes())
     assert [job["inputs"][0]["image"]["name"] for job in jobs] == ["a.mha", "b.mha", "c.mha"]

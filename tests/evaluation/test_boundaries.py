@@ -242,8 +242,8 @@ def test_table_from_a_spreadsheet_is_read(submission: Submission) -> None:
         "\ufeffPatientID,CenterID,Relapse,RFS,HPV Status,Age\r\n"
         "MDA-1,5,0.0,12.5,NaN,60\r\n\r\nnew-2,11,,,True,\r\nCHUP-3,,,,0,\r\n"
     )
-    known, new, third = (read_truth(submission.truth)[c] for c in ("MDA-1", "new-2", "CHUP-3"))
-    assert (known.centre, known.event, known.time_days, known.hpv) == ("MDA", False, 12.5, None)
+    old, new, third = (read_truth(submission.truth)[c] for c in ("MDA-1", "new-2", "CHUP-3"))
+    assert (old.centre, old.event, old.time_days, old.hpv) == ("MDA", False, 12.5, None)
     assert (new.centre, new.event, new.hpv) == ("centre 11", None, True)
     assert (third.centre, third.hpv) == ("CHUP", False)
 

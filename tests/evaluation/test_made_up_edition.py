@@ -217,11 +217,18 @@ def test_answers_are_those_of_the_single_algorithms(results: Results) -> None:
 
 
 def test_container_scores_every_task_as_the_checks_do(results: Results, tmp_path: Path) -> None:
-    submission = stage(CONTRACT, results.outputs, results.cases, tmp_path / "submission")
+    submission = stage(
+        CONTRACT,
+        outputs=results.outputs,
+        cases=results.cases,
+        folder=tmp_path / "submission",
+    )
     arguments = ["--input", str(submission.input), "--truth", str(submission.truth)]
     arguments += ["--output", str(tmp_path), "--workers", "1"]
     assert container.main(arguments, EDITION) == 0
-    results_of_checks = list(check_metrics(tmp_path, CONTRACT, results.outputs, results.cases))
+    results_of_checks = list(
+        check_metrics(tmp_path, CONTRACT, outputs=results.outputs, cases=results.cases)
+    )
     assert [check.problem for check in results_of_checks if check.problem] == []
     assert {"survival: c_index", "hpv: balanced_accuracy", "segmentation: gtvp_dice"} <= {
         check.name for check in results_of_checks

@@ -273,9 +273,9 @@ def test_single_voxels() -> None:
     same = score_node((voxel,), (voxel,))
     assert (same.dice, same.hd95_mm, same.surface_dice) == (1, 0, 1)
     assert (same.true_positives, same.prediction_mm3) == (1, 6)
-    beside = score_node(((N, slice(0, 1), slice(0, 1), slice(11, 12)),), (voxel,))
-    assert (beside.dice, beside.hd95_mm, beside.surface_dice) == (0, 11, 0)
-    assert (beside.true_positives, beside.false_positives, beside.false_negatives) == (0, 1, 1)
+    apart = score_node(((N, slice(0, 1), slice(0, 1), slice(11, 12)),), (voxel,))
+    assert (apart.dice, apart.hd95_mm, apart.surface_dice) == (0, 11, 0)
+    assert (apart.true_positives, apart.false_positives, apart.false_negatives) == (0, 1, 1)
 
 
 def test_node_split_in_two_is_detected_once_and_its_rest_is_false() -> None:

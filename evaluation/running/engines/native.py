@@ -59,7 +59,7 @@ class NativeEngine:
             if source.is_dir():
                 (app / source.name).symlink_to(source)
             else:
-                shutil.copy(source, app)  # not linked: it looks for its model folder beside itself
+                shutil.copy(source, app)  # not linked: its model folder is next to it
         models = {place: self._root / folder for place, folder in program.models.items()}
         stage_models(models, app / "model")
         python_of = self._python_of or locked_python(self._root)

@@ -100,7 +100,9 @@ def _fill(folder: Path, algorithm: Algorithm, cases: list[CaseFolder], answer: A
             (draft / "stdout.txt").write_text(LOG)
             stderr = "expected a <b>PET</b>, found none\n" if code else ""
             run = Run(exit_code=code, stdout=LOG, stderr=stderr, seconds=1.25)
-            store.move_in(draft, judge(case.name, run, algorithm, draft / OUTPUT))
+            store.move_in(
+                draft, judge(run, case=case.name, algorithm=algorithm, output=draft / OUTPUT)
+            )
     store.write_predictions(algorithm, cases)
 
 

@@ -82,22 +82,22 @@ def page(reported: Reported) -> Page:
 def look_up(results: Path, path: str) -> Any:
     """Return the value of metrics.json at a path of the page."""
     task, *keys = (key.replace("~1", "/") for key in path.split("/"))
-    found = json.loads((results / task / "metrics.json").read_bytes())
+    value = json.loads((results / task / "metrics.json").read_bytes())
     for key in keys:
-        found = found[int(key)] if isinstance(found, list) else found[key]
-    return found
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
 
 
 def test_every_number_equals_metrics_json(reported: Reported, page: Page) -> None:
     assert len(page.numbers) > 150
     for path, value, text in page.numbers:
-        found = look_up(reported.results, path)
-        if found is None:
+        expected = look_up(reported.results, path)
+        if expected is None:
             assert (value, text) == ("", "–")
             continue
-        assert float(value) == found
+        assert float(value) == expected
         digits = len(text.partition(".")[2])
-        assert text == format_number(found, digits), path
+        assert text == format_number(expected, digits), path
 
 
 def test_every_score_is_on_the_page(reported: Reported, page: Page) -> None:
@@ -201,11 +201,11 @@ def test_errors_without_a_picture_are_named(reported: Reported, tmp_path: Path) 
     shutil.copytree(reported.results / "task1_segmentation", run / "task1_segmentation")
     for result in reported.metrics["task1_segmentation"].results:
         for path in (run / "task1_segmentation" / str(result.pk)).rglob("output.mha"):
-            found = sitk.ReadImage(str(path))
+            mask = sitk.ReadImage(str(path))
             for index in range(6):  # cubes of 3 to 8 voxels, in the corner
                 size = 3 + index
-                found[0:size, 0:size, 10 * index : 10 * index + size] = 2
-            sitk.WriteImage(found, str(path))
+                mask[0:size, 0:size, 10 * index : 10 * index + size] = 2
+            sitk.WriteImage(mask, str(path))
     truth = reported.results / "ground_truth"
     score_results(run, truth, workers=1, rules=Rules(bootstrap_samples=5))
     written = write(run, tmp_path / "out", truth)

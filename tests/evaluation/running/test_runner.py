@@ -278,13 +278,13 @@ def test_folder_with_other_content_is_rejected(tmp_path: Path) -> None:
 
 
 def test_application_of_a_killed_run_is_removed(tmp_path: Path) -> None:
-    left = JobStore(tmp_path / "run").work / "app-host-1"
-    left.mkdir(parents=True)
+    leftover = JobStore(tmp_path / "run").work / "app-host-1"
+    leftover.mkdir(parents=True)
     with JobStore(tmp_path / "run").opened():
-        assert not left.exists()
-        left.mkdir()
+        assert not leftover.exists()
+        leftover.mkdir()
         with JobStore(tmp_path / "run").opened():  # while the first goes on
-            assert left.exists()
+            assert leftover.exists()
 
 
 def test_files_of_another_user_do_not_stop_the_next_run(
