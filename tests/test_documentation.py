@@ -250,12 +250,15 @@ def check_script_command(command: Command) -> None:
 
 
 def _existing(page: Path, text: str) -> Path | None:
-    """Return the file or folder that a page means: from its own folder, or from the root."""
+    """Return the file or folder that a page means: from its own folder, or from the root.
+
+    For a pattern, the first one that matches.
+    """
     for folder in (page.parent, ROOT):
         if (folder / text).exists():
             return (folder / text).resolve()
-        if "*" in text and any(folder.glob(text)):
-            return folder
+        if "*" in text and (matches := sorted(folder.glob(text))):
+            return matches[0]
     return None
 
 
