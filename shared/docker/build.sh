@@ -6,18 +6,13 @@ usage() {
   cat <<'USAGE'
 Usage: do_build.sh [--variant cpu|gpu] [--api-method exec|invoke] [--base IMAGE] [--network NAME]
 
-<<<<<<< ours
   --variant cpu|gpu   ONNX Runtime with OpenVINO (cpu, the default) or with CUDA 12 (gpu); the
                       evaluation has only cpu
-  --base IMAGE        base image (default: python:3.11-slim-bookworm); give a digest to pin it
-=======
-  --variant cpu|gpu   cpu (default): ONNX Runtime with OpenVINO; gpu: with CUDA 12; the evaluation
-                      has cpu only
   --api-method exec|invoke
                       how the platform runs the image: exec (default) starts it once per case,
-                      invoke keeps it running and calls it per case; the evaluation has exec only
-  --base IMAGE        base image instead of python:3.11-slim-bookworm; to pin it, name its digest
->>>>>>> theirs
+                      invoke keeps it running and calls it for each case; the evaluation has only
+                      exec
+  --base IMAGE        base image (default: python:3.11-slim-bookworm); give a digest to pin it
   --network NAME      network of the build (default: host)
 
 The image is named hecktor2025/<task>:<variant>. Set ENGINE=podman to build with Podman.
@@ -30,15 +25,9 @@ die() {
 }
 
 main() {
-<<<<<<< ours
   # The host's network is the default, because not every machine has a bridge network (rootless
   # engines, CI runners, proxies on localhost). The build fetches only packages with a known hash.
-  local task='' variant=cpu base='' network=host
-=======
-  # The host's network by default: the build only fetches hash-checked packages, and a bridge
-  # network is not to be had on every machine (rootless engines, CI runners, proxies on localhost).
   local task='' variant=cpu api_method=exec base='' network=host
->>>>>>> theirs
   while (($#)); do
     case $1 in
       --task) task=$2; shift ;;
@@ -52,13 +41,9 @@ main() {
     shift || die "expected a value after the last option, found none; see -h"
   done
   [[ $variant == cpu || $variant == gpu ]] || die "expected --variant cpu or gpu, found '$variant'"
-<<<<<<< ours
   [[ $variant == cpu || $task != evaluation ]] || die "expected --variant cpu, because the evaluation uses no GPU; omit the option"
-=======
-  [[ $variant == cpu || $task != evaluation ]] || die "expected --variant cpu, for the evaluation uses no GPU; leave it out"
   [[ $api_method == exec || $api_method == invoke ]] || die "expected --api-method exec or invoke, found '$api_method'"
-  [[ $api_method == exec || $task != evaluation ]] || die "expected --api-method exec for the evaluation; leave it out"
->>>>>>> theirs
+  [[ $api_method == exec || $task != evaluation ]] || die "expected --api-method exec for the evaluation; omit the option"
   local engine=${ENGINE:-docker}
   command -v "$engine" >/dev/null || die "expected the container engine '$engine' on the PATH, found none; install it, or set ENGINE=podman"
 
@@ -99,15 +84,14 @@ main() {
   local id size
   id=$("$engine" image inspect --format '{{.Id}}' "$image")
   size=$("$engine" image inspect --format '{{.Size}}' "$image")
-<<<<<<< ours
   size=$(((size + 5 * 10 ** 6) / 10 ** 7)) # in hundredths of a GB, rounded
-  printf 'image     %s\nid        %s\nsize      %d.%02d GB\nrevision  %s\n' \
-    "$image" "$id" $((size / 100)) $((size % 100)) "$revision"
-=======
-  size=$(((size + 5 * 10 ** 6) / 10 ** 7)) # hundredths of a GB, rounded
-  printf 'image     %s\nid        %s\nsize      %d.%02d GB\nrevision  %s\nmode      %s\n' \
+  printf 'image     %s
+id        %s
+size      %d.%02d GB
+revision  %s
+mode      %s
+' \
     "$image" "$id" $((size / 100)) $((size % 100)) "$revision" "$api_method"
->>>>>>> theirs
 }
 
 main "$@"
