@@ -37,7 +37,7 @@ HISTORY = (ROOT / "CHANGELOG.md",)
 """Pages that may name files and commands of the past."""
 
 PROGRAMS = ("training", "evaluation")
-SOURCE_SUFFIXES = (".py", ".toml", ".md", ".sh", ".bash", ".in", ".lock", ".svg", ".j2")
+SOURCE_SUFFIXES = (".py", ".toml", ".md", ".sh", ".in", ".lock", ".svg", ".j2")
 SEPARATORS = {"&&", "||", "|", ";", "(", ")"}
 
 # Where the options of a script are parsed, if not in the script itself.
@@ -250,12 +250,15 @@ def check_script_command(command: Command) -> None:
 
 
 def _existing(page: Path, text: str) -> Path | None:
-    """Return the file or folder that a page means: from its own folder, or from the root."""
+    """Return the file or folder that a page means: from its own folder, or from the root.
+
+    For a pattern, the first one that matches.
+    """
     for folder in (page.parent, ROOT):
         if (folder / text).exists():
             return (folder / text).resolve()
-        if "*" in text and any(folder.glob(text)):
-            return folder
+        if "*" in text and (matches := sorted(folder.glob(text))):
+            return matches[0]
     return None
 
 
@@ -409,7 +412,7 @@ def test_help_of_every_command_runs(program: str) -> None:
 )
 def test_tab_completes_commands_and_options(words: tuple[str, ...], expected: list[str]) -> None:
     script = """
-        source docs/completion.bash
+        source completion.sh
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
         _hecktor_complete
         printf '%s\\n' "${COMPREPLY[@]}"
