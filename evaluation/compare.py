@@ -130,5 +130,5 @@ def _require_comparable(first: Metrics, second: Metrics) -> None:
         names = ", ".join(name for name in rules if rules[name] != others[name])
         raise InputError(
             f"expected two evaluations by the same rules, found different values of {names}; "
-            "evaluate both with the same --rules"
+            "evaluate both by the same rules"
         )

@@ -80,7 +80,7 @@ def answered_tasks(jobs: Mapping[str, Job], edition: Edition) -> tuple[TaskName,
     if not tasks:
         raise InputError(
             f"expected an output socket of {edition.name} in predictions.json, found "
-            f"{', '.join(sorted(paths)) or 'no outputs'}; name the task with --task"
+            f"{', '.join(sorted(paths)) or 'no outputs'}; choose the task to score"
         )
     return tasks
 

@@ -27,7 +27,7 @@ main() {
     case $1 in
       --task) task=$2; options+=("$1" "$2"); shift ;;
       --variant) variant=${2:-}; options+=("$1" "$variant"); shift ;;
-      --base | --network) options+=("$1" "${2:-}"); shift ;;
+      --api-method | --base | --network) options+=("$1" "${2:-}"); shift ;;
       --output) output=${2:-}; shift ;;
       --no-build) build=no ;;
       -h | --help) usage; exit 0 ;;
