@@ -132,7 +132,7 @@ def test_unknown_outputs_answer_no_task(submission: Submission) -> None:
     fill(submission, "hpv")
     for job in submission.jobs:
         job["outputs"] = [{"socket": OTHER}]
-    with pytest.raises(ValueError, match=r"found y\.json; name the task with --task"):
+    with pytest.raises(ValueError, match=r"found y\.json; choose the task to score"):
         submission.evaluate()
     assert submission.evaluate(task="hpv").task == "hpv"
 
