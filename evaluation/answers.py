@@ -21,8 +21,8 @@ from evaluation.rules import Rules
 from evaluation.schema import HpvCase, SegmentationCase, SurvivalCase
 from evaluation.segmentation import LesionCounts, score_masks
 from evaluation.truth import CaseTruth
+from shared.editions import Edition
 from shared.errors import InputError
-from shared.tasks import Edition
 
 Answer = TypeVar("Answer")
 

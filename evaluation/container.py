@@ -10,9 +10,10 @@ from pathlib import Path
 from evaluation.evaluate import evaluate
 from evaluation.metrics_file import METRICS, summary, write_metrics
 from evaluation.rules import read_rules
+from shared.editions import CURRENT, Edition
 from shared.grand_challenge.job import log, run_job
 from shared.resources import granted_cpus
-from shared.tasks import CURRENT, TASK_NAMES, Edition
+from shared.tasks import TASK_NAMES
 
 
 def parser() -> argparse.ArgumentParser:

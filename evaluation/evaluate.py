@@ -31,8 +31,9 @@ from evaluation.schema import (
     SurvivalMetrics,
 )
 from evaluation.truth import CaseTruth, read_truth
+from shared.editions import Edition
 from shared.errors import InputError
-from shared.tasks import Edition, TaskName
+from shared.tasks import TaskName
 
 MOST_NAMED: Final = 5
 """Cases that an error names; more would hide the message."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from evaluation.names import case_name
+from evaluation.case_name import case_name
 from evaluation.predictions import Prediction
+from shared.editions import Edition
 from shared.errors import InputError
-from shared.tasks import Edition, TaskName
+from shared.tasks import TaskName
 
 SUCCEEDED: Final = "succeeded"
 """Status of a job that ended well, in lower case. A job with any other status counts as failed."""

@@ -14,10 +14,10 @@ from typing import Final
 
 from evaluation.images import grid_difference, read_grid, read_labels
 from shared.conventions import LabelVolume
+from shared.editions import Edition
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.grand_challenge.images import IMAGE_READERS
-from shared.tasks import Edition
 
 HPV_PROBABILITY: Final = "hpv-probability.json"
 """An optional file next to the HPV decision: a JSON number, the probability of HPV-positive

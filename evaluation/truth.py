@@ -25,8 +25,8 @@ from typing import Final, get_args
 
 import numpy as np
 
+from evaluation.case_name import case_name
 from evaluation.images import read_grid
-from evaluation.names import case_name
 from evaluation.schema import FieldOfView
 from shared.errors import InputError
 

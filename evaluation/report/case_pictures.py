@@ -13,8 +13,8 @@ from evaluation.report.drawing import FigureFiles, render
 from evaluation.report.errors import LesionError, find_errors
 from evaluation.rules import Rules
 from evaluation.schema import SegmentationCase, SegmentationMetrics
+from shared.editions import Edition
 from shared.grand_challenge.inputs import read_case
-from shared.tasks import Edition
 
 MOST_ERRORS: Final = 4
 """Number of errors of a case with a picture, the largest ones; the others are named."""

@@ -19,8 +19,8 @@ from evaluation.report.case_pictures import MOST_ERRORS
 from evaluation.report.drawing import FigureFiles, render
 from evaluation.report.numbers import Number, format_number
 from evaluation.report.sections import Section, Sources, read_sections
+from shared.editions import CURRENT, Edition
 from shared.errors import InputError
-from shared.tasks import CURRENT, Edition
 
 PAGE: Final = "report.html"
 FIGURES: Final = "figures"

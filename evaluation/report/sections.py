@@ -33,7 +33,8 @@ from evaluation.schema import (
     SurvivalMetrics,
     metrics_by_task,
 )
-from shared.tasks import Edition, TaskName
+from shared.editions import Edition
+from shared.tasks import TaskName
 
 Details: TypeAlias = SegmentationDetails | SurvivalDetails | HpvDetails
 

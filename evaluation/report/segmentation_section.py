@@ -27,8 +27,8 @@ from evaluation.report.numbers import (
 from evaluation.running.job_store import OUTPUT, JobStore
 from evaluation.schema import SegmentationCase, SegmentationMetrics
 from evaluation.truth import CaseTruth, read_truth
+from shared.editions import Edition
 from shared.errors import HecktorError
-from shared.tasks import Edition
 
 
 @dataclass(frozen=True, kw_only=True)

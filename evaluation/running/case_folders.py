@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.names import case_name
+from evaluation.case_name import case_name
 from shared.errors import HecktorError
 
 

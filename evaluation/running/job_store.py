@@ -34,10 +34,11 @@ from pydantic import NonNegativeFloat, ValidationError
 from evaluation.jobs import SUCCEEDED
 from evaluation.predictions import PREDICTIONS
 from evaluation.running.case_folders import CaseFolder
+from shared.editions import CURRENT, Edition
 from shared.errors import InputError
 from shared.files import locked, write_whole
 from shared.schema import Strict
-from shared.tasks import CURRENT, Algorithm, Edition, Output
+from shared.tasks import Algorithm, Output
 
 OUTPUT: Final = "output"
 JOB: Final = "job.json"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from shared.tasks import CURRENT, Algorithm, Edition
+from shared.editions import CURRENT, Edition
+from shared.tasks import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)

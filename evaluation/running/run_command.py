@@ -24,7 +24,8 @@ from evaluation.running.job_store import JobsOrigin, JobStore
 from evaluation.running.programs import program_of
 from evaluation.running.runner import Ending, NotStarted, Pool, Summary, local_pool, run_cohort
 from evaluation.running.score_command import RULES_HELP, WORKERS, score
-from shared.tasks import CURRENT, Algorithm, Edition
+from shared.editions import CURRENT, Edition
+from shared.tasks import Algorithm
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 

@@ -23,7 +23,8 @@ from evaluation.running.engines.protocol import Engine, EngineError, Run
 from evaluation.running.job_store import OUTPUT, JobRecord, JobStore
 from evaluation.running.logs import hpv_probability, last_line, peak_memory_gb
 from evaluation.running.programs import program_of
-from shared.tasks import Algorithm, Edition
+from shared.editions import Edition
+from shared.tasks import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from evaluation.predictions import PREDICTIONS
 from evaluation.rules import Rules, read_rules
 from evaluation.running.ground_truth import GROUND_TRUTH
 from evaluation.schema import MetricsFile
+from shared.editions import CURRENT, Edition
 from shared.errors import InputError
 from shared.resources import granted_cpus
-from shared.tasks import CURRENT, Edition
 
 WORKERS: Final = granted_cpus()
 RULES_HELP: Final = (

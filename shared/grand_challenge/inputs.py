@@ -10,9 +10,10 @@ from pathlib import Path
 from shared.case import Case
 from shared.clinical import parse_ehr
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV
+from shared.editions import Edition
 from shared.errors import InputError
 from shared.grand_challenge.images import IMAGE_READERS, images_in, read_image
-from shared.tasks import Edition, Input
+from shared.tasks import Input
 
 
 def read_case(input_dir: Path, edition: Edition) -> Case:

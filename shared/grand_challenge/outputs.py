@@ -13,7 +13,7 @@ from typing import Final
 
 import SimpleITK as sitk
 
-from shared.tasks import Edition
+from shared.editions import Edition
 
 PARTIAL_PREFIX: Final = ".partial-"
 """Of the folders for files that are not complete yet. The platform collects hidden files too."""

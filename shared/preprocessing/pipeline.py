@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from shared.case import Case
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
 from shared.geometry import Grid, resample
+from shared.preprocessing.pet_units import suv_scale
 from shared.preprocessing.region import BODY_HU, Preparation, find_region
-from shared.preprocessing.uptake import suv_scale
 
 CT_RANGE_HU: Final = (-1024.0, 3071.0)
 """The range of a 12-bit CT. Padding is below it, metal in extended-range CTs above."""

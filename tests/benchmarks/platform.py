@@ -23,7 +23,8 @@ from typing import Annotated, Final
 
 import typer
 
-from shared.tasks import CURRENT, Algorithm
+from shared.editions import CURRENT
+from shared.tasks import Algorithm
 from tests.platform.shim import ROOT, Mode, image_environment, lay_out
 
 CASES: Final = ("no_primary", "oblique_flipped")

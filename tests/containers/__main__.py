@@ -17,7 +17,7 @@ from evaluation.running.case_folders import CaseError, CaseFolder, find_cases, o
 from evaluation.running.engines.choice import choose
 from evaluation.running.engines.native import PythonOf
 from evaluation.running.engines.protocol import Engine, EngineError
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
 from tests.containers.bad_inputs import BAD_INPUTS, BadInput
 from tests.containers.contract import ALGORITHMS, EVALUATION, Contract
 from tests.containers.expectations import BOUNDS_FILE

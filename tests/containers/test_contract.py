@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from shared.conventions import LESIONS
-from shared.tasks import CURRENT, TaskName
+from shared.editions import CURRENT
+from shared.tasks import TaskName
 from tests.containers.contract import ALGORITHMS, LABELS, MEMORY_LIMIT_GB, Holds
 
 TASKS: dict[Holds, TaskName] = {"mask": "segmentation", "number": "survival", "boolean": "hpv"}

@@ -17,7 +17,7 @@ from evaluation.running.engines.container import ContainerEngine, hardening
 from evaluation.running.engines.native import NativeEngine
 from evaluation.running.engines.protocol import Cancelled, Engine, EngineError, Run
 from evaluation.running.programs import Program, program_of
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
 from tests.containers.conftest import Project, this_python
 
 PROGRAM = program_of(CURRENT.algorithm("segmentation"))

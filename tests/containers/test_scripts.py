@@ -19,7 +19,7 @@ import pytest
 
 from evaluation.running.programs import EVALUATION, program_of
 from shared.docker import slim_environment
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
 from tests.containers.conftest import ROOT, Project
 
 ALGORITHMS = [program_of(algorithm) for algorithm in CURRENT.algorithms]

@@ -21,8 +21,9 @@ from evaluation.schema import (
     SubmissionMetrics,
     SurvivalMetrics,
 )
+from shared.editions import CURRENT
 from shared.geometry import Grid
-from shared.tasks import CURRENT, TaskName
+from shared.tasks import TaskName
 
 GRID = Grid((12, 10, 8), (1.0, 2.0, 3.0), (-5.0, 7.5, 100.0))
 """Voxels of 6 mm³."""

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from evaluation.case_name import case_name
 from evaluation.container import main
 from evaluation.evaluate import evaluate
 from evaluation.metrics_file import read_metrics, summary, write_metrics
-from evaluation.names import case_name
 from evaluation.rules import Rules
 from evaluation.schema import SegmentationCase, SubmissionMetrics
 from evaluation.segmentation import SCORING, score_masks
 from evaluation.truth import read_truth
-from shared.tasks import CURRENT, TASK_NAMES, TaskName
+from shared.editions import CURRENT
+from shared.tasks import TASK_NAMES, TaskName
 from tests.containers.checks import read_json
 from tests.evaluation.submission import GRID, SLUGS, Submission, image, labels
 

@@ -30,12 +30,13 @@ from evaluation.running.programs import Program, stage_models
 from evaluation.running.runner import local_pool, run_cohort
 from evaluation.running.score_command import score_results
 from evaluation.schema import HpvMetrics, SegmentationMetrics, SubmissionMetrics, SurvivalMetrics
+from shared.editions import CURRENT, Edition
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
 from shared.models.chain import Chain
 from shared.postprocessing.restore import restore
-from shared.tasks import CURRENT, Algorithm, Edition, Output
+from shared.tasks import Algorithm, Output
 from tests.containers import checks
 from tests.containers.contract import Contract, File
 from tests.containers.submission import check_metrics, stage

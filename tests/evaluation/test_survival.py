@@ -10,7 +10,7 @@ from sksurv.metrics import concordance_index_censored
 
 from evaluation.evaluate import evaluate
 from evaluation.schema import SurvivalMetrics
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
 from tests.evaluation.submission import QUICK, Submission
 from tests.shared.editions import with_risk_sign
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from shared.tasks import CURRENT, Algorithm
+from shared.editions import CURRENT
+from shared.tasks import Algorithm
 from tests.platform import shim
 from tests.platform.shim import ROOT, App, Mode, Session, image_environment, lay_out, tarball
 from tests.shared.grand_challenge import toy_algorithm

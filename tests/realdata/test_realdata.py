@@ -18,9 +18,9 @@ import pytest
 import SimpleITK as sitk
 
 from evaluation.running.programs import stage_models
+from shared.editions import CURRENT
 from shared.geometry import Grid, resample
 from shared.preprocessing.region import Preparation, find_region
-from shared.tasks import CURRENT
 
 ROOT = Path(__file__).resolve().parents[2]
 REALDATA = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))

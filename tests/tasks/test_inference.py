@@ -18,6 +18,7 @@ from evaluation.running.programs import stage_models
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
+from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
 from shared.models.hpv import HpvModel
@@ -25,7 +26,7 @@ from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Prepared, prepare
-from shared.tasks import CURRENT, Algorithm
+from shared.tasks import Algorithm
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "tests/cases"

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from shared.clinical import ClinicalFeature
+from shared.editions import CURRENT
 from shared.errors import HecktorError
 from shared.lesions import MEASURES
 from shared.models.card import Kind, Training
 from shared.models.networks.linear import LinearModel
-from shared.tasks import CURRENT
 from training.cohort.code_version import REPOSITORY
 from training.cohort.folds import Fold, read_folds
 from training.config import Configuration, load_configuration

@@ -27,12 +27,13 @@ from evaluation.running.case_folders import find_cases
 from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
 from evaluation.running.job_store import OUTPUT, JobRecord, JobsOrigin, JobStore
 from shared.clinical import EHR_VARIABLES
+from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.files import write_whole
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
 from shared.models.card import sha256_of
 from shared.postprocessing.restore import restore
-from shared.tasks import CURRENT, Algorithm, TaskName
+from shared.tasks import Algorithm, TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.tasks import out_of_fold

@@ -15,12 +15,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from shared.docker.check_model import find_fault
+from shared.editions import CURRENT
 from shared.errors import InputError, ModelError
 from shared.geometry import Grid, resample
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import main
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
-from shared.tasks import CURRENT
 
 
 def init_model(folder: Path) -> dict[str, Any]:

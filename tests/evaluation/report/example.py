@@ -23,7 +23,8 @@ from evaluation.running.runner import judge
 from evaluation.running.score_command import score_results
 from evaluation.schema import Metrics, SubmissionMetrics
 from evaluation.truth import TABLE
-from shared.tasks import CURRENT, Algorithm
+from shared.editions import CURRENT
+from shared.tasks import Algorithm
 
 ROOT: Final = Path(__file__).parents[3]
 CASES: Final = ROOT / "tests" / "cases"

@@ -13,7 +13,7 @@ from pathlib import Path
 from evaluation.running.case_folders import CaseFolder
 from evaluation.running.engines.protocol import Cancelled, EngineError, Run
 from evaluation.running.programs import Program
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
 
 ALGORITHM = CURRENT.algorithm("survival")
 """Its output is one number."""

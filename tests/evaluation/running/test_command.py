@@ -27,7 +27,7 @@ from evaluation.running.job_store import JobStore
 from evaluation.running.run_command import run_algorithm, run_algorithms
 from evaluation.running.runner import Summary, local_pool
 from evaluation.truth import read_truth
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
 from tests.containers.conftest import Project, this_python
 from tests.evaluation.running.fakes import ALGORITHM, RecordingEngine, make_cases, set_behaviour
 

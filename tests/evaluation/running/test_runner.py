@@ -35,8 +35,8 @@ from evaluation.running.runner import (
     run_case,
     run_cohort,
 )
+from shared.editions import CURRENT
 from shared.errors import InputError
-from shared.tasks import CURRENT
 from tests.containers.conftest import Project
 from tests.evaluation.running.fakes import ALGORITHM, RecordingEngine, make_cases, set_behaviour
 

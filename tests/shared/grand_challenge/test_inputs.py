@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
-from shared.tasks import CURRENT
 from tests.shared.grand_challenge.platform_case import (
     EHR,
     SIZE_XYZ,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.editions import CURRENT
 from shared.errors import HecktorError, ModelError
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main, read_mode
-from shared.tasks import CURRENT
 from tests.shared.grand_challenge.platform_case import (
     files_in,
     run_job,

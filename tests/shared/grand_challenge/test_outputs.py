@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.grand_challenge.outputs import (
     remove_partials,
@@ -17,7 +18,6 @@ from shared.grand_challenge.outputs import (
     write_risk,
     write_segmentation,
 )
-from shared.tasks import CURRENT
 from tests.shared.editions import with_risk_sign
 from tests.shared.grand_challenge.platform_case import (
     SIZE_XYZ,

@@ -19,10 +19,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+from shared.editions import CURRENT
 from shared.errors import InputError, ModelError
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import PARTIAL_PREFIX, write_risk
-from shared.tasks import CURRENT
 
 NOT_UTF8 = b"caf\xe9".decode("utf-8", "surrogateescape")
 """A file name as Python reads it from a disk that is not in UTF-8."""

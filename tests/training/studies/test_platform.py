@@ -17,11 +17,11 @@ from evaluation.running.case_folders import find_cases
 from evaluation.running.ground_truth import GROUND_TRUTH
 from evaluation.running.score_command import score_results
 from shared.conventions import Label, Volume
+from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.grand_challenge.inputs import read_case
 from shared.models.card import Kind
 from shared.preprocessing.pipeline import Prepared
-from shared.tasks import CURRENT
 from tests.training.synthetic import GRID, configuration, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
 from training.studies import platform as module

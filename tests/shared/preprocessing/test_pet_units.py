@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.preprocessing.uptake import suv_scale
+from shared.preprocessing.pet_units import suv_scale
 
 TYPICAL_MEDIAN_SUV = 0.6
 
