@@ -259,11 +259,9 @@ class Session:
         try:
             _wait_for(f"http://127.0.0.1:{self._port}/ping", process)
             yield self
-            process.terminate()
-            process.wait(START_LIMIT_S)
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()  # it ends the algorithm, too
+            process.wait(START_LIMIT_S)
 
     def post(self, job: str, case: Path) -> Result:
         """Run one job of a runtime that is up."""
