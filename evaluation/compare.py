@@ -1,44 +1,45 @@
-"""Compare methods on the same cases: `python -m evaluation.compare A/metrics.json B/metrics.json`.
+"""Compare methods that were evaluated on the same cases.
 
-Reads their `metrics.json` and nothing else. Prints what the challenge ranks by and the challenge's
-rank of each method, then for each pair of methods the difference with its 95 % interval: both are
-resampled on the same patients, so what makes a patient hard for both does not widen it.
+Reads only their `metrics.json`. `describe_files` ranks the methods as the challenge does, and gives
+for each pair of methods the difference of the ranked scores with its 95 % interval. Both methods
+are resampled on the same patients, so a patient who is difficult for both does not widen it.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
-from pathlib import Path
 
 from evaluation import hpv, segmentation, survival
-from evaluation.schema import Metrics, read_metrics
+from evaluation.schema import Metrics, MetricsFile, metrics_by_task
 from evaluation.scoring import Score
 from shared.errors import InputError
-from shared.grand_challenge.job import log, run_job
 from shared.metrics.ranking import rank_segmentation, ranks
 from shared.metrics.uncertainty import Interval, paired_difference
+from shared.tasks import TASK_NAMES
 
 
 def differences(first: Metrics, second: Metrics) -> dict[str, Interval | None]:
-    """Return the first method's ranked scores less the second's; None where one has none.
+    """Return the ranked scores of the first method minus those of the second.
+
+    Returns
+    -------
+    By score; None if a method does not have the score.
 
     Raises
     ------
     InputError
-        If they are of other tasks, other cases or other rules.
+        If the methods were evaluated for other tasks, on other cases or by other rules.
     """
     _require_comparable(first, second)
-    found: dict[str, Interval | None] = {}
+    intervals: dict[str, Interval | None] = {}
     pairs = zip(_ranked(first).items(), _ranked(second).values(), strict=True)
     for (name, ours), theirs in pairs:
         try:
-            found[name] = paired_difference(ours.statistic, theirs.statistic, first.cases)
+            intervals[name] = paired_difference(ours.statistic, theirs.statistic, first.cases)
         except ValueError:
-            found[name] = None
-    return found
+            intervals[name] = None
+    return intervals
 
 
 def rank(methods: Mapping[str, Metrics]) -> dict[str, float]:
@@ -47,7 +48,7 @@ def rank(methods: Mapping[str, Metrics]) -> dict[str, float]:
     Raises
     ------
     InputError
-        If they are of other tasks, other cases or other rules.
+        If the methods were evaluated for other tasks, on other cases or by other rules.
     """
     first, *others = methods.values()
     for other in others:
@@ -55,43 +56,53 @@ def rank(methods: Mapping[str, Metrics]) -> dict[str, float]:
     scores = {name: _values(metrics) for name, metrics in methods.items()}
     if first.task == "segmentation":
         return rank_segmentation(scores)
-    (only,) = first.ranked
-    placed = zip(ranks([each[only] for each in scores.values()]).tolist(), scores, strict=True)
-    return {name: place for place, name in sorted(placed)}
+    (score,) = first.ranked
+    places = zip(ranks([each[score] for each in scores.values()]).tolist(), scores, strict=True)
+    return {name: place for place, name in sorted(places)}
 
 
 def describe(methods: Mapping[str, Metrics]) -> list[str]:
-    """Return lines for a reader: scores and ranks, then the differences of each pair."""
+    """Return lines about one task: scores and ranks, then the differences of each pair."""
     lines = []
     for name, place in rank(methods).items():
         scores = (f"{score} {value:.4f}" for score, value in _values(methods[name]).items())
         lines.append(f"{place:g}. {name}: {', '.join(scores)}")
     for first, second in combinations(methods, 2):
-        for score, found in differences(methods[first], methods[second]).items():
+        for score, interval in differences(methods[first], methods[second]).items():
             text = "none"
-            if found is not None:
-                text = f"{found.value:+.4f}"
-                if found.low is not None and found.high is not None:
-                    text += f" ({found.low:+.4f} to {found.high:+.4f})"
+            if interval is not None:
+                text = f"{interval.value:+.4f}"
+                if interval.low is not None and interval.high is not None:
+                    text += f" ({interval.low:+.4f} to {interval.high:+.4f})"
             lines.append(f"{first} - {second}: {score} {text}")
     return lines
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.compare",
-        description="Rank methods that were evaluated on the same cases, and compare each pair.",
-    )
-    parser.add_argument("metrics", type=Path, nargs="+", help="metrics.json of each method")
-    paths: list[Path] = parser.parse_args(arguments).metrics
-    return run_job(
-        lambda: log(*describe({str(path): read_metrics(path) for path in dict.fromkeys(paths)}))
-    )
+def describe_files(files: Mapping[str, MetricsFile]) -> list[str]:
+    """Return lines about each task that all methods answer; a headline per task if several.
+
+    Raises
+    ------
+    InputError
+        If the methods have no task in common, or cannot be compared.
+    """
+    methods = {name: metrics_by_task(file) for name, file in files.items()}
+    common = [task for task in TASK_NAMES if all(task in each for each in methods.values())]
+    if not common:
+        tasks = "; ".join(f"{name}: {', '.join(each)}" for name, each in methods.items())
+        raise InputError(
+            f"expected evaluations of the same task, found {tasks}; compare methods that answer "
+            "the same task"
+        )
+    lines = []
+    for task in common:
+        lines += [f"{task}:"] if len(common) > 1 else []
+        lines += describe({name: each[task] for name, each in methods.items()})
+    return lines
 
 
 def _ranked(metrics: Metrics) -> dict[str, Score]:
-    """Return what the challenge ranks by, as scores of all cases."""
+    """Return the scores that the challenge ranks by, for all cases."""
     if metrics.task == "segmentation":
         scores = segmentation.scores_of(metrics.results)
     elif metrics.task == "survival":
@@ -116,12 +127,8 @@ def _require_comparable(first: Metrics, second: Metrics) -> None:
         )
     rules, others = (m.rules.model_dump(exclude={"bootstrap_samples"}) for m in (first, second))
     if rules != others:
-        differing = ", ".join(name for name in rules if rules[name] != others[name])
+        names = ", ".join(name for name in rules if rules[name] != others[name])
         raise InputError(
-            f"expected two evaluations by the same rules, found another {differing}; "
-            "evaluate both with the same --rules"
+            f"expected two evaluations by the same rules, found different values of {names}; "
+            "evaluate both by the same rules"
         )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

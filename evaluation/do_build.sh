@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the evaluation's image; -h lists the options.
+# Builds the image of the evaluation; -h lists the options.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exec "$here/../shared/docker/build.sh" --task "$(basename "$here")" "$@"

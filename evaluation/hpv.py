@@ -1,6 +1,6 @@
-"""Task 3: balanced accuracy, and what a probability tells where there is one.
+"""Scores of HPV status: balanced accuracy, and the quality of the probability if there is one.
 
-A failed or missing case counts as decided wrongly.
+A failed or missing case counts as a wrong decision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.metrics.probability import brier_score, roc_auc
 
 
 def scores_of(results: Sequence[HpvCase]) -> Scores:
-    """Return the scores of Task 3; those of a probability are of the cases that have one."""
+    """Return the scores; those of the probability use only the cases that have one."""
     decisions = [(not r.truth if r.decision is None else r.decision, r.truth) for r in results]
     probabilities = _probabilities(results)
     return {
@@ -30,14 +30,14 @@ def scores_of(results: Sequence[HpvCase]) -> Scores:
 
 
 def alternatives(results: Sequence[HpvCase]) -> dict[str, dict[str, float | None]]:
-    """Return the balanced accuracy under the other choice that can be made."""
+    """Return the balanced accuracy if failed cases were left out."""
     answered = scores_of([result for result in results if result.failure is None])
     value = answered["balanced_accuracy"].value()
     return {"balanced_accuracy": {"failed cases: left out": value}}
 
 
 def calibration_bins(results: Sequence[HpvCase]) -> tuple[CalibrationBin, ...]:
-    """Return predicted against observed frequencies; none where no case has a probability."""
+    """Return predicted and observed frequencies; empty if no case has a probability."""
     rows = _probabilities(results)
     if not rows:
         return ()

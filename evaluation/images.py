@@ -1,4 +1,4 @@
-"""Label maps from files: their grid, without the voxels, and their voxels, checked."""
+"""Read label maps: the grid from the header alone, and the voxels with their checks."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from shared.geometry import Grid
 from shared.grand_challenge.images import IMAGE_READERS, library_errors_in_log
 
 GRID_TOLERANCE: Final = 1e-3
-"""Millimetres, or cosine: a NIfTI truth holds its geometry in 32 bits."""
+"""In millimetres, or of a cosine: a NIfTI truth stores its geometry in 32 bits."""
 _READERS: Final = {**IMAGE_READERS, ".gz": "NiftiImageIO"}
 _METAIMAGE_HEADER: Final = 1 << 16
-"""Bytes of a MetaImage in which its text header ends."""
+"""The text header of a MetaImage ends within this number of bytes."""
 
 
 def read_grid(path: Path) -> Grid:
-    """Return the grid of a 3-D image with one value a voxel, from its header.
+    """Return the grid of a 3-D image with one value per voxel, from its header.
 
     Raises
     ------
     InputError
-        If it is none.
+        If the file is not such an image.
     """
     with _readable(path) as reader:
         reader.ReadImageInformation()
     if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
         raise InputError(
-            f"expected a 3-D image with one value a voxel, found {path.name} with "
+            f"expected a 3-D image with one value per voxel, found {path.name} with "
             f"{reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} value(s)"
         )
     return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
@@ -47,7 +47,7 @@ def read_labels(path: Path) -> LabelVolume:
     Raises
     ------
     InputError
-        If they cannot be read, are not whole numbers by type, or one of them is no label.
+        If the file cannot be read, its type is not an integer, or a value is not a label.
     """
     with _readable(path) as reader:
         image = reader.Execute()
@@ -63,12 +63,12 @@ def read_labels(path: Path) -> LabelVolume:
     return np.array(values, dtype=np.uint8)
 
 
-def grid_difference(found: Grid, expected: Grid) -> str | None:
-    """Return how a grid differs from the expected one, or None where it is the same."""
-    if found.size_xyz != expected.size_xyz:
-        return f"size {found.size_xyz} instead of {expected.size_xyz}"
+def grid_difference(grid: Grid, expected: Grid) -> str | None:
+    """Return how a grid differs from the expected one, or None if they are the same."""
+    if grid.size_xyz != expected.size_xyz:
+        return f"size {grid.size_xyz} instead of {expected.size_xyz}"
     for name in ("spacing_mm", "origin_mm", "direction"):
-        ours, theirs = getattr(found, name), getattr(expected, name)
+        ours, theirs = getattr(grid, name), getattr(expected, name)
         if not np.allclose(ours, theirs, rtol=0, atol=GRID_TOLERANCE):
             return f"{name} {_rounded(ours)} instead of {_rounded(theirs)}"
     return None
@@ -76,22 +76,22 @@ def grid_difference(found: Grid, expected: Grid) -> str | None:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[sitk.ImageFileReader]:
-    """Give a reader for a file; what the reader cannot read becomes an InputError."""
+    """Provide a reader for a file; a file that it cannot read becomes an InputError."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[path.suffix.lower()])
     try:
-        _refuse_reference(path)
+        _reject_reference(path)
         with library_errors_in_log():
             yield reader
     except (RuntimeError, OSError):
         raise InputError(
-            f"expected a readable image, found {path.name} that is truncated or no image"
+            f"expected a readable image, but {path.name} is truncated or not an image"
         ) from None
 
 
-def _refuse_reference(path: Path) -> None:
-    """Refuse a MetaImage whose voxels are in another file: it could name one of the truth."""
+def _reject_reference(path: Path) -> None:
+    """Reject a MetaImage with its voxels in another file: that could be a file of the truth."""
     if path.suffix.lower() != ".mha":
         return
     with path.open("rb") as file:

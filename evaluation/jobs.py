@@ -1,4 +1,4 @@
-"""The jobs of a submission: which case each has run on, and where its outputs lie.
+"""The jobs of a submission: the case of each job, and where its outputs lie.
 
 A case goes by the name of its CT on the platform, `inputs[ct-image].image.name`. Jobs come in any
 order.
@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from evaluation.names import case_name
-from evaluation.schema import Prediction, Task
+from evaluation.case_name import case_name
+from evaluation.predictions import Prediction
+from shared.editions import Edition
 from shared.errors import InputError
-from shared.tasks import Edition
+from shared.tasks import TaskName
 
 SUCCEEDED: Final = "succeeded"
-"""The status of a job that ended well, in lower case. Any other is scored as failed."""
+"""Status of a job that ended well, in lower case. A job with any other status counts as failed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run of the algorithm.
+    """A job: one case through one algorithm.
 
     Attributes
     ----------
-    pk : the platform's identifier, and the name of its folder below the input folder.
-    case_id : the case that it ran on.
+    pk : the platform's identifier, and the name of the job's folder below the input folder.
+    case_id : its case.
     status : as the platform states it.
     outputs : relative paths of its output sockets.
     """
@@ -43,18 +44,13 @@ class Job:
         return self.status.lower() == SUCCEEDED
 
 
-def output_paths(edition: Edition) -> dict[Task, str]:
-    """Return where each task's output lies below a job's output folder."""
-    return {task: output.path for task, output in edition.outputs.items()}
-
-
 def jobs_by_case(predictions: Sequence[Prediction], edition: Edition) -> dict[str, Job]:
     """Return the jobs by case, sorted.
 
     Raises
     ------
     InputError
-        If a job names no CT or a folder outside its own, or two jobs have one case.
+        If a job names no CT or a folder outside its own, or if two jobs have the same case.
     """
     jobs: dict[str, Job] = {}
     for prediction in predictions:
@@ -62,34 +58,32 @@ def jobs_by_case(predictions: Sequence[Prediction], edition: Edition) -> dict[st
         if job.case_id in jobs:
             raise InputError(
                 f"expected one job for each case in predictions.json, found {jobs[job.case_id].pk} "
-                f"and {job.pk} for the case {job.case_id}; leave out one of them"
+                f"and {job.pk} for the case {job.case_id}; remove one of them"
             )
         jobs[job.case_id] = job
     return dict(sorted(jobs.items()))
 
 
-def recognise_task(jobs: Mapping[str, Job], edition: Edition) -> Task:
-    """Return the task that the jobs' output sockets belong to.
+def answered_tasks(jobs: Mapping[str, Job], edition: Edition) -> tuple[TaskName, ...]:
+    """Return the tasks that the jobs' output sockets answer, in the order of the edition.
 
     Raises
     ------
     InputError
-        If they belong to none or to several.
+        If they answer none.
     """
     paths = {path for job in jobs.values() for path in job.outputs}
-    found: list[Task] = [
+    tasks = tuple(
         task
-        for task, output in output_paths(edition).items()
-        # An image's socket may name its folder, for the platform chooses the file's name.
-        if output in paths or str(PurePosixPath(output).parent) in paths
-    ]
-    if len(found) != 1:
+        for task, output in edition.outputs.items()
+        if output.path in paths or output.socket_path in paths
+    )
+    if not tasks:
         raise InputError(
-            f"expected the output sockets in predictions.json to be of one task of {edition.name}, "
-            f"found {', '.join(found) or 'none'} in {', '.join(sorted(paths)) or 'no outputs'}; "
-            "name the task with --task"
+            f"expected an output socket of {edition.name} in predictions.json, found "
+            f"{', '.join(sorted(paths)) or 'no outputs'}; choose the task to score"
         )
-    return found[0]
+    return tasks
 
 
 def output_folder(input_dir: Path, job: Job) -> Path:
@@ -106,17 +100,17 @@ def _job(prediction: Prediction, edition: Edition) -> Job:
     if len(names) != 1 or not case_name(names[0]):
         raise InputError(
             f"expected the job {prediction.pk} to have one input {edition.ct.slug} with an "
-            f"image name, found {len(names)}; send the platform's own predictions.json"
+            f"image name, found {len(names)}; use the platform's own predictions.json"
         )
     # The folder's name comes from outside; it must stay below the input folder.
     if PurePosixPath(prediction.pk).name != prediction.pk or prediction.pk in ("", ".", ".."):
         raise InputError(
             f"expected pk to be the name of a folder, found '{prediction.pk}'; "
-            "send the platform's own predictions.json"
+            "use the platform's own predictions.json"
         )
     return Job(
-        prediction.pk,
-        case_name(names[0]),
-        prediction.status,
-        tuple(value.socket.relative_path.rstrip("/") for value in prediction.outputs),
+        pk=prediction.pk,
+        case_id=case_name(names[0]),
+        status=prediction.status,
+        outputs=tuple(value.socket.relative_path.rstrip("/") for value in prediction.outputs),
     )

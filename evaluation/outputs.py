@@ -1,7 +1,7 @@
-"""What a job has written, read and checked; what cannot be scored says why.
+"""Read and check what a job has written; an output that cannot be scored says why.
 
-Every check that fails is an `InputError`, and the case counts as failed for that reason. A mask is
-never resampled: on another grid than the truth it cannot be scored, as the challenge says.
+Every failed check is an `InputError`, and the case then counts as failed for this reason. A mask is
+never resampled: a mask on another grid than the truth cannot be scored, as the challenge states.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Final
 
 from evaluation.images import grid_difference, read_grid, read_labels
 from shared.conventions import LabelVolume
+from shared.editions import Edition
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.grand_challenge.images import IMAGE_READERS
-from shared.tasks import Edition
 
 HPV_PROBABILITY: Final = "hpv-probability.json"
-"""May lie beside Task 3's output: a JSON number, the probability of HPV-positive disease. The
-challenge asks for the decision only, so the platform has none; whoever runs an algorithm elsewhere
-can add it, and then AUC, Brier score and calibration are measured too."""
+"""An optional file next to the HPV decision: a JSON number, the probability of HPV-positive
+disease. The challenge asks for the decision only, so the platform never has it. Whoever runs an
+algorithm elsewhere can add it; then AUC, Brier score and calibration are measured too."""
 
 
 def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
-    """Return the label map of Task 1, indexed [z, y, x].
+    """Return the label map of a job, indexed [z, y, x].
 
     Parameters
     ----------
@@ -51,39 +51,39 @@ def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
 
 
 def read_risk(output: Path, edition: Edition) -> float:
-    """Return the risk of Task 2, higher = earlier recurrence, whatever the edition's sign.
+    """Return the risk of a job, higher = earlier recurrence, whatever the edition's sign.
 
     Raises
     ------
     InputError
-        If there is no finite number.
+        If the file does not hold a finite number.
     """
     survival = edition.outputs["survival"]
     return survival.risk_sign * _number(output / survival.path)
 
 
 def read_decision(output: Path, edition: Edition) -> bool:
-    """Return the decision of Task 3.
+    """Return the decision on HPV status of a job.
 
     Raises
     ------
     InputError
-        If there is no JSON boolean.
+        If the file does not hold a JSON boolean.
     """
     path = output / edition.outputs["hpv"].path
     value = _json(path)
     if not isinstance(value, bool):
-        raise InputError(f"expected true or false in {path.name}, found {_shortened(value)}")
+        raise InputError(f"expected true or false in {path.name}, found {_excerpt(value)}")
     return value
 
 
 def read_probability(output: Path) -> float | None:
-    """Return the probability of HPV-positive disease, or None where the job has none.
+    """Return the probability of HPV-positive disease, or None if the job has no such file.
 
     Raises
     ------
     InputError
-        If there is something else than a number from 0 to 1.
+        If the file does not hold a number from 0 to 1.
     """
     path = output / HPV_PROBABILITY
     if not path.is_file():
@@ -96,10 +96,10 @@ def read_probability(output: Path) -> float | None:
 
 def _number(path: Path) -> float:
     value = _json(path)
-    # A boolean is a number to Python, and a text of digits is none to the challenge.
+    # In Python a boolean is also a number; for the challenge it is not, nor is a text of digits.
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not abs(number) <= sys.float_info.max:
-        raise InputError(f"expected a finite number in {path.name}, found {_shortened(value)}")
+        raise InputError(f"expected a finite number in {path.name}, found {_excerpt(value)}")
     return float(number)
 
 
@@ -109,8 +109,8 @@ def _json(path: Path) -> object:
     except OSError:
         raise InputError(f"expected {path.name}, found no such file") from None
     except (ValueError, RecursionError):
-        raise InputError(f"expected JSON in {path.name}, found a file that is none") from None
+        raise InputError(f"{path.name} is not valid JSON") from None
 
 
-def _shortened(value: object) -> str:
+def _excerpt(value: object) -> str:
     return json.dumps(value)[:40]

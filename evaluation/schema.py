@@ -1,123 +1,50 @@
-"""What crosses the evaluation's boundaries: `predictions.json` comes, `metrics.json` goes.
+"""What `metrics.json` holds.
 
-`rules.json`, where there is one, is `Rules`.
+A submission that answers one task has the metrics of this task: one of `SegmentationMetrics`,
+`SurvivalMetrics` and `HpvMetrics`, told apart by `task`. A submission that answers several tasks
+has `SubmissionMetrics`, where `tasks` holds the same records by task. Leaderboards read, for
+example, `aggregates.c_index.value` or `tasks.survival.aggregates.c_index.value`.
 
-`metrics.json` is one of `SegmentationMetrics`, `SurvivalMetrics` and `HpvMetrics`, told apart by
-`task`. Its parts:
+The parts of one task's metrics:
 
 - `aggregates`: the scores of all cases, by name, each an `Estimate` with its 95 % interval;
-  `ranked` names those that the challenge ranks by. A leaderboard reads, for example,
-  `aggregates.c_index.value`.
-- `groups`: the same scores by centre, by field of view and, for Task 1, by the volume of a label
-  in the truth of a patient, all its lesions together.
-- `lesions_by_volume_ml`, for Task 1: which lesions are found, by the volume of the single lesion.
+  `ranked` names those that the challenge ranks by.
+- `groups`: the same scores by centre, by field of view and, for segmentation, by the volume of a
+  label in the truth of a patient, all its lesions together.
+- `lesions_by_volume_ml`, for segmentation: how many lesions are detected, by the volume of the
+  single lesion.
 - `alternatives`: what a score would be under the choices that the organisers have left open.
-- `results`: one entry a case, sorted by case, failed and missing ones included. The aggregates
-  follow from these alone, so two files can be compared without the masks.
+- `results`: one entry for each case, sorted by case, failed and missing ones included. The
+  aggregates follow from these alone, so two files can be compared without the masks.
 
 A score that cannot be computed (one class only, no comparable pair) is null, never NaN.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
-from shared.errors import InputError
+from evaluation.rules import Fraction, Rules
 from shared.metrics.calibration import CalibrationBin
-from shared.metrics.segmentation import MIN_IOU, Connectivity, Matching
-from shared.metrics.surface import TOLERANCE_MM
-from shared.metrics.uncertainty import SAMPLES
 from shared.schema import Strict
+from shared.tasks import TaskName
 
-Task: TypeAlias = Literal["segmentation", "survival", "hpv"]
-"""The tasks by the names that model cards use."""
 FieldOfView: TypeAlias = Literal["head_neck", "whole_body"]
-Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Read = TypeVar("Read")
-
-
-class _Foreign(BaseModel):
-    """A record of the platform's: it may grow keys that concern no one here."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Socket(_Foreign):
-    """What an input or output is, and where it lies below the job's folder."""
-
-    slug: str
-    relative_path: str
-
-
-class ImageName(_Foreign):
-    """An image on the platform."""
-
-    name: str
-
-
-class Value(_Foreign):
-    """One input or output of a job; older files call its socket an interface."""
-
-    socket: Socket = Field(validation_alias=AliasChoices("socket", "interface"))
-    image: ImageName | None = None
-
-
-class Prediction(_Foreign):
-    """One entry of `predictions.json`: a job of the algorithm on one case."""
-
-    pk: str
-    status: str = "Succeeded"
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-
-
-class Rules(Strict):
-    """The choices that the organisers have left open, as `aggregates` makes them.
-
-    Attributes
-    ----------
-    both_empty, one_empty : DSC of a label that neither, or exactly one, of the two masks has.
-    min_iou : what the IoU of a found and a true lesion must exceed (the challenge's own).
-    connectivity : of the voxels of a lesion.
-    matching : how lesions are paired where several would do.
-    tolerance_mm : of the surface DSC.
-    bootstrap_samples : resamples of each interval.
-    """
-
-    both_empty: Fraction = 1.0
-    one_empty: Fraction = 0.0
-    min_iou: Fraction = MIN_IOU
-    connectivity: Connectivity = 26
-    matching: Matching = "greedy"
-    tolerance_mm: NonNegativeFloat = TOLERANCE_MM
-    bootstrap_samples: PositiveInt = SAMPLES
 
 
 class Estimate(Strict):
-    """A score and how sure it is.
+    """A score and its uncertainty.
 
     Attributes
     ----------
-    value : null where it cannot be computed.
-    low, high : 95 % percentile interval of a bootstrap over patients; null where too few resamples
+    value : null if it cannot be computed.
+    low, high : 95 % percentile interval of a bootstrap over patients; null if too few resamples
         have a score.
-    standard_error : of the same bootstrap.
-    patients : how many the score is of; HD95, for one, is only of those where both masks have the
-        label.
+    standard_error : from the same bootstrap.
+    patients : number of patients that the score is computed from. HD95, for example, needs
+        patients with the label in both masks.
     """
 
     value: float | None
@@ -131,22 +58,22 @@ Estimates: TypeAlias = dict[str, Estimate]
 
 
 class Group(Strict):
-    """Part of the cases, and its scores."""
+    """Some of the cases, and their scores."""
 
     patients: NonNegativeInt
     aggregates: Estimates
 
 
 class CaseResult(Strict):
-    """What every task says of a case.
+    """What the result of a case holds for every task.
 
     Attributes
     ----------
-    case_id : name of the CT without its suffix, which the truth goes by.
-    pk : the job; null where no job has the case.
-    centre : by the truth's table, else by the case's name; null where neither tells.
-    field_of_view : likewise by the table, else by the extent of the mask.
-    failure : why the case counts as failed; null where it was answered.
+    case_id : name of the CT without its suffix, which is also the name in the ground truth.
+    pk : the job; null if no job has this case.
+    centre : from the table of the ground truth, else from the name of the case; null if unknown.
+    field_of_view : from the table, else from the extent of the mask; null if unknown.
+    failure : why the case counts as failed; null if it was answered.
     """
 
     case_id: str
@@ -161,8 +88,8 @@ class Lesion(Strict):
 
     Attributes
     ----------
-    iou : the highest intersection over union with a found lesion; 0 where none touches it.
-    found : whether it is matched, one to one, by a found lesion.
+    iou : the highest intersection over union with a predicted lesion; 0 if none overlaps.
+    found : whether a predicted lesion is matched to it, one to one.
     """
 
     volume_mm3: NonNegativeFloat
@@ -171,16 +98,16 @@ class Lesion(Strict):
 
 
 class LabelScores(Strict):
-    """What one label of one case scores.
+    """The scores of one label of one case.
 
     Attributes
     ----------
-    dice : by the stated rule also where a mask is empty.
+    dice : follows the rules if a mask is empty.
     shared_mm3, prediction_mm3, truth_mm3 : volumes, the terms of the aggregated DSC.
     true_positives, false_positives, false_negatives : lesions, the terms of the aggregated F1.
     hd95_mm, surface_dice : null unless both masks have the label.
     lesions : the true lesions, largest first.
-    false_positives_mm3 : volumes of found lesions that match none, largest first.
+    false_positives_mm3 : volumes of the predicted lesions without a match, largest first.
     """
 
     dice: Fraction
@@ -197,17 +124,17 @@ class LabelScores(Strict):
 
 
 class SegmentationCase(CaseResult):
-    """A case of Task 1; `labels` by name, GTVp and GTVn."""
+    """Result of a case for segmentation; `labels` by name, GTVp and GTVn."""
 
     labels: dict[str, LabelScores]
 
 
 class SurvivalCase(CaseResult):
-    """A case of Task 2.
+    """Result of a case for survival.
 
     Attributes
     ----------
-    risk : higher = earlier recurrence, whatever the edition's sign; null where it failed.
+    risk : higher = earlier recurrence, whatever the sign of the edition; null if the case failed.
     time_days : to recurrence or to the end of follow-up.
     event : whether recurrence was observed.
     """
@@ -218,13 +145,13 @@ class SurvivalCase(CaseResult):
 
 
 class HpvCase(CaseResult):
-    """A case of Task 3.
+    """Result of a case for HPV status.
 
     Attributes
     ----------
-    decision : null where it failed.
+    decision : null if the case failed.
     truth : whether the disease is HPV-positive.
-    probability : where the job's folder holds one, see `evaluation.outputs`; else null.
+    probability : if the job's folder holds one, see `evaluation.outputs`; else null.
     """
 
     decision: bool | None
@@ -233,18 +160,18 @@ class HpvCase(CaseResult):
 
 
 class _Metrics(Strict):
-    """What every `metrics.json` holds.
+    """What the metrics of every task hold.
 
     Attributes
     ----------
     edition : name of the challenge's year.
-    rules : the open choices as they were made for `aggregates`.
+    rules : the open choices, as `aggregates` makes them.
     failure_rule : how a failed or missing case is scored, in words.
     ranked : names of the aggregates that the challenge ranks by.
     groups : by kind ("centre", "field_of_view", "gtvp_volume_ml", "gtvn_volume_ml"), then by name.
-    alternatives : by score, then by the rule that it would be of.
-    cases, failed : how many were scored, failed ones included, and how many of these failed.
-    unscored : cases of jobs for which this task has no truth, such as an unknown HPV status.
+    alternatives : by score, then by the other rule.
+    cases, failed : number of scored cases, failed ones included, and number of failed ones.
+    unscored : cases that have a job but no truth for this task, such as an unknown HPV status.
     """
 
     format: Literal[1] = 1
@@ -261,12 +188,12 @@ class _Metrics(Strict):
 
 
 class LesionGroup(Strict):
-    """True lesions of about one volume, of all cases together.
+    """The true lesions of one range of volumes, from all cases.
 
     Attributes
     ----------
-    lesions : how many.
-    sensitivity : fraction of them that is found; its `patients` are those who have such a lesion.
+    lesions : number of lesions.
+    sensitivity : fraction of them that is detected; its `patients` are those with such a lesion.
     """
 
     lesions: NonNegativeInt
@@ -274,12 +201,12 @@ class LesionGroup(Strict):
 
 
 class SegmentationMetrics(_Metrics):
-    """`metrics.json` of Task 1.
+    """Metrics of segmentation.
 
     Attributes
     ----------
-    lesions_by_volume_ml : by label, then by the volume of the single lesion; volumes that no lesion
-        has are left out. (The volumes of `groups` are of all of a patient's lesions together.)
+    lesions_by_volume_ml : by label, then by the volume of the single lesion; ranges without a
+        lesion are left out. (The volumes of `groups` are those of all lesions of a patient.)
     """
 
     task: Literal["segmentation"] = "segmentation"
@@ -288,14 +215,14 @@ class SegmentationMetrics(_Metrics):
 
 
 class SurvivalMetrics(_Metrics):
-    """`metrics.json` of Task 2."""
+    """Metrics of recurrence-free survival."""
 
     task: Literal["survival"] = "survival"
     results: tuple[SurvivalCase, ...]
 
 
 class HpvMetrics(_Metrics):
-    """`metrics.json` of Task 3; `calibration` is empty where no case has a probability."""
+    """Metrics of HPV status; `calibration` is empty if no case has a probability."""
 
     task: Literal["hpv"] = "hpv"
     calibration: tuple[CalibrationBin, ...]
@@ -303,60 +230,29 @@ class HpvMetrics(_Metrics):
 
 
 Metrics: TypeAlias = SegmentationMetrics | SurvivalMetrics | HpvMetrics
-
-_PREDICTIONS: TypeAdapter[tuple[Prediction, ...]] = TypeAdapter(tuple[Prediction, ...])
-_RULES: TypeAdapter[Rules] = TypeAdapter(Rules)
-_METRICS: TypeAdapter[Metrics] = TypeAdapter(Annotated[Metrics, Field(discriminator="task")])
+"""Metrics of one task."""
 
 
-def read_predictions(path: Path) -> tuple[Prediction, ...]:
-    """Read `predictions.json`, its jobs in the file's order.
+class SubmissionMetrics(Strict):
+    """Metrics of a submission that answers several tasks.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or is no list of jobs.
+    Attributes
+    ----------
+    edition : name of the challenge's year.
+    tasks : the metrics of each task, as in the file of a submission that answers it alone.
+    without_truth : tasks that the submission answers, but for which no case has a truth.
     """
-    return _read(path, _PREDICTIONS, "a list of jobs with pk, inputs and outputs")
+
+    format: Literal[1] = 1
+    edition: str
+    tasks: dict[TaskName, Annotated[Metrics, Field(discriminator="task")]]
+    without_truth: tuple[TaskName, ...] = ()
 
 
-def read_rules(path: Path) -> Rules:
-    """Read rules: a JSON object with some of the fields of `Rules`, the others at their defaults.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is no such object, or has a field that is none.
-    """
-    return _read(path, _RULES, f"a JSON object with some of {', '.join(Rules.model_fields)}")
+MetricsFile: TypeAlias = Metrics | SubmissionMetrics
+"""What a `metrics.json` may hold."""
 
 
-def read_metrics(path: Path) -> Metrics:
-    """Read a `metrics.json` of this package.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is none.
-    """
-    return _read(path, _METRICS, "a metrics.json that `python -m evaluation` has written")
-
-
-def write_metrics(path: Path, metrics: Metrics) -> None:
-    """Write `metrics.json`: strict JSON, the same bytes for the same metrics."""
-    text = json.dumps(metrics.model_dump(mode="json"), indent=2, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _read(path: Path, kind: TypeAdapter[Read], expected: str) -> Read:
-    try:
-        return kind.validate_json(path.read_bytes())
-    except OSError:
-        raise InputError(f"expected {path}, found no such file; it should be {expected}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(
-            f"expected {path} to be {expected}, found otherwise at {where}: {first['msg']}"
-        ) from None
+def metrics_by_task(file: MetricsFile) -> dict[TaskName, Metrics]:
+    """Return the metrics of each scored task."""
+    return file.tasks if isinstance(file, SubmissionMetrics) else {file.task: file}

@@ -1,4 +1,4 @@
-"""From the results of cases to scores with intervals, of all cases and of groups of them."""
+"""Turn the results of cases into scores with intervals, for all cases and for groups of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from evaluation.schema import CaseResult, Estimate, Estimates, Group, Rules
+from evaluation.rules import Rules
+from evaluation.schema import CaseResult, Estimate, Estimates, Group
 from shared.metrics.uncertainty import Statistic, bootstrap
 
 Result = TypeVar("Result", bound=CaseResult)
@@ -18,19 +19,19 @@ Result = TypeVar("Result", bound=CaseResult)
 
 @dataclass(frozen=True)
 class Score:
-    """A score that is still to be measured.
+    """A score before it is computed.
 
     Attributes
     ----------
-    statistic : the score of cases, by index.
-    cases : how many cases there are to choose from.
+    statistic : returns the score of the cases with the given indices.
+    cases : number of cases to choose from.
     """
 
     statistic: Statistic
     cases: int
 
     def value(self) -> float | None:
-        """Return the score of all cases, None where they have none."""
+        """Return the score of all cases, or None if it cannot be computed."""
         try:
             return self.statistic(np.arange(self.cases))
         except ValueError:
@@ -43,38 +44,38 @@ class Score:
             return Estimate(
                 value=None, low=None, high=None, standard_error=None, patients=self.cases
             )
-        found = bootstrap(self.statistic, self.cases, samples=samples)
+        interval = bootstrap(self.statistic, self.cases, samples=samples)
         return Estimate(
             value=value,
-            low=found.low,
-            high=found.high,
-            standard_error=found.standard_error,
+            low=interval.low,
+            high=interval.high,
+            standard_error=interval.standard_error,
             patients=self.cases,
         )
 
 
 Scores: TypeAlias = dict[str, Score]
 ScoresOf: TypeAlias = Callable[[Sequence[Result]], Scores]
-"""Names the scores of cases; the same names, whatever the cases."""
+"""Returns the scores of cases by name; the names do not depend on the cases."""
 GroupOf: TypeAlias = Callable[[Result], str | None]
-"""Names the group of a case, None for a case that is in none."""
+"""Returns the name of a case's group, None if the case is in no group."""
 
 
 def of_columns(metric: Callable[..., float], rows: Sequence[tuple[float | bool, ...]]) -> Score:
-    """Return the score that a metric of columns gives for rows, one a case."""
+    """Return the score that a metric computes from the columns of some rows, one row per case."""
     columns = [np.asarray(column) for column in zip(*rows, strict=True)]
 
-    def statistic(chosen: np.ndarray[tuple[int], np.dtype[np.intp]]) -> float:
+    def statistic(indices: np.ndarray[tuple[int], np.dtype[np.intp]]) -> float:
         if not columns:
             raise ValueError("expected at least one case, found none")
-        return metric(*(column[chosen] for column in columns))
+        return metric(*(column[indices] for column in columns))
 
     return Score(statistic, len(rows))
 
 
 def mean(values: Sequence[float | None]) -> Score:
     """Return the mean over the cases that have a value."""
-    return of_columns(lambda known: float(known.mean()), [(v,) for v in values if v is not None])
+    return of_columns(lambda column: float(column.mean()), [(v,) for v in values if v is not None])
 
 
 def by_centre(result: CaseResult) -> str | None:
@@ -83,11 +84,11 @@ def by_centre(result: CaseResult) -> str | None:
 
 
 def by_field_of_view(result: CaseResult) -> str | None:
-    """Return the kind of field of view of a case."""
+    """Return the field of view of a case."""
     return result.field_of_view
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scoring(Generic[Result]):
     """How the cases of one task are scored together.
 
@@ -95,8 +96,8 @@ class Scoring(Generic[Result]):
     ----------
     ranked : names of the scores that the challenge ranks by.
     failure_rule : how a failed or missing case is scored, in words.
-    scores_of : the scores of cases.
-    group_kinds : how cases are grouped, beside centre and field of view.
+    scores_of : returns the scores of cases.
+    group_kinds : how cases are grouped, in addition to centre and field of view.
     """
 
     ranked: tuple[str, ...]
@@ -105,7 +106,7 @@ class Scoring(Generic[Result]):
     group_kinds: Mapping[str, GroupOf[Result]] = field(default_factory=dict)
 
     def summary(self, results: Sequence[Result], rules: Rules) -> dict[str, Any]:
-        """Return what `metrics.json` says of all cases together, by the name of its part."""
+        """Return the parts of `metrics.json` that concern all cases together, by their names."""
         kinds = {"centre": by_centre, "field_of_view": by_field_of_view, **self.group_kinds}
         return {
             "rules": rules,
@@ -114,7 +115,9 @@ class Scoring(Generic[Result]):
             "cases": len(results),
             "failed": sum(result.failure is not None for result in results),
             "aggregates": self._measure(results, rules),
-            "groups": {kind: self._groups(results, of, rules) for kind, of in kinds.items()},
+            "groups": {
+                kind: self._groups(results, group_of, rules) for kind, group_of in kinds.items()
+            },
         }
 
     def _measure(self, results: Sequence[Result], rules: Rules) -> Estimates:
@@ -136,6 +139,6 @@ class Scoring(Generic[Result]):
 
 
 def _natural(name: str) -> tuple[float, str]:
-    """Sort names by the number that they begin with, then by letters."""
+    """Return the key that sorts names by the number they begin with, then by letters."""
     number = re.match(r"\d+", name)
     return float(number[0]) if number else math.inf, name

@@ -1,7 +1,7 @@
-"""Task 1: mean GTVp DSC, aggregated GTVn DSC and aggregated GTVn F1, and what explains them.
+"""Scores of segmentation: mean GTVp DSC, aggregated GTVn DSC and F1, and what explains them.
 
-A failed or missing case scores as if nothing had been outlined, and DSC 0 also for a label that the
-truth has not: no answer is never rewarded.
+A failed or missing case scores as if its mask were empty, and DSC 0 also for a label that the truth
+does not have: giving no answer never pays.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Final, TypeAlias, get_args
 
 import numpy as np
 
-from evaluation.schema import LabelScores, Lesion, LesionGroup, Rules, SegmentationCase
+from evaluation.rules import Rules
+from evaluation.schema import LabelScores, Lesion, LesionGroup, SegmentationCase
 from evaluation.scoring import GroupOf, Scores, Scoring, mean, of_columns
 from shared.conventions import LESIONS, Label, LabelVolume
 from shared.geometry import Grid
@@ -27,17 +28,23 @@ from shared.metrics.segmentation import (
 from shared.metrics.surface import surface_distances
 
 VOLUME_EDGES_ML: Final = (5.0, 20.0)
-"""Between small, middle and large, of a patient's lesions together: spheres of 2.1 and 3.4 cm."""
+"""Limits between small, medium and large, for all lesions of a patient together: spheres of 2.1 and
+3.4 cm."""
 LESION_EDGES_ML: Final = (1.0, *VOLUME_EDGES_ML)
-"""The same of a single lesion, and a sphere of 1.2 cm: many nodes are below it."""
+"""The same limits for a single lesion, and a sphere of 1.2 cm: many nodes are smaller."""
 
-Alternatives: TypeAlias = dict[str, Detections]
-"""Lesion counts of the GTVn under other rules, by the rule."""
+LesionCounts: TypeAlias = dict[str, Detections]
+"""Counts of GTVn lesions of a case under other rules, by the rule."""
 
 
 def score_masks(
-    prediction: LabelVolume, truth: LabelVolume, grid: Grid, rules: Rules, failed: bool = False
-) -> tuple[dict[str, LabelScores], Alternatives]:
+    prediction: LabelVolume,
+    truth: LabelVolume,
+    *,
+    grid: Grid,
+    rules: Rules,
+    failed: bool = False,
+) -> tuple[dict[str, LabelScores], LesionCounts]:
     """Return the scores of a label map, and the counts of GTVn lesions under other rules.
 
     Parameters
@@ -47,15 +54,15 @@ def score_masks(
     """
     box = _box_around(prediction, truth)
     prediction, truth = prediction[box], truth[box]
-    labels = {}
-    for name, label in LESIONS.items():
-        pairs = lesion_pairs(prediction, truth, label, rules.connectivity)
-        labels[name] = _score_label(prediction, truth, label, pairs, grid, rules, failed)
-    return labels, _other_rules(prediction, truth, rules)
+    labels = {
+        name: _score_label(prediction, truth, label=label, grid=grid, rules=rules, failed=failed)
+        for name, label in LESIONS.items()
+    }
+    return labels, _counts_by_other_rules(prediction, truth, rules)
 
 
 def scores_of(results: Sequence[SegmentationCase]) -> Scores:
-    """Return the scores of Task 1, for each label."""
+    """Return the scores for each label."""
     return {
         f"{name.lower()}_{score}": value
         for name in LESIONS
@@ -64,23 +71,27 @@ def scores_of(results: Sequence[SegmentationCase]) -> Scores:
 
 
 def alternatives(
-    results: Sequence[SegmentationCase], others: Sequence[Alternatives], rules: Rules
+    results: Sequence[SegmentationCase], counts: Sequence[LesionCounts], rules: Rules
 ) -> dict[str, dict[str, float | None]]:
     """Return the scores under the other choices that the organisers have left open.
 
     Parameters
     ----------
-    others : lesion counts of each case under other rules.
-    rules : in force, and so no alternative.
+    counts : lesion counts of each case under other rules.
+    rules : the rules of the main scores; they are not repeated here.
     """
-    counts = {rule: sum((o[rule] for o in others), Detections()) for rule in others[0]}
+    totals = {rule: sum((each[rule] for each in counts), Detections()) for rule in counts[0]}
     gtvp = [(result.labels["GTVp"], result.failure is not None) for result in results]
 
     def dice(both_empty: float, one_empty: float) -> float | None:
-        return mean([_dice(s, failed, both_empty, one_empty) for s, failed in gtvp]).value()
+        scores = [
+            _dice(s, failed, both_empty=both_empty, one_empty=one_empty) for s, failed in gtvp
+        ]
+        return mean(scores).value()
 
-    # A failed case has scored 0 where both masks are empty, and stays in.
-    found = [s.dice for s, failed in gtvp if failed or s.truth_mm3 or s.prediction_mm3]
+    # A failed case with two empty masks has scored 0, and is not left out.
+    not_empty = [s.dice for s, failed in gtvp if failed or s.truth_mm3 or s.prediction_mm3]
+    in_truth = [s.dice for s, _ in gtvp if s.truth_mm3]
     return {
         "gtvp_dice": {
             **{
@@ -89,74 +100,112 @@ def alternatives(
                 if value != rules.both_empty
             },
             **({"absent in one mask: 0": dice(rules.both_empty, 0)} if rules.one_empty else {}),
-            "absent in both masks: left out": mean(found).value(),
-            "absent in the truth: left out": mean([s.dice for s, _ in gtvp if s.truth_mm3]).value(),
+            "absent in both masks: left out": mean(not_empty).value(),
+            "absent in the truth: left out": mean(in_truth).value(),
         },
-        "gtvn_aggregated_f1": {rule: total.f1() for rule, total in counts.items()},
+        "gtvn_aggregated_f1": {rule: total.f1() for rule, total in totals.items()},
     }
 
 
-def _dice(scores: LabelScores, failed: bool, both_empty: float, one_empty: float) -> float:
-    volumes = Overlap(scores.shared_mm3, scores.prediction_mm3, scores.truth_mm3)
-    return 0.0 if failed else volumes.dice(both_empty, one_empty)
+def lesions_by_volume(
+    results: Sequence[SegmentationCase], rules: Rules
+) -> dict[str, dict[str, LesionGroup]]:
+    """Return by label how many true lesions are detected, by the volume of the single lesion."""
+    volumes = [_volume_name(lowest_ml, LESION_EDGES_ML) for lowest_ml in (0.0, *LESION_EDGES_ML)]
+    groups = {}
+    for name in LESIONS:
+        counts: dict[str, list[tuple[int, int]]] = {volume: [] for volume in volumes}
+        for result in results:
+            detected: dict[str, list[bool]] = {}
+            for lesion in result.labels[name].lesions:
+                volume = _volume_name(lesion.volume_mm3 / 1000, LESION_EDGES_ML)
+                detected.setdefault(volume, []).append(lesion.found)
+            for volume, each in detected.items():
+                counts[volume].append((sum(each), len(each)))
+        groups[name] = {
+            volume: LesionGroup(
+                lesions=sum(lesions for _, lesions in patients),
+                sensitivity=of_columns(
+                    lambda detected, lesions: float(detected.sum() / lesions.sum()), patients
+                ).estimate(rules.bootstrap_samples),
+            )
+            for volume, patients in counts.items()
+            if patients
+        }
+    return groups
+
+
+def _dice(scores: LabelScores, failed: bool, *, both_empty: float, one_empty: float) -> float:
+    volumes = Overlap(
+        shared_mm3=scores.shared_mm3,
+        prediction_mm3=scores.prediction_mm3,
+        truth_mm3=scores.truth_mm3,
+    )
+    return 0.0 if failed else volumes.dice(both_empty=both_empty, one_empty=one_empty)
 
 
 def _score_label(
     prediction: LabelVolume,
     truth: LabelVolume,
+    *,
     label: Label,
-    pairs: LesionPairs,
     grid: Grid,
     rules: Rules,
     failed: bool,
 ) -> LabelScores:
-    shared = overlap(prediction, truth, label, grid.voxel_volume_mm3)
-    counted = pairs.detections(rules.min_iou, rules.matching)
-    matches = pairs.matches(rules.min_iou, rules.matching)
+    pairs = lesion_pairs(prediction, truth, label, connectivity=rules.connectivity)
+    volumes = overlap(prediction, truth, label, voxel_volume_mm3=grid.voxel_volume_mm3)
+    counts = pairs.detections(min_iou=rules.min_iou, matching=rules.matching)
+    matches = pairs.matches(min_iou=rules.min_iou, matching=rules.matching)
     surfaces = None
-    if shared.prediction_mm3 > 0 and shared.truth_mm3 > 0:
+    if volumes.prediction_mm3 > 0 and volumes.truth_mm3 > 0:
         surfaces = surface_distances(prediction == label, truth == label, grid.spacing_mm[::-1])
+    dice = volumes.dice(both_empty=rules.both_empty, one_empty=rules.one_empty)
     return LabelScores(
-        dice=0.0 if failed else shared.dice(rules.both_empty, rules.one_empty),
-        shared_mm3=shared.shared_mm3,
-        prediction_mm3=shared.prediction_mm3,
-        truth_mm3=shared.truth_mm3,
-        true_positives=counted.true_positives,
-        false_positives=counted.false_positives,
-        false_negatives=counted.false_negatives,
+        dice=0.0 if failed else dice,
+        shared_mm3=volumes.shared_mm3,
+        prediction_mm3=volumes.prediction_mm3,
+        truth_mm3=volumes.truth_mm3,
+        true_positives=counts.true_positives,
+        false_positives=counts.false_positives,
+        false_negatives=counts.false_negatives,
         hd95_mm=None if surfaces is None else surfaces.hd95_mm(),
         surface_dice=None if surfaces is None else surfaces.surface_dice(rules.tolerance_mm),
         lesions=_lesions(pairs, {true for _, true in matches}, grid.voxel_volume_mm3),
-        false_positives_mm3=_false(pairs, {found for found, _ in matches}, grid.voxel_volume_mm3),
+        false_positives_mm3=_false_lesions(
+            pairs, {predicted for predicted, _ in matches}, grid.voxel_volume_mm3
+        ),
     )
 
 
 def _lesions(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> tuple[Lesion, ...]:
-    best = np.zeros(len(pairs.true_voxels))
+    best = np.zeros(len(pairs.truth_voxels))
     np.maximum.at(best, pairs.pairs[:, 1], pairs.iou)
     lesions = [
         Lesion(volume_mm3=size * voxel_mm3, iou=float(best[i]), found=i in matched)
-        for i, size in enumerate(pairs.true_voxels.tolist())
+        for i, size in enumerate(pairs.truth_voxels.tolist())
     ]
     return tuple(sorted(lesions, key=lambda lesion: (-lesion.volume_mm3, -lesion.iou)))
 
 
-def _false(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> tuple[float, ...]:
-    sizes = [s for i, s in enumerate(pairs.found_voxels.tolist()) if i not in matched]
+def _false_lesions(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> tuple[float, ...]:
+    sizes = [s for i, s in enumerate(pairs.prediction_voxels.tolist()) if i not in matched]
     return tuple(size * voxel_mm3 for size in sorted(sizes, reverse=True))
 
 
-def _other_rules(prediction: LabelVolume, truth: LabelVolume, rules: Rules) -> Alternatives:
-    counted: Alternatives = {}
+def _counts_by_other_rules(
+    prediction: LabelVolume, truth: LabelVolume, rules: Rules
+) -> LesionCounts:
+    counts: LesionCounts = {}
     connectivities: tuple[Connectivity, ...] = get_args(Connectivity)
     matchings: tuple[Matching, ...] = get_args(Matching)
     for connectivity in connectivities:
-        pairs = lesion_pairs(prediction, truth, Label.GTVN, connectivity)
+        pairs = lesion_pairs(prediction, truth, Label.GTVN, connectivity=connectivity)
         for matching in matchings:
             if (connectivity, matching) != (rules.connectivity, rules.matching):
                 rule = f"connectivity {connectivity}, matching {matching}"
-                counted[rule] = pairs.detections(rules.min_iou, matching)
-    return counted
+                counts[rule] = pairs.detections(min_iou=rules.min_iou, matching=matching)
+    return counts
 
 
 def _label_scores(labels: Sequence[LabelScores]) -> Scores:
@@ -173,34 +222,6 @@ def _label_scores(labels: Sequence[LabelScores]) -> Scores:
     }
 
 
-def lesions_by_volume(
-    results: Sequence[SegmentationCase], rules: Rules
-) -> dict[str, dict[str, LesionGroup]]:
-    """Return by label which true lesions are found, by the volume of the single lesion."""
-    volumes = [_volume_name(lowest_ml, LESION_EDGES_ML) for lowest_ml in (0.0, *LESION_EDGES_ML)]
-    groups = {}
-    for name in LESIONS:
-        counts: dict[str, list[tuple[int, int]]] = {volume: [] for volume in volumes}
-        for result in results:
-            found: dict[str, list[bool]] = {}
-            for lesion in result.labels[name].lesions:
-                volume = _volume_name(lesion.volume_mm3 / 1000, LESION_EDGES_ML)
-                found.setdefault(volume, []).append(lesion.found)
-            for volume, each in found.items():
-                counts[volume].append((sum(each), len(each)))
-        groups[name] = {
-            volume: LesionGroup(
-                lesions=sum(lesions for _, lesions in patients),
-                sensitivity=of_columns(
-                    lambda found, lesions: float(found.sum() / lesions.sum()), patients
-                ).estimate(rules.bootstrap_samples),
-            )
-            for volume, patients in counts.items()
-            if patients
-        }
-    return groups
-
-
 def _by_volume(name: str) -> GroupOf[SegmentationCase]:
     def group_of(result: SegmentationCase) -> str:
         volume_mm3 = result.labels[name].truth_mm3
@@ -210,7 +231,7 @@ def _by_volume(name: str) -> GroupOf[SegmentationCase]:
 
 
 def _volume_name(volume_ml: float, edges_ml: Sequence[float]) -> str:
-    """Return the range between two edges that a volume is in; the lower end belongs to it."""
+    """Return the name of the range that holds a volume; a range includes its lower end."""
     above = [edge for edge in edges_ml if edge > volume_ml]
     lower = edges_ml[len(edges_ml) - len(above) - 1] if len(above) < len(edges_ml) else 0
     return f"{lower:g}-{above[0]:g}" if above else f"{lower:g}+"

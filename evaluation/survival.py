@@ -1,7 +1,7 @@
-"""Task 2: the C-index, and the AUC at some years.
+"""Scores of recurrence-free survival: the C-index, and the AUC at some horizons.
 
-A failed or missing case has no risk: it counts one half in each of its pairs, as the organisers'
-code scores NaN.
+A failed or missing case has no risk: it counts one half in each of its pairs, as NaN does in the
+organisers' code.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from evaluation.scoring import Scores, Scoring, of_columns
 from shared.metrics.survival import concordance_index, time_dependent_auc
 
 YEARS: Final = (2, 5)
-"""Horizons of the AUC; median follow-up of the training set is 3.5 years."""
+"""Horizons of the AUC; the median follow-up in the training set is 3.5 years."""
 DAYS_PER_YEAR: Final = 365.25
 
 
 def scores_of(results: Sequence[SurvivalCase]) -> Scores:
-    """Return the scores of Task 2."""
+    """Return the scores."""
     rows = [(math.nan if r.risk is None else r.risk, r.time_days, r.event) for r in results]
     scores = {"c_index": of_columns(concordance_index, rows)}
     for years in YEARS:
@@ -31,7 +31,7 @@ def scores_of(results: Sequence[SurvivalCase]) -> Scores:
 
 
 def alternatives(results: Sequence[SurvivalCase]) -> dict[str, dict[str, float | None]]:
-    """Return the C-index under the other choice that can be made."""
+    """Return the C-index if failed cases were left out."""
     answered = scores_of([result for result in results if result.failure is None])
     return {"c_index": {"failed cases: left out": answered["c_index"].value()}}
 

@@ -1,16 +1,16 @@
-"""The ground truth: a folder, as the platform unpacks the organisers' tarball.
+"""Read the ground truth: a folder, as the platform unpacks the organisers' tarball.
 
 ::
 
     ground_truth/
-      patients.csv            one row a patient
-      masks/<PatientID>.nii.gz   (or .mha) Task 1: the label map on the CT's grid
+      patients.csv               one row per patient
+      masks/<PatientID>.nii.gz   (or .mha) for segmentation: the label map on the CT's grid
 
 `patients.csv` has the columns of the challenge's own tables: `PatientID`, `CenterID`, `Relapse`
 (1 recurrence, 0 censored), `RFS` (days), `HPV Status` (1 positive, 0 negative), and one more,
-`FieldOfView` (head_neck or whole_body). All but `PatientID` may be absent or empty. For Task 1
-alone the table may be left out. What a table does not say of centre and field of view follows from
-the patient's ID (`MDA-001`) and from the extent of the mask.
+`FieldOfView` (head_neck or whole_body). All but `PatientID` may be absent or empty. Segmentation
+needs no table. If the table has no centre, it follows from the patient's ID (`MDA-001`); if it has
+no field of view, this follows from the extent of the mask.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Final, get_args
 
 import numpy as np
 
+from evaluation.case_name import case_name
 from evaluation.images import read_grid
-from evaluation.names import case_name
 from evaluation.schema import FieldOfView
 from shared.errors import InputError
 
@@ -34,24 +34,24 @@ TABLE: Final = "patients.csv"
 MASKS: Final = "masks"
 MASK_SUFFIXES: Final = (".nii.gz", ".mha")
 WHOLE_BODY_MM: Final = 600.0
-"""Extent from which a scan counts as whole-body: those of head and neck take 0.3 to 0.5 m, those
-from skull to thigh 0.9 m and more."""
+"""Scans of at least this extent count as whole-body: scans of head and neck extend over 0.3 to
+0.5 m, scans from skull to thigh over 0.9 m or more."""
 CENTRES: Final = {
     1: "CHUM", 2: "CHUP", 3: "CHUS", 4: "CHUV", 5: "MDA", 6: "HGJ", 7: "HMR", 8: "USZ",
 }  # fmt: skip
-"""The organisers' CenterID; others appear at test time and go by their number."""
+"""The organisers' CenterID; other centres appear at test time and are called by their number."""
 _YES_NO: Final = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MISSING: Final = frozenset({"", "nan", "na", "n/a", "none", "null"})
 
 
-@dataclass(frozen=True)
-class Patient:
-    """What is known of a patient; None where nothing is.
+@dataclass(frozen=True, kw_only=True)
+class CaseTruth:
+    """The truth of a case; None for what is unknown.
 
     Attributes
     ----------
     mask : the true label map.
-    event, time_days : recurrence observed, and time to it or to the end of follow-up.
+    event, time_days : whether recurrence was observed, and time to it or to the end of follow-up.
     hpv : whether the disease is HPV-positive.
     """
 
@@ -64,13 +64,13 @@ class Patient:
     hpv: bool | None = None
 
 
-def read_truth(folder: Path) -> dict[str, Patient]:
-    """Read the truth, patients sorted by ID.
+def read_truth(folder: Path) -> dict[str, CaseTruth]:
+    """Read the truth of each case, sorted by the patient's ID.
 
     Raises
     ------
     InputError
-        If there is neither table nor mask, a patient appears twice, or a value is none.
+        If there is neither table nor mask, a patient appears twice, or a value is invalid.
     """
     masks = _masks(folder / MASKS)
     rows = _rows(folder / TABLE)
@@ -80,7 +80,7 @@ def read_truth(folder: Path) -> dict[str, Patient]:
             "upload the ground truth as a tarball with these at its root"
         )
     return {
-        case_id: _patient(case_id, rows.get(case_id, {}), masks.get(case_id))
+        case_id: _case_truth(case_id, rows.get(case_id, {}), masks.get(case_id))
         for case_id in sorted(masks.keys() | rows.keys())
     }
 
@@ -94,7 +94,7 @@ def _masks(folder: Path) -> dict[str, Path]:
         if case_id in masks:
             raise InputError(
                 f"expected one mask for the case {case_id}, found {masks[case_id]} and {path}; "
-                "leave out one of them"
+                "remove one of them"
             )
         masks[case_id] = path
     return masks
@@ -110,22 +110,23 @@ def _rows(path: Path) -> dict[str, Mapping[str, str]]:
             case_id = (row.get("PatientID") or "").strip()
             if not case_id or case_id in rows:
                 raise InputError(
-                    f"expected each row of {path} to have a PatientID of its own, found "
-                    f"'{case_id}' {'twice' if case_id else ''}; mend the table"
+                    f"expected a different PatientID in each row of {path}, found "
+                    f"'{case_id}' {'twice' if case_id else ''}; correct the table"
                 )
             rows[case_id] = {name: (value or "").strip() for name, value in row.items() if name}
     return rows
 
 
-def _patient(case_id: str, row: Mapping[str, str], mask: Path | None) -> Patient:
+def _case_truth(case_id: str, row: Mapping[str, str], mask: Path | None) -> CaseTruth:
     event, time_days = _flag(case_id, row, "Relapse"), _number(case_id, row, "RFS")
     if (event is None) != (time_days is None) or (time_days is not None and time_days < 0):
         raise InputError(
-            f"expected Relapse and RFS of {case_id} both known, RFS from 0, or both missing; found "
-            f"'{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; mend the table"
+            f"expected Relapse and RFS of {case_id} both present, RFS at least 0, or both missing, "
+            f"found '{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; "
+            "correct the table"
         )
-    return Patient(
-        case_id,
+    return CaseTruth(
+        case_id=case_id,
         centre=_centre(case_id, _number(case_id, row, "CenterID")),
         field_of_view=_field_of_view(case_id, _value(row, "FieldOfView"), mask),
         mask=mask,
@@ -145,7 +146,7 @@ def _flag(case_id: str, row: Mapping[str, str], column: str) -> bool | None:
     if text is None:
         return None
     if text.lower() not in _YES_NO:
-        raise _unreadable(case_id, column, "0 or 1", text)
+        raise _invalid(case_id, column, "0 or 1", text)
     return _YES_NO[text.lower()]
 
 
@@ -158,7 +159,7 @@ def _number(case_id: str, row: Mapping[str, str], column: str) -> float | None:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise _unreadable(case_id, column, "a number", text)
+        raise _invalid(case_id, column, "a number", text)
     return number
 
 
@@ -172,7 +173,7 @@ def _field_of_view(case_id: str, text: str | None, mask: Path | None) -> FieldOf
     for name in names:
         if text == name:
             return name
-    raise _unreadable(case_id, "FieldOfView", " or ".join(names), text)
+    raise _invalid(case_id, "FieldOfView", " or ".join(names), text)
 
 
 def _centre(case_id: str, centre_id: float | None) -> str | None:
@@ -182,7 +183,8 @@ def _centre(case_id: str, centre_id: float | None) -> str | None:
     return match[1] if match else None
 
 
-def _unreadable(case_id: str, column: str, expected: str, found: str) -> InputError:
+def _invalid(case_id: str, column: str, expected: str, text: str) -> InputError:
     return InputError(
-        f"expected {expected} for {column} of {case_id} in {TABLE}, found '{found}'; mend the table"
+        f"expected {expected} for {column} of {case_id} in {TABLE}, found '{text}'; "
+        "correct the table"
     )

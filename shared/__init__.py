@@ -1,4 +1,4 @@
 """What the three HECKTOR algorithms share: reading, preparing, running models, writing results.
 
-Read `conventions.py` first: axis order, world frame, units and labels are decided there, once.
+Read `conventions.py` first: it defines axis order, world frame, units and labels.
 """

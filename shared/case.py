@@ -1,4 +1,4 @@
-"""One patient visit, as every task starts from it."""
+"""One patient visit: the input of every task."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,17 @@ import SimpleITK as sitk
 from shared.clinical import ClinicalRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """The images and the clinical record of one patient visit.
 
     Attributes
     ----------
-    ct_hu : CT in Hounsfield units, of any scalar type, finite everywhere, on its own grid.
-    pet : PET on its own grid, likewise; SUV, or Bq/mL as some centres store it.
-    clinical : what the EHR says, missing values as None.
-    remarks : what was noticed while reading, for the log.
+    ct_hu : CT in Hounsfield units on its own grid, of any scalar type, finite everywhere.
+    pet : PET on its own grid, of any scalar type, finite everywhere; in SUV, or in Bq/mL as some
+        centres store it.
+    clinical : the values of the EHR; missing values are None.
+    remarks : observations of the reader, for the log.
     """
 
     ct_hu: sitk.Image

@@ -1,12 +1,12 @@
-"""The conventions that every module follows, stated once.
+"""The conventions that every module follows.
 
 - A SimpleITK size, spacing, index or point is a tuple in the order (x, y, z): names end in `_xyz`
-  or say `size`, `spacing_mm`, `origin_mm`. A NumPy volume is indexed [z, y, x]: names end in
-  `_zyx` where both orders meet. A network's volume is [channel, z, y, x].
-- The world is LPS in millimetres, as in DICOM and SimpleITK: x to the patient's left, y to the
-  back, z to the head.
+  or are `size`, `spacing_mm`, `origin_mm`. A NumPy volume is indexed [z, y, x]: names end in
+  `_zyx` where both orders occur together. A network's volume is [channel, z, y, x].
+- The world is LPS in millimetres, as in DICOM and SimpleITK: x points to the patient's left, y to
+  the back, z to the head.
 - A box is half-open, [start, stop), in voxels, in the order (x, y, z).
-- CT is in Hounsfield units (`ct_hu`), PET in standardised uptake values (`pet_suv`).
+- CT is in Hounsfield units (`ct_hu`), PET is in standardised uptake values (`pet_suv`).
 """
 
 from enum import IntEnum
@@ -35,7 +35,7 @@ LESIONS: Final = {"GTVp": Label.GTVP, "GTVn": Label.GTVN}
 """The names of lesions in model cards, logs and reports."""
 
 AIR_HU: Final = -1000.0
-"""HU of air by the definition of the Hounsfield scale; stands where the region leaves the CT."""
+"""HU of air, as the Hounsfield scale defines it; fills the region outside the CT."""
 
 NO_UPTAKE_SUV: Final = 0.0
-"""SUV where the region leaves the PET."""
+"""Fills the region outside the PET."""

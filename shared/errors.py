@@ -1,12 +1,12 @@
-"""The errors that a user is meant to read.
+"""Errors whose message is written for the user.
 
-A message is one line and says what was expected, what was found, where, and what to do. Only
-these reach the platform's user; anything else is our own mistake and is reported as such.
+A message is one line that says what was expected, what was found, where, and what to do. Only
+these errors reach the platform's user; any other exception is a bug and is reported as one.
 """
 
 
 class HecktorError(ValueError):
-    """Something the user gave cannot be used; the message tells the next step."""
+    """The user's input cannot be used; the message says what to do next."""
 
 
 class InputError(HecktorError):
@@ -14,8 +14,8 @@ class InputError(HecktorError):
 
 
 class ModelError(HecktorError):
-    """A model folder is incomplete, altered or does not fit the code that reads it."""
+    """A model folder is incomplete or modified, or does not fit the code that reads it."""
 
 
 class ExportError(HecktorError):
-    """An exported network departs from the network it was made from."""
+    """An exported network gives other outputs than the network in torch."""

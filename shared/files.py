@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, and one writer at a time.
+"""Files are written atomically, by one process at a time.
 
-A full disk or a killed process leaves the file as it was before. Folders may be on a file system
-that several machines share.
+A full disk or a killed process leaves the previous file unchanged. The folder may be on a file
+system that several machines share.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 
 def draft_of(path: Path) -> Path:
-    """Return where this process drafts a file: beside it, hidden, with the same suffix."""
+    """Return this process's temporary path for a file: hidden, same folder, same suffix."""
     return path.with_name(f".{socket.gethostname()}-{os.getpid()}.{path.name}")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which becomes `path` when the block ends and goes when it fails."""
+    """Yield a draft to write to: it replaces `path` after the block, or is deleted on failure."""
     draft = draft_of(path)
     try:
         yield draft
@@ -32,19 +32,19 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all.
+    """Write a text atomically, in UTF-8.
 
     Raises
     ------
     OSError
-        If it cannot be written; the file is then as it was.
+        If writing fails; the previous file is then unchanged.
     """
     with whole(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def write_first(path: Path, text: str) -> None:
-    """Write a text unless the file is there: of several processes that start at once, one does."""
+    """Write a text unless the file exists. If several processes start at once, one writes it."""
     with locked(path):
         if not path.exists():
             write_whole(path, text)
@@ -52,8 +52,8 @@ def write_first(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes, also of other machines, from a file while it is read and rewritten."""
-    # Over NFS an exclusive lock takes a file that is open for writing.
+    """Lock a file against other processes, also on other machines, while it is read or changed."""
+    # NFS grants an exclusive lock only on a file that is open for writing.
     with path.with_name(f".{path.name}.lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,9 +1,9 @@
-"""Where voxels lie in the world, and how an image is brought onto another grid.
+"""Where voxels lie in the world, and how an image is resampled onto another grid.
 
-A `Grid` is the geometry of an image without its voxels. `resample` crops the source to what the
-target needs before it interpolates, so the cost follows the region asked for, not the scan: a
-B-spline on a whole-body CT drops from 55 s to 3 s. Nothing here assumes axis-aligned or identity
-directions.
+A `Grid` is the geometry of an image without its voxels. `resample` crops the source to the part
+that the target needs before it interpolates, so the cost depends on the region, not on the scan: a
+B-spline on a whole-body CT takes 3 s instead of 55 s. All functions work for any direction
+matrix.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _INTERPOLATORS: Final = {
 }
 
 CROP_MARGIN_VOX: Final = 16
-"""Source voxels kept around the target's extent. A B-spline prefilter reaches beyond its support:
-with 16 voxels the result equals that of the whole volume to 1e-4 HU, with 4 to 2.7 HU
-(measured)."""
+"""Source voxels kept around the target's extent, because a B-spline prefilter reaches beyond its
+support. Measured difference from the result of the whole volume: 1e-4 HU with 16 voxels, 2.7 HU
+with 4."""
 
 IDENTITY_DIRECTION: Final = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -45,30 +45,31 @@ class Box:
     @property
     def size_xyz(self) -> IntTriple:
         """Voxels along x, y, z."""
-        x, y, z = (b - a for a, b in zip(self.start_xyz, self.stop_xyz, strict=True))
+        sides = zip(self.start_xyz, self.stop_xyz, strict=True)
+        x, y, z = (stop - start for start, stop in sides)
         return x, y, z
 
     @property
     def is_empty(self) -> bool:
-        """Whether no voxel lies inside."""
+        """Whether the box contains no voxel."""
         return any(size <= 0 for size in self.size_xyz)
 
     def slices_zyx(self) -> tuple[slice, slice, slice]:
         """Return the slices that cut this box out of an array indexed [z, y, x]."""
-        x, y, z = (slice(a, b) for a, b in zip(self.start_xyz, self.stop_xyz, strict=True))
+        x, y, z = map(slice, self.start_xyz, self.stop_xyz)
         return z, y, x
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The geometry of a 3-D image: which world point each voxel centre is.
+    """The geometry of a 3-D image: the world position of each voxel centre.
 
     Attributes
     ----------
-    size_xyz : voxels along the image's own axes.
-    spacing_mm : distance between voxel centres along these axes.
+    size_xyz : number of voxels along each image axis.
+    spacing_mm : distance between voxel centres along each image axis.
     origin_mm : world position (LPS) of the centre of voxel (0, 0, 0).
-    direction : 3x3 matrix in row-major order whose columns are the image axes in the world.
+    direction : 3x3 matrix in row-major order; its columns are the image axes in the world.
     """
 
     size_xyz: IntTriple
@@ -89,7 +90,7 @@ class Grid:
 
     @property
     def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel (spacings are lengths along axes; SimpleITK's are orthogonal)."""
+        """Volume of one voxel."""
         return float(np.prod(self.spacing_mm) * abs(np.linalg.det(self._direction_matrix)))
 
     @property
@@ -98,48 +99,52 @@ class Grid:
 
     @property
     def index_to_world(self) -> NDArray[np.float64]:
-        """3x3 matrix that takes a continuous index (x, y, z) to a world offset from the origin."""
+        """3x3 matrix from a continuous index (x, y, z) to a world offset from the origin."""
         scaled: NDArray[np.float64] = self._direction_matrix * np.asarray(self.spacing_mm)
         return scaled
 
     def world_mm(self, index_xyz: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the world points, shape (n, 3), of continuous indices, shape (n, 3)."""
+        """Return the world points, shape (n, 3), at continuous indices, shape (n, 3)."""
         world: NDArray[np.float64] = index_xyz @ self.index_to_world.T + np.asarray(self.origin_mm)
         return world
 
     def index(self, world_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the continuous indices, shape (n, 3), of world points, shape (n, 3)."""
+        """Return the continuous indices, shape (n, 3), at world points, shape (n, 3)."""
         offsets = world_mm - np.asarray(self.origin_mm)
         index: NDArray[np.float64] = np.linalg.solve(self.index_to_world, offsets.T).T
         return index
 
     def corners_mm(self) -> NDArray[np.float64]:
-        """Return the world positions, shape (8, 3), of the outer corners of the corner voxels."""
+        """Return the world positions, shape (8, 3), of the image's corners.
+
+        These are the outer corners of the voxels, half a voxel beyond the outermost centres.
+        """
         ends = [(-0.5, size - 0.5) for size in self.size_xyz]
         return self.world_mm(np.array(list(itertools.product(*ends))))
 
     def extent_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the lowest and the highest world coordinates that the image's outline reaches."""
+        """Return the lowest and the highest world coordinates (x, y, z) of the corners."""
         corners = self.corners_mm()
         return corners.min(axis=0), corners.max(axis=0)
 
     def distance_mm(self, other: Grid) -> float:
-        """Return how far the corners of two grids of one size are apart, at most."""
+        """Return the largest distance between corresponding corners of two grids."""
         return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
 
     def is_close(self, other: Grid) -> bool:
-        """Whether voxels are the same ones to 1 % of their smallest edge.
+        """Whether sizes are equal and corners coincide to 1 % of the smallest spacing.
 
-        NIfTI stores geometry in 32 bits, so that a mask and its CT may differ by 1e-4 mm.
+        The tolerance is needed because NIfTI stores geometry in 32 bits: a mask and its CT may
+        differ by 1e-4 mm.
         """
         if self.size_xyz != other.size_xyz:
             return False
         return self.distance_mm(other) <= 0.01 * min(*self.spacing_mm, *other.spacing_mm)
 
     def box_around(self, other: Grid, margin_vox: int = 0) -> Box:
-        """Return the part of this grid that `other` covers, widened by a margin and clipped.
+        """Return the box of voxels that `other` covers, widened by a margin, clipped to this grid.
 
-        The box is empty where the two do not meet.
+        The box is empty if the grids do not overlap.
         """
         corners = self.index(other.corners_mm())
         size = np.asarray(self.size_xyz)
@@ -148,18 +153,24 @@ class Grid:
         return Box(_int_triple(start), _int_triple(stop))
 
     def cropped(self, box: Box) -> Grid:
-        """Return the grid of the voxels inside a box."""
+        """Return the grid of the voxels in a box."""
         origin = self.world_mm(np.asarray([box.start_xyz], dtype=np.float64))[0]
         return Grid(box.size_xyz, self.spacing_mm, tuple(origin.tolist()), self.direction)
 
     def image(self, array_zyx: NDArray[np.generic]) -> sitk.Image:
-        """Return an array of this grid's shape as an image with this geometry."""
+        """Return an array of this grid's shape as an image with this geometry.
+
+        Raises
+        ------
+        ValueError
+            If the shape differs.
+        """
         if array_zyx.shape != self.shape_zyx:
             raise ValueError(f"expected shape {self.shape_zyx}, found {array_zyx.shape}")
         return self._placed(sitk.GetImageFromArray(array_zyx))
 
     def filled(self, value: float, pixel_type: int) -> sitk.Image:
-        """Return an image of one value with this geometry and a SimpleITK pixel type."""
+        """Return an image with this geometry, a SimpleITK pixel type and one value everywhere."""
         return self._placed(sitk.Image(self.size_xyz, pixel_type) + value)
 
     def _placed(self, image: sitk.Image) -> sitk.Image:
@@ -171,11 +182,11 @@ class Grid:
 
 def bounding_slices(mask_zyx: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
     """Return the slices of the smallest box around a mask, [z, y, x]; None if it is empty."""
-    others = ((1, 2), (0, 2), (0, 1))
-    ends = [np.flatnonzero(np.any(mask_zyx, axis=axes)) for axes in others]
-    if not ends[0].size:
+    other_axes = ((1, 2), (0, 2), (0, 1))
+    indices = [np.flatnonzero(np.any(mask_zyx, axis=axes)) for axes in other_axes]
+    if not indices[0].size:
         return None
-    z, y, x = (slice(int(line[0]), int(line[-1]) + 1) for line in ends)
+    z, y, x = (slice(int(index[0]), int(index[-1]) + 1) for index in indices)
     return z, y, x
 
 
@@ -185,28 +196,29 @@ def _int_triple(values: NDArray[np.int_]) -> IntTriple:
 
 
 def crop(image: sitk.Image, box: Box) -> sitk.Image:
-    """Return the voxels inside a non-empty box, at their place in the world."""
-    inside: sitk.Image = sitk.RegionOfInterest(image, size=box.size_xyz, index=box.start_xyz)
-    return inside
+    """Return the voxels in a non-empty box; they keep their world positions."""
+    part: sitk.Image = sitk.RegionOfInterest(image, size=box.size_xyz, index=box.start_xyz)
+    return part
 
 
 def resample(
     image: sitk.Image,
     grid: Grid,
+    *,
     interpolation: Interpolation,
     outside: float,
     clamp: tuple[float, float] | None = None,
 ) -> sitk.Image:
-    """Bring an image onto a grid.
+    """Resample an image onto a grid.
 
     Parameters
     ----------
     image : a 3-D scalar image of any direction, spacing and origin.
-    grid : where the result's voxels lie.
+    grid : the geometry of the result.
     interpolation : "nearest" for labels; "linear" or cubic "bspline" for intensities.
-    outside : value where the grid leaves the image; the whole result where they do not meet.
-    clamp : lowest and highest value of the source that may take part, so that padding of -3024 HU
-        or metal of 27000 HU does not ring into its neighbours.
+    outside : value of the voxels outside the image.
+    clamp : range to which the source is clipped first, so that padding of -3024 HU or metal of
+        27000 HU causes no ringing in its surroundings.
 
     Returns
     -------
@@ -236,33 +248,33 @@ def resample(
 def _positions_along_axes(
     source: Grid, target: Grid
 ) -> list[tuple[int, NDArray[np.float64]]] | None:
-    """Return where a target's voxels lie along each axis (x, y, z) of a source, if parallel to it.
+    """Return where the voxels of a target lie along each axis (x, y, z) of a source.
 
     Returns
     -------
-    For each source axis, the target axis parallel to it and the source index of each of its voxels;
-    None where the grids are oblique to each other.
+    For each source axis, the parallel target axis and the source index of each voxel along it;
+    None if the grids are oblique to each other.
     """
     steps = np.linalg.solve(source.index_to_world, target.index_to_world)
-    along = np.abs(steps) > 1e-9 * np.abs(steps).max()
-    if np.any(along.sum(axis=0) != 1) or np.any(along.sum(axis=1) != 1):
+    is_parallel = np.abs(steps) > 1e-9 * np.abs(steps).max()
+    if np.any(is_parallel.sum(axis=0) != 1) or np.any(is_parallel.sum(axis=1) != 1):
         return None
     start = source.index(np.asarray([target.origin_mm]))[0]
     positions = []
     for axis, step in enumerate(steps):
-        parallel = int(np.flatnonzero(along[axis])[0])
-        voxels = np.arange(target.size_xyz[parallel])
-        positions.append((parallel, start[axis] + step[parallel] * voxels))
+        target_axis = int(np.flatnonzero(is_parallel[axis])[0])
+        voxels = np.arange(target.size_xyz[target_axis])
+        positions.append((target_axis, start[axis] + step[target_axis] * voxels))
     return positions
 
 
 def _interpolate_along_axes(
     source: sitk.Image, positions: list[tuple[int, NDArray[np.float64]]], outside: float
 ) -> Volume:
-    """Return a cubic B-spline of `source` at the voxels of a parallel grid, [z, y, x]."""
+    """Return the cubic B-spline of `source` at the voxels of a parallel grid, [z, y, x]."""
     coefficients = sitk.GetArrayFromImage(sitk.BSplineDecomposition(source, 3))
     z, y, x = (indices for _, indices in reversed(positions))
     values = interpolate(coefficients.astype(np.float32, copy=False), (z, y, x), outside)
-    # Axes of `values` are the source's z, y, x; each says which of the target's x, y, z it is.
-    found = [parallel for parallel, _ in reversed(positions)]
-    return np.ascontiguousarray(values.transpose([found.index(axis) for axis in (2, 1, 0)]))
+    # `values` has the source's axes z, y, x; `target_axes` names the target axis of each.
+    target_axes = [axis for axis, _ in reversed(positions)]
+    return np.ascontiguousarray(values.transpose([target_axes.index(axis) for axis in (2, 1, 0)]))

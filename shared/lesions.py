@@ -1,7 +1,7 @@
-"""What a radiologist would measure on lesions: how much, how active, how many, how far, how wet.
+"""Lesion measures that a radiologist would take: volume, uptake, number, spread and fluid.
 
-Nine numbers from a label map, a CT and a PET on one grid. They are what a simple model is fitted
-to, beside which a network has to prove itself.
+Nine numbers from a label map, a CT and a PET on one grid. The linear models and the baselines are
+fitted to them; a network has to do better.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from shared.geometry import Grid, bounding_slices
 MM3_PER_ML: Final = 1000.0
 
 FLUID_HU: Final = (-20.0, 35.0)
-"""Water, protein and old blood, and the noise of a CT; viable tumour and muscle lie above, fat
-(-100) below."""
+"""Water, protein and old blood, with the noise of a CT. Viable tumour and muscle are above, fat
+(-100 HU) is below."""
 
 RIM_MM: Final = 4.0
-"""Nothing is called fluid that near to a lesion's outermost voxels: fat beside a lesion mixes with
-it to the same HU."""
+"""Voxels nearer than this to the surface of a lesion do not count as fluid: there, lesion and
+surrounding fat average to the same HU."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LesionMeasures:
-    """What all lesions of a patient measure; all 0 where there is none.
+    """The measures of all lesions of a patient; all are 0 without lesions.
 
     Attributes
     ----------
-    mtv_ml : metabolic tumour volume, here the volume of the masks of primary and nodes.
-    tlg_suv_ml : total lesion glycolysis, mean SUV times volume, SUV·ml.
+    mtv_ml : metabolic tumour volume, here the volume of GTVp and GTVn together.
+    tlg_suv_ml : total lesion glycolysis, mean SUV times volume, in SUV·ml.
     suv_max : highest SUV of a voxel.
     primary_ml : volume of GTVp.
-    nodes : how many involved nodes, as 26-connected components of GTVn.
-    largest_node_ml : volume of the largest of them.
-    spread_mm : largest distance between the centres of two lesions, primaries or nodes; 0 where
-        there is one only.
-    primary_fluid_ml, node_fluid_ml : volume of fluid inside GTVp and GTVn, by the CT (`FLUID_HU`,
-        `RIM_MM`): necrosis, or the cyst that a node of an HPV-positive tumour often is.
+    nodes : number of involved nodes, counted as 26-connected components of GTVn.
+    largest_node_ml : volume of the largest node.
+    spread_mm : largest distance between the centres of two lesions, primaries or nodes; 0 for a
+        single lesion.
+    primary_fluid_ml, node_fluid_ml : volume of fluid in GTVp and GTVn on the CT (`FLUID_HU`,
+        `RIM_MM`): necrosis, or a cyst, as nodes of HPV-positive tumours often are.
 
     References
     ----------
@@ -66,10 +66,10 @@ class LesionMeasures:
     node_fluid_ml: float = 0.0
 
     def vector(self) -> NDArray[np.float64]:
-        """Return the logarithms of 1 + each measure, shape (9,), in the order of the attributes.
+        """Return log(1 + measure), shape (9,), in the order of the attributes.
 
-        Volumes and uptakes range over factors of hundreds, so that a linear model of them as they
-        are would hear of the largest tumours only.
+        Volumes and uptakes range over factors of hundreds. Without the logarithm the largest
+        tumours would dominate a linear model.
         """
         return np.log1p(np.asarray(astuple(self), dtype=np.float64))
 
@@ -85,31 +85,31 @@ def measure_lesions(
 
     Parameters
     ----------
-    labels : GTVp and GTVn, [z, y, x].
-    ct_hu, pet_suv : on the same grid.
-    grid : of all three; any spacing and direction.
+    labels : label map, [z, y, x].
+    ct_hu, pet_suv : CT and PET on the same grid.
+    grid : grid of all three; any spacing and direction.
 
     Raises
     ------
     ValueError
-        If a volume is not of the grid's shape.
+        If a volume does not have the grid's shape.
     """
     if not labels.shape == ct_hu.shape == pet_suv.shape == grid.shape_zyx:
         raise ValueError(
             f"expected labels, CT and PET of the grid's shape {grid.shape_zyx} (z, y, x), found "
             f"{labels.shape}, {ct_hu.shape} and {pet_suv.shape}"
         )
-    inside = bounding_slices(labels != Label.BACKGROUND)
-    if inside is None:
+    box = bounding_slices(labels != Label.BACKGROUND)
+    if box is None:
         return LesionMeasures()
-    part, voxel_ml = labels[inside], grid.voxel_volume_mm3 / MM3_PER_ML
+    part, voxel_ml = labels[box], grid.voxel_volume_mm3 / MM3_PER_ML
     low_hu, high_hu = FLUID_HU
-    fluid = (ct_hu[inside] >= low_hu) & (ct_hu[inside] <= high_hu)
-    uptake = pet_suv[inside][part != Label.BACKGROUND].astype(np.float64)
+    fluid = (ct_hu[box] >= low_hu) & (ct_hu[box] <= high_hu)
+    uptake = pet_suv[box][part != Label.BACKGROUND].astype(np.float64)
     primary, nodes = part == Label.GTVP, part == Label.GTVN
-    _, primary_centres = _lesions(primary)
-    nodes_vox, node_centres = _lesions(nodes)
-    # Distances do not care where the part begins.
+    _, primary_centres = _components(primary)
+    nodes_vox, node_centres = _components(nodes)
+    # Centres are relative to the box, which is enough for distances.
     centres_zyx = np.concatenate([primary_centres, node_centres])
     centres_mm = grid.world_mm(centres_zyx[:, ::-1])
     distances = np.linalg.norm(centres_mm[:, None] - centres_mm, axis=2)
@@ -127,10 +127,10 @@ def measure_lesions(
 
 
 def _fluid_vox(mask: NDArray[np.bool_], fluid: NDArray[np.bool_], grid: Grid) -> int:
-    """Return how many voxels of a mask are fluid, and not of its rim."""
+    """Return how many voxels of a mask are fluid and do not belong to its rim."""
     if not mask.any():
         return 0
-    # What lies outside the array is no lesion.
+    # The padding makes the edge of the array an edge of the lesion.
     image = sitk.GetImageFromArray(np.pad(mask, 1).astype(np.uint8))
     image.SetSpacing(grid.spacing_mm)
     depth = sitk.SignedMaurerDistanceMap(
@@ -140,9 +140,9 @@ def _fluid_vox(mask: NDArray[np.bool_], fluid: NDArray[np.bool_], grid: Grid) ->
     return int(np.count_nonzero(mask & fluid & (depth_mm >= RIM_MM)))
 
 
-def _lesions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
-    """Return voxels, shape (n,), and central index (z, y, x), shape (n, 3), of each component."""
-    # With a rim of background: cc3d 4.1.1 fails on some masks that are one voxel wide.
+def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+    """Return the sizes in voxels, shape (n,), and the centroids [z, y, x], shape (n, 3)."""
+    # Padded, because cc3d 4.1.1 fails on some masks that are one voxel wide.
     components = cc3d.connected_components(np.pad(mask, 1), connectivity=26)
-    found = cc3d.statistics(components)
-    return found["voxel_counts"][1:].astype(int), found["centroids"][1:] - 1.0
+    statistics = cc3d.statistics(components)
+    return statistics["voxel_counts"][1:].astype(int), statistics["centroids"][1:] - 1.0

@@ -1,7 +1,8 @@
-"""What the machine grants to this process, and what the process has used."""
+"""How many CPUs this process may use, and how much memory it has used."""
 
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 _CGROUP_V2 = (Path("/sys/fs/cgroup/cpu.max"),)
@@ -12,10 +13,10 @@ _CGROUP_V1 = (
 
 
 def granted_cpus() -> int:
-    """Return how many CPUs this process may use, by its affinity mask and its cgroup's quota.
+    """Return how many CPUs this process may use: its affinity mask and its cgroup's quota decide.
 
-    A container that may use 2 of a host's 64 CPUs sees all 64; as many threads would exhaust its
-    process limit and slow it down.
+    A container that may use 2 of a host's 64 CPUs still sees 64. With 64 threads it would be slow
+    and reach its limit of processes.
     """
     cpus = len(os.sched_getaffinity(0))
     for files in (_CGROUP_V2, _CGROUP_V1):
@@ -24,7 +25,7 @@ def granted_cpus() -> int:
             quota, period = (float(word.replace("max", "inf")) for word in words)
         except (OSError, ValueError):
             continue
-        # Version 1 writes a quota of -1 where there is none, version 2 the word "max".
+        # Without a quota, version 1 of cgroups writes -1, version 2 the word "max".
         return max(1, min(cpus, round(quota / period))) if 0 < quota < float("inf") else cpus
     return cpus
 
@@ -32,3 +33,9 @@ def granted_cpus() -> int:
 def peak_memory_gb() -> float:
     """Return the largest resident set of this process so far, in GB (10^9 bytes; Linux)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory_gb` count from now on, if the system allows it (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", "ascii")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from shared.editions import CURRENT
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_segmentation
@@ -9,7 +10,6 @@ from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.remarks import describe_lesions
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import prepare
-from shared.tasks import CURRENT
 
 
 def init_model(model_dir: Path) -> SegmentationModel:

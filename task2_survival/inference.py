@@ -6,11 +6,11 @@ the HPV status that the record lacks. All three see one reading and one preparat
 
 from pathlib import Path
 
+from shared.editions import CURRENT
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_risk
 from shared.models.chain import Chain
-from shared.tasks import CURRENT
 
 
 def init_model(model_dir: Path) -> Chain:

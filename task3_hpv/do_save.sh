@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds this task's image and saves it for upload; -h lists the options.
+# Builds the image of this task and saves it for upload; -h lists the options.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exec "$here/../shared/docker/save.sh" --task "$(basename "$here")" "$@"

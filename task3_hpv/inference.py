@@ -5,11 +5,11 @@ The image bundles the model of Task 1, which outlines the lesions if the HPV mod
 
 from pathlib import Path
 
+from shared.editions import CURRENT
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_hpv
 from shared.models.chain import Chain
-from shared.tasks import CURRENT
 
 
 def init_model(model_dir: Path) -> Chain:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer._completion_classes import completion_init
 
 from shared.errors import HecktorError
 from shared.models.card import Kind
@@ -37,7 +38,12 @@ from training.tasks.segmentation import Segmentation
 from training.tasks.survival import Survival
 from training.train import Options, train
 
-app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,  # its script fails for `python -m`; completion.sh replaces it
+    no_args_is_help=True,
+    help=__doc__,
+    pretty_exceptions_enable=False,
+)
 
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -355,6 +361,7 @@ def _show(table: str, output: Path | None) -> None:
 
 def main() -> int:
     """Run the command line; an error meant for the user, and a full disk, are one line."""
+    completion_init()  # only `add_completion` would call it otherwise
     try:
         app(standalone_mode=True)
     except HecktorError as error:

@@ -18,8 +18,8 @@ from pydantic import (
 from shared.clinical import check_key
 from shared.conventions import LESIONS
 from shared.errors import HecktorError
+from shared.models.networks.discovery import AnySegmentationNetwork
 from shared.models.networks.hpv import HpvConfig
-from shared.models.networks.registry import AnySegmentationNetwork
 from shared.models.networks.survival import SurvivalConfig
 from shared.postprocessing.rules import Rules
 from shared.preprocessing.intensity import Channel, ImageChannel, Intensity

@@ -1,6 +1,6 @@
-"""One self-contained page about a run: scores with intervals, curves, cases with their errors.
+"""One self-contained page about results: scores with intervals, curves, cases with their errors.
 
-`page` puts it together, `numbers` says how a score is written, `charts` and `pictures` draw (only
-these two know matplotlib), `errors` finds what there is to show, `risk` what the curves are of.
-Every score on the page is read from `metrics.json`; nothing is measured anew.
+`page` puts the page together from `sections`; one file for each task holds what is special to it.
+`numbers` formats scores, `errors` finds the errors of a mask, `risk` forms risk groups, `charts`
+and `pictures` draw. Every score on the page is read from `metrics.json`; nothing is measured again.
 """

@@ -1,4 +1,4 @@
-"""The charts of the page: scores by group, survival, ROC, calibration, DSC against volume."""
+"""Draws the charts: scores by group, survival, ROC, calibration, DSC against volume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
 from evaluation.report.drawing import BLUE, GREEN, INK, ORANGE, PALE, VERMILION
-from evaluation.report.numbers import Measure, write
+from evaluation.report.numbers import Measure, format_number, format_p_value
 from evaluation.report.risk import Curve, RiskGroups
 from evaluation.schema import Estimate, Group, HpvMetrics, SegmentationMetrics
 from shared.metrics.calibration import CalibrationBin
@@ -25,17 +25,18 @@ CURVE_STYLES = {
 LABEL_STYLES = {"GTVp": (GREEN, "o"), "GTVn": (ORANGE, "^")}
 
 
-def forest(
+def draw_forest(
     overall: Mapping[str, Estimate],
     groups: Sequence[tuple[str, Sequence[tuple[str, Group]]]],
     scores: Mapping[str, Measure],
 ) -> Figure:
-    """Draw scores of groups with their intervals, one column a score, one row a group.
+    """Draw scores of groups with their intervals, one column per score, one row per group.
 
     Parameters
     ----------
     overall : the scores of all patients, drawn as a line down the column.
-    groups : kinds of groups in words, each with its groups by name.
+    groups : kinds of groups in words, each with the groups by name.
+    scores : the scores to draw.
     """
     rows: list[tuple[str, Group | None]] = []
     for kind, members in groups:
@@ -78,7 +79,7 @@ def _interval(axis: Axes, estimate: Estimate, row: int) -> None:
     axis.plot(estimate.value, row, marker="o", markersize=5, color=BLUE)
 
 
-def dice_by_volume(metrics: SegmentationMetrics) -> Figure:
+def draw_dice_by_volume(metrics: SegmentationMetrics) -> Figure:
     """Draw the DSC of each case against the volume of the true lesions, for both labels."""
     figure = Figure(figsize=(9.6, 3.1), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
@@ -115,7 +116,7 @@ def dice_by_volume(metrics: SegmentationMetrics) -> Figure:
     return figure
 
 
-def survival(groups: RiskGroups) -> Figure:
+def draw_survival(groups: RiskGroups) -> Figure:
     """Draw Kaplan-Meier curves with intervals and censoring, and the numbers at risk below."""
     rows = len(groups.curves)
     figure = Figure(figsize=(7.6, 4.3 + 0.22 * rows))
@@ -134,21 +135,21 @@ def survival(groups: RiskGroups) -> Figure:
     axis.set_ylabel("recurrence-free survival")
     axis.grid(axis="y")
     axis.set_axisbelow(True)
-    test = None if groups.p_value is None else f"log-rank test: {p_value(groups.p_value)}"
+    test = None if groups.p_value is None else f"log-rank test: {format_p_value(groups.p_value)}"
     figure.legend(loc="upper center", ncols=3, title=test, fontsize=9, columnspacing=1.2,
                   borderaxespad=0.2)  # fmt: skip
-    # Below the axis: one row a group, its numbers under the ticks.
+    # Below the axis: one row per group, its numbers under the ticks.
     inch = 1 / (figure.get_figheight() * axis.get_position().height)
-    beside: dict[str, Any] = {
+    row_style: dict[str, Any] = {
         "ha": "right",
         "va": "center",
         "fontsize": 9,
         "transform": axis.transAxes,
     }
-    axis.text(-0.05, -0.56 * inch, "at risk", fontweight="bold", **beside)
+    axis.text(-0.05, -0.56 * inch, "at risk", fontweight="bold", **row_style)
     for row, curve in enumerate(groups.curves):
         y = -(0.78 + 0.22 * row) * inch
-        axis.text(-0.05, y, curve.name, **beside)
+        axis.text(-0.05, y, curve.name, **row_style)
         for tick in ticks:
             axis.text(tick, y, str(curve.at_risk(tick)), ha="center", va="center", fontsize=9,
                       transform=axis.get_xaxis_transform())  # fmt: skip
@@ -166,13 +167,8 @@ def _curve(axis: Axes, curve: Curve) -> None:
               marker="|", markersize=7, color=colour)  # fmt: skip
 
 
-def p_value(p: float) -> str:
-    """Return a p-value as papers write it."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def roc(metrics: HpvMetrics) -> Figure:
-    """Draw the ROC curve of the probability, and where the decisions lie."""
+def draw_roc(metrics: HpvMetrics) -> Figure:
+    """Draw the ROC curve of the probability, and the point of the decisions."""
     rows = [(r.probability, r.truth) for r in metrics.results if r.probability is not None]
     probabilities, truths = zip(*rows, strict=True)
     false_positive, true_positive, _ = roc_curve(truths, probabilities)
@@ -181,7 +177,7 @@ def roc(metrics: HpvMetrics) -> Figure:
     axis.plot([0, 1], [0, 1], color=PALE, linewidth=1.2, linestyle=":")
     auc = metrics.aggregates["auc"]
     axis.plot(false_positive, true_positive, color=BLUE, linewidth=2,
-              label=f"probability, AUC {write(auc.value, 3)}")  # fmt: skip
+              label=f"probability, AUC {format_number(auc.value, 3)}")  # fmt: skip
     sensitivity = metrics.aggregates["sensitivity"].value
     specificity = metrics.aggregates["specificity"].value
     if sensitivity is not None and specificity is not None:
@@ -196,15 +192,15 @@ def roc(metrics: HpvMetrics) -> Figure:
     return figure
 
 
-def calibration(bins: Sequence[CalibrationBin], probabilities: Sequence[float]) -> Figure:
+def draw_calibration(bins: Sequence[CalibrationBin], probabilities: Sequence[float]) -> Figure:
     """Draw observed against predicted frequencies with 95 % Wilson intervals, and a histogram."""
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
     axis.plot([0, 1], [0, 1], color=PALE, linewidth=1.2, linestyle=":", label="ideal")
-    for one in bins:
-        events = round(one.observed_fraction * one.patients)
-        interval = binomtest(events, one.patients).proportion_ci(method="wilson")
-        axis.plot([one.mean_probability] * 2, [interval.low, interval.high], color=BLUE,
+    for each in bins:
+        events = round(each.observed_fraction * each.patients)
+        interval = binomtest(events, each.patients).proportion_ci(method="wilson")
+        axis.plot([each.mean_probability] * 2, [interval.low, interval.high], color=BLUE,
                   linewidth=1.4)  # fmt: skip
     axis.plot([b.mean_probability for b in bins], [b.observed_fraction for b in bins], color=BLUE,
               marker="o", markersize=6, linewidth=1, label="patients in bins")  # fmt: skip

@@ -1,8 +1,8 @@
-"""What all figures share: type, colours, and how a figure becomes bytes.
+"""What all figures share: fonts, colours, and how a figure becomes bytes.
 
-Colours are Okabe and Ito's, which people with colour vision deficiency tell apart; none stands
-without another sign (line style, marker, words). A figure is a function of its data alone: no date,
-no random identifier.
+The colours are those of Okabe and Ito, which people with colour vision deficiency can distinguish.
+No colour is used without a second sign (line style, marker, words). A figure depends only on its
+data: it holds no date and no random identifier.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ STYLE: Final[dict[Any, Any]] = {
     "grid.color": "#e4e8ec",
     "legend.frameon": False,
     "svg.hashsalt": "hecktor",
-    # Outlines instead of text: the page looks the same where a font is missing.
+    # Outlines instead of text: the page looks the same if a font is missing.
     "svg.fonttype": "path",
 }
 PNG_DPI: Final = 160
 
 
-@dataclass(frozen=True)
-class Drawn:
+@dataclass(frozen=True, kw_only=True)
+class FigureFiles:
     """A figure as files.
 
     Attributes
     ----------
-    name : of its file, without suffix.
-    alt : what it shows, for who cannot see it.
+    name : of the file, without suffix.
+    alt : what the figure shows, for people who cannot see it.
     svg : None for pictures of voxels.
-    width_inches : as it was drawn, where its type has the size that was meant.
+    width_inches : width at which the fonts have their intended size.
     """
 
     name: str
@@ -64,15 +64,20 @@ class Drawn:
     width_inches: float
 
 
-def draw(name: str, alt: str, make: Callable[[], Figure], vector: bool = True) -> Drawn:
-    """Return a figure as files; it is made in the common style."""
+def render(name: str, alt: str, draw: Callable[[], Figure], *, vector: bool = True) -> FigureFiles:
+    """Draw a figure in the common style and return it as files."""
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
-        figure = make()
+        figure = draw()
         png, svg = io.BytesIO(), io.BytesIO()
         face = figure.get_facecolor()
         dpi = PNG_DPI if vector else figure.dpi
         figure.savefig(png, format="png", dpi=dpi, facecolor=face, metadata={"Software": None})
         if vector:
             figure.savefig(svg, format="svg", metadata={"Date": None}, facecolor=face)
-    width = float(figure.get_figwidth())
-    return Drawn(name, alt, png.getvalue(), svg.getvalue() if vector else None, width)
+    return FigureFiles(
+        name=name,
+        alt=alt,
+        png=png.getvalue(),
+        svg=svg.getvalue() if vector else None,
+        width_inches=float(figure.get_figwidth()),
+    )

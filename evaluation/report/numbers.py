@@ -1,34 +1,36 @@
-"""How scores are called and written, and where on the page they come from."""
+"""How scores are named and formatted, and where on disk they come from."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from evaluation.schema import Estimate
 
 ABSENT: Final = "–"
-"""Stands for a score that cannot be computed."""
+"""Text for a score that cannot be computed."""
 
 Better: TypeAlias = Literal["higher", "lower"]
-Path: TypeAlias = tuple[str | int, ...]
-"""Keys that lead from a run's folder to a number: the task, then those in its metrics.json."""
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Keys from the results folder to a number: the algorithm, then keys of its metrics.json."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a score is called.
+    """The name of a score and how it is shown.
 
     Attributes
     ----------
     name : in words.
     better : which end is the good one.
-    digits : decimals that are shown.
-    scale : the ends of an axis; None where there is no upper end.
+    digits : number of decimals.
+    scale : the ends of an axis; None without an upper end.
     """
 
     name: str
+    _: KW_ONLY
     better: Better = "higher"
     digits: int = 3
     scale: tuple[float, float] | None = (0.0, 1.0)
@@ -39,8 +41,10 @@ MEASURES: Final = {
     "aggregated_dice": Measure("Aggregated DSC"),
     "aggregated_f1": Measure("Aggregated F1"),
     "sensitivity": Measure("Sensitivity"),
-    "false_positives_per_case": Measure("False lesions a case", "lower", 2, None),
-    "hd95_mm": Measure("HD95, mm", "lower", 1, None),
+    "false_positives_per_case": Measure(
+        "False lesions per case", better="lower", digits=2, scale=None
+    ),
+    "hd95_mm": Measure("HD95, mm", better="lower", digits=1, scale=None),
     "surface_dice": Measure("Surface DSC"),
     "c_index": Measure("C-index"),
     "auc_2_years": Measure("AUC at 2 years"),
@@ -48,14 +52,14 @@ MEASURES: Final = {
     "balanced_accuracy": Measure("Balanced accuracy"),
     "specificity": Measure("Specificity"),
     "auc": Measure("AUC"),
-    "brier": Measure("Brier score", "lower"),
-    "calibration_error": Measure("Calibration error", "lower"),
+    "brier": Measure("Brier score", better="lower"),
+    "calibration_error": Measure("Calibration error", better="lower"),
 }
 LABELS: Final = {"gtvp": "GTVp", "gtvn": "GTVn"}
 
 
 def measure(score: str) -> Measure:
-    """Return what a score of `metrics.json` is called: `gtvp_dice` is "GTVp mean DSC"."""
+    """Return the measure of a score of `metrics.json`: `gtvp_dice` is "GTVp mean DSC"."""
     label, _, rest = score.partition("_")
     if label in LABELS:
         plain = label_measure(rest)
@@ -65,7 +69,7 @@ def measure(score: str) -> Measure:
 
 
 def label_measure(score: str) -> Measure:
-    """Return what a score of one label is called, without the label's name."""
+    """Return the measure of a label's score, without the label's name."""
     return Measure("Lesion sensitivity") if score == "sensitivity" else measure(score)
 
 
@@ -75,18 +79,18 @@ class Number:
 
     Attributes
     ----------
-    path : where it stands.
-    value : as it stands there.
+    path : where it comes from.
+    value : as it is stored there.
     text : as it is shown.
     """
 
-    path: Path
+    path: KeyPath
     value: float | None
     text: str
 
 
-@dataclass(frozen=True)
-class Shown:
+@dataclass(frozen=True, kw_only=True)
+class ScoreText:
     """A score with its interval, as the page shows it."""
 
     value: Number
@@ -96,26 +100,36 @@ class Shown:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there is one."""
+        """Whether there is an interval."""
         return self.low.value is not None and self.high.value is not None
 
 
-def show(estimate: Estimate, path: Path, digits: int) -> Shown:
+def format_score(estimate: Estimate, path: KeyPath, digits: int) -> ScoreText:
     """Return a score as it is shown; `path` leads to the estimate."""
     value, low, high = (
-        Number((*path, name), found, write(found, digits))
-        for name, found in (
+        Number((*path, name), number, format_number(number, digits))
+        for name, number in (
             ("value", estimate.value),
             ("low", estimate.low),
             ("high", estimate.high),
         )
     )
-    return Shown(value, low, high, estimate.patients)
+    return ScoreText(value=value, low=low, high=high, patients=estimate.patients)
 
 
-def write(value: float | None, digits: int) -> str:
-    """Return a number in words: fixed decimals, a true minus, a dash where there is none."""
+def format_number(value: float | None, digits: int) -> str:
+    """Return a number with fixed decimals and a true minus sign; a dash for None."""
     return ABSENT if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def format_p_value(p: float) -> str:
+    """Return a p-value as papers write it."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def range_name(name: str) -> str:
+    """Return the name of a range with a true dash: "1-5" becomes "1–5"."""
+    return re.sub(r"(\d)-(\d)", r"\1–\2", name)
 
 
 def natural_list(words: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Pictures of a case: PET projections with outlines, and axial slices through its errors.
+"""Draws pictures of a case: PET projections with outlines, and axial slices through its errors.
 
-A case is brought onto the head-and-neck region as the algorithms see it, a box along the world's
-axes, so pictures stand upright whatever the scan's direction cosines: head up, and by the
-radiological convention the patient's left on the viewer's right; sagittal views face left. PETs in
+A case is resampled to the head-and-neck region as the algorithms see it, a box along the world
+axes. So pictures are upright for any direction cosines of the scan: head up and, by the
+radiological convention, the patient's left on the viewer's right; sagittal views face left. PETs in
 Bq/mL are scaled to SUV as for the algorithms.
 """
 
@@ -27,7 +27,7 @@ from shared.preprocessing.pipeline import prepare
 from shared.preprocessing.region import Preparation
 
 DISPLAY: Final = Preparation(spacing_mm=1.5, size_xyz=(192, 192, 192), interpolation="linear")
-"""The 288 mm region of the paper, in voxels that a screen can show."""
+"""The 288 mm region of the paper, with voxels that suit a screen."""
 PET_WINDOW_SUV: Final = (-0.5, 6.5)
 """Centre 3, width 7, as in the paper's Figure 1."""
 CT_WINDOW_HU: Final = (-160.0, 240.0)
@@ -35,7 +35,7 @@ CT_WINDOW_HU: Final = (-160.0, 240.0)
 OUTLINE: Final = {"GTVp": "#3ddc4a", "GTVn": "#ffe11a"}
 """Green and yellow, as in the paper's Figure 1."""
 SLICE_MM: Final = 120.0
-"""Edge of a slice's picture: a neck with its surroundings."""
+"""Edge length of a slice's picture: a neck with its surroundings."""
 BLACK: Final = "#000000"
 PANEL_INCHES: Final = 3.0
 DPI: Final = 110
@@ -43,15 +43,15 @@ DPI: Final = 110
 Picture = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
-    """A case as it is shown.
+    """A case as it is view.
 
     Attributes
     ----------
     grid : along the world's axes (LPS), isotropic.
-    ct_hu, pet_suv : on it, indexed [z, y, x].
-    truth, prediction : label maps on it.
+    ct_hu, pet_suv : on this grid, indexed [z, y, x].
+    truth, prediction : label maps on this grid.
     """
 
     grid: Grid
@@ -61,8 +61,8 @@ class View:
     prediction: LabelVolume
 
 
-def view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
-    """Bring a case and its label maps, on any grids, to where they are shown.
+def make_view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
+    """Resample a case and its label maps, on any grids, to the region that is view.
 
     Raises
     ------
@@ -72,61 +72,69 @@ def view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
     prepared = prepare(case, DISPLAY)
     grid = prepared.undo.region
     labels = [
-        sitk.GetArrayFromImage(resample(sitk.Cast(image, sitk.sitkUInt8), grid, "nearest", 0))
+        sitk.GetArrayFromImage(
+            resample(sitk.Cast(image, sitk.sitkUInt8), grid, interpolation="nearest", outside=0)
+        )
         for image in (truth, prediction)
     ]
-    return View(grid, prepared.ct_hu, prepared.pet_suv, labels[0], labels[1])
+    return View(
+        grid=grid,
+        ct_hu=prepared.ct_hu,
+        pet_suv=prepared.pet_suv,
+        truth=labels[0],
+        prediction=labels[1],
+    )
 
 
-def coronal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
+def project_coronal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
     """Return the maximum along y as a picture: head at row 0, the patient's left at the right."""
     picture: NDArray[Any] = volume_zyx.max(axis=1)[::-1]
     return picture
 
 
-def sagittal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
+def project_sagittal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
     """Return the maximum along x as a picture: head at row 0, the face at the left."""
     picture: NDArray[Any] = volume_zyx.max(axis=2)[::-1]
     return picture
 
 
-def axial(volume_zyx: NDArray[Any], z: int) -> NDArray[Any]:
+def slice_axial(volume_zyx: NDArray[Any], z: int) -> NDArray[Any]:
     """Return a plane as a picture: the face at row 0, the patient's left at the right."""
     plane: NDArray[Any] = volume_zyx[z]
     return plane
 
 
-def projections(shown: View) -> Figure:
+def draw_projections(view: View) -> Figure:
     """Draw coronal and sagittal PET projections, each with the truth and with the prediction."""
     figure, axes = _panels(1, 4)
-    sides = (("coronal", coronal, "R", "L"), ("sagittal", sagittal, "A", "P"))
+    sides = (("coronal", project_coronal, "R", "L"), ("sagittal", project_sagittal, "A", "P"))
     for column, (name, project, left, right) in enumerate(sides):
         for offset, (what, labels) in enumerate(
-            (("truth", shown.truth), ("prediction", shown.prediction))
+            (("truth", view.truth), ("prediction", view.prediction))
         ):
             axis = axes[0, 2 * column + offset]
-            _pet(axis, project(shown.pet_suv))
+            _pet(axis, project(view.pet_suv))
             for label, colour in OUTLINE.items():
                 _outline(axis, project(labels == LESIONS[label]), colour, "-")
             _mark(axis, f"{name}, {what}", left, right)
-    _scale_bar(axes[0, 0], shown.grid.spacing_mm[0])
+    _scale_bar(axes[0, 0], view.grid.spacing_mm[0])
     return figure
 
 
-def error_slices(shown: View, errors: Sequence[LesionError]) -> Figure:
-    """Draw CT and PET of the axial plane through each error, two errors a row."""
+def draw_error_slices(view: View, errors: Sequence[LesionError]) -> Figure:
+    """Draw CT and PET of the axial plane through each error, two errors per row."""
     rows = (len(errors) + 1) // 2
     figure, axes = _panels(rows, 4)
     for axis in axes.flat[2 * len(errors) :]:
         axis.set_visible(False)
-    spacing = shown.grid.spacing_mm[0]
+    spacing = view.grid.spacing_mm[0]
     half = round(SLICE_MM / spacing / 2)
     for number, error in enumerate(errors):
-        x, y, z = shown.grid.index(np.array([error.centre_mm]))[0]
-        plane = int(np.clip(round(z), 0, shown.grid.size_xyz[2] - 1))
+        x, y, z = view.grid.index(np.array([error.centre_mm]))[0]
+        plane = int(np.clip(round(z), 0, view.grid.size_xyz[2] - 1))
         corner = [
             int(np.clip(round(c) - half, 0, size - 2 * half))
-            for c, size in zip((x, y), shown.grid.size_xyz[:2], strict=True)
+            for c, size in zip((x, y), view.grid.size_xyz[:2], strict=True)
         ]
         cut = np.s_[corner[1] : corner[1] + 2 * half, corner[0] : corner[0] + 2 * half]
         row, column = divmod(number, 2)
@@ -134,12 +142,12 @@ def error_slices(shown: View, errors: Sequence[LesionError]) -> Figure:
             axis = axes[row, 2 * column + offset]
             if modality == "CT":
                 low, high = CT_WINDOW_HU
-                axis.imshow(axial(shown.ct_hu, plane)[cut], cmap="gray", vmin=low, vmax=high)
+                axis.imshow(slice_axial(view.ct_hu, plane)[cut], cmap="gray", vmin=low, vmax=high)
             else:
-                _pet(axis, axial(shown.pet_suv, plane)[cut])
-            for labels, style in ((shown.truth, "-"), (shown.prediction, "--")):
+                _pet(axis, slice_axial(view.pet_suv, plane)[cut])
+            for labels, style in ((view.truth, "-"), (view.prediction, "--")):
                 for label, colour in OUTLINE.items():
-                    _outline(axis, axial(labels == LESIONS[label], plane)[cut], colour, style)
+                    _outline(axis, slice_axial(labels == LESIONS[label], plane)[cut], colour, style)
             angle = np.linspace(0, 2 * np.pi, 60)
             radius = (error.radius_mm + 7) / spacing
             axis.plot(
@@ -155,8 +163,8 @@ def error_slices(shown: View, errors: Sequence[LesionError]) -> Figure:
     return figure
 
 
-def legend() -> Figure:
-    """Draw what the lines mean."""
+def draw_legend() -> Figure:
+    """Draw the legend of the lines."""
     figure = Figure(figsize=(6.4, 0.32), facecolor=BLACK, dpi=DPI)
     lines = [Line2D([], [], color=colour, label=name) for name, colour in OUTLINE.items()]
     lines += [

@@ -1,4 +1,4 @@
-"""Groups of patients by predicted risk, their recurrence-free survival, and whether it differs."""
+"""Forms groups of patients by predicted risk and compares their recurrence-free survival."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from evaluation.schema import SurvivalCase
 
 DAYS_PER_YEAR: Final = 365.25
 LEAST_FOR_THREE: Final = 30
-"""Patients from which there are three groups; below, ten a group would not be reached."""
+"""With fewer patients there are two groups: three groups would have fewer than ten each."""
 NAMES: Final = {2: ("low risk", "high risk"), 3: ("low risk", "middle risk", "high risk")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """Kaplan-Meier estimate of a group.
 
     Attributes
     ----------
     name : of the group.
-    years, survival, low, high : shape (n,); the estimate from each time on, with its 95 % interval
+    years, survival, low, high : shape (n,); each estimate holds from its time on; 95 % interval
         (exponential Greenwood).
-    censored_years : when follow-up of patients without recurrence ended.
+    censored_years : end of follow-up of patients without recurrence.
     times_years : shape (patients,), time of each patient.
-    events : how many recurrences.
+    events : number of recurrences.
     """
 
     name: str
@@ -44,18 +44,18 @@ class Curve:
 
     @property
     def patients(self) -> int:
-        """How many patients."""
+        """Number of patients."""
         return len(self.times_years)
 
     def at_risk(self, years: float) -> int:
-        """Return how many are under observation and without recurrence just before a time."""
+        """Return the number of patients under observation without recurrence just before a time."""
         return int(np.count_nonzero(self.times_years >= years))
 
     def survival_at(self, years: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the estimate at times."""
+        """Return the estimate at some times."""
         last = np.searchsorted(self.years, years, side="right") - 1
-        found: NDArray[np.float64] = self.survival[np.maximum(last, 0)]
-        return found
+        estimates: NDArray[np.float64] = self.survival[np.maximum(last, 0)]
+        return estimates
 
 
 @dataclass(frozen=True)
@@ -64,53 +64,53 @@ class RiskGroups:
 
     Attributes
     ----------
-    curves : of the groups that have patients.
-    p_value : of the log-rank test that they are alike; None with fewer than two groups or without
-        any recurrence.
-    left_out : patients without a risk.
+    curves : one for each group that has patients.
+    p_value : of the log-rank test that all groups are equal; None with fewer than two groups or
+        without any recurrence.
+    without_risk : number of patients without a risk.
     """
 
     curves: tuple[Curve, ...]
     p_value: float | None
-    left_out: int
+    without_risk: int
 
 
 def risk_groups(results: Sequence[SurvivalCase]) -> RiskGroups:
-    """Divide patients into equal groups by predicted risk, three of them or two if they are few.
+    """Divide patients by predicted risk into three groups of equal size, or two if they are few.
 
-    Equal risks share a group. The cuts are the cohort's own quantiles, so the curves tell how risks
-    separate these patients, not how a threshold set beforehand would.
+    Equal risks share a group. The limits are quantiles of this cohort, so the curves show how the
+    risk separates these patients, not how a threshold set beforehand would.
     """
-    known = [result for result in results if result.risk is not None]
-    if not known:
+    with_risk = [result for result in results if result.risk is not None]
+    if not with_risk:
         return RiskGroups((), None, len(results))
-    risks = np.array([result.risk for result in known], dtype=np.float64)
-    years = np.array([result.time_days for result in known]) / DAYS_PER_YEAR
-    events = np.array([result.event for result in known])
-    count = 3 if len(known) >= LEAST_FOR_THREE else 2
-    cuts = np.quantile(risks, np.arange(1, count) / count)
-    own = np.searchsorted(cuts, risks)
+    risks = np.array([result.risk for result in with_risk], dtype=np.float64)
+    years = np.array([result.time_days for result in with_risk]) / DAYS_PER_YEAR
+    events = np.array([result.event for result in with_risk])
+    count = 3 if len(with_risk) >= LEAST_FOR_THREE else 2
+    limits = np.quantile(risks, np.arange(1, count) / count)
+    groups = np.searchsorted(limits, risks)
     curves = tuple(
-        _curve(name, years[own == group], events[own == group])
+        _curve(name, years[groups == group], events[groups == group])
         for group, name in enumerate(NAMES[count])
-        if np.any(own == group)
+        if np.any(groups == group)
     )
     p_value = None
     if len(curves) > 1 and events.any():
-        p_value = float(multivariate_logrank_test(years, own, events).p_value)
-    return RiskGroups(curves, p_value, len(results) - len(known))
+        p_value = float(multivariate_logrank_test(years, groups, events).p_value)
+    return RiskGroups(curves, p_value, len(results) - len(with_risk))
 
 
 def _curve(name: str, years: NDArray[np.float64], events: NDArray[np.bool_]) -> Curve:
-    fitted = KaplanMeierFitter().fit(years, events)
-    interval = fitted.confidence_interval_survival_function_.to_numpy()
+    fitter = KaplanMeierFitter().fit(years, events)
+    interval = fitter.confidence_interval_survival_function_.to_numpy()
     return Curve(
-        name,
-        fitted.survival_function_.index.to_numpy(dtype=np.float64),
-        fitted.survival_function_.to_numpy()[:, 0],
-        interval[:, 0],
-        interval[:, 1],
-        np.sort(years[~events]),
-        years,
-        int(np.count_nonzero(events)),
+        name=name,
+        years=fitter.survival_function_.index.to_numpy(dtype=np.float64),
+        survival=fitter.survival_function_.to_numpy()[:, 0],
+        low=interval[:, 0],
+        high=interval[:, 1],
+        censored_years=np.sort(years[~events]),
+        times_years=years,
+        events=int(np.count_nonzero(events)),
     )

@@ -1,6 +1,6 @@
-"""Runs the three algorithms on cases under the platform's limits, in containers or natively.
+"""Runs algorithms on cases under the platform's limits, in containers or natively.
 
-`engines` makes one run, `runner` a cohort of them, `store` keeps what they leave behind. The first
-two of `tasks`, `engines` and `cases` serve `tests/containers` as well, in the environment of the
-images' lock file: they need nothing beyond the standard library.
+`programs` says what is started, `engines` starts it once, `runner` runs a cohort of cases, and
+`job_store` keeps the jobs. `tests/containers` uses `programs`, `engines` and `case_folders` too, in
+the environment of the images' lock file, so these three need only the standard library.
 """

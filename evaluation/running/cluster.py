@@ -1,7 +1,7 @@
-"""Runs cases on the workers of a Dask scheduler; the one file that knows Dask.
+"""Runs cases on the workers of a Dask scheduler; the only file that uses Dask.
 
-Scheduler, workers and this process see the same checkout, cases and folder of the run, under the
-same paths. Each worker runs as many cases at once as it has threads. Start them with::
+Scheduler, workers and this process see the same checkout, cases and results folder, under the same
+paths. Each worker runs as many cases at once as it has threads. Start them with::
 
     dask scheduler
     PYTHONPATH=CHECKOUT dask worker SCHEDULER --nworkers 4 --nthreads 1
@@ -16,19 +16,19 @@ from collections.abc import Iterator, Sequence
 from distributed import Client, KilledWorker, WorkerPlugin, as_completed
 from distributed.worker import Worker
 
-from evaluation.running.engines import Engine, EngineError
-from evaluation.running.runner import NotStarted, Order, Outcome, Pool, run_case
-from evaluation.running.tasks import Task
+from evaluation.running.engines.protocol import Engine, EngineError
+from evaluation.running.programs import Program, program_of
+from evaluation.running.runner import Ending, NotStarted, Order, Pool, run_case
 
 CONNECT_TIMEOUT_S = 20
 
 
-def on_cluster(address: str) -> Pool:
+def cluster_pool(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Pool:
     """Return a pool of the workers of the scheduler at an address, such as `tcp://host:8786`.
 
-    A case goes to another worker if its worker dies; one that several workers have died of counts
-    as not started. When this process stops, cases that wait are dropped; those that run come to
-    their end on their workers and are kept.
+    If a worker dies, its case goes to another worker; a case that several workers died of counts as
+    not started. When this process stops, waiting cases are dropped; running cases end on their
+    workers and are kept.
 
     Raises
     ------
@@ -36,17 +36,18 @@ def on_cluster(address: str) -> Pool:
         While running, if the scheduler does not answer or a worker's machine is not ready.
     """
 
-    def run(orders: Sequence[Order]) -> Iterator[Outcome]:
+    def run(orders: Sequence[Order]) -> Iterator[Ending]:
         if not orders:
             return
         try:
-            client = Client(address, timeout=CONNECT_TIMEOUT_S)
+            client = Client(address, timeout=connect_timeout_s)
         except (OSError, TimeoutError, ValueError) as error:
             raise EngineError(
                 f"expected a Dask scheduler at {address}, found none ({error}); start one with "
                 "`dask scheduler`, and workers with `dask worker`"
             ) from None
-        machine = _Machine(orders[0].engine, orders[0].task)
+        first = orders[0]
+        machine = _Machine(first.engine, program_of(first.algorithm, first.edition))
         with client, contextlib.ExitStack() as at_end:
             client.register_plugin(machine)
             at_end.callback(client.unregister_worker_plugin, machine.name)
@@ -65,18 +66,18 @@ def on_cluster(address: str) -> Pool:
 
 
 class _Machine(WorkerPlugin):
-    """Makes each worker's machine ready, of workers that come later too, and clears it."""
+    """Prepares each worker's machine, also for workers that come later, and cleans it up."""
 
-    def __init__(self, engine: Engine, task: Task) -> None:
-        # Of this run alone: a plugin replaces another one of its name.
-        self.name = f"hecktor-{task.name}-{secrets.token_hex(4)}"
+    def __init__(self, engine: Engine, program: Program) -> None:
+        # Unique to this run: a plugin replaces another one with the same name.
+        self.name = f"hecktor-{program.name}-{secrets.token_hex(4)}"
         self._engine = engine
-        self._task = task
+        self._program = program
 
     def setup(self, worker: Worker) -> None:
         """Prepare the machine."""
-        self._engine.prepare_machine(self._task)
+        self._engine.prepare_machine(self._program)
 
     def teardown(self, worker: Worker) -> None:
-        """Clear the machine, where the worker or the run ends."""
+        """Clean the machine up when the worker or the run ends."""
         self._engine.leave_machine()

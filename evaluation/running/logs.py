@@ -1,4 +1,4 @@
-"""What an algorithm of this repository says of a case in its log, beside what it writes."""
+"""Read what an algorithm of this repository says about a case in its log."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import re
 
 
 def peak_memory_gb(stdout: str) -> float | None:
-    """Return the peak memory that the last line states, in GB, or None where it states none."""
+    """Return the peak memory in GB from the last line, or None if it states none."""
     last = (stdout.strip().splitlines() or [""])[-1]
     match = re.search(r"peak memory (\d+(?:\.\d+)?) GB", last)
     return float(match[1]) if match else None
 
 
 def hpv_probability(stdout: str) -> float | None:
-    """Return the probability of HPV-positive disease that Task 3 logs, or None where it does not.
+    """Return the logged probability of HPV-positive disease, or None if there is none.
 
-    The platform is given the decision alone; the log has three decimals of what led to it.
+    The platform receives the decision only; the log has the probability with three decimals.
     """
-    found = re.findall(r"^HPV: .*\bprobability ([01]\.\d+)", stdout, flags=re.MULTILINE)
-    return float(found[-1]) if found else None
+    matches = re.findall(r"^HPV: .*\bprobability ([01]\.\d+)", stdout, flags=re.MULTILINE)
+    return float(matches[-1]) if matches else None
 
 
 def last_line(text: str) -> str | None:
-    """Return the last line that is not blank: of stderr, what the platform shows its user."""
+    """Return the last line that is not blank; of stderr, this is what the platform shows."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else None

@@ -1,8 +1,8 @@
-"""Runs a task on a cohort of cases, several at a time, and goes on where it was stopped.
+"""Runs an algorithm on a cohort of cases, several at a time, and resumes where it was stopped.
 
-Where the cases run is a `Pool`'s business: `here` uses threads on this machine, `cluster` the
-workers of a Dask scheduler. A case that fails is recorded; a case that could not be started, for
-the engine's or the disk's fault, is not, and the next run starts it again.
+A `Pool` decides where cases run: `local_pool` uses threads on this machine, `cluster_pool` the
+workers of a Dask scheduler. A case that fails is recorded. A case that could not be started,
+because of the engine or the disk, is not recorded, and the next run starts it again.
 """
 
 from __future__ import annotations
@@ -18,45 +18,48 @@ from pathlib import Path
 from typing import TypeAlias
 
 from evaluation.outputs import HPV_PROBABILITY
-from evaluation.running.cases import Case
-from evaluation.running.engines import Engine, EngineError, Run
+from evaluation.running.case_folders import CaseFolder
+from evaluation.running.engines.protocol import Engine, EngineError, Run
+from evaluation.running.job_store import OUTPUT, JobRecord, JobStore
 from evaluation.running.logs import hpv_probability, last_line, peak_memory_gb
-from evaluation.running.store import OUTPUT, JobRecord, RunStore
-from evaluation.running.tasks import Task
+from evaluation.running.programs import program_of
+from shared.editions import Edition
+from shared.tasks import Algorithm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Order:
-    """A case to be run, with all that a thread or another machine needs to know."""
+    """A case to run, with all that a thread or another machine needs to know."""
 
-    task: Task
+    algorithm: Algorithm
+    edition: Edition
     engine: Engine
-    case: Case
+    case: CaseFolder
     folder: Path
 
 
 @dataclass(frozen=True)
 class NotStarted:
-    """A case that could not be started, and why; nothing is known of the algorithm."""
+    """A case that could not be started, and why; this says nothing about the algorithm."""
 
     case: str
     reason: str
 
 
-Outcome: TypeAlias = JobRecord | NotStarted
-Pool: TypeAlias = Callable[[Sequence[Order]], Iterator[Outcome]]
-"""Runs orders, and yields how each ended as it ends. Closing the iterator stops what goes on."""
+Ending: TypeAlias = JobRecord | NotStarted
+Pool: TypeAlias = Callable[[Sequence[Order]], Iterator[Ending]]
+"""Runs orders and yields how each ended, as it ends. Closing the iterator stops the rest."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Summary:
     """How a cohort has ended.
 
     Attributes
     ----------
-    records : of all cases that have ended, by name, those of earlier runs included.
-    not_started : the others.
-    resumed : how many had ended before.
+    records : all cases that have ended, by name, including those of earlier runs.
+    not_started : the other cases.
+    resumed : number of cases that had ended before.
     """
 
     records: list[JobRecord] = field(default_factory=list)
@@ -70,81 +73,95 @@ class Summary:
 
 
 def run_cohort(
-    task: Task,
-    cases: Sequence[Case],
+    algorithm: Algorithm,
+    cases: Sequence[CaseFolder],
+    *,
+    edition: Edition,
     engine: Engine,
-    store: RunStore,
+    store: JobStore,
     pool: Pool,
-    on_end: Callable[[Outcome], object] = lambda outcome: None,
+    on_end: Callable[[Ending], object] = lambda ending: None,
 ) -> Summary:
-    """Run a prepared task on the cases that have not ended yet, and write `predictions.json`.
+    """Run an algorithm on the cases that have not ended yet, and write `predictions.json`.
 
     Parameters
     ----------
-    cases : with names that differ.
-    store : claimed.
-    on_end : is told of each case that ends.
+    cases : with different names.
+    engine : prepared for the algorithm.
+    store : where the jobs are kept; `JobStore.claim` has been called.
+    on_end : called with each case that ends.
     """
-    known = {record.case for record in store.records()}
-    orders = [Order(task, engine, case, store.folder) for case in cases if case.name not in known]
+    ended = {record.case for record in store.records()}
+    orders = [
+        Order(algorithm=algorithm, edition=edition, engine=engine, case=case, folder=store.folder)
+        for case in cases
+        if case.name not in ended
+    ]
     summary = Summary(resumed=len(cases) - len(orders))
-    for outcome in pool(orders):
-        if isinstance(outcome, NotStarted):
-            summary.not_started.append(outcome)
-        on_end(outcome)
+    for ending in pool(orders):
+        if isinstance(ending, NotStarted):
+            summary.not_started.append(ending)
+        on_end(ending)
     names = {case.name for case in cases}
     summary.records = [record for record in store.records() if record.case in names]
-    store.write_predictions(task, cases)
+    store.write_predictions(algorithm, cases, edition)
     return summary
 
 
 def run_case(
     order: Order, cpus: frozenset[int] | None = None, cancelled: threading.Event | None = None
-) -> Outcome:
-    """Run one case and keep what it left, unless another run has done it meanwhile.
+) -> Ending:
+    """Run one case and keep its job, unless another run has done so in the meantime.
 
     Raises
     ------
     Cancelled
-        If `cancelled` was set; the case is left for the next run.
+        If `cancelled` was set; the next run starts the case again.
     """
-    store, name = RunStore(order.folder), order.case.name
+    store, name = JobStore(order.folder), order.case.name
     with store.locked(name):
-        if (done := store.record(name)) is not None:
-            return done
+        if (earlier := store.record(name)) is not None:
+            return earlier
         try:
             draft = store.draft(name)
             staged = order.case.stage(draft / "input_copy")
             run = order.engine.run(
-                order.task, staged, draft / OUTPUT, draft, cpus=cpus, cancelled=cancelled
+                program_of(order.algorithm, order.edition),
+                case=staged,
+                output=draft / OUTPUT,
+                logs=draft,
+                cpus=cpus,
+                cancelled=cancelled,
             )
             shutil.rmtree(staged)
-            record = judge(name, run, order.task, draft / OUTPUT)
+            record = judge(run, case=name, algorithm=order.algorithm, output=draft / OUTPUT)
             store.move_in(draft, record)
         except (EngineError, OSError) as error:
             return NotStarted(name, " ".join(str(error).split()))
     return record
 
 
-def judge(name: str, run: Run, task: Task, output: Path) -> JobRecord:
-    """Return how a run has ended by the platform's rules, and put its outputs in order.
+def judge(run: Run, *, case: str, algorithm: Algorithm, output: Path) -> JobRecord:
+    """Return how a run has ended by the platform's rules, and tidy its outputs.
 
-    A run that does not end with exit code 0 loses all outputs. The probability that Task 3 logs is
-    put beside its decision, for the evaluation to measure calibration.
+    A run that does not end with exit code 0 loses all outputs. A logged HPV probability is written
+    next to the decision, so that the evaluation can measure calibration.
     """
+    paths = [each.path for each in algorithm.outputs]
+    missing = [path for path in paths if not (output / path).is_file()]
     reason = None
     if run.exit_code != 0:
         code = f"exit code {run.exit_code}"
         reason = run.note or last_line(run.stderr) or f"{code}, and nothing on stderr"
-    elif not (output / task.output).is_file():
-        reason = f"expected {task.output}, found no such file though the exit code is 0"
+    elif missing:
+        reason = f"expected {missing[0]}, found no such file although the exit code is 0"
     if reason is not None:
         shutil.rmtree(output)
         output.mkdir()
-    elif task.kind == "boolean" and (probability := hpv_probability(run.stdout)) is not None:
+    elif "hpv" in algorithm.tasks and (probability := hpv_probability(run.stdout)) is not None:
         (output / HPV_PROBABILITY).write_text(f"{probability}\n", encoding="utf-8")
     return JobRecord(
-        case=name,
+        case=case,
         status="Succeeded" if reason is None else "Failed",
         reason=reason,
         seconds=round(run.seconds, 3),
@@ -152,23 +169,28 @@ def judge(name: str, run: Run, task: Task, output: Path) -> JobRecord:
     )
 
 
-def here(jobs: int) -> Pool:
-    """Return a pool of threads on this machine, each with its equal share of the CPUs."""
+def local_pool(parallel: int) -> Pool:
+    """Return a pool of threads on this machine; each has an equal share of the CPUs.
 
-    def run(orders: Sequence[Order]) -> Iterator[Outcome]:
+    Parameters
+    ----------
+    parallel : number of cases at once.
+    """
+
+    def run(orders: Sequence[Order]) -> Iterator[Ending]:
         shares: queue.SimpleQueue[frozenset[int]] = queue.SimpleQueue()
-        for share in cpu_shares(sorted(os.sched_getaffinity(0)), jobs):
+        for share in cpu_shares(sorted(os.sched_getaffinity(0)), parallel):
             shares.put(share)
         cancelled = threading.Event()
 
-        def run_with_share(order: Order) -> Outcome:
+        def run_with_share(order: Order) -> Ending:
             share = shares.get()
             try:
-                return run_case(order, share if jobs > 1 else None, cancelled)
+                return run_case(order, share if parallel > 1 else None, cancelled)
             finally:
                 shares.put(share)
 
-        with ThreadPoolExecutor(jobs, thread_name_prefix="case") as pool:
+        with ThreadPoolExecutor(parallel, thread_name_prefix="case") as pool:
             futures = [pool.submit(run_with_share, order) for order in orders]
             try:
                 for future in as_completed(futures):
@@ -180,8 +202,8 @@ def here(jobs: int) -> Pool:
     return run
 
 
-def cpu_shares(cpus: Sequence[int], jobs: int) -> list[frozenset[int]]:
-    """Return the CPUs of each of several jobs: disjoint and about equal, or one each, shared."""
-    if jobs >= len(cpus):
-        return [frozenset([cpus[job % len(cpus)]]) for job in range(jobs)]
-    return [frozenset(cpus[job::jobs]) for job in range(jobs)]
+def cpu_shares(cpus: Sequence[int], parallel: int) -> list[frozenset[int]]:
+    """Return the CPUs of each parallel case: disjoint and about equal, or one each, shared."""
+    if parallel >= len(cpus):
+        return [frozenset([cpus[index % len(cpus)]]) for index in range(parallel)]
+    return [frozenset(cpus[index::parallel]) for index in range(parallel)]

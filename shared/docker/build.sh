@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Builds the image of one task or of the evaluation; their do_build.sh call it with their own name.
+# Builds the image of one task or of the evaluation. Each do_build.sh calls it with its folder.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: do_build.sh [--variant cpu|gpu] [--base IMAGE] [--network NAME]
+Usage: do_build.sh [--variant cpu|gpu] [--api-method exec|invoke] [--base IMAGE] [--network NAME]
 
-  --variant cpu|gpu   cpu (default): ONNX Runtime with OpenVINO; gpu: with CUDA 12; the evaluation
-                      has cpu only
-  --base IMAGE        base image instead of python:3.11-slim-bookworm; to pin it, name its digest
+  --variant cpu|gpu   ONNX Runtime with OpenVINO (cpu, the default) or with CUDA 12 (gpu); the
+                      evaluation has only cpu
+  --api-method exec|invoke
+                      how the platform runs the image: exec (default) starts it once per case,
+                      invoke keeps it running and calls it for each case; the evaluation has only
+                      exec
+  --base IMAGE        base image (default: python:3.11-slim-bookworm); give a digest to pin it
   --network NAME      network of the build (default: host)
 
-The image is called hecktor2025/<task>:<variant>. ENGINE=podman builds with Podman.
+The image is named hecktor2025/<task>:<variant>. Set ENGINE=podman to build with Podman.
 USAGE
 }
 
@@ -21,22 +25,25 @@ die() {
 }
 
 main() {
-  # The host's network by default: the build only fetches hash-checked packages, and a bridge
-  # network is not to be had on every machine (rootless engines, CI runners, proxies on localhost).
-  local task='' variant=cpu base='' network=host
+  # The host's network is the default, because not every machine has a bridge network (rootless
+  # engines, CI runners, proxies on localhost). The build fetches only packages with a known hash.
+  local task='' variant=cpu api_method=exec base='' network=host
   while (($#)); do
     case $1 in
       --task) task=$2; shift ;;
       --variant) variant=${2:-}; shift ;;
+      --api-method) api_method=${2:-}; shift ;;
       --base) base=${2:-}; shift ;;
       --network) network=${2:-}; shift ;;
       -h | --help) usage; exit 0 ;;
       *) die "unknown option $1; see -h" ;;
     esac
-    shift || die "the last option wants a value; see -h"
+    shift || die "expected a value after the last option, found none; see -h"
   done
   [[ $variant == cpu || $variant == gpu ]] || die "expected --variant cpu or gpu, found '$variant'"
-  [[ $variant == cpu || $task != evaluation ]] || die "expected --variant cpu, for the evaluation uses no GPU; leave it out"
+  [[ $variant == cpu || $task != evaluation ]] || die "expected --variant cpu, because the evaluation uses no GPU; omit the option"
+  [[ $api_method == exec || $api_method == invoke ]] || die "expected --api-method exec or invoke, found '$api_method'"
+  [[ $api_method == exec || $task != evaluation ]] || die "expected --api-method exec for the evaluation; omit the option"
   local engine=${ENGINE:-docker}
   command -v "$engine" >/dev/null || die "expected the container engine '$engine' on the PATH, found none; install it, or set ENGINE=podman"
 
@@ -50,7 +57,7 @@ main() {
   esac
   python3 shared/docker/check_model.py "${models[@]}" || die "no image was built"
 
-  # A checkout made under umask 077 would give files that the image's user cannot read.
+  # After a checkout with umask 077 the image's user could not read the files.
   find shared "${code[@]}" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +
 
   local version revision epoch created
@@ -66,18 +73,25 @@ main() {
   local arguments=(
     --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-arg "CREATED=$created"
   )
-  [[ $task == evaluation ]] || arguments+=(--build-arg "VARIANT=$variant")
+  [[ $task == evaluation ]] ||
+    arguments+=(--build-arg "VARIANT=$variant" --build-arg "API_METHOD=$api_method")
   [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
-  # BuildKit dates files and image by SOURCE_DATE_EPOCH, so that a commit gives one image.
+  # BuildKit takes the dates of files and image from SOURCE_DATE_EPOCH, so that each build of a
+  # commit gives the same image.
   SOURCE_DATE_EPOCH=$epoch "$engine" build --platform linux/amd64 --network "$network" \
     "${arguments[@]}" --file "$task/Dockerfile" --tag "$image" .
 
   local id size
   id=$("$engine" image inspect --format '{{.Id}}' "$image")
   size=$("$engine" image inspect --format '{{.Size}}' "$image")
-  size=$(((size + 5 * 10 ** 6) / 10 ** 7)) # hundredths of a GB, rounded
-  printf 'image     %s\nid        %s\nsize      %d.%02d GB\nrevision  %s\n' \
-    "$image" "$id" $((size / 100)) $((size % 100)) "$revision"
+  size=$(((size + 5 * 10 ** 6) / 10 ** 7)) # in hundredths of a GB, rounded
+  printf 'image     %s
+id        %s
+size      %d.%02d GB
+revision  %s
+mode      %s
+' \
+    "$image" "$id" $((size / 100)) $((size % 100)) "$revision" "$api_method"
 }
 
 main "$@"

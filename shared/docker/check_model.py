@@ -1,7 +1,7 @@
-"""Refuse a model folder whose files are not those that its card was written for.
+"""Reject a model folder whose files do not match its card.
 
-Runs before an image is built, on the standard library alone: the machine that builds images need
-not have the library's environment. At run time `shared.models.card` checks the same, and more.
+Runs before an image is built and uses only the standard library, because a machine that builds
+images needs no Python environment. When a model is loaded, `shared.models.card` checks more.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def find_fault(folder: Path) -> str | None:
-    """Return what is wrong with a model folder and what to do, or None where nothing is."""
+    """Return what is wrong with a model folder and what to do, or None if it is correct."""
     card_path = folder / "model.json"
     try:
         card = json.loads(card_path.read_bytes())
@@ -21,25 +21,25 @@ def find_fault(folder: Path) -> str | None:
     except OSError:
         return f"expected a model card at {card_path}, found none; train or export a model"
     except (ValueError, KeyError, TypeError):
-        return f"expected {card_path} to be a model card, found something else; export again"
+        return f"{card_path} is not a valid model card; export the model again"
     for path, expected in members:
         if not path.is_file():
-            return f"expected the model file {path} that the card names, found none"
+            return f"expected the model file {path}, which its card names, found none"
         with path.open("rb") as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 return f"{path} is a Git LFS pointer, not the model; run: git lfs pull"
             file.seek(0)
-            found = hashlib.sha256(file.read()).hexdigest()
-        if found != expected:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        if digest != expected:
             return (
-                f"{path} is not the file its card was written for: expected SHA-256 "
-                f"{expected[:12]}…, found {found[:12]}…; copy or export the model again"
+                f"{path} does not match its card: expected SHA-256 {expected[:12]}…, "
+                f"found {digest[:12]}…; copy or export the model again"
             )
     return None
 
 
 def main(folders: list[str]) -> int:
-    """Check each folder; print the faults on stderr and return 1 if there are any."""
+    """Check model folders; print the faults on stderr and return 1 if there are any."""
     faults = [fault for folder in folders if (fault := find_fault(Path(folder)))]
     for fault in faults:
         print(fault, file=sys.stderr)

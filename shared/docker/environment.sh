@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a virtual environment from a lock file, once: `environment.sh VENV LOCK`. Prints nothing where
-# it is there already; safe to repeat.
+# Makes a virtual environment from a lock file: `environment.sh VENV LOCK`. Does nothing if the
+# environment already exists for this lock.
 set -euo pipefail
 
 die() {

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Makes the lock files of the images from their requirements*.in, or checks that they fit.
-# Versions already locked are kept: only a changed .in, or --upgrade, changes a lock.
+# Makes the lock files of the images from their requirements*.in, or checks that they are current.
+# Locked versions stay: only a change of an .in file, or --upgrade, changes a lock.
 set -euo pipefail
 
 usage() {
   cat <<'USAGE'
 Usage: shared/docker/lock.sh [--check | --upgrade]
 
-  --check     change nothing; exit 1 where a lock does not follow from its .in
-  --upgrade   take the newest versions that the .in allow
+  --check     change nothing; exit 1 if a lock does not match its .in file
+  --upgrade   take the newest versions that the .in files allow
 
-Needs uv and a package index, as pip finds it; with --check and no index it says so and exits 0.
+Needs uv and a package index. If --check cannot reach the index, it says so and exits 0.
 USAGE
 }
 
@@ -43,7 +43,7 @@ main() {
 
   local scratch image folder name failed=0
   scratch=$(mktemp -d)
-  # shellcheck disable=SC2064  # the path as it is now
+  # shellcheck disable=SC2064  # expand the path now
   trap "rm -rf '$scratch'" EXIT
   local images=(evaluation/requirements)
   for folder in task1_segmentation task2_survival task3_hpv; do
@@ -56,7 +56,7 @@ main() {
     cp "$image.lock" "$scratch/$folder/" 2>/dev/null || true
     if ! compile "$scratch/$folder" "$name" "${options[@]}" 2>"$scratch/error"; then
       if [[ $check == yes ]] && grep -qiE 'failed to fetch|connect|dns|timed out' "$scratch/error"; then
-        echo "locks not checked: no package index can be reached"
+        echo "locks not checked: the package index cannot be reached"
         exit 0
       fi
       cat "$scratch/error" >&2
@@ -65,7 +65,7 @@ main() {
     if [[ $check == no ]]; then
       cp "$scratch/$image.lock" "$image.lock"
     elif ! diff -u "$image.lock" "$scratch/$image.lock"; then
-      echo "$image.lock does not follow from its .in; run shared/docker/lock.sh" >&2
+      echo "$image.lock does not match its .in file; run shared/docker/lock.sh" >&2
       failed=1
     fi
   done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# To be sourced: `find_python` prints the first Python of 3.11 or later on the PATH, or fails.
+# Source this file: `find_python` prints the name of a Python >= 3.11 on the PATH, or fails.
 
 find_python() {
   local name

@@ -1,13 +1,14 @@
-"""Take out of an image's Python environment what no inference uses: a quarter of its size.
+"""Remove from an image's Python environment what inference does not use: a quarter of its size.
 
-Runs in the Dockerfiles' build stage, on the standard library alone. What goes, and why it may:
+Runs in the build stage of the Dockerfiles and uses only the standard library. It removes:
 
-- test suites, headers, static libraries, and the tools of ONNX Runtime that convert and quantise
-  models, with SymPy, which serves those alone;
-- ONNX Runtime's C library (Python has its own) and OpenVINO's drivers of other devices than CPUs;
-- repeated libraries, which become links: a wheel cannot hold links, so that of OpenVINO holds
-  three copies of each;
-- debug sections and symbol tables, which lie behind all that a library's loader reads.
+- test suites, headers, static libraries, the tools of ONNX Runtime that convert and quantise
+  models, and SymPy, which only these tools use;
+- ONNX Runtime's C library (the Python module contains its own) and OpenVINO's plugins for devices
+  other than CPUs;
+- copies of libraries, which are replaced by links: a wheel cannot contain links, so that of
+  OpenVINO has three copies of each library;
+- debug sections and symbol tables, which follow after everything that the loader reads.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ PROGRAM_HEADER = struct.Struct("<2I6Q")
 
 
 def remove_unused(packages: Path) -> None:
-    """Delete what matches `UNUSED`."""
+    """Delete the files and folders that match `UNUSED`."""
     for pattern in UNUSED:
         for path in list(packages.glob(pattern)):
             if path.is_dir():
@@ -48,22 +49,22 @@ def remove_unused(packages: Path) -> None:
 
 
 def link_repeated(packages: Path) -> None:
-    """Make each library that repeats another one of its folder a link to it."""
-    seen: dict[tuple[Path, str], Path] = {}
+    """Replace copies of a library in the same folder by links to the first one."""
+    originals: dict[tuple[Path, str], Path] = {}
     for path in sorted(packages.glob("**/*.so*")):
         if path.is_symlink() or not path.is_file():
             continue
         key = (path.parent, hashlib.sha256(path.read_bytes()).hexdigest())
-        first = seen.setdefault(key, path)
-        if first != path:
+        original = originals.setdefault(key, path)
+        if original != path:
             path.unlink()
-            path.symlink_to(first.name)
+            path.symlink_to(original.name)
 
 
 def strip(path: Path) -> None:
     """Cut a 64-bit ELF library off behind the last byte that its segments use.
 
-    Loading goes by segments; sections, listed by a table at the end, serve linkers and debuggers.
+    The loader reads segments; only linkers and debuggers use sections, whose table is at the end.
     """
     content = path.read_bytes()
     header = list(ELF_HEADER.unpack_from(content))
@@ -78,12 +79,12 @@ def strip(path: Path) -> None:
         end = max(end, offset + size_in_file)
     if sections_at < end:
         return
-    header[9] = header[15] = header[16] = 0  # where the sections are listed, how many, their names
+    header[9] = header[15] = header[16] = 0  # offset, size and names of the table of sections
     path.write_bytes(ELF_HEADER.pack(*header) + content[ELF_HEADER.size : end])
 
 
 def main(environment: Path) -> None:
-    """Slim an environment."""
+    """Remove the unused parts of an environment."""
     (packages,) = environment.glob("lib/python3.*/site-packages")
     remove_unused(packages)
     link_repeated(packages)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.case import Case
 from shared.clinical import parse_ehr
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV
+from shared.editions import Edition
 from shared.errors import InputError
 from shared.grand_challenge.images import IMAGE_READERS, images_in, read_image
-from shared.tasks import Edition, Input
+from shared.tasks import Input
 
 
 def read_case(input_dir: Path, edition: Edition) -> Case:
@@ -33,13 +35,15 @@ def read_case(input_dir: Path, edition: Edition) -> Case:
     ct, ct_remarks = read_image(ct_path, edition.ct.slug, AIR_HU)
     pet_path = _find_image(input_dir, entries, edition.pet)
     pet, pet_remarks = read_image(pet_path, edition.pet.slug, NO_UPTAKE_SUV)
-    clinical, ehr_remarks = parse_ehr(_read_ehr(input_dir, entries, edition.ehr))
+    ehr, json_remarks = _read_ehr(input_dir, entries, edition.ehr)
+    clinical, ehr_remarks = parse_ehr(ehr)
     unused_remarks = tuple(
         f"{socket.slug}: present, not used"
         for socket in edition.unused
         if images_in(input_dir / _relative_path(entries, socket))
     )
-    return Case(ct, pet, clinical, ct_remarks + pet_remarks + ehr_remarks + unused_remarks)
+    remarks = ct_remarks + pet_remarks + json_remarks + ehr_remarks + unused_remarks
+    return Case(ct_hu=ct, pet=pet, clinical=clinical, remarks=remarks)
 
 
 @dataclass(frozen=True)
@@ -99,21 +103,47 @@ def _find_image(input_dir: Path, entries: dict[str, _Entry] | None, socket: Inpu
     return images[0]
 
 
-def _read_ehr(input_dir: Path, entries: dict[str, _Entry] | None, socket: Input) -> object:
+def _read_ehr(
+    input_dir: Path, entries: dict[str, _Entry] | None, socket: Input
+) -> tuple[object, tuple[str, ...]]:
+    """Return the EHR, and a remark if it has a trailing comma, as the organisers' sample has."""
     _require_entry(entries, socket)
     path = input_dir / _relative_path(entries, socket)
     entry = (entries or {}).get(socket.slug)
     if entry is not None and entry.value is not None and not path.exists():
-        return entry.value
-    return _read_json(path)
+        return entry.value, ()
+    content = _read_bytes(path)
+    try:
+        return _parse_json(content, path), ()
+    except InputError:
+        repaired = _without_trailing_commas(content)
+        if repaired == content:
+            raise
+        ehr = _parse_json(repaired, path)
+    return ehr, (f"{socket.slug}: not valid JSON because of a trailing comma, which is ignored",)
 
 
 def _read_json(path: Path) -> object:
+    return _parse_json(_read_bytes(path), path)
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        return json.loads(path.read_bytes())
+        return path.read_bytes()
     except OSError:
         raise InputError(
             f"expected a JSON file at {path}, found none; add it to the case"
         ) from None
+
+
+def _parse_json(content: bytes, path: Path) -> object:
+    try:
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); write it again") from None
+
+
+def _without_trailing_commas(content: bytes) -> bytes:
+    """Drop commas before a closing bracket, except in strings; for UTF-8."""
+    string_or_comma = rb'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])'
+    return re.sub(string_or_comma, lambda match: match[1] or b"", content)

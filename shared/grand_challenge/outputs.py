@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import SimpleITK as sitk
 
-from shared.tasks import Edition
+from shared.editions import Edition
+
+PARTIAL_PREFIX: Final = ".partial-"
+"""Of the folders for files that are not complete yet. The platform collects hidden files too."""
 
 
 def write_segmentation(output_dir: Path, mask: sitk.Image, edition: Edition) -> None:
@@ -31,6 +36,12 @@ def write_hpv(output_dir: Path, is_positive: bool, edition: Edition) -> None:
     _write_json(output_dir, edition.outputs["hpv"].path, is_positive)
 
 
+def remove_partials(output_dir: Path) -> None:
+    """Remove incomplete files, which a process leaves behind that is killed while it writes."""
+    for folder in output_dir.glob(f"{PARTIAL_PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _write_json(output_dir: Path, name: str, value: float | bool) -> None:
     if not math.isfinite(value):
         raise ValueError(f"JSON cannot hold {value}; {name} was not written")
@@ -47,7 +58,7 @@ def _whole_file(output_dir: Path, name: str) -> Iterator[Path]:
     """
     target = output_dir / name
     output_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=output_dir) as folder:
         partial = Path(folder) / target.name
         yield partial
         target.parent.mkdir(parents=True, exist_ok=True)

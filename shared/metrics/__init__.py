@@ -1,1 +1,1 @@
-"""The challenge's scores, as functions of arrays; each says what it does in the empty case."""
+"""Scores as functions of arrays. Each docstring states the result in the empty case."""

@@ -1,4 +1,4 @@
-"""Whether a probability can be believed: predicted against observed frequencies."""
+"""Calibration of probabilities: predicted against observed frequencies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _Columns: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Patients of similar probability.
+    """Patients with similar probabilities.
 
     Attributes
     ----------
-    patients : how many, at least one.
-    mean_probability : what was predicted of them.
-    observed_fraction : how many of them are positive.
+    patients : number of patients, at least one.
+    mean_probability : mean of their probabilities.
+    observed_fraction : fraction of them that are positive.
     """
 
     patients: int
@@ -30,44 +30,51 @@ class CalibrationBin:
 def calibration(
     probability: ArrayLike, truth: ArrayLike, bins: int = 5
 ) -> tuple[CalibrationBin, ...]:
-    """Return predicted against observed frequencies in bins of about equally many patients.
+    """Return predicted and observed frequencies in bins of about equally many patients.
 
-    Bins are cut at quantiles of the probability, as scikit-learn's `calibration_curve` does, which
-    does not tell how many patients a bin has. Equal probabilities share a bin; empty ones are left
-    out.
+    Bins are cut at quantiles of the probability, as in scikit-learn's `calibration_curve`, which
+    does not return the number of patients in a bin. Equal probabilities share a bin; empty bins
+    are omitted.
+
+    Parameters
+    ----------
+    probability : shape (n,), between 0 and 1.
+    truth : shape (n,), true for positive.
+    bins : number of bins.
 
     Raises
     ------
     ValueError
-        If shapes differ, a probability is none, or there is no patient.
+        If shapes differ, a probability is not between 0 and 1, or there is no patient.
     """
     probabilities, truths = probability_columns(probability, truth)
     edges = np.quantile(probabilities, np.linspace(0, 1, bins + 1))
-    own = np.searchsorted(edges[1:-1], probabilities)
-    members = [own == which for which in range(bins)]
+    bin_of_patient = np.searchsorted(edges[1:-1], probabilities)
+    masks = [bin_of_patient == number for number in range(bins)]
     return tuple(
         CalibrationBin(
-            int(np.count_nonzero(here)),
-            float(probabilities[here].mean()),
-            float(truths[here].mean()),
+            patients=int(np.count_nonzero(mask)),
+            mean_probability=float(probabilities[mask].mean()),
+            observed_fraction=float(truths[mask].mean()),
         )
-        for here in members
-        if here.any()
+        for mask in masks
+        if mask.any()
     )
 
 
 def calibration_error(probability: ArrayLike, truth: ArrayLike, bins: int = 5) -> float:
-    """Return the mean distance of predicted from observed frequency over patients; 0 is best.
+    """Return the expected calibration error, between 0 and 1; 0 is best.
 
-    Known as the expected calibration error; bins and errors as in `calibration`.
+    It is the mean difference between predicted and observed frequency, weighted by patients.
+    Parameters and errors are those of `calibration`.
 
     References
     ----------
     Naeini et al. 2015, Obtaining well calibrated probabilities using Bayesian binning, AAAI.
     """
-    found = calibration(probability, truth, bins)
-    distances = [abs(each.mean_probability - each.observed_fraction) for each in found]
-    return float(np.average(distances, weights=[each.patients for each in found]))
+    curve = calibration(probability, truth, bins)
+    differences = [abs(point.mean_probability - point.observed_fraction) for point in curve]
+    return float(np.average(differences, weights=[point.patients for point in curve]))
 
 
 def probability_columns(probability: ArrayLike, truth: ArrayLike) -> _Columns:
@@ -76,7 +83,7 @@ def probability_columns(probability: ArrayLike, truth: ArrayLike) -> _Columns:
     Raises
     ------
     ValueError
-        If shapes differ, a probability is none, or there is no patient.
+        If shapes differ, a probability is not between 0 and 1, or there is no patient.
     """
     probabilities = np.asarray(probability, dtype=np.float64)
     truths = np.asarray(truth, dtype=bool)
@@ -86,5 +93,5 @@ def probability_columns(probability: ArrayLike, truth: ArrayLike) -> _Columns:
             f"{probabilities.shape} and {truths.shape}"
         )
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise ValueError("expected probabilities from 0 to 1, found others")
+        raise ValueError("expected probabilities from 0 to 1, found other values")
     return probabilities, truths

@@ -1,12 +1,13 @@
-"""The scores of a yes-or-no decision.
+"""Scores of a binary decision.
 
-`grand-challenge-metrics` 0.6.0 has no balanced accuracy, and scikit-learn's warns and leaves out a
-class without patients, where these raise.
+The confusion matrix is that of `grand-challenge-metrics`. It has no balanced accuracy. That of
+scikit-learn only warns if a class has no patients, and leaves the class out; these functions raise.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from grand_challenge_metrics.stats import calculate_confusion_matrix
 from numpy.typing import ArrayLike
 
 
@@ -24,46 +25,46 @@ def balanced_accuracy(decision: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes differ, or if the truth holds one class only: one of the two recalls then has no
-        patient to be measured on, and NaN would go unnoticed into means and reports.
+        If shapes differ, or if all patients are of one class. Sensitivity or specificity is then
+        undefined, and NaN would enter means and reports unnoticed.
     """
     return (sensitivity(decision, truth) + specificity(decision, truth)) / 2
 
 
 def sensitivity(decision: ArrayLike, truth: ArrayLike) -> float:
-    """Return the fraction of the positive patients that are decided positive.
+    """Return the fraction of the positive patients with a positive decision.
 
     Raises
     ------
     ValueError
-        If shapes differ, or nobody is positive.
+        If shapes differ or no patient is positive.
     """
     return _recall(decision, truth, True)
 
 
 def specificity(decision: ArrayLike, truth: ArrayLike) -> float:
-    """Return the fraction of the negative patients that are decided negative.
+    """Return the fraction of the negative patients with a negative decision.
 
     Raises
     ------
     ValueError
-        If shapes differ, or nobody is negative.
+        If shapes differ or no patient is negative.
     """
     return _recall(decision, truth, False)
 
 
-def _recall(decision: ArrayLike, truth: ArrayLike, side: bool) -> float:
+def _recall(decision: ArrayLike, truth: ArrayLike, positive: bool) -> float:
     decisions, truths = np.asarray(decision, dtype=bool), np.asarray(truth, dtype=bool)
     if decisions.shape != truths.shape or truths.ndim != 1:
         raise ValueError(
             "expected one decision and one truth for each patient, found shapes "
             f"{decisions.shape} and {truths.shape}"
         )
-    members = truths == side
-    if not members.any():
+    row = calculate_confusion_matrix(truths, decisions, [False, True])[int(positive)]
+    if row.sum() == 0:
         positives = np.count_nonzero(truths)
         raise ValueError(
             f"expected patients of both classes, found {positives} positive and "
             f"{truths.size - positives} negative"
         )
-    return np.count_nonzero(decisions[members] == side) / np.count_nonzero(members)
+    return float(row[int(positive)] / row.sum())

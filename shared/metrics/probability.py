@@ -1,4 +1,4 @@
-"""The scores of a probability: how well it separates the classes, and how far it is off."""
+"""Scores of a probability: how well it separates the classes, and how large its error is."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from shared.metrics.calibration import probability_columns
 
 
 def roc_auc(probability: ArrayLike, truth: ArrayLike) -> float:
-    """Return how often a positive patient has the higher probability than a negative one.
+    """Return how often a positive patient has a higher probability than a negative one.
+
+    Pairs with equal probabilities count one half.
 
     Parameters
     ----------
-    probability : shape (n,), between 0 and 1; equal ones count one half.
+    probability : shape (n,), between 0 and 1.
     truth : shape (n,), true for positive.
 
     Returns
@@ -24,46 +26,47 @@ def roc_auc(probability: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes differ, a probability is none, or the truth holds one class only.
+        If shapes differ, a probability is not between 0 and 1, or all patients are of one class.
     """
     probabilities, truths = _columns_of_both_classes(probability, truth)
     return float(roc_auc_score(truths, probabilities))
 
 
 def brier_score(probability: ArrayLike, truth: ArrayLike) -> float:
-    """Return the mean squared distance of the probability from what happened, 0 to 1; 0 is best.
+    """Return the mean squared difference of probability and truth, between 0 and 1; 0 is best.
 
     Raises
     ------
     ValueError
-        If shapes differ, a probability is none, or there is no patient.
+        If shapes differ, a probability is not between 0 and 1, or there is no patient.
     """
     probabilities, truths = probability_columns(probability, truth)
     return float(brier_score_loss(truths, probabilities, pos_label=True))
 
 
 def best_threshold(probability: ArrayLike, truth: ArrayLike) -> float:
-    """Return the threshold of the best balanced accuracy, midway to the next lower probability.
+    """Return the threshold with the best balanced accuracy.
 
-    It does not depend on how many patients are positive. scikit-learn's
-    TunedThresholdClassifierCV averages over folds, in which a rare class has a patient or two, and
-    takes a hundred times as long.
+    It is midway between the lowest probability that counts as positive and the next lower one, and
+    does not depend on the fraction of positive patients. scikit-learn's TunedThresholdClassifierCV
+    averages over folds, in which a rare class has one or two patients, and takes a hundred times as
+    long.
 
     Parameters
     ----------
-    probability : shape (patients,), of being positive.
-    truth : shape (patients,), patients of both classes.
+    probability : shape (n,), between 0 and 1.
+    truth : shape (n,), true for positive.
 
     Raises
     ------
     ValueError
-        If shapes differ, a probability is none, or the truth holds one class only.
+        If shapes differ, a probability is not between 0 and 1, or all patients are of one class.
     """
     probabilities, truths = _columns_of_both_classes(probability, truth)
     false_positive, true_positive, thresholds = roc_curve(
         truths, probabilities, drop_intermediate=False
     )
-    # The first one is infinite: nobody would be positive.
+    # The first threshold is infinite: no patient would be positive.
     best = 1 + int(np.argmax((true_positive - false_positive)[1:]))
     return float(thresholds[best : best + 2].mean())
 
@@ -73,5 +76,5 @@ def _columns_of_both_classes(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     probabilities, truths = probability_columns(probability, truth)
     if truths.all() or not truths.any():
-        raise ValueError("expected patients of both classes, found one class only")
+        raise ValueError("expected patients of both classes, found only one class")
     return probabilities, truths

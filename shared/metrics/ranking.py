@@ -1,7 +1,7 @@
-"""Ranks of several methods, as the challenge makes them.
+"""Rank several methods by the challenge's rules.
 
-Task 1: GTVp is ranked by mean DSC, GTVn by the Borda count of aggregated DSC and aggregated F1, and
-the two ranks make the task's. Tasks 2 and 3 are ranked by their one score, which is `ranks`.
+Task 1 ranks GTVp by mean DSC and GTVn by the Borda count of aggregated DSC and aggregated F1, then
+combines the two ranks. Tasks 2 and 3 have a single score, for which `ranks` is enough.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from scipy.stats import rankdata
 
 
 def ranks(scores: ArrayLike) -> NDArray[np.float64]:
-    """Return the rank of each score, 1 for the highest; equal ones share their mean rank.
+    """Return the rank of each score, 1 for the highest; equal scores share their mean rank.
 
     Parameters
     ----------
-    scores : shape (methods,); higher is better. NaN, for a method without a score, ranks last.
+    scores : shape (methods,); higher is better. NaN stands for a missing score and ranks last.
     """
     values = np.asarray(scores, dtype=np.float64)
-    ranked: NDArray[np.float64] = rankdata(-np.where(np.isnan(values), -np.inf, values))
-    return ranked
+    result: NDArray[np.float64] = rankdata(-np.where(np.isnan(values), -np.inf, values))
+    return result
 
 
 def borda_count(criteria: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """Return the points of each method over several criteria: for each, how many it is ahead of.
+    """Return the points of each method, summed over several criteria.
+
+    For each criterion a method gets a point for each method with a lower score and half a point for
+    each method with the same score.
 
     Parameters
     ----------
-    criteria : one array of scores, shape (methods,), for each criterion; higher is better. A tie
-        counts one half.
+    criteria : one array of scores, shape (methods,), for each criterion; higher is better.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def borda_count(criteria: Sequence[ArrayLike]) -> NDArray[np.float64]:
 
 
 def rank_segmentation(methods: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return the challenge's rank of each method in Task 1, best first; equal ones share theirs.
+    """Return the rank of each method in Task 1, best first; equal methods share their mean rank.
 
     Parameters
     ----------
@@ -51,13 +53,13 @@ def rank_segmentation(methods: Mapping[str, Mapping[str, float]]) -> dict[str, f
 
     Notes
     -----
-    The organisers do not say how the two ranks make one: here by their mean.
+    The organisers do not say how the ranks of GTVp and GTVn are combined; here it is their mean.
     """
     names = sorted(methods)
     gtvp, gtvn_dice, gtvn_f1 = (
         [methods[name][score] for name in names]
         for score in ("gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1")
     )
-    both = ranks(gtvp) + ranks(borda_count([gtvn_dice, gtvn_f1]))
-    placed = zip(ranks(-both).tolist(), names, strict=True)
-    return {name: rank for rank, name in sorted(placed)}
+    rank_sums = ranks(gtvp) + ranks(borda_count([gtvn_dice, gtvn_f1]))
+    rows = zip(ranks(-rank_sums).tolist(), names, strict=True)
+    return {name: rank for rank, name in sorted(rows)}

@@ -1,16 +1,16 @@
 """Scores of a label map: DSC of a case, and DSC and F1 aggregated over cases.
 
-What is counted for a case is an `Overlap` or a `Detections`; both are added up over the cases, one
-case in memory at a time, and the aggregated score is that of the sum:
-`sum((overlap(...) for ... in cases), Overlap()).dice()`. Lesions are connected components; which of
-them a prediction finds, invents and misses follows from the `LesionPairs` of a case.
+The counts of a case are an `Overlap` or a `Detections`. They are summed over the cases, so that
+only one case at a time is in memory, and the aggregated score is the score of the sum:
+`sum((overlap(...) for ... in cases), Overlap()).dice()`. Lesions are connected components. The
+`LesionPairs` of a case decide which lesions are detected, missed or false.
 
-The organisers have not published connectivity, matching rule and the DSC of an absent GTVp; these
-are parameters, and the defaults are this project's reading.
+The organisers have not published the connectivity, the matching rule and the DSC of an absent GTVp.
+These are parameters; the defaults are this project's interpretation.
 
-`grand-challenge-metrics` 0.6.0 has a DSC and detection scores too, but its DSC is of voxels, in 32
-bits, and NaN where neither mask has the label, and its detections are points within a radius; the
-aggregated DSC in mm³ and matching by IoU it has not.
+Voxels are counted by the confusion matrix of `grand-challenge-metrics`. Its DSC is not used: it has
+32 bits and is NaN if neither mask has the label. Its detections are points within a radius; it has
+neither an aggregated DSC in mm³ nor matching by IoU.
 
 References
 ----------
@@ -25,6 +25,7 @@ from typing import Final, Literal, TypeAlias
 
 import cc3d
 import numpy as np
+from grand_challenge_metrics.stats import calculate_confusion_matrix
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
@@ -33,24 +34,25 @@ from shared.conventions import Label, LabelVolume
 
 Connectivity: TypeAlias = Literal[6, 18, 26]
 Matching: TypeAlias = Literal["greedy", "most"]
-"""How lesions are paired one to one: by falling IoU, or so that as many as possible are found.
+"""How lesions are paired one to one: "greedy" in descending order of IoU, "most" such that the
+number of pairs is largest.
 
-Of equal IoUs, "greedy" takes those that leave the most pairs of this IoU, then of the next lower
-one, and so on; so the counts do not depend on the order in which lesions are numbered.
+Among equal IoUs, "greedy" takes those that leave the most pairs of this IoU, then of the next lower
+one, and so on. The counts therefore do not depend on how lesions are numbered.
 """
 
 MIN_IOU: Final = 0.30
-"""IoU that a found lesion must exceed to count as detected (HECKTOR 2025)."""
+"""IoU that a pair must exceed for the lesion to count as detected (HECKTOR 2025)."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far a label of a prediction and of the truth coincide; the sum of two is of both cases.
+    """Volumes of one label in a prediction and in the truth; overlaps of several cases add up.
 
     Attributes
     ----------
-    shared_mm3 : volume of what both have.
-    prediction_mm3, truth_mm3 : volume of each.
+    shared_mm3 : volume of the intersection.
+    prediction_mm3, truth_mm3 : volume in each label map.
     """
 
     shared_mm3: float = 0.0
@@ -69,8 +71,8 @@ class Overlap:
 
         Parameters
         ----------
-        both_empty : returned where neither prediction nor truth has the label.
-        one_empty : returned where exactly one of them has it.
+        both_empty : result if neither prediction nor truth has the label.
+        one_empty : result if exactly one of them has the label.
         """
         if self.prediction_mm3 == 0 and self.truth_mm3 == 0:
             return both_empty
@@ -81,7 +83,14 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Detections:
-    """Lesions found, invented and missed; the sum of two is of both cases."""
+    """Counts of lesions; detections of several cases add up.
+
+    Attributes
+    ----------
+    true_positives : detected lesions.
+    false_positives : lesions of the prediction without a match in the truth.
+    false_negatives : missed lesions.
+    """
 
     true_positives: int = 0
     false_positives: int = 0
@@ -95,12 +104,12 @@ class Detections:
         )
 
     def f1(self, no_lesions: float = 1.0) -> float:
-        """Return 2 TP / (2 TP + FP + FN), or `no_lesions` where there are none to count."""
-        counted = 2 * self.true_positives + self.false_positives + self.false_negatives
-        return 2 * self.true_positives / counted if counted else no_lesions
+        """Return 2 TP / (2 TP + FP + FN), or `no_lesions` if all counts are 0."""
+        denominator = 2 * self.true_positives + self.false_positives + self.false_negatives
+        return 2 * self.true_positives / denominator if denominator else no_lesions
 
     def sensitivity(self) -> float:
-        """Return the fraction of the true lesions that were found.
+        """Return the fraction of the true lesions that are detected.
 
         Raises
         ------
@@ -113,110 +122,114 @@ class Detections:
         return self.true_positives / lesions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LesionPairs:
-    """The lesions of one label in a prediction and in the truth, and which of them overlap.
+    """The lesions of one label in a prediction and in the truth, and their overlaps.
 
     Attributes
     ----------
-    found_voxels, true_voxels : size of each lesion, shapes (found,) and (true,).
-    pairs : shape (n, 2), indices into both of each found and true lesion that share a voxel.
+    prediction_voxels, truth_voxels : size of each lesion of the prediction and of the truth.
+    pairs : shape (n, 2), the indices (prediction, truth) of lesions that share a voxel.
     iou : shape (n,), intersection over union of each pair.
     """
 
-    found_voxels: NDArray[np.int64]
-    true_voxels: NDArray[np.int64]
+    prediction_voxels: NDArray[np.int64]
+    truth_voxels: NDArray[np.int64]
     pairs: NDArray[np.int64]
     iou: NDArray[np.float64]
 
     def matches(
         self, min_iou: float = MIN_IOU, matching: Matching = "greedy"
     ) -> list[tuple[int, int]]:
-        """Return the pairs that count, each lesion in at most one of them.
+        """Return the pairs that match, with each lesion in at most one of them.
 
         Parameters
         ----------
-        min_iou : what the IoU of a pair must exceed.
-        matching : which pairs count where a lesion could be in several.
+        min_iou : value that the IoU of a pair must exceed.
+        matching : which pairs match if a lesion could be in several.
         """
-        able = self.iou > min_iou
-        pairs, iou = self.pairs[able], self.iou[able]
-        # The larger lesions are matched where the number of pairs leaves a choice.
-        sizes = self.found_voxels[pairs[:, 0]] + self.true_voxels[pairs[:, 1]]
+        eligible = self.iou > min_iou
+        pairs, iou = self.pairs[eligible], self.iou[eligible]
+        # Between matchings of equal number, the one with the larger lesions is chosen.
+        sizes = self.prediction_voxels[pairs[:, 0]] + self.truth_voxels[pairs[:, 1]]
         if matching == "most":
-            return _best(pairs, [np.ones(len(pairs)), sizes])
-        matched: list[tuple[int, int]] = []
-        while (first := _surely_first(pairs, iou)).any():
-            matched += [(found, true) for found, true in pairs[first].tolist()]
-            left = ~(np.isin(pairs[:, 0], pairs[first, 0]) | np.isin(pairs[:, 1], pairs[first, 1]))
-            pairs, iou, sizes = pairs[left], iou[left], sizes[left]
-        return matched + _best(pairs, [*(iou == level for level in np.unique(iou)[::-1]), sizes])
+            return _best_matching(pairs, [np.ones(len(pairs)), sizes])
+        matches: list[tuple[int, int]] = []
+        while (certain := _is_certain(pairs, iou)).any():
+            matches += [(prediction, truth) for prediction, truth in pairs[certain].tolist()]
+            in_use = [np.isin(pairs[:, side], pairs[certain, side]) for side in (0, 1)]
+            rest = ~(in_use[0] | in_use[1])
+            pairs, iou, sizes = pairs[rest], iou[rest], sizes[rest]
+        levels = np.unique(iou)[::-1]
+        return matches + _best_matching(pairs, [*(iou == level for level in levels), sizes])
 
     def detections(self, min_iou: float = MIN_IOU, matching: Matching = "greedy") -> Detections:
-        """Count the lesions that are found, invented and missed; parameters as in `matches`."""
+        """Count detected, false and missed lesions; the parameters are those of `matches`."""
         hits = len(self.matches(min_iou, matching))
-        return Detections(hits, len(self.found_voxels) - hits, len(self.true_voxels) - hits)
+        return Detections(hits, len(self.prediction_voxels) - hits, len(self.truth_voxels) - hits)
 
 
-def _surely_first(pairs: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which pairs have the one highest IoU of both their lesions."""
-    first = np.ones(len(pairs), dtype=bool)
+def _is_certain(pairs: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which pairs have the single highest IoU of both their lesions."""
+    certain = np.ones(len(pairs), dtype=bool)
     for lesions in pairs.T:
         for lesion in np.unique(lesions):
-            own = np.flatnonzero(lesions == lesion)
-            tied = iou[own] == iou[own].max()
-            first[own] &= tied & (np.count_nonzero(tied) == 1)
-    return first
+            rows = np.flatnonzero(lesions == lesion)
+            is_best = iou[rows] == iou[rows].max()
+            certain[rows] &= is_best & (np.count_nonzero(is_best) == 1)
+    return certain
 
 
-def _best(
+def _best_matching(
     pairs: NDArray[np.int64], objectives: Sequence[NDArray[np.generic]]
 ) -> list[tuple[int, int]]:
-    """Return pairs, each lesion in at most one, of which the first objective's sum is largest.
+    """Return the pairs with the largest sum of the first objective, each lesion in at most one.
 
-    Among these the second objective's sum is largest, and so on. The matchings with the largest sum
-    are the corners of a face of a polytope, on which a linear programme finds the next largest.
+    Among equal sums the second objective decides, and so on. The matchings with the largest sum are
+    the corners of a face of a polytope, on which a linear programme optimises the next objective.
     """
     if not len(pairs):
         return []
     lesions = np.concatenate([pairs[:, 0], pairs[:, 1] + pairs[:, 0].max() + 1])
-    once = csr_array((np.ones(len(lesions)), (lesions, np.tile(np.arange(len(pairs)), 2))))
-    fixed: list[NDArray[np.float64]] = []
+    columns = np.tile(np.arange(len(pairs)), 2)
+    pairs_of_lesion = csr_array((np.ones(len(lesions)), (lesions, columns)))
+    constraints: list[NDArray[np.float64]] = []
     sums: list[int] = []
-    chosen = np.zeros(len(pairs))
+    selection = np.zeros(len(pairs))
     for objective in objectives:
         weights = objective.astype(np.float64)
-        chosen = np.round(
+        selection = np.round(
             linprog(
                 -weights,
-                A_ub=once,
-                b_ub=np.ones(once.shape[0]),
-                A_eq=fixed or None,
+                A_ub=pairs_of_lesion,
+                b_ub=np.ones(pairs_of_lesion.shape[0]),
+                A_eq=constraints or None,
                 b_eq=sums or None,
                 bounds=(0, 1),
                 method="highs-ds",
             ).x
         )
-        fixed.append(weights)
-        sums.append(round(float(weights @ chosen)))
-    return [(found, true) for found, true in pairs[chosen == 1].tolist()]
+        constraints.append(weights)
+        sums.append(round(float(weights @ selection)))
+    return [(prediction, truth) for prediction, truth in pairs[selection == 1].tolist()]
 
 
 def overlap(
-    prediction: LabelVolume, truth: LabelVolume, label: Label, voxel_volume_mm3: float
+    prediction: LabelVolume, truth: LabelVolume, label: Label, *, voxel_volume_mm3: float
 ) -> Overlap:
-    """Return how far one label coincides in two label maps on the same grid.
+    """Return the overlap of one label in two label maps on the same grid.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     """
-    found, true = _masks(prediction, truth, label)
+    prediction_mask, truth_mask = _masks(prediction, truth, label)
+    voxels = calculate_confusion_matrix(truth_mask, prediction_mask, [False, True])
     return Overlap(
-        float(np.count_nonzero(found & true) * voxel_volume_mm3),
-        float(np.count_nonzero(found) * voxel_volume_mm3),
-        float(np.count_nonzero(true) * voxel_volume_mm3),
+        shared_mm3=float(voxels[1, 1] * voxel_volume_mm3),
+        prediction_mm3=float(voxels[:, 1].sum() * voxel_volume_mm3),
+        truth_mm3=float(voxels[1].sum() * voxel_volume_mm3),
     )
 
 
@@ -224,6 +237,7 @@ def dice(
     prediction: LabelVolume,
     truth: LabelVolume,
     label: Label,
+    *,
     both_empty: float = 1.0,
     one_empty: float = 0.0,
 ) -> float:
@@ -234,54 +248,58 @@ def dice(
     ValueError
         If the shapes differ.
     """
-    return overlap(prediction, truth, label, 1.0).dice(both_empty, one_empty)
+    return overlap(prediction, truth, label, voxel_volume_mm3=1.0).dice(both_empty, one_empty)
 
 
 def lesion_pairs(
-    prediction: LabelVolume, truth: LabelVolume, label: Label, connectivity: Connectivity = 26
+    prediction: LabelVolume, truth: LabelVolume, label: Label, *, connectivity: Connectivity = 26
 ) -> LesionPairs:
-    """Return the lesions of one label in two label maps on the same grid, and how they overlap.
+    """Return the lesions of one label in two label maps on the same grid, and their overlaps.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     """
-    found, true = (
+    components = [
         cc3d.connected_components(mask, connectivity=connectivity)
         for mask in _masks(prediction, truth, label)
-    )
-    found_voxels, true_voxels = np.bincount(found.ravel())[1:], np.bincount(true.ravel())[1:]
-    both = (found > 0) & (true > 0)
+    ]
+    prediction_voxels, truth_voxels = (np.bincount(part.ravel())[1:] for part in components)
+    intersection = (components[0] > 0) & (components[1] > 0)
     pairs, shared = np.unique(
-        np.stack([found[both], true[both]], axis=1).astype(np.int64) - 1,
+        np.stack([part[intersection] for part in components], axis=1).astype(np.int64) - 1,
         axis=0,
         return_counts=True,
     )
-    iou = shared / (found_voxels[pairs[:, 0]] + true_voxels[pairs[:, 1]] - shared)
-    return LesionPairs(found_voxels, true_voxels, pairs, iou)
+    iou = shared / (prediction_voxels[pairs[:, 0]] + truth_voxels[pairs[:, 1]] - shared)
+    return LesionPairs(
+        prediction_voxels=prediction_voxels, truth_voxels=truth_voxels, pairs=pairs, iou=iou
+    )
 
 
 def detections(
     prediction: LabelVolume,
     truth: LabelVolume,
     label: Label,
+    *,
     min_iou: float = MIN_IOU,
     connectivity: Connectivity = 26,
     matching: Matching = "greedy",
 ) -> Detections:
-    """Count the lesions of one label that are found, invented and missed.
+    """Count the detected, false and missed lesions of one label.
 
-    A lesion is a connected component. A found and a true lesion match if their intersection over
-    union exceeds `min_iou`; each matches at most one, pairs being taken by falling IoU unless
-    `matching` says otherwise.
+    A lesion is a connected component. A lesion of the prediction and one of the truth match if
+    their intersection over union exceeds `min_iou`; each lesion has at most one match, which
+    `matching` selects.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     """
-    return lesion_pairs(prediction, truth, label, connectivity).detections(min_iou, matching)
+    pairs = lesion_pairs(prediction, truth, label, connectivity=connectivity)
+    return pairs.detections(min_iou, matching)
 
 
 def _masks(
@@ -289,7 +307,7 @@ def _masks(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     if prediction.shape != truth.shape:
         raise ValueError(
-            f"expected prediction and truth on one grid, found shapes {prediction.shape} and "
+            f"expected prediction and truth on the same grid, found shapes {prediction.shape} and "
             f"{truth.shape}"
         )
     return prediction == label, truth == label

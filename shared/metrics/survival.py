@@ -1,4 +1,4 @@
-"""Scores of a risk of recurrence: the C-index by the organisers' rules, and AUC at a time."""
+"""Scores of a risk of recurrence: C-index by the organisers' rules, and time-dependent AUC."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def concordance_index(risk: ArrayLike, time_days: ArrayLike, event: ArrayLike) -
     """Return how often, of two patients, the one with the earlier recurrence has the higher risk.
 
     A pair is comparable if the patient with the shorter time had the event, or if times are equal
-    and exactly one had it (that one counts as earlier). Equal risks count one half, and so does a
-    pair with a risk that is NaN, which is how a missing prediction is scored.
+    and exactly one patient had the event, which then counts as earlier. A pair with equal risks
+    counts one half, and so does a pair with NaN, which stands for a missing prediction.
 
     Parameters
     ----------
@@ -38,30 +38,31 @@ def concordance_index(risk: ArrayLike, time_days: ArrayLike, event: ArrayLike) -
     HECKTOR 2022, https://github.com/voreille/hecktor, survival_metrics.py (ties and NaN).
     """
     risks, times, events = _columns(risk, time_days, event)
-    earlier = times[:, None] < times
-    earlier |= (times[:, None] == times) & ~events
-    comparable = events[:, None] & earlier
+    is_earlier = times[:, None] < times
+    is_earlier |= (times[:, None] == times) & ~events
+    comparable = events[:, None] & is_earlier
     pairs = np.count_nonzero(comparable)
     if pairs == 0:
-        raise ValueError("expected at least one pair of patients that can be compared, found none")
-    right = np.count_nonzero(comparable & (risks[:, None] > risks))
-    wrong = np.count_nonzero(comparable & (risks[:, None] < risks))
-    return (right + (pairs - right - wrong) / 2) / pairs
+        raise ValueError("expected at least one comparable pair of patients, found none")
+    concordant = np.count_nonzero(comparable & (risks[:, None] > risks))
+    discordant = np.count_nonzero(comparable & (risks[:, None] < risks))
+    return (concordant + (pairs - concordant - discordant) / 2) / pairs
 
 
 def time_dependent_auc(
-    risk: ArrayLike, time_days: ArrayLike, event: ArrayLike, horizon_days: float
+    risk: ArrayLike, time_days: ArrayLike, event: ArrayLike, *, horizon_days: float
 ) -> float:
     """Return how often a patient with recurrence by a time has a higher risk than one without.
 
-    The cumulative/dynamic AUC. Who was censored before the time is in neither group; the patients
-    with recurrence stand for them, each weighted by the inverse of the probability of not being
-    censored by its own time (Kaplan-Meier). Equal risks, and pairs with a NaN, count one half.
+    This is the cumulative/dynamic AUC. Patients censored before the horizon are in neither group.
+    To compensate for them, each patient with recurrence is weighted by the inverse of the
+    Kaplan-Meier probability of not being censored by that patient's time. A pair with equal risks
+    or with NaN counts one half.
 
     Parameters
     ----------
-    risk, time_days, event : as for `concordance_index`.
-    horizon_days : the time.
+    risk, time_days, event : as in `concordance_index`.
+    horizon_days : the time that separates the groups.
 
     Returns
     -------
@@ -70,8 +71,8 @@ def time_dependent_auc(
     Raises
     ------
     ValueError
-        If shapes differ, a time is not finite, nobody had recurrence by the time, or nobody was
-        followed beyond it.
+        If shapes differ, a time is not finite, no patient had recurrence by the horizon, or none
+        was followed beyond it.
 
     References
     ----------
@@ -80,15 +81,16 @@ def time_dependent_auc(
     models with survival data, Canadian Journal of Statistics 38:8-26.
     """
     risks, times, events = _columns(risk, time_days, event)
-    recurred, free = events & (times <= horizon_days), times > horizon_days
-    if not recurred.any() or not free.any():
+    has_recurrence, is_free = events & (times <= horizon_days), times > horizon_days
+    if not has_recurrence.any() or not is_free.any():
         raise ValueError(
-            f"expected patients with recurrence by {horizon_days:g} days and others followed beyond"
-            f", found {np.count_nonzero(recurred)} and {np.count_nonzero(free)}"
+            f"expected patients with recurrence by {horizon_days:g} days and patients followed "
+            f"longer, found {np.count_nonzero(has_recurrence)} and {np.count_nonzero(is_free)}"
         )
-    weights = 1 / _uncensored_probability(times, events)[recurred]
-    high, low = risks[recurred, None], risks[free]
-    wins = ((high > low).astype(np.float64) + ~(high < low)) / 2
+    weights = 1 / _uncensored_probability(times, events)[has_recurrence]
+    with_recurrence, without = risks[has_recurrence, None], risks[is_free]
+    is_higher, is_lower = with_recurrence > without, with_recurrence < without
+    wins = (is_higher.astype(np.float64) + ~is_lower) / 2
     return float(weights @ wins.mean(axis=1) / weights.sum())
 
 
@@ -97,14 +99,16 @@ def _uncensored_probability(
 ) -> NDArray[np.float64]:
     """Return the Kaplan-Meier probability of not being censored by each patient's own time.
 
-    At equal times recurrence comes before censoring. Lifelines has the estimator, but would bring
-    pandas and Matplotlib into the evaluation's image for these lines.
+    At equal times recurrence comes before censoring. lifelines has this estimator, but it would
+    bring pandas and Matplotlib into the evaluation's image.
     """
-    unique, own = np.unique(times, return_inverse=True)
-    at_risk = len(times) - np.concatenate([[0], np.cumsum(np.bincount(own))[:-1]])
-    recurred, censored = (np.bincount(own[e], minlength=len(unique)) for e in (events, ~events))
-    left = 1 - censored / np.maximum(at_risk - recurred, 1)
-    return np.asarray(np.cumprod(left)[own], dtype=np.float64)
+    steps, step_of_patient = np.unique(times, return_inverse=True)
+    at_risk = len(times) - np.concatenate([[0], np.cumsum(np.bincount(step_of_patient))[:-1]])
+    recurrences, censorings = (
+        np.bincount(step_of_patient[mask], minlength=len(steps)) for mask in (events, ~events)
+    )
+    factors = 1 - censorings / np.maximum(at_risk - recurrences, 1)
+    return np.asarray(np.cumprod(factors)[step_of_patient], dtype=np.float64)
 
 
 def _columns(risk: ArrayLike, time_days: ArrayLike, event: ArrayLike) -> _Columns:

@@ -1,12 +1,12 @@
-"""How sure a score is: a bootstrap over patients, and the difference of two methods on the same.
+"""The uncertainty of a score: a bootstrap over patients, and the difference of two methods.
 
-Patients are what a cohort is a sample of, so patients are drawn, never lesions or voxels. Each
-resample has as many patients as the cohort, drawn with replacement; without strata by default, for
-the mixture of outcomes and centres is part of the chance that the interval is about. A resample
-that has no score (one class only, no comparable pair) is left out, as long as most have one.
+A cohort is a sample of patients, so the bootstrap draws patients, never lesions or voxels. Each
+resample has as many patients as the cohort, drawn with replacement. By default there are no strata,
+because the mixture of outcomes and centres is also due to chance. A resample without a score (only
+one class, no comparable pair) is omitted, as long as most resamples have one.
 
-`grand-challenge-metrics` 0.6.0 has a bootstrap too, of the ROC curve alone; it never draws the last
-patient (its `randint` excludes the bound).
+`grand-challenge-metrics` 0.6.0 has a bootstrap of the ROC curve only. It never draws the last
+patient, because its `randint` excludes the upper limit.
 
 References
 ----------
@@ -24,22 +24,23 @@ from numpy.typing import ArrayLike, NDArray
 
 SAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
-LEAST_SCORED: Final = 0.5
-"""Fraction of resamples that must have a score for an interval; the others are no random choice."""
+MIN_SCORE_FRACTION: Final = 0.5
+"""Fraction of resamples that must have a score for an interval. With fewer, the interval would be
+biased, because resamples without a score are not random."""
 
 Statistic: TypeAlias = Callable[[NDArray[np.intp]], float]
-"""A score of the patients at these indices; ValueError where they have none."""
+"""Returns the score of the patients at these indices; raises ValueError if they have none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Interval:
     """A score with its uncertainty.
 
     Attributes
     ----------
-    value : of all patients as they are.
-    low, high : percentiles of the resampled scores; None where too few resamples have a score.
-    standard_error : standard deviation of the resampled scores; None likewise.
+    value : the score of the cohort.
+    low, high : percentiles of the resampled scores; None if too few resamples have a score.
+    standard_error : standard deviation of the resampled scores; None if there is no interval.
     """
 
     value: float
@@ -48,7 +49,7 @@ class Interval:
     standard_error: float | None
 
     def __format__(self, spec: str) -> str:
-        """Return "0.744 [0.702, 0.781]", each number by a format of floats, as in `f"{x:.3f}"`."""
+        """Return "0.744 [0.702, 0.781]"; the format of the numbers is as in `f"{interval:.3f}"`."""
         value = format(self.value, spec)
         if self.low is None or self.high is None:
             return value
@@ -58,6 +59,7 @@ class Interval:
 def bootstrap(
     statistic: Statistic,
     patients: int,
+    *,
     strata: ArrayLike | None = None,
     samples: int = SAMPLES,
     confidence: float = CONFIDENCE,
@@ -67,19 +69,19 @@ def bootstrap(
 
     Parameters
     ----------
-    statistic : the score of chosen patients.
-    patients : how many there are, at least one.
-    strata : shape (patients,); where given, each resample keeps the number of patients of each
-        stratum. It makes intervals of rare classes narrower than chance would.
-    samples : how many resamples.
-    confidence : probability that the interval is meant to have.
-    seed : of the draws; the same seed gives the same draws for every statistic, so two scores of
+    statistic : the score of a selection of patients.
+    patients : number of patients, at least one.
+    strata : shape (patients,). If given, each resample keeps the number of patients of each
+        stratum, which makes the intervals of rare classes too narrow.
+    samples : number of resamples.
+    confidence : nominal coverage of the interval.
+    seed : seed of the draws. The same seed gives every statistic the same draws, so two scores of
         one cohort can be compared resample by resample.
 
     Raises
     ------
     ValueError
-        If there is no patient, or all of them together have no score.
+        If there is no patient, or the cohort has no score.
     """
     if patients < 1:
         raise ValueError("expected at least one patient, found none")
@@ -88,63 +90,75 @@ def bootstrap(
     groups = _members(strata, patients)
     scores: list[float] = []
     for _ in range(samples):
-        drawn = np.concatenate(
+        resample = np.concatenate(
             [group[rng.integers(len(group), size=len(group))] for group in groups]
         )
         try:
-            scores.append(statistic(drawn))
+            scores.append(statistic(resample))
         except ValueError:
             continue
-    if len(scores) < max(2, LEAST_SCORED * samples):
-        return Interval(value, None, None, None)
+    if len(scores) < max(2, MIN_SCORE_FRACTION * samples):
+        return Interval(value=value, low=None, high=None, standard_error=None)
     tail = (1 - confidence) / 2
     low, high = np.quantile(scores, [tail, 1 - tail])
-    return Interval(value, float(low), float(high), float(np.std(scores, ddof=1)))
+    return Interval(
+        value=value,
+        low=float(low),
+        high=float(high),
+        standard_error=float(np.std(scores, ddof=1)),
+    )
 
 
 def paired_difference(
     first: Statistic,
     second: Statistic,
     patients: int,
+    *,
     strata: ArrayLike | None = None,
     samples: int = SAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """Return the first method's score less the second's, both resampled on the same patients.
+    """Return the first method's score minus the second's, with both resampled on the same patients.
 
-    Parameters and errors as in `bootstrap`; both statistics index the same patients. An interval
-    without 0 says that the methods differ.
+    Parameters and errors are those of `bootstrap`; both statistics index the same patients. The
+    methods differ if the interval excludes 0.
     """
+
+    def difference(indices: NDArray[np.intp]) -> float:
+        return first(indices) - second(indices)
+
     return bootstrap(
-        lambda chosen: first(chosen) - second(chosen), patients, strata, samples, confidence, seed
+        difference, patients, strata=strata, samples=samples, confidence=confidence, seed=seed
     )
 
 
 def mean_over_groups(
     metric: Callable[..., float], columns: Sequence[ArrayLike], groups: ArrayLike
 ) -> Statistic:
-    """Return the mean of a metric over groups of patients as a statistic of chosen patients.
+    """Return a statistic: the mean of a metric over groups of patients.
 
-    Predictions of networks that were trained apart, one for each fold, need not share a scale: a
-    C-index within each fold compares only what does.
+    The networks of different folds may predict on different scales. A C-index within each fold
+    compares only predictions of the same network.
 
     Parameters
     ----------
-    metric : of the columns of the patients of one group; ValueError where they have none.
-    columns : arrays of shape (patients,), in the order that the metric takes them.
-    groups : shape (patients,), such as the fold that held each patient out.
+    metric : takes the columns of the patients of one group; raises ValueError if they have no
+        score.
+    columns : arrays of shape (patients,), in the order of the metric's arguments.
+    groups : shape (patients,), for example the fold in which each patient is held out.
 
     Returns
     -------
-    The mean weighted by patients. Groups without a score are left out; ValueError where all are.
+    The statistic. Its mean is weighted by patients and omits groups without a score; it raises
+    ValueError if no group has one.
     """
-    arrays, own = [np.asarray(column) for column in columns], np.asarray(groups)
+    arrays, group_of_patient = [np.asarray(column) for column in columns], np.asarray(groups)
 
-    def statistic(chosen: NDArray[np.intp]) -> float:
+    def statistic(indices: NDArray[np.intp]) -> float:
         scores, sizes = [], []
-        for group in np.unique(own[chosen]):
-            members = chosen[own[chosen] == group]
+        for group in np.unique(group_of_patient[indices]):
+            members = indices[group_of_patient[indices] == group]
             try:
                 scores.append(metric(*(array[members] for array in arrays)))
             except ValueError:

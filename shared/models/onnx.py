@@ -1,8 +1,8 @@
-"""One network in ONNX Runtime: the only file that knows the runtime.
+"""One network in ONNX Runtime: the only file that imports the runtime.
 
-It runs on the best of CUDA, OpenVINO and CPU that this machine really offers, and says in a remark
-where a better one had to be passed over. Nothing reaches stderr: the platform marks a job that
-writes there, and shows its user the last line. Precision is float32 on every provider.
+It runs on the best of CUDA, OpenVINO and CPU that works on this machine; a remark says why a better
+one does not. Nothing reaches stderr: the platform marks a job that writes there, and shows its user
+the last line. Precision is float32 on every provider.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from shared.resources import granted_cpus
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Send what C++ code writes to stderr nowhere; exceptions pass as ever.
+    """Discard what C++ code writes to stderr; exceptions still pass.
 
-    Importing ONNX Runtime searches for GPUs and warns on stderr where a card is no PCI device, as
-    on the platform's cloud machines, before its log level can be set.
+    Importing ONNX Runtime searches for GPUs and warns on stderr about a card that is not a PCI
+    device, as on the platform's cloud machines, before its log level can be set.
     See https://github.com/microsoft/onnxruntime/issues/26763 and /27092.
     """
-    kept = os.dup(2)
+    stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)
 
 
@@ -59,7 +59,7 @@ class Network:
     Attributes
     ----------
     provider : the one of `PROVIDERS` that runs it.
-    remarks : why a better provider does not, for the log.
+    remarks : why a better provider is not used, for the log.
     inputs : shape of each input by name.
     """
 
@@ -73,8 +73,8 @@ class Network:
         Parameters
         ----------
         path : a `.onnx` file with its weights inside.
-        providers : those to try, best first; ones that ONNX Runtime was not built with are
-            passed over without a remark. The plain CPU provider is always the last resort.
+        providers : those to try, best first; those that ONNX Runtime was not built with are
+            skipped without a remark. The plain CPU provider is always tried last.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Network:
                 if provider == "CUDA":
                     _load_cuda()
                 self._session = _open(path, provider)
-            except Exception as error:  # Whatever it is, the next can still run it.
+            except Exception as error:  # The next provider can still run it.
                 remarks.append(f"{provider} is not usable here ({_first_line(error)})")
                 continue
             self.provider = provider
@@ -117,22 +117,22 @@ def _full_name(provider: str) -> str:
 
 
 def _open(path: Path, provider: str) -> Any:
-    """Return a session that really runs on a provider; anything else is an exception."""
+    """Return a session that runs on the given provider; raise any exception otherwise."""
     threads = granted_cpus()
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # With the arena and its patterns one 192³ window of a 32-filter DynUNet took 9.6 GB, without
-    # 3D networks lose no time and need 2 to 4 GB (measured).
+    # With the arena and its patterns, one 192³ window of a 32-filter DynUNet took 9.6 GB; without
+    # them, 2 to 4 GB and no more time (measured).
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.use_deterministic_compute = True
     specific: dict[str, dict[str, str]] = {
-        # TF32 keeps ten bits; the default search times all algorithms and may choose another one
-        # at each start, so that a second run gives other bytes.
+        # TF32 keeps ten bits. The default search times all algorithms and may choose a different
+        # one at each start, so a second run could give different bytes.
         "CUDA": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
-        # "FP32": else CPUs that have bfloat16 use it, whose labels agree in 99 % only (measured).
+        # Without "FP32", CPUs with bfloat16 use it, and only 99 % of the labels agree (measured).
         "OpenVINO": {"device_type": "CPU", "num_of_threads": str(threads), "precision": "FP32"},
         "CPU": {},
     }
@@ -149,9 +149,9 @@ def _open(path: Path, provider: str) -> Any:
 
 
 def _load_cuda() -> None:
-    """Make CUDA's libraries ready; RuntimeError says what is missing.
+    """Load CUDA's libraries; RuntimeError says what is missing.
 
-    The driver is asked first, because ONNX Runtime complains on stderr where there is none.
+    The driver is checked first, because without one ONNX Runtime complains on stderr.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -162,11 +162,11 @@ def _load_cuda() -> None:
         raise RuntimeError("the NVIDIA driver does not start")
     if count.value == 0:
         raise RuntimeError("no NVIDIA GPU")
-    with redirect_stdout(io.StringIO()):  # It prints what it does not find.
+    with redirect_stdout(io.StringIO()):  # It prints which libraries are missing.
         ort.preload_dlls()
 
 
 def _first_line(error: Exception) -> str:
-    """Return what an exception says, in one line of bearable length."""
+    """Return the message of an exception in one short line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:159] + "…"

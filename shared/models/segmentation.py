@@ -59,7 +59,7 @@ class SegmentationModel(Ensemble[SegmentationCard]):
 
         def predict(network: Network) -> Volume:
             logits = partial(self._logits, network)
-            return mean_probabilities(logits, image, prepared.body, axes)
+            return mean_probabilities(logits, image, body=prepared.body, mirror_axes=axes)
 
         for _, probabilities in self.for_each(predict):
             total += probabilities
@@ -71,9 +71,9 @@ class SegmentationModel(Ensemble[SegmentationCard]):
         return label_map(
             self.predict_probabilities(prepared),
             prepared.pet_suv,
-            self.card.preparation.spacing_mm,
-            self.card.min_component_mm3,
-            self.card.rules,
+            spacing_mm=self.card.preparation.spacing_mm,
+            min_component_mm3=self.card.min_component_mm3,
+            rules=self.card.rules,
         )
 
     def _logits(self, network: Network, image: Volume, body: NDArray[np.bool_]) -> Volume:
@@ -81,12 +81,15 @@ class SegmentationModel(Ensemble[SegmentationCard]):
             return network(image=window)
 
         window_zyx, overlap = self.card.window_zyx, self.card.overlap
-        return sliding_window(predict, image, window_zyx, overlap, len(LABELS), needed=body)
+        return sliding_window(
+            predict, image, window_zyx=window_zyx, overlap=overlap, outputs=len(LABELS), needed=body
+        )
 
 
 def mean_probabilities(
     predict: Callable[[Volume, NDArray[np.bool_]], Volume],
     image: Volume,
+    *,
     body: NDArray[np.bool_],
     mirror_axes: Sequence[str],
 ) -> Volume:

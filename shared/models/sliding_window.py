@@ -1,8 +1,8 @@
-"""A network on a volume larger than its input: windows that overlap, blended by a Gaussian.
+"""A network on a volume larger than its input: overlapping windows, blended by a Gaussian.
 
-The windows, their order, their weights and the padding are MONAI's (`sliding_window_inference` with
-mode "gaussian"), in NumPy. Windows are streamed: besides the volume there is one window, the sum of
-the weighted outputs and the sum of the weights.
+The windows, their order, their weights and the padding are those of MONAI's
+`sliding_window_inference` with mode "gaussian", in NumPy. Windows are streamed: memory holds the
+volume, one window, the sum of the weighted outputs and the sum of the weights.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 from shared.conventions import IntTriple, Volume
 
 SIGMA_SCALE: Final = 0.125
-"""Sigma of the Gaussian as a part of the window's edge (MONAI, nnU-Net)."""
+"""Sigma of the Gaussian as a fraction of the window's side (MONAI, nnU-Net)."""
 
 LEAST_WEIGHT: Final = 1e-3
 """Lower bound of the weights, so that a window's corner still counts (MONAI)."""
 
 CERTAIN_LOGIT: Final = 20.0
-"""Logit of the background, and its negative of the rest, where no window was run: a probability
-of 1 in float32."""
+"""Logit of the background where no window was run, a probability of 1 in float32; the other classes
+get its negative."""
 
 
 def sliding_window(
     predict: Callable[[Volume], Volume],
     volume: Volume,
+    *,
     window_zyx: IntTriple,
     overlap: float,
     outputs: int,
@@ -41,18 +42,18 @@ def sliding_window(
     ----------
     predict : from a window, shape (1, C, *window_zyx), to logits, shape (1, K, *window_zyx); its
         result may be a buffer that it reuses.
-    volume : shape (C, z, y, x). Where it is smaller than the window it is padded with 0 on both
-        sides, and the result cut back.
+    volume : shape (C, z, y, x). If it is smaller than the window, it is padded with 0 on both
+        sides and the result is cropped.
     window_zyx : shape of the network's input.
-    overlap : part of a window's edge that it shares with the next, 0 <= overlap < 1.
-    outputs : K, how many classes the network has, background first.
-    needed : bool, shape (z, y, x); windows in which it is False everywhere are not run. Without
-        it all are.
+    overlap : fraction of a window's side that it shares with the next, 0 <= overlap < 1.
+    outputs : K, the number of classes, background first.
+    needed : bool, shape (z, y, x); windows in which it is False everywhere are not run. None runs
+        all windows.
 
     Returns
     -------
-    Logits, shape (K, z, y, x): the weighted mean over the windows that cover a voxel, certain
-    background where none was run.
+    Logits, shape (K, z, y, x): the weighted mean over the windows that cover a voxel, or certain
+    background if none of them was run.
     """
     shape = volume.shape[1:]
     padding = [_padding(size, window) for size, window in zip(shape, window_zyx, strict=True)]

@@ -1,1 +1,1 @@
-"""From a network's label map on the region to a clean label map on the CT's own grid."""
+"""From a network's probabilities on the region to a mask on the CT's own grid."""

@@ -1,4 +1,4 @@
-"""What the log says of a segmentation, so that a strange result can be understood from it."""
+"""Describe the lesions of a case for the log, to explain an unexpected result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.preprocessing.pipeline import Prepared
 
 
 def describe_lesions(labels: LabelVolume, prepared: Prepared) -> list[str]:
-    """Return a line for each label: components, volume in ml and SUVmax; or that there is none.
+    """Return a line for each label: components, volume in ml and SUVmax, or "none found".
 
     Parameters
     ----------
@@ -18,12 +18,12 @@ def describe_lesions(labels: LabelVolume, prepared: Prepared) -> list[str]:
     """
     lines = []
     for name, label in LESIONS.items():
-        inside = labels == label
-        if not inside.any():
+        mask = labels == label
+        if not mask.any():
             lines.append(f"{name}: none found")
             continue
-        count = int(cc3d.connected_components(inside, connectivity=26).max())
-        volume_ml = np.count_nonzero(inside) * prepared.undo.region.voxel_volume_mm3 / 1000
-        suv_max = float(prepared.pet_suv[inside].max())
+        count = int(cc3d.connected_components(mask, connectivity=26).max())
+        volume_ml = np.count_nonzero(mask) * prepared.undo.region.voxel_volume_mm3 / 1000
+        suv_max = float(prepared.pet_suv[mask].max())
         lines.append(f"{name}: {count} component(s), {volume_ml:.1f} ml, SUVmax {suv_max:.1f}")
     return lines

@@ -1,4 +1,4 @@
-"""From the region back to the CT's own grid, on which the platform compares."""
+"""From the region back to the CT's own grid, on which the platform scores masks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ from shared.preprocessing.pipeline import Undo
 
 
 def restore(labels: LabelVolume, undo: Undo) -> sitk.Image:
-    """Bring a label map of the region onto the CT's grid.
+    """Resample a label map of the region onto the CT's grid.
 
     Parameters
     ----------
     labels : label map on `undo.region`, [z, y, x].
-    undo : the record that came with the prepared volumes.
+    undo : the record of the prepared volumes.
 
     Returns
     -------
-    A uint8 image of the CT's size, spacing, origin and direction; background outside the region.
-    Each CT voxel takes the label of the nearest region voxel.
+    A uint8 image with the CT's size, spacing, origin and direction. Each CT voxel takes the label
+    of the nearest region voxel; outside the region it is background.
     """
     mask = undo.ct.filled(Label.BACKGROUND, sitk.sitkUInt8)
     box = undo.ct.box_around(undo.region)
     if box.is_empty:
         return mask
-    on_region = undo.region.image(labels)
-    inside = resample(on_region, undo.ct.cropped(box), "nearest", Label.BACKGROUND)
-    restored: sitk.Image = sitk.Paste(mask, inside, box.size_xyz, destinationIndex=box.start_xyz)
+    part = resample(
+        undo.region.image(labels),
+        undo.ct.cropped(box),
+        interpolation="nearest",
+        outside=Label.BACKGROUND,
+    )
+    restored: sitk.Image = sitk.Paste(mask, part, box.size_xyz, destinationIndex=box.start_xyz)
     return restored

@@ -1,8 +1,8 @@
-"""From probabilities to a label map: what a radiologist would not call a primary or a node goes.
+"""From probabilities to a label map, with rules that remove or relabel implausible lesions.
 
-Every rule is off unless a model card turns it on, and each has its line in the table of
-`python -m training ablate`. They answer the faults that team CDS reports of its own model:
-primaries found where there is none, a small node taken for the primary, a large node in two parts.
+Every rule is off unless a model card turns it on, and each has a row in the table of
+`python -m training ablate`. The rules target the errors that team CDS reports for its own model:
+false primaries, a small node labelled as the primary, a large node split in two.
 """
 
 from __future__ import annotations
@@ -24,142 +24,151 @@ from shared.schema import Strict
 
 
 class Rules(Strict):
-    """Bounds that lesions must hold; 0 turns a rule off. They apply in the order given here.
+    """Limits that lesions must meet; 0 turns a rule off. The rules apply in the order given here.
 
-    A lesion is a 26-connected component, its mass the sum of its label's probabilities times the
-    voxel volume: the volume expected of it.
+    A lesion is a 26-connected component. Its mass is the sum of its label's probabilities times the
+    voxel volume, which is its expected volume.
     """
 
     minority_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Where parts with both labels touch, a label with less than this share of their volume
-    becomes the other: it is one lesion, split by the network."""
+    """A lesion with voxels of both labels gets the label of its majority if the other label has
+    less than this share of its volume. The network has then split one lesion."""
     min_primary_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """A primary whose mean probability is lower takes the label, node or background, that its
-    voxels hold for second likeliest."""
+    """A primary with a lower mean probability gets the label, node or background, that has the next
+    highest mean probability in its voxels."""
     min_primary_mass_mm3: NonNegativeFloat = 0.0
-    """Likewise a primary of less mass."""
+    """A primary with a lower mass is relabelled in the same way."""
     min_primary_suv_max: NonNegativeFloat = 0.0
-    """What is still a primary and has no voxel of this SUV is none."""
+    """A remaining primary with a lower SUVmax becomes background."""
     satellite_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Beside a heavier primary, one of less than this share of its mass is a node."""
+    """A remaining primary becomes a node if its mass is less than this share of the heaviest
+    one's."""
     node_gap_mm: NonNegativeFloat = 0.0
-    """Nodes with at most this much between them are parts of one; background on the shortest ways
-    between them is filled."""
+    """Nodes with a gap of at most this width are joined: background on the shortest paths between
+    them becomes node."""
     min_node_suv_max: NonNegativeFloat = 0.0
-    """A node without a voxel of this SUV is none. Peaks of true nodes: median 9.3; of falsely
-    found ones 4.1 (reported by a HECKTOR 2025 team, which gates at 2.5)."""
+    """A node with a lower SUVmax becomes background. A HECKTOR 2025 team reports a median SUVmax of
+    9.3 for true nodes and of 4.1 for false ones, and uses a limit of 2.5."""
 
     @property
     def judge_primaries(self) -> bool:
         """Whether a rule on primaries is on."""
-        bounds = (self.min_primary_probability, self.min_primary_mass_mm3)
-        return any((*bounds, self.min_primary_suv_max, self.satellite_share))
+        limits = (self.min_primary_probability, self.min_primary_mass_mm3)
+        return any((*limits, self.min_primary_suv_max, self.satellite_share))
 
 
 def label_map(
     probabilities: Volume,
     pet_suv: Volume,
+    *,
     spacing_mm: float,
     min_component_mm3: Mapping[str, float],
     rules: Rules,
 ) -> LabelVolume:
-    """Return the likeliest labels after the rules and the removal of small components.
+    """Return the most probable labels, after the rules and the removal of small components.
 
     Parameters
     ----------
-    probabilities : of background, GTVp and GTVn, shape (3, z, y, x).
-    pet_suv : on the same grid, shape (z, y, x).
-    spacing_mm : edge of a voxel, the same along all axes.
-    min_component_mm3 : by the label's name; components below are removed, last of all.
-    rules : what else lesions must hold.
+    probabilities : probabilities of background, GTVp and GTVn, shape (3, z, y, x).
+    pet_suv : PET on the same grid, shape (z, y, x).
+    spacing_mm : voxel spacing, equal along all axes.
+    min_component_mm3 : by name of the label, the volume below which a component is removed; this is
+        the last step.
+    rules : limits that lesions must meet.
     """
     labels: LabelVolume = probabilities.argmax(axis=0).astype(np.uint8)
-    inside = bounding_slices(labels != Label.BACKGROUND)
-    if inside is None:
+    box = bounding_slices(labels != Label.BACKGROUND)
+    if box is None:
         return labels
-    part, of_part, suv = labels[inside], probabilities[:, *inside], pet_suv[inside]
+    part, suv = labels[box], pet_suv[box]
     voxel_mm3 = spacing_mm**3
     if rules.minority_share:
         _unite(part, rules.minority_share)
     if rules.judge_primaries:
-        _judge_primaries(part, of_part, suv, voxel_mm3, rules)
+        _judge_primaries(part, probabilities[:, *box], suv, voxel_mm3=voxel_mm3, rules=rules)
     if rules.node_gap_mm:
         _join_nodes(part, rules.node_gap_mm / spacing_mm)
     if rules.min_node_suv_max:
         for node in _lesions(part == Label.GTVN):
-            if node.of(suv).max() < rules.min_node_suv_max:
-                node.becomes(Label.BACKGROUND, part)
+            if node.voxels_of(suv).max() < rules.min_node_suv_max:
+                node.relabel(part, Label.BACKGROUND)
     minimum = {LESIONS[name]: size for name, size in min_component_mm3.items()}
     return remove_small(labels, voxel_mm3, minimum)
 
 
 @dataclass(frozen=True)
 class _Lesion:
-    """A component: the box around it, and which of the box's voxels are its own."""
+    """A component: the box around it, and a mask of its voxels in this box."""
 
     box: tuple[slice, slice, slice]
-    voxels: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
 
-    def of(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return its voxels of a volume, shape (n,)."""
-        values: NDArray[Any] = volume[self.box][self.voxels]
-        return values
+    def voxels_of(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Return the lesion's voxels of a volume, shape (n,)."""
+        voxels: NDArray[Any] = volume[self.box][self.mask]
+        return voxels
 
-    def becomes(self, label: Label, labels: LabelVolume) -> None:
-        """Relabel it."""
-        labels[self.box][self.voxels] = label
+    def relabel(self, labels: LabelVolume, label: Label) -> None:
+        """Set the lesion's voxels of a label map, in place."""
+        labels[self.box][self.mask] = label
 
 
 def _lesions(mask: NDArray[np.bool_]) -> list[_Lesion]:
-    # With a rim of background: cc3d 4.1.1 fails on some masks that are one voxel wide.
+    # Padded, because cc3d 4.1.1 fails on some masks that are one voxel wide.
     components = cc3d.connected_components(np.pad(mask, 1), connectivity=26)
     boxes = cc3d.statistics(components)["bounding_boxes"][1:]
     components = components[1:-1, 1:-1, 1:-1]
-    found = []
+    lesions = []
     for number, box in enumerate(boxes, start=1):
         z, y, x = (slice(side.start - 1, side.stop - 1) for side in box)
-        found.append(_Lesion((z, y, x), components[z, y, x] == number))
-    return found
+        lesions.append(_Lesion((z, y, x), components[z, y, x] == number))
+    return lesions
 
 
 def _unite(labels: LabelVolume, minority_share: float) -> None:
+    """Give lesions of both labels the label of their majority, in place."""
     for lesion in _lesions(labels != Label.BACKGROUND):
-        nodal = float(np.mean(lesion.of(labels) == Label.GTVN))
-        if 0 < min(nodal, 1 - nodal) < minority_share:
-            lesion.becomes(Label.GTVN if nodal > 0.5 else Label.GTVP, labels)
+        node_share = float(np.mean(lesion.voxels_of(labels) == Label.GTVN))
+        if 0 < min(node_share, 1 - node_share) < minority_share:
+            lesion.relabel(labels, Label.GTVN if node_share > 0.5 else Label.GTVP)
 
 
 def _judge_primaries(
-    labels: LabelVolume, probabilities: Volume, suv: Volume, voxel_mm3: float, rules: Rules
+    labels: LabelVolume, probabilities: Volume, suv: Volume, *, voxel_mm3: float, rules: Rules
 ) -> None:
-    kept = []
-    for primary in _lesions(labels == Label.GTVP):
-        background, primal, nodal = (float(primary.of(p).mean()) for p in probabilities)
-        mass_mm3 = primal * np.count_nonzero(primary.voxels) * voxel_mm3
-        if primal < rules.min_primary_probability or mass_mm3 < rules.min_primary_mass_mm3:
-            primary.becomes(Label.GTVN if nodal > background else Label.BACKGROUND, labels)
-        elif primary.of(suv).max() < rules.min_primary_suv_max:
-            primary.becomes(Label.BACKGROUND, labels)
+    """Relabel primaries that do not meet the rules, in place."""
+    remaining = []
+    for lesion in _lesions(labels == Label.GTVP):
+        background, primary, node = (float(lesion.voxels_of(p).mean()) for p in probabilities)
+        mass_mm3 = primary * np.count_nonzero(lesion.mask) * voxel_mm3
+        if primary < rules.min_primary_probability or mass_mm3 < rules.min_primary_mass_mm3:
+            lesion.relabel(labels, Label.GTVN if node > background else Label.BACKGROUND)
+        elif lesion.voxels_of(suv).max() < rules.min_primary_suv_max:
+            lesion.relabel(labels, Label.BACKGROUND)
         else:
-            kept.append((mass_mm3, primary))
-    heaviest = max((mass for mass, _ in kept), default=0.0)
-    for mass_mm3, primary in kept:
+            remaining.append((mass_mm3, lesion))
+    heaviest = max((mass for mass, _ in remaining), default=0.0)
+    for mass_mm3, lesion in remaining:
         if mass_mm3 < rules.satellite_share * heaviest:
-            primary.becomes(Label.GTVN, labels)
+            lesion.relabel(labels, Label.GTVN)
 
 
 def _join_nodes(labels: LabelVolume, gap_vox: float) -> None:
-    """Fill the shortest ways of at most `gap_vox` voxels between two nodes; never a primary."""
+    """Fill the shortest paths of at most `gap_vox` voxels between nodes, in place.
+
+    Only background is filled, never a primary.
+    """
+    # Distances of each voxel to the nearest and to the second nearest node.
     nearest = np.full((2, *labels.shape), np.inf, np.float32)
     for node in _lesions(labels == Label.GTVN):
-        itself = np.zeros(labels.shape, np.uint8)
-        itself[node.box][node.voxels] = 1
-        distance = sitk.SignedMaurerDistanceMap(
-            sitk.GetImageFromArray(itself), squaredDistance=False, useImageSpacing=False
+        mask = np.zeros(labels.shape, np.uint8)
+        mask[node.box][node.mask] = 1
+        distance_map = sitk.SignedMaurerDistanceMap(
+            sitk.GetImageFromArray(mask), squaredDistance=False, useImageSpacing=False
         )
-        away = sitk.GetArrayViewFromImage(distance)
-        nearest[1] = np.minimum(nearest[1], np.maximum(nearest[0], away))
-        nearest[0] = np.minimum(nearest[0], away)
-    # From the middle of one node's outermost voxel to that of the other's it is one voxel more.
-    between = nearest.sum(axis=0) <= gap_vox + 1 + 1e-3
-    labels[between & (labels == Label.BACKGROUND)] = Label.GTVN
+        distance = sitk.GetArrayViewFromImage(distance_map)
+        nearest[1] = np.minimum(nearest[1], np.maximum(nearest[0], distance))
+        nearest[0] = np.minimum(nearest[0], distance)
+    # Between the centres of the outermost voxels it is one voxel more than the gap.
+    is_gap = nearest.sum(axis=0) <= gap_vox + 1 + 1e-3
+    labels[is_gap & (labels == Label.BACKGROUND)] = Label.GTVN

@@ -1,1 +1,1 @@
-"""From a case on its scanner's grids to the region that the networks see, and the way back."""
+"""From a case on the grids of its scanner to the region that the networks see."""

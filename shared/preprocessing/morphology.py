@@ -1,7 +1,7 @@
-"""Opening and closing of a mask by a box, axis by axis on NumPy's Booleans.
+"""Opening and closing of a mask by a box, one axis at a time.
 
-A box is the sum of three segments, so a maximum over it is one over each axis in turn. SimpleITK's
-filters are general, and 30 times as slow on a coarse whole-body scan (1.1 s against 0.03 s).
+Dilation by a box equals dilation by a segment along each axis in turn. On a coarse whole-body scan
+this takes 0.03 s, the general filters of SimpleITK 1.1 s.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def opened(mask: NDArray[np.bool_], radius_zyx: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Return what of a mask a box fits into: parts thinner than the box are gone.
+def open_mask(mask: NDArray[np.bool_], radius_zyx: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Return a mask without the parts that are thinner than a box.
 
     Parameters
     ----------
-    mask : bool, [z, y, x]; what lies outside the array counts as part of it.
-    radius_zyx : voxels on each side of the box's centre; 0 leaves an axis alone.
+    mask : bool, [z, y, x]. The outside of the array counts as part of the mask.
+    radius_zyx : voxels on each side of the box's centre; along an axis of 0 nothing changes.
     """
-    return _dilated(~_dilated(~mask, radius_zyx), radius_zyx)
+    return _dilate(~_dilate(~mask, radius_zyx), radius_zyx)
 
 
-def closed(mask: NDArray[np.bool_], radius_zyx: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Return a mask with the gaps filled that a box does not fit into.
+def close_mask(mask: NDArray[np.bool_], radius_zyx: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Return a mask in which the gaps that are thinner than a box are filled.
 
     Parameters
     ----------
-    mask : bool, [z, y, x]; what lies outside the array counts as no gap.
-    radius_zyx : voxels on each side of the box's centre; 0 leaves an axis alone.
+    mask : bool, [z, y, x]. The outside of the array counts as background.
+    radius_zyx : voxels on each side of the box's centre; along an axis of 0 nothing changes.
     """
-    return ~opened(~mask, radius_zyx)
+    return ~open_mask(~mask, radius_zyx)
 
 
-def _dilated(mask: NDArray[np.bool_], radius_zyx: tuple[int, int, int]) -> NDArray[np.bool_]:
+def _dilate(mask: NDArray[np.bool_], radius_zyx: tuple[int, int, int]) -> NDArray[np.bool_]:
     for axis, radius in enumerate(radius_zyx):
         source = np.moveaxis(mask, axis, 0)
         mask = mask.copy()

@@ -1,7 +1,7 @@
-"""`prepare`: a case becomes the region that every network starts from.
+"""`prepare`: from a case to the region that every network starts from.
 
 Training and serving call this one function. Only the region is resampled at full resolution, so
-the cost does not grow with the scan; the record `Undo` leads from the region back to the CT.
+the cost does not grow with the scan. The record `Undo` leads from the region back to the CT.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from shared.case import Case
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
 from shared.geometry import Grid, resample
+from shared.preprocessing.pet_units import suv_scale
 from shared.preprocessing.region import BODY_HU, Preparation, find_region
-from shared.preprocessing.uptake import suv_scale
 
 CT_RANGE_HU: Final = (-1024.0, 3071.0)
-"""The range of a 12-bit CT. Padding lies below it, metal in extended-range CTs above."""
+"""The range of a 12-bit CT. Padding is below it, metal in extended-range CTs above."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,25 @@ class Undo:
     Attributes
     ----------
     region : grid of the prepared volumes.
-    ct : the CT's own grid, on which results must land.
+    ct : the CT's own grid, on which the mask is written.
     """
 
     region: Grid
     ct: Grid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A case on the region's grid.
 
     Attributes
     ----------
-    ct_hu : float32, shape of `undo.region.shape_zyx`; air where the region leaves the CT, and
-        beyond the box around the body, where only couch and air are and nothing is interpolated.
-    pet_suv : float32, same shape, not negative; 0 where the region leaves the PET or that box.
+    ct_hu : CT, float32, shape `undo.region.shape_zyx`. Air fills the region outside the CT and
+        outside the box around the body, which holds only couch and air and is not interpolated.
+    pet_suv : PET, float32, same shape, not negative; 0 outside the PET or that box.
     body : bool, same shape; whether the CT shows anything but air.
-    undo : the way back to the CT's grid.
-    remarks : what was noticed, for the log.
+    undo : the record that leads back to the CT's grid.
+    remarks : observations of reading and preparation, for the log.
     """
 
     ct_hu: Volume
@@ -66,21 +66,29 @@ def prepare(case: Case, preparation: Preparation) -> Prepared:
     InputError
         If CT and PET do not overlap.
     """
-    found = find_region(case.ct_hu, case.pet, preparation)
-    scale, remark = suv_scale(found.coarse_pet, found.coarse_body)
-    remarks = [*case.remarks, found.remark]
+    localisation = find_region(case.ct_hu, case.pet, preparation)
+    region, body_box = localisation.region, localisation.body_box
+    scale, remark = suv_scale(localisation.coarse_pet, localisation.coarse_body)
+    remarks = [*case.remarks, localisation.remark]
     if remark:
         remarks.append(remark)
-    ct_hu = np.full(found.region.shape_zyx, AIR_HU, np.float32)
-    pet_suv = np.full(found.region.shape_zyx, NO_UPTAKE_SUV, np.float32)
-    if not found.body_box.is_empty:
-        inside = found.body_box.slices_zyx()
-        grid = found.region.cropped(found.body_box)
-        ct = resample(case.ct_hu, grid, preparation.interpolation, AIR_HU, CT_RANGE_HU)
-        pet = resample(case.pet, grid, preparation.interpolation, NO_UPTAKE_SUV)
-        ct_hu[inside] = sitk.GetArrayViewFromImage(ct)
-        suv = pet_suv[inside]
+    ct_hu = np.full(region.shape_zyx, AIR_HU, np.float32)
+    pet_suv = np.full(region.shape_zyx, NO_UPTAKE_SUV, np.float32)
+    if not body_box.is_empty:
+        box, grid = body_box.slices_zyx(), region.cropped(body_box)
+        interpolation = preparation.interpolation
+        ct = resample(
+            case.ct_hu, grid, interpolation=interpolation, outside=AIR_HU, clamp=CT_RANGE_HU
+        )
+        pet = resample(case.pet, grid, interpolation=interpolation, outside=NO_UPTAKE_SUV)
+        ct_hu[box] = sitk.GetArrayViewFromImage(ct)
+        suv = pet_suv[box]
         np.multiply(sitk.GetArrayViewFromImage(pet), np.float32(scale), out=suv)
         np.maximum(suv, NO_UPTAKE_SUV, out=suv)
-    undo = Undo(found.region, Grid.of(case.ct_hu))
-    return Prepared(ct_hu, pet_suv, ct_hu > BODY_HU, undo, tuple(remarks))
+    return Prepared(
+        ct_hu=ct_hu,
+        pet_suv=pet_suv,
+        body=ct_hu > BODY_HU,
+        undo=Undo(region, Grid.of(case.ct_hu)),
+        remarks=tuple(remarks),
+    )

@@ -1,10 +1,11 @@
-"""Where the head and neck lie in a scan, found on coarse images.
+"""Find the head-and-neck region of a scan on coarse images.
 
-The skull is the one landmark that every scanner, reconstruction and injection shows alike: the
-intracranial cavity is the large soft-tissue space that bone encloses in axial slices. Its lower
-end, the skull base, places the region; where no skull is in view, the upper end of the scan does.
-The search runs in world coordinates (LPS) on a coarse grid, so it does not depend on how the file
-stores its axes. PET is not used: a brain's uptake varies, and it may lie outside the view.
+The landmark is the skull, which looks the same on every scanner and with every reconstruction and
+injection: the intracranial cavity is the large soft-tissue space that bone encloses in axial
+slices. Its lower end, the skull base, places the region; without a skull in view, the upper end of
+the scan does. The search uses world coordinates (LPS) on a coarse grid, so the result does not
+depend on how the file stores its axes. PET is not used, because the uptake of the brain varies and
+the brain may be outside the field of view.
 """
 
 from __future__ import annotations
@@ -22,40 +23,44 @@ from pydantic import PositiveFloat, PositiveInt
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
 from shared.errors import InputError
 from shared.geometry import Box, Grid, bounding_slices, resample
-from shared.preprocessing.morphology import closed, opened
+from shared.preprocessing.morphology import close_mask, open_mask
 from shared.schema import Strict
 
 BODY_HU: Final = -500.0
-"""Between air (-1000) and fat (-100)."""
+"""Threshold between air (-1000) and fat (-100)."""
 
 COARSE_MM: Final = 4.0
-"""Voxel size of the search: a tenth of a neck's width, and 0.1 s for a whole-body scan."""
+"""Voxel size of the search: a tenth of a neck's width; a whole-body scan takes 0.1 s."""
 
 BONE_HU: Final = 150.0
-"""Skull bone is 500 HU and more; a quarter of it is left where it fills a quarter of a voxel."""
+"""Threshold for bone. Skull bone has 500 HU or more; voxels that it fills to a quarter count."""
 
 BRAIN_HU: Final = (0.0, 90.0)
-"""Mean over 12 mm: brain, blood, contrast. Fat and airway pull a neck below, bone a jaw above."""
+"""Range of the mean over 12 mm in brain, blood and contrast. Fat and airways bring the mean of a
+neck below it, bone that of a jaw above it."""
 
 MIN_CAVITY_ML: Final = 60.0
-"""A twentieth of an adult's intracranial volume (1100 to 1700 ml), for scans that show a part."""
+"""A twentieth of an adult's intracranial volume (1100 to 1700 ml), because a scan may show only a
+part of it."""
 
 BODY_MARGIN_MM: Final = 12.0
-"""Kept around the body that the coarse grid shows: three of its voxels, for skin, nose and ears."""
+"""Margin around the body on the coarse grid: three coarse voxels, for skin, nose and ears."""
 
 CAVITY_GAP_MM: Final = 40.0
-"""Sinuses and orbits may open the skull to the face on a few slices, which splits the cavity."""
+"""Largest gap between two parts of the cavity. On a few slices sinuses and orbits may open the
+skull to the face, which splits the cavity."""
 
 REGION_ABOVE_SKULL_BASE_MM: Final = 90.0
-"""The region's upper end over the skull base: the orbits and the nasal cavity lie below it. The
-skull base is 140 mm under the vertex; with 288 mm the lower end is 30 mm below the clavicles."""
+"""Height of the region's upper end above the skull base, so that orbits and nasal cavity are
+inside. The skull base is 140 mm below the vertex; a region of 288 mm ends 30 mm below the
+clavicles."""
 
 NECK_BELOW_SKULL_BASE_MM: Final = 100.0
-"""Height of the neck over the shoulders, whose centre is the region's in x and y."""
+"""Length of the neck above the shoulders; its centre is the region's centre in x and y."""
 
 
 class Preparation(Strict):
-    """The region that networks see: a box along the world's axes with isotropic voxels."""
+    """Size and spacing of the region: a box along the world's axes with isotropic voxels."""
 
     spacing_mm: PositiveFloat
     size_xyz: tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -67,16 +72,17 @@ class Preparation(Strict):
         return np.asarray(self.size_xyz) * self.spacing_mm
 
 
-@dataclass(frozen=True)
-class Found:
-    """The region, and the coarse images it was found on.
+@dataclass(frozen=True, kw_only=True)
+class Localisation:
+    """The region of a scan, and the coarse images on which it was found.
 
     Attributes
     ----------
-    region : grid of the region, directions along the world's axes.
+    region : grid of the region, along the world's axes.
     coarse_pet : PET on the coarse grid, in the unit of the file.
-    coarse_body : the body on the coarse grid, without couch.
-    body_box : the part of the region that holds the body, with a margin; all of it if none is seen.
+    coarse_body : body on the coarse grid, without the couch.
+    body_box : the part of the region around the body, with a margin; the whole region if no body is
+        visible.
     remark : how the region was found, for the log.
     """
 
@@ -87,7 +93,7 @@ class Found:
     remark: str
 
 
-def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) -> Found:
+def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) -> Localisation:
     """Find the head-and-neck region of a PET/CT.
 
     Parameters
@@ -97,9 +103,9 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
 
     Returns
     -------
-    The region: it begins 90 mm above the skull base, or at the upper end of the common field of
-    view if that is lower or no skull is in view, and is moved up where it would leave the lower
-    end without need.
+    The region and how it was found. The region's upper end is 90 mm above the skull base, or at the
+    upper end of the common field of view if that is lower or no skull is in view. A region that
+    would leave the lower end of the field of view is moved up as far as there is space.
 
     Raises
     ------
@@ -108,10 +114,12 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
     """
     low, high = _common_extent(ct_hu, pet)
     coarse = _coarse_grid(low, high)
-    ct = sitk.GetArrayFromImage(resample(ct_hu, coarse, "linear", AIR_HU))
-    coarse_pet = sitk.GetArrayFromImage(resample(pet, coarse, "linear", NO_UPTAKE_SUV))
+    ct = sitk.GetArrayFromImage(resample(ct_hu, coarse, interpolation="linear", outside=AIR_HU))
+    coarse_pet = sitk.GetArrayFromImage(
+        resample(pet, coarse, interpolation="linear", outside=NO_UPTAKE_SUV)
+    )
     body = _body(ct)
-    base_mm = _skull_base_mm(_without_margins(ct, body), coarse)
+    base_mm = _skull_base_mm(_crop_to_body(ct, body), coarse)
     if base_mm is None:
         top_mm = high[2]
         centre = _centre_mm(body, coarse, top_mm - preparation.extent_mm[2], top_mm)
@@ -124,10 +132,16 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
     top_mm = min(high[2], max(top_mm, low[2] + height_mm))
     middle = np.array([centre[0], centre[1], top_mm - height_mm / 2])
     first_voxel = middle - (preparation.extent_mm - preparation.spacing_mm) / 2
-    x, y, z = (float(v) for v in first_voxel)
+    x, y, z = (float(coordinate) for coordinate in first_voxel)
     spacing = preparation.spacing_mm
     region = Grid(preparation.size_xyz, (spacing, spacing, spacing), (x, y, z))
-    return Found(region, coarse_pet, body, _body_box(body, coarse, region), remark)
+    return Localisation(
+        region=region,
+        coarse_pet=coarse_pet,
+        coarse_body=body,
+        body_box=_body_box(body, coarse, region),
+        remark=remark,
+    )
 
 
 def _body_box(body: NDArray[np.bool_], coarse: Grid, region: Grid) -> Box:
@@ -136,15 +150,15 @@ def _body_box(body: NDArray[np.bool_], coarse: Grid, region: Grid) -> Box:
     if slices is None:
         return Box((0, 0, 0), region.size_xyz)
     z, y, x = slices
-    around = coarse.cropped(Box((x.start, y.start, z.start), (x.stop, y.stop, z.stop)))
+    body_grid = coarse.cropped(Box((x.start, y.start, z.start), (x.stop, y.stop, z.stop)))
     margin_vox = math.ceil(BODY_MARGIN_MM / region.spacing_mm[0])
-    return region.box_around(around, margin_vox)
+    return region.box_around(body_grid, margin_vox)
 
 
 def _common_extent(
     ct_hu: sitk.Image, pet: sitk.Image
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lowest and highest world coordinates that both images reach."""
+    """Return the lowest and highest world coordinates (x, y, z) that both images cover."""
     ct_low, ct_high = Grid.of(ct_hu).extent_mm()
     pet_low, pet_high = Grid.of(pet).extent_mm()
     low, high = np.maximum(ct_low, pet_low), np.minimum(ct_high, pet_high)
@@ -152,13 +166,14 @@ def _common_extent(
         raise InputError(
             "expected CT and PET to overlap, found CT from "
             f"{_point(ct_low)} to {_point(ct_high)} mm and PET from {_point(pet_low)} to "
-            f"{_point(pet_high)} mm (LPS); check that both are of one visit and keep their origins"
+            f"{_point(pet_high)} mm (LPS); check that both are of one visit and that their origins "
+            "are unchanged"
         )
     return low, high
 
 
 def _point(mm: NDArray[np.float64]) -> str:
-    return "(" + ", ".join(f"{v:.0f}" for v in mm) + ")"
+    return "(" + ", ".join(f"{coordinate:.0f}" for coordinate in mm) + ")"
 
 
 def _coarse_grid(low: NDArray[np.float64], high: NDArray[np.float64]) -> Grid:
@@ -168,29 +183,30 @@ def _coarse_grid(low: NDArray[np.float64], high: NDArray[np.float64]) -> Grid:
 
 
 def _body(ct_hu: Volume) -> NDArray[np.bool_]:
-    """Return the largest thing that is not air; opening cuts the couch and tubes off."""
-    solid = opened(ct_hu > BODY_HU, (1, 1, 1))
+    """Return the largest object that is not air; opening separates it from couch and tubes."""
+    solid = open_mask(ct_hu > BODY_HU, (1, 1, 1))
     largest = cc3d.largest_k(solid, k=1, connectivity=6)
     return np.asarray(largest, dtype=bool)
 
 
-def _without_margins(ct_hu: Volume, body: NDArray[np.bool_]) -> Volume:
-    """Return a CT cut to the body's bounding box in x and y; all of it where there is no body."""
+def _crop_to_body(ct_hu: Volume, body: NDArray[np.bool_]) -> Volume:
+    """Return a CT cropped to the body's bounding box in x and y, or all of it without a body."""
     box = bounding_slices(body)
     return ct_hu if box is None else ct_hu[:, box[1], box[2]]
 
 
 def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
-    """Return the world z of the intracranial cavity's lower end, or None where none is in view.
+    """Return the world z of the intracranial cavity's lower end, or None if no cavity is in view.
 
-    The cavity is what bone encloses in axial slices and looks like brain. Other places do so here
-    and there (a ring of first ribs and sternum, an artefact of metal teeth), but below the brain:
-    the uppermost part counts, and what continues it downwards.
+    The cavity is the space that bone encloses in axial slices and that has the HU of brain. Other
+    places may look like that (a ring of first ribs and sternum, an artefact of metal teeth), but
+    they are below the brain. So the uppermost part counts, and every part that continues it
+    downwards.
     """
-    bone = closed(ct_hu > BONE_HU, (0, 2, 2))
+    bone = close_mask(ct_hu > BONE_HU, (0, 2, 2))
     mean_hu = sitk.GetArrayFromImage(sitk.Mean(sitk.GetImageFromArray(ct_hu), [1, 1, 1]))
     brain = _enclosed(bone) & (mean_hu > BRAIN_HU[0]) & (mean_hu < BRAIN_HU[1])
-    components = cc3d.connected_components(opened(brain, (1, 2, 2)), connectivity=6)
+    components = cc3d.connected_components(open_mask(brain, (1, 2, 2)), connectivity=6)
     statistics = cc3d.statistics(components)
     min_voxels = MIN_CAVITY_ML * 1000 / COARSE_MM**3
     spans = [
@@ -211,7 +227,7 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
 
 
 def _enclosed(walls: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return what lies inside closed walls in its axial slice, the walls included."""
+    """Return the space that walls enclose in each axial slice, including the walls."""
     open_space = np.pad(~walls, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     enclosed = np.empty(walls.shape, dtype=bool)
     for z, plane in enumerate(open_space):
@@ -225,7 +241,7 @@ def _centre_mm(
 ) -> NDArray[np.float64]:
     """Return the world (x, y) of the body's centroid between two heights.
 
-    Where there is no body, the centre of the common field of view.
+    Without a body it is the centre of the common field of view.
     """
     z_mm = coarse.origin_mm[2] + np.arange(body.shape[0]) * COARSE_MM
     part = body[(z_mm >= low_mm) & (z_mm <= high_mm)]

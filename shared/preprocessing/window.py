@@ -1,4 +1,4 @@
-"""The part of the region that a network of fixed input size looks at, in training and serving."""
+"""The part of the region that a network of fixed input size sees, in training and serving."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def window_box(
     Parameters
     ----------
     shape_zyx : the volume's shape.
-    window_zyx : the window's shape; along each axis at most the volume's.
-    centre_zyx : voxel that the window is centred on, as far as the volume allows; without it the
-        window is central.
+    window_zyx : the window's shape, along each axis at most the volume's.
+    centre_zyx : voxel on which the window is centred; the window is shifted if it would leave the
+        volume. Default: the centre of the volume.
 
     Raises
     ------
@@ -26,18 +26,21 @@ def window_box(
         If the window is larger than the volume.
     """
     if any(w > s for w, s in zip(window_zyx, shape_zyx, strict=True)):
-        raise ValueError(f"a window of {window_zyx} does not fit a volume of {shape_zyx} (z, y, x)")
+        raise ValueError(
+            f"expected a window that fits into the volume of {shape_zyx} voxels (z, y, x), found "
+            f"{window_zyx}"
+        )
     centre = tuple(size // 2 for size in shape_zyx) if centre_zyx is None else centre_zyx
     starts = (
         min(max(c - w // 2, 0), s - w)
         for c, w, s in zip(centre, window_zyx, shape_zyx, strict=True)
     )
-    z, y, x = (slice(a, a + w) for a, w in zip(starts, window_zyx, strict=True))
+    z, y, x = (slice(start, start + w) for start, w in zip(starts, window_zyx, strict=True))
     return z, y, x
 
 
 def lesion_centre(labels: LabelVolume) -> IntTriple | None:
-    """Return the central voxel (z, y, x) of the box around all lesions; None without lesions."""
+    """Return the central voxel (z, y, x) of the box around all lesions, or None without lesions."""
     box = bounding_slices(labels != Label.BACKGROUND)
     if box is None:
         return None

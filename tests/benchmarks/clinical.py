@@ -310,9 +310,9 @@ def survival_rows(patients: Patients, inputs: Inputs, networks: int) -> list[str
         risks, own = held_out(method, inputs, patients, folds)
         columns = (risks, patients.time_days, patients.events)
         statistics[name] = mean_over_groups(concordance_index, columns, own)
-        score = bootstrap(statistics[name], len(own), own)
+        score = bootstrap(statistics[name], len(own), strata=own)
         first = statistics["Cox, lifelines"]
-        difference = paired_difference(statistics[name], first, len(own), own)
+        difference = paired_difference(statistics[name], first, len(own), strata=own)
         by_fold = (
             f"{concordance_index(*(column[own == f.name] for column in columns)):.3f}"
             for f in folds.folds
@@ -348,7 +348,8 @@ def hpv_row(patients: Patients, inputs: Inputs) -> str:
     accuracy = bootstrap(
         lambda chosen: balanced_accuracy(logit[chosen] >= 0, truth[chosen]), len(truth)
     )
-    auc = bootstrap(mean_over_groups(roc_auc, (expit(logit), truth), own), len(truth), own)
+    statistic = mean_over_groups(roc_auc, (expit(logit), truth), own)
+    auc = bootstrap(statistic, len(truth), strata=own)
     return (
         f"| {patients.name}, {_named(inputs)} | {np.count_nonzero(truth)} + "
         f"{np.count_nonzero(~truth)} | {accuracy:.3f} | {auc:.3f} |"

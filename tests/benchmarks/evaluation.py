@@ -1,10 +1,9 @@
 """Seconds and memory of the evaluation at full size: `python -m tests.benchmarks.evaluation`.
 
-Masks of 512x512 voxels and as many slices as in the challenge's scans, with a primary, two nodes
-and a false lesion far from them, are evaluated as a submission of 400 cases in two processes. The
-masks are few, and each serves many cases through links, so reading profits from the page cache;
-decompression, which is what reading costs, does not. The command fails where a bound of the
-project does not hold.
+The masks have 512x512 voxels and as many slices as the challenge's scans, with a primary, two nodes
+and a distant false lesion. They are evaluated as a submission of 400 cases in two processes. Many
+cases link to the same few masks, so reading profits from the page cache; decompression, which takes
+most of the reading time, does not. The command fails if a limit of the project is exceeded.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ SAMPLED_EVERY_S: Final = 0.2
 
 
 def main(cases: int = 400, workers: int = 2) -> None:
-    """Make the submission, evaluate it, print seconds and memory."""
+    """Make the submission, evaluate it, and print seconds and memory."""
     with tempfile.TemporaryDirectory() as folder:
         submission = Submission(Path(folder))
         make(submission, cases)
         seconds, peak_gb = measure(submission, workers)
     print(f"{cases} cases of 512x512x{'/'.join(map(str, SLICES))} in {workers} processes")
-    print(f"  {seconds:6.1f} s (at most {MOST_SECONDS}), {seconds / cases:.2f} s a case")
+    print(f"  {seconds:6.1f} s (at most {MOST_SECONDS}), {seconds / cases:.2f} s per case")
     print(f"  {peak_gb:6.2f} GB resident in all processes together (at most {MOST_GB:g})")
     raise SystemExit(0 if seconds <= MOST_SECONDS and peak_gb < MOST_GB else 1)
 
 
 def make(submission: Submission, cases: int) -> None:
-    """Write a few cases, and link the others to them."""
+    """Write a few cases, and link the others to their files."""
     rng = np.random.default_rng(0)
     for number in range(cases):
         case_id = f"MDA-{number:03}"
@@ -77,7 +76,7 @@ def make(submission: Submission, cases: int) -> None:
 
 
 def masks(grid: Grid, rng: np.random.Generator) -> tuple[LabelVolume, LabelVolume]:
-    """Return a truth and a prediction that is a little off, with one false node."""
+    """Return a truth and a prediction that differs a little and has one false node."""
     truth, prediction = np.zeros((2, *grid.shape_zyx), np.uint8)
     middle = np.asarray(grid.shape_zyx) * np.asarray(grid.spacing_mm[::-1]) / 2
     lesions = ((Label.GTVP, (0, 0, 0), 18), (Label.GTVN, (-30, 10, 40), 11),
@@ -111,11 +110,11 @@ def paint(
 def measure(submission: Submission, workers: int) -> tuple[float, float]:
     """Return the seconds that the evaluation takes, and the memory of its processes in GB."""
     command = [
-        *(sys.executable, "-m", "evaluation", "--workers", str(workers)),
+        *(sys.executable, "-m", "evaluation.container", "--workers", str(workers)),
         *("--input", str(submission.input), "--truth", str(submission.truth)),
         *("--output", str(submission.root / "output")),
     ]
-    started = time.perf_counter()
+    start = time.perf_counter()
     process = psutil.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     peak_bytes = 0
     while process.poll() is None:
@@ -123,7 +122,7 @@ def measure(submission: Submission, workers: int) -> tuple[float, float]:
         time.sleep(SAMPLED_EVERY_S)
     if process.returncode != 0:
         raise SystemExit(f"the evaluation ended with exit code {process.returncode}")
-    return time.perf_counter() - started, peak_bytes / 1e9
+    return time.perf_counter() - start, peak_bytes / 1e9
 
 
 def resident_bytes(process: psutil.Process) -> int:

@@ -101,7 +101,9 @@ def measure_baselines() -> dict[str, NDArray[np.float64]]:
     for folder in patients():
         truth = sitk.ReadImage(str(folder / "CT_mask.nii.gz"), sitk.sitkUInt8)
         pet = sitk.ReadImage(str(folder / "PET_image.nii.gz"))
-        suv = sitk.GetArrayFromImage(resample(pet, Grid.of(truth), "linear", 0.0))
+        suv = sitk.GetArrayFromImage(
+            resample(pet, Grid.of(truth), interpolation="linear", outside=0.0)
+        )
         mask = (sitk.GetArrayFromImage(truth) > 0).astype(np.uint8)
         for name, baseline in BASELINES.items():
             scores[name].append(dice(baseline(suv).astype(np.uint8), mask, Label.GTVP))

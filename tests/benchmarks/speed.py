@@ -57,6 +57,7 @@ def stages(folder: Path, interpolation: str) -> None:
     import SimpleITK as sitk
 
     from shared.conventions import Label
+    from shared.editions import CURRENT
     from shared.grand_challenge.inputs import read_case
     from shared.grand_challenge.outputs import write_segmentation
     from shared.postprocessing.components import remove_small
@@ -64,7 +65,6 @@ def stages(folder: Path, interpolation: str) -> None:
     from shared.preprocessing.pipeline import prepare
     from shared.preprocessing.region import Preparation, find_region
     from shared.resources import peak_memory_gb
-    from shared.tasks import CURRENT
 
     seconds: dict[str, float] = {}
 

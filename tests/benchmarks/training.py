@@ -92,7 +92,7 @@ def main(
 
         def transform(drawn: augment.Drawn = drawn) -> None:
             index, box = pick()
-            augmented(patients[index], box, intensity, drawn)
+            augmented(patients[index], box, intensity=intensity, drawn=drawn)
 
         extra = per_call_ms(transform, 6) - reading
         print(f"{'  augment: ' + name:32} {extra:8.1f} ms more")

@@ -1,5 +1,5 @@
-"""Runs the three containers as the platform does and checks all that they write.
+"""Runs the containers as the platform does and checks everything that they write.
 
-`./test_containers.sh` is the way in. The checker shares no code with the containers: it judges
-them by files and exit codes alone, with its own reading of the platform's contract.
+Start it with `./test_containers.sh`. The checks share no code with the containers: they use only
+files and exit codes, and `contract` states the platform's contract independently of our code.
 """

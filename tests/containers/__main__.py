@@ -7,106 +7,135 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from evaluation.running.cases import CaseError, cases_in, open_case
-from evaluation.running.engines import EngineError, choose
-from evaluation.running.tasks import EVALUATION, TASKS
+from evaluation.running import programs
+from evaluation.running.case_folders import CaseError, CaseFolder, find_cases, open_case
+from evaluation.running.engines.choice import choose
+from evaluation.running.engines.native import PythonOf
+from evaluation.running.engines.protocol import Engine, EngineError
+from shared.editions import CURRENT
+from tests.containers.bad_inputs import BAD_INPUTS, BadInput
+from tests.containers.contract import ALGORITHMS, EVALUATION, Contract
+from tests.containers.expectations import BOUNDS_FILE
 from tests.containers.report import Report
-from tests.containers.runner import Runner
+from tests.containers.runner import Container, Runner
+from tests.containers.submission import BAD_SUBMISSIONS, BadSubmissions
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INTERRUPTED: Final = 130
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is checked, and where.
+
+    Attributes
+    ----------
+    root : the checkout.
+    algorithms : the containers of the algorithms.
+    python_of : for the native engine, returns a program's interpreter.
+    bad_inputs, bad_submissions, bounds : see `Runner`.
+    """
+
+    root: Path = ROOT
+    algorithms: Sequence[Contract] = ALGORITHMS
+    python_of: PythonOf | None = None
+    bad_inputs: Sequence[BadInput] = BAD_INPUTS
+    bad_submissions: BadSubmissions = field(default_factory=lambda: BAD_SUBMISSIONS)
+    bounds: Path = BOUNDS_FILE
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="./test_containers.sh",
-        description="Build the three containers and the evaluation's, run them on the sample "
-        "cases under the platform's limits, and check all that they write.",
+        description="Build the containers of the algorithms and of the evaluation, run them on the "
+        "sample cases under the platform's limits, and check everything that they write.",
         epilog="Ends with a table and 'N passed, N failed'; exit code 0 if nothing failed.",
     )
-    made.add_argument(
+    parser.add_argument(
         "--engine",
         choices=("auto", "docker", "podman", "native"),
         default="auto",
         help="auto (default): Docker, else Podman, else native. native builds no image and runs "
         "the same code in an environment made from the images' lock file",
     )
-    made.add_argument(
+    parser.add_argument(
         "--variant",
         choices=("cpu", "gpu"),
         default="cpu",
-        help="images with OpenVINO (cpu, default) or CUDA (gpu); a GPU is used where there is one",
+        help="images with OpenVINO (cpu, default) or CUDA (gpu); a GPU is used if present",
     )
-    made.add_argument(
+    parser.add_argument(
         "--task",
         action="append",
-        choices=[task.name for task in (*TASKS, EVALUATION)],
-        help="only this one; may be repeated. The evaluation scores the outputs of the tasks that "
-        "ran, and the expected ones of the others",
+        choices=[contract.name for contract in (*ALGORITHMS, EVALUATION)],
+        help="check only this container; may be repeated. The evaluation scores the outputs of the "
+        "algorithms that ran, and the expected outputs of the others",
     )
-    made.add_argument("--no-build", action="store_true", help="take the images that are there")
-    made.add_argument(
+    parser.add_argument("--no-build", action="store_true", help="use existing images")
+    parser.add_argument(
         "--case",
         action="append",
         type=Path,
         metavar="DIR",
-        help="a case of yours instead of the samples: a folder with input/ in the platform's "
-        "layout and, if you have one, truth.nii.gz; may be repeated. Validity is checked, and the "
-        "DSC printed where there is a truth",
+        help="your own case instead of the samples: a folder with input/ in the platform's layout "
+        "and, if known, truth.nii.gz; may be repeated. The outputs are checked for validity, and "
+        "the DSC is printed if there is a truth",
     )
-    made.add_argument(
+    parser.add_argument(
         "--model",
         type=Path,
         metavar="DIR",
-        help="with --case and one --task: a model folder in place of the image's own, as the "
-        "platform unpacks a model tarball",
+        help="with --case and one --task: a model folder to use instead of the image's own, as "
+        "the platform unpacks a model tarball",
     )
-    made.add_argument(
+    parser.add_argument(
         "--junit",
         type=Path,
         default=ROOT / "test_containers.xml",
         metavar="FILE",
         help="JUnit XML to write (default: test_containers.xml)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--logs",
         type=Path,
         default=ROOT / "test_containers_logs",
         metavar="DIR",
-        help="where logs and outputs are kept, emptied first (default: test_containers_logs)",
+        help="folder for logs and outputs; emptied first (default: test_containers_logs)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--update-expected",
         action="store_true",
         help="make the outputs of this run the expected ones, after new weights",
     )
-    return made
+    return parser
 
 
-def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+def main(arguments: Sequence[str] | None = None, setup: Setup | None = None) -> int:
     """Run the checks and return the exit code."""
-    made = parser()
-    options = made.parse_args(arguments)
+    setup = setup or Setup()
+    arguments_parser = parser()
+    options = arguments_parser.parse_args(arguments)
     if options.model and not (options.case and options.task and len(options.task) == 1):
-        made.error("expected --case and one --task beside --model, since it is of one task")
+        arguments_parser.error("expected --case and one --task with --model")
     logs = options.logs.resolve()
     report = Report()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        cases = [open_case(c) for c in options.case or ()] or cases_in(root / "tests/cases")
+        cases = [open_case(c) for c in options.case or ()] or find_cases(setup.root / "tests/cases")
         engine = choose(
-            root,
-            options.engine,
-            options.variant,
-            not options.no_build,
-            logs / "app",
-            lambda: Path(sys.executable),
+            root=setup.root,
+            name=options.engine,
+            variant=options.variant,
+            build=not options.no_build,
+            work=logs / "app",
+            python_of=setup.python_of,
         )
     except (CaseError, EngineError) as error:
         print(error, file=sys.stderr)
@@ -114,25 +143,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         return 2
     _empty(logs)
     report.say(engine.description)
-    runner = Runner(
-        root,
-        engine,
-        options.variant,
-        cases,
-        not options.case,
-        logs,
-        report,
-        options.update_expected,
-        options.model and options.model.resolve(),
-    )
     interrupted = False
     try:
-        for task in TASKS:
-            if not options.task or task.name in options.task:
-                runner.check_task(task)
-        # A case of the user's has no outcome to be scored by.
-        if not options.case and (not options.task or EVALUATION.name in options.task):
-            runner.check_evaluation()
+        _check(options, setup, engine=engine, cases=cases, logs=logs, report=report)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -147,8 +160,41 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     return INTERRUPTED if interrupted else int(failed > 0)
 
 
+def _check(
+    options: argparse.Namespace,
+    setup: Setup,
+    *,
+    engine: Engine,
+    cases: Sequence[CaseFolder],
+    logs: Path,
+    report: Report,
+) -> None:
+    runner = Runner(
+        root=setup.root,
+        engine=engine,
+        variant=options.variant,
+        cases=cases,
+        are_samples=not options.case,
+        logs=logs,
+        report=report,
+        update_expected=options.update_expected,
+        model=options.model and options.model.resolve(),
+        bad_inputs=setup.bad_inputs,
+        bad_submissions=setup.bad_submissions,
+        bounds=setup.bounds,
+    )
+    algorithms = {algorithm.name: algorithm for algorithm in CURRENT.algorithms}
+    for contract in setup.algorithms:
+        if not options.task or contract.name in options.task:
+            program = programs.program_of(algorithms[contract.name])
+            runner.check_algorithm(Container(contract, program))
+    # A case of the user has no outcome to be scored with.
+    if not options.case and (not options.task or EVALUATION.name in options.task):
+        runner.check_evaluation(Container(EVALUATION, programs.EVALUATION), setup.algorithms)
+
+
 def _empty(logs: Path) -> None:
-    """Make an empty folder for logs; one that holds anything but logs is left alone."""
+    """Make an empty folder for logs; a folder with anything but logs is left alone."""
     marker = logs / ".made_by_test_containers"
     if logs.exists() and any(logs.iterdir()):
         if not marker.exists():

@@ -1,6 +1,6 @@
-"""Inputs that no algorithm may accept, each made from a good case by one change.
+"""Inputs that every algorithm must reject, each made from a good case by one change.
 
-Each must end with exit code 1, one line on stderr that holds the stated words, and nothing in the
+Each must end with exit code 1, one line on stderr that contains the stated words, and an empty
 output folder.
 """
 
@@ -25,8 +25,8 @@ class BadInput:
     Attributes
     ----------
     name : for reports.
-    spoil : changes a copied input folder.
-    words : what the algorithm's one line on stderr must hold.
+    spoil : changes a copy of the input folder.
+    words : part of the algorithm's one line on stderr.
     """
 
     name: str
@@ -69,7 +69,7 @@ def _ct_elsewhere(case: Path) -> None:
     _replace_ct(case, move)
 
 
-def _ct_all_nan(case: Path) -> None:
+def _ct_of_nan(case: Path) -> None:
     def empty(ct: sitk.Image) -> sitk.Image:
         nan = sitk.GetImageFromArray(np.full(ct.GetSize()[::-1], np.nan, dtype=np.float32))
         nan.CopyInformation(ct)
@@ -78,11 +78,11 @@ def _ct_all_nan(case: Path) -> None:
     _replace_ct(case, empty)
 
 
-def _ehr_no_json(case: Path) -> None:
+def _invalid_ehr(case: Path) -> None:
     (case / "ehr.json").write_text("Age: 60\n", encoding="utf-8")
 
 
-def _ehr_a_list(case: Path) -> None:
+def _ehr_list(case: Path) -> None:
     path = case / "ehr.json"
     path.write_text(json.dumps([json.loads(path.read_bytes())]), encoding="utf-8")
 
@@ -97,14 +97,14 @@ def _replace_ct(case: Path, change: Callable[[sitk.Image], sitk.Image]) -> None:
 BAD_INPUTS: Final = (
     BadInput("no CT", _no_ct, "found none"),
     BadInput("two CTs", _two_cts, "found 2"),
-    BadInput("a text called .mha", _text_for_ct, "no image"),
+    BadInput("a text called .mha", _text_for_ct, "not an image"),
     BadInput("a truncated image", _truncated_ct, "truncated"),
     BadInput("a 2-D image", _flat_ct, "2 dimensions"),
     BadInput("a 4-D image", _ct_in_time, "4 dimensions"),
-    BadInput("CT and PET apart", _ct_elsewhere, "overlap"),
-    BadInput("an image all NaN", _ct_all_nan, "NaN"),
-    BadInput("an EHR that is no JSON", _ehr_no_json, "expected JSON"),
-    BadInput("an EHR that is a list", _ehr_a_list, "a list"),
+    BadInput("CT and PET far apart", _ct_elsewhere, "overlap"),
+    BadInput("an image of NaN only", _ct_of_nan, "NaN"),
+    BadInput("an EHR that is not JSON", _invalid_ehr, "not valid JSON"),
+    BadInput("an EHR that is a list", _ehr_list, "a list"),
 )
 
 

@@ -1,4 +1,4 @@
-"""A miniature of the repository with algorithms that need no weights, and a fake engine."""
+"""A small copy of the repository with algorithms that need no weights, and a fake engine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.running import engines
-from evaluation.running.tasks import EVALUATION, TASKS
-from tests.containers import cases
+from tests.containers.__main__ import Setup
+from tests.containers.contract import ALGORITHMS, EVALUATION
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FAKES: Final = Path(__file__).with_name("fakes")
 SIZE_XYZ: Final = (24, 20, 16)
 LESION_ZYX: Final = np.s_[6:10, 8:12, 10:14]
+
+
+def this_python(program: object) -> Path:
+    """Return the interpreter of the tests, for every program."""
+    return Path(sys.executable)
 
 
 def write_model(folder: Path, **card: object) -> None:
@@ -57,21 +61,29 @@ def write_case(folder: Path) -> None:
 
 @dataclass
 class Project:
-    """The miniature.
+    """The small copy.
 
     Attributes
     ----------
-    root : stands for the checkout.
+    root : used as the checkout.
     engine : folder of the fake engine, see fakes/engine.py.
+    bounds : lowest permitted DSC of its case.
     """
 
     root: Path
     engine: Path
+    bounds: Path
 
-    def set_fault(self, task: str, fault: str) -> None:
-        """Make a task misbehave."""
-        card = json.loads((self.root / task / "model" / "model.json").read_text())
-        write_model(self.root / task / "model", **{**card, "fault": fault})
+    @property
+    def setup(self) -> Setup:
+        """What is checked; making an environment takes a minute, so this one is used."""
+        return Setup(root=self.root, bounds=self.bounds, python_of=this_python)
+
+    def set_fault(self, algorithm: str, fault: str) -> None:
+        """Make an algorithm misbehave."""
+        model = self.root / algorithm / "model"
+        card = json.loads((model / "model.json").read_text())
+        write_model(model, **{**card, "fault": fault})
 
     def settle(self, **settings: object) -> None:
         """Change how the fake engine answers."""
@@ -86,38 +98,35 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(tmp_path: Path) -> Project:
     root = tmp_path / "checkout"
     for package in ("shared", EVALUATION.name):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, root / package, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", root)
-    # Making an environment takes a minute; this one has what the evaluation needs.
-    monkeypatch.setattr(engines, "locked_python", lambda *_: Path(sys.executable))
-    for task in TASKS:
-        folder = root / task.name
-        write_model(folder / "model", kind=task.kind)
+    for contract in ALGORITHMS:
+        folder = root / contract.name
+        write_model(folder / "model", holds=contract.files[0].holds)
         shutil.copy(FAKES / "inference.py", folder)
         for script in ("do_build.sh", "do_save.sh"):
-            shutil.copy(ROOT / task.name / script, folder)
+            shutil.copy(ROOT / contract.name / script, folder)
     write_case(root / "tests" / "cases" / "tiny")
     bounds = tmp_path / "bounds.json"
     bounds.write_text('{"tiny": {"GTVp": 0.9, "GTVn": 1.0}}')
-    monkeypatch.setattr(cases, "BOUNDS_FILE", bounds)
     engine = tmp_path / "engine"
     engine.mkdir()
     (engine / "settings.json").write_text(json.dumps({"root": str(root), "size": 600_000_000}))
-    return Project(root, engine)
+    return Project(root, engine, bounds)
 
 
 @pytest.fixture
 def on_path(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., None]:
-    """Return a function that puts fake engines on a PATH that has no real one."""
+    """Return a function that puts fake engines on a PATH without a real one."""
     binaries = tmp_path / "bin"
     binaries.mkdir()
-    # What the scripts need, and no more: a real engine beside it must not be found.
+    # Only what the scripts need: a real engine must not be found.
     for name in (
         *("bash", "env", "dirname", "basename", "find", "sed", "git", "date", "python3", "chmod"),
         *("gzip", "mv", "rm", "mktemp", "cat", "cut", "stat", "sha256sum", "unshare", "true"),

@@ -1,4 +1,4 @@
-"""What the user reads: progress while it runs, a table at the end, and a JUnit XML for machines."""
+"""What the user reads: progress during the run, a table at the end, and JUnit XML for machines."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from evaluation.running.tasks import LABELS
 from tests.containers.checks import Check
+from tests.containers.contract import LABELS
 
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
-    """The checks of one step: of an image, of a case, of the bad inputs of a task.
+    """The checks of one step: an image, a case, or the bad inputs of a container.
 
     Attributes
     ----------
-    task, name : what was checked.
+    container, name : what was checked.
     checks : in order, at least one.
-    seconds : how long the step took; for a case, its first run.
-    limit_s : what the platform grants, where it does.
-    peak_gb : peak memory, where known.
-    dsc : with the truth, by label, where there is one.
+    seconds : duration of the step; for a case, of its first run.
+    limit_s : time limit of the platform, if any.
+    peak_gb : peak memory, if known.
+    dsc : with the truth, by label, if there is one.
     note : for the line that is printed.
     logs : where a reader finds more.
     """
 
-    task: str
+    container: str
     name: str
     checks: Sequence[Check]
     seconds: float
@@ -59,7 +59,7 @@ class Report:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many checks passed, and how many failed."""
+        """Number of checks that passed, and that failed."""
         failed = sum(len(group.failures) for group in self.groups)
         return sum(len(group.checks) for group in self.groups) - failed, failed
 
@@ -69,8 +69,8 @@ class Report:
 
     def add(self, group: Group) -> None:
         """Keep a group and print it: one line, and below it what failed and where to look."""
-        if not self.groups or self.groups[-1].task != group.task:
-            self.say(f"\n{group.task}")
+        if not self.groups or self.groups[-1].container != group.container:
+            self.say(f"\n{group.container}")
         self.groups.append(group)
         passed = len(group.checks) - len(group.failures)
         count = f"{passed}/{len(group.checks)}"
@@ -86,7 +86,7 @@ class Report:
     def print_table(self) -> None:
         """Print one row for each case that ran."""
         header = (
-            "task",
+            "container",
             "case",
             "checks",
             "seconds",
@@ -96,7 +96,7 @@ class Report:
         )
         rows = [
             (
-                group.task,
+                group.container,
                 group.name,
                 f"{len(group.failures)} failed" if group.failures else "passed",
                 f"{group.seconds:.1f}",
@@ -119,15 +119,15 @@ class Report:
             self.say("  ".join(words).rstrip())
 
     def write_junit(self, path: Path) -> None:
-        """Write all checks as JUnit XML: one suite a task, one test case a check."""
+        """Write all checks as JUnit XML: one suite per container, one test case per check."""
         passed, failed = self.counts
         root = ET.Element("testsuites", tests=str(passed + failed), failures=str(failed))
-        for task in dict.fromkeys(group.task for group in self.groups):
-            groups = [group for group in self.groups if group.task == task]
+        for container in dict.fromkeys(group.container for group in self.groups):
+            groups = [group for group in self.groups if group.container == container]
             suite = ET.SubElement(
                 root,
                 "testsuite",
-                name=task,
+                name=container,
                 tests=str(sum(len(group.checks) for group in groups)),
                 failures=str(sum(len(group.failures) for group in groups)),
                 errors="0",
@@ -145,8 +145,8 @@ class Report:
 
 
 def _add_cases(suite: ET.Element, group: Group) -> None:
-    name = f"{group.task}.{group.name}"
-    # A step's time is that of all its checks together; the first one carries it.
+    name = f"{group.container}.{group.name}"
+    # The time of a step belongs to all its checks together; the first one carries it.
     times: Iterable[float] = (group.seconds, *(0.0 for _ in group.checks[1:]))
     for check, seconds in zip(group.checks, times, strict=True):
         case = ET.SubElement(
@@ -163,5 +163,5 @@ def _number(value: float | None) -> str:
 
 
 def _relative(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    folder = Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path

@@ -1,4 +1,4 @@
-"""The order of things for one task: its image, its cases, its model folder, its bad inputs."""
+"""The order of the checks of one container: image, cases, model folder, bad inputs."""
 
 from __future__ import annotations
 
@@ -6,205 +6,255 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import SimpleITK as sitk
 
-from evaluation.running.cases import Case, CaseError
-from evaluation.running.engines import Engine, EngineError, Image, Run
+from evaluation.running.case_folders import CaseError, CaseFolder
+from evaluation.running.engines.protocol import Engine, EngineError, Image, Run
 from evaluation.running.logs import peak_memory_gb
-from evaluation.running.tasks import EVALUATION, TASKS, Task, stage_model
+from evaluation.running.programs import Program, stage_models
 from tests.containers import checks
-from tests.containers.bad_inputs import BAD_INPUTS, CHANGED_BYTE_WORDS, change_a_byte
-from tests.containers.cases import dsc_bounds
+from tests.containers.bad_inputs import BAD_INPUTS, CHANGED_BYTE_WORDS, BadInput, change_a_byte
 from tests.containers.checks import Check
+from tests.containers.contract import EVALUATION, Contract
+from tests.containers.expectations import BOUNDS_FILE, dsc_bounds
 from tests.containers.report import Group, Report
-from tests.containers.submission import BAD_SUBMISSIONS, check_metrics, stage
+from tests.containers.submission import BAD_SUBMISSIONS, BadSubmissions, check_metrics, stage
 
 SIZE_LIMIT_GB: Final = {"cpu": 0.7, "gpu": 4.0}
-"""Of an image by variant, in 10^9 bytes."""
+"""Largest size of an image by variant, in 10^9 bytes."""
 
-MARK: Final = "This notice is the checker's own."
-"""Stands in the card of a model folder that is given to a run, and must appear in its log."""
+MARK: Final = "This notice was written by test_containers.sh."
+"""Goes into the card of a model folder that is given to a run, and must appear in its log."""
 
 
+@dataclass(frozen=True)
+class Container:
+    """A container to check: the platform's contract, and what the engine starts."""
+
+    contract: Contract
+    program: Program
+
+    @property
+    def name(self) -> str:
+        """Its folder in the repository."""
+        return self.contract.name
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Runs tasks on cases and reports.
+    """Runs containers on cases and reports.
 
-    Everything lies below one folder, `logs`, and stays there for the reader: what each run printed
-    and wrote. It is on the checkout's file system, which an engine in a virtual machine can see.
-    `are_samples` says that the cases are the repository's own: outputs must then agree with those
-    expected, and the DSC must reach its bounds.
+    Attributes
+    ----------
+    root : the checkout.
+    variant : "cpu" or "gpu" images.
+    cases : what the algorithms run on.
+    are_samples : whether the cases are the repository's own; then outputs must agree with the
+        expected ones, and the DSC must reach its bounds.
+    logs : folder for what each run prints and writes. It stays for the reader, and lies on the
+        checkout's file system, which an engine in a virtual machine can see.
+    update_expected : make the outputs the expected ones.
+    model : a model folder to use in place of the image's own.
+    bad_inputs : inputs that every algorithm must reject.
+    bad_submissions : submissions that the evaluation must reject.
+    bounds : file with the lowest permitted DSC of each sample case.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        engine: Engine,
-        variant: str,
-        cases: Sequence[Case],
-        are_samples: bool,
-        logs: Path,
-        report: Report,
-        update_expected: bool = False,
-        model: Path | None = None,
-    ) -> None:
-        self._root = root
-        self._engine = engine
-        self._variant = variant
-        self._cases = cases
-        self._are_samples = are_samples
-        self._logs = logs
-        self._report = report
-        self._update_expected = update_expected
-        self._model = model
+    root: Path
+    engine: Engine
+    variant: str
+    cases: Sequence[CaseFolder]
+    are_samples: bool
+    logs: Path
+    report: Report
+    update_expected: bool = False
+    model: Path | None = None
+    bad_inputs: Sequence[BadInput] = BAD_INPUTS
+    bad_submissions: BadSubmissions = field(default_factory=lambda: BAD_SUBMISSIONS)
+    bounds: Path = BOUNDS_FILE
 
-    def check_task(self, task: Task) -> None:
-        """Check one task: all of it on sample cases, only the cases where the user gave some."""
-        logs = self._logs / task.name
+    def check_algorithm(self, container: Container) -> None:
+        """Check one algorithm: all of it on sample cases, only the runs on the user's cases."""
+        logs = self.logs / container.name
         logs.mkdir(parents=True)
-        if not self._prepare(task, logs):
+        if not self._prepare(container, logs):
             return
         try:
-            for case in self._cases:
-                self._check_case(task, case, logs / case.name)
-            if self._are_samples:
-                smallest = min(self._cases, key=Case.size_bytes)
-                self._check_model(task, smallest, logs / "model_folder")
-                self._check_bad_inputs(task, smallest, logs / "bad_inputs")
+            for case in self.cases:
+                self._check_case(container, case, logs / case.name)
+            if self.are_samples:
+                smallest = min(self.cases, key=CaseFolder.size_bytes)
+                self._check_model(container, smallest, logs / "model_folder")
+                self._check_bad_inputs(container, smallest, logs / "bad_inputs")
         except EngineError as error:
-            broken = [Check("engine", str(error))]
-            self._report.add(Group(task.name, "engine", broken, 0.0, logs=logs))
+            self._report_engine_error(container, error, logs)
 
-    def check_evaluation(self) -> None:
+    def check_evaluation(self, container: Container, algorithms: Sequence[Contract]) -> None:
         """Check the evaluation on the outputs of this run, else on the expected ones."""
-        logs = self._logs / EVALUATION.name
+        logs = self.logs / container.name
         logs.mkdir(parents=True)
-        if not self._prepare(EVALUATION, logs):
+        if not self._prepare(container, logs):
             return
         try:
-            for task in TASKS:
-                self._check_metrics(task, logs / task.name)
-            self._check_bad_submissions(TASKS[-1], logs / "bad_submissions")
+            for algorithm in algorithms:
+                self._check_metrics(container, algorithm, logs / algorithm.name)
+            self._check_bad_submissions(container, algorithms[-1], logs / "bad_submissions")
         except (EngineError, ValueError, OSError) as error:
-            broken = [Check("engine", str(error))]
-            self._report.add(Group(EVALUATION.name, "engine", broken, 0.0, logs=logs))
+            self._report_engine_error(container, error, logs)
 
-    def _outputs(self, task: Task) -> dict[str, Path]:
-        found = {}
-        for case in self._cases:
-            made = self._logs / task.name / case.name / "output"
-            expected = self._root / task.name / "test" / case.name
-            found[case.name] = made if (made / task.output).is_file() else expected
-        return found
-
-    def _check_metrics(self, task: Task, logs: Path) -> None:
-        logs.mkdir()
-        outputs = self._outputs(task)
-        submission = stage(task, outputs, self._cases, logs / "submission")
-        first, second = logs / "output", logs / "output_again"
-        run = self._engine.run(EVALUATION, submission.input, first, logs, submission.truth)
-        found = [checks.check_end(run)]
-        if run.exit_code == 0:
-            found += checks.check_limits(run, EVALUATION)
-            found.append(checks.check_files(first, EVALUATION))
-            if found[-1].passed:
-                found += check_metrics(first, task, outputs, self._cases)
-            submission.shuffle()
-            again = logs / "shuffled"
-            again.mkdir()
-            repeated = self._engine.run(
-                EVALUATION, submission.input, second, again, submission.truth
-            )
-            found.append(checks.check_repeat(first, second, repeated))
-        shutil.rmtree(logs / "submission")
-        self._report.add(
+    def _report_engine_error(self, container: Container, error: Exception, logs: Path) -> None:
+        self.report.add(
             Group(
-                EVALUATION.name,
-                task.name,
-                found,
-                run.seconds,
-                limit_s=EVALUATION.limit_s,
-                peak_gb=peak_memory_gb(run.stdout),
-                note="scores as worked out here, the same bytes for shuffled jobs",
+                container=container.name,
+                name="engine",
+                checks=[Check("engine", str(error))],
+                seconds=0.0,
                 logs=logs,
             )
         )
 
-    def _check_bad_submissions(self, task: Task, logs: Path) -> None:
-        started = time.perf_counter()
+    def _outputs(self, algorithm: Contract) -> dict[str, Path]:
+        outputs = {}
+        for case in self.cases:
+            own = self.logs / algorithm.name / case.name / "output"
+            expected = self.root / algorithm.name / "test" / case.name
+            is_complete = all((own / path).is_file() for path in algorithm.paths)
+            outputs[case.name] = own if is_complete else expected
+        return outputs
+
+    def _check_metrics(self, container: Container, algorithm: Contract, logs: Path) -> None:
         logs.mkdir()
-        found = []
-        for name, (spoil, words) in BAD_SUBMISSIONS.items():
-            submission = stage(task, self._outputs(task), self._cases, logs / "submission")
-            spoil(submission)
-            run, output = self._run_beside(
-                EVALUATION, submission.input, logs / name.replace(" ", "_"), submission.truth
+        outputs = self._outputs(algorithm)
+        submission = stage(algorithm, outputs=outputs, cases=self.cases, folder=logs / "submission")
+        first, second = logs / "output", logs / "output_again"
+        run = self._run(container, submission.input, first, logs, uploaded=submission.truth)
+        results = [checks.check_end(run)]
+        if run.exit_code == 0:
+            results += checks.check_limits(run, EVALUATION)
+            results.append(checks.check_files(first, EVALUATION))
+            if results[-1].passed:
+                results += check_metrics(first, algorithm, outputs=outputs, cases=self.cases)
+            submission.shuffle()
+            again = logs / "shuffled"
+            again.mkdir()
+            repeat = self._run(
+                container, submission.input, second, again, uploaded=submission.truth
             )
-            found.append(checks.check_refusal(name, run, output, words))
-            shutil.rmtree(logs / "submission")
-        self._report.add(
+            results.append(checks.check_repeat(first, second, repeat))
+        shutil.rmtree(logs / "submission")
+        self.report.add(
             Group(
-                EVALUATION.name,
-                "bad submissions",
-                found,
-                time.perf_counter() - started,
+                container=container.name,
+                name=algorithm.name,
+                checks=results,
+                seconds=run.seconds,
+                limit_s=EVALUATION.limit_s,
+                peak_gb=peak_memory_gb(run.stdout),
+                note="scores as computed here, the same bytes for shuffled jobs",
+                logs=logs,
+            )
+        )
+
+    def _check_bad_submissions(self, container: Container, algorithm: Contract, logs: Path) -> None:
+        start = time.perf_counter()
+        logs.mkdir()
+        results = []
+        for name, (spoil, words) in self.bad_submissions.items():
+            submission = stage(
+                algorithm,
+                outputs=self._outputs(algorithm),
+                cases=self.cases,
+                folder=logs / "submission",
+            )
+            spoil(submission)
+            run, output = self._run_in(
+                logs / name.replace(" ", "_"),
+                container,
+                submission.input,
+                uploaded=submission.truth,
+            )
+            results.append(checks.check_rejection(name, run, output, words))
+            shutil.rmtree(logs / "submission")
+        self.report.add(
+            Group(
+                container=container.name,
+                name="bad submissions",
+                checks=results,
+                seconds=time.perf_counter() - start,
                 note="exit code 1, one line, no output",
                 logs=logs,
             )
         )
 
-    def _prepare(self, task: Task, logs: Path) -> bool:
-        started = time.perf_counter()
+    def _prepare(self, container: Container, logs: Path) -> bool:
+        start = time.perf_counter()
         log = logs / "build.txt"
         image: Image | None = None
         try:
-            image = self._engine.prepare(task, log)
-            made = [Check("build")]
+            image = self.engine.prepare(container.program, log)
+            results = [Check("build")]
         except (EngineError, OSError, shutil.Error) as error:
-            made = [Check("build", str(error))]
-        seconds = time.perf_counter() - started
+            results = [Check("build", str(error))]
+        seconds = time.perf_counter() - start
         if image is not None:
-            size_gb, limit_gb = image.size_bytes / 1e9, SIZE_LIMIT_GB[self._variant]
-            problem = f"expected an image under {limit_gb} GB, found {size_gb:.2f} GB"
-            made.append(Check("size", None if size_gb < limit_gb else problem))
+            size_gb, limit_gb = image.size_bytes / 1e9, SIZE_LIMIT_GB[self.variant]
+            problem = f"expected an image below {limit_gb} GB, found {size_gb:.2f} GB"
+            results.append(Check("size", None if size_gb < limit_gb else problem))
             note = f"{image.name} {image.identifier}, {size_gb:.2f} GB"
-            self._report.add(Group(task.name, "image", made, seconds, note=note))
-        elif not made[0].passed:
-            self._report.add(
-                Group(task.name, "image", made, seconds, logs=log if log.exists() else None)
+            self.report.add(
+                Group(
+                    container=container.name,
+                    name="image",
+                    checks=results,
+                    seconds=seconds,
+                    note=note,
+                )
             )
-        return made[0].passed
+        elif not results[0].passed:
+            self.report.add(
+                Group(
+                    container=container.name,
+                    name="image",
+                    checks=results,
+                    seconds=seconds,
+                    logs=log if log.exists() else None,
+                )
+            )
+        return results[0].passed
 
-    def _check_case(self, task: Task, case: Case, logs: Path) -> None:
+    def _check_case(self, container: Container, case: CaseFolder, logs: Path) -> None:
         logs.mkdir()
+        contract = container.contract
         staged = case.stage(logs / "input_copy")
         first, second = logs / "output", logs / "output_again"
-        run = self._engine.run(task, staged, first, logs, self._model)
-        found = [checks.check_end(run)]
+        run = self._run(container, staged, first, logs, uploaded=self.model)
+        results = [checks.check_end(run)]
         dsc: dict[str, float] = {}
         if run.exit_code == 0:
-            found += checks.check_limits(run, task)
-            found.append(checks.check_files(first, task))
-            if found[-1].passed:
-                content, dsc = self._check_output(task, case, staged, first)
-                found += content
+            results += checks.check_limits(run, contract)
+            results.append(checks.check_files(first, contract))
+            if results[-1].passed:
+                output_results, dsc = self._check_output(contract, case, staged, first)
+                results += output_results
             again = logs / "second_run"
             again.mkdir()
-            repeated = self._engine.run(task, staged, second, again, self._model)
-            found.append(checks.check_repeat(first, second, repeated))
+            repeat = self._run(container, staged, second, again, uploaded=self.model)
+            results.append(checks.check_repeat(first, second, repeat))
         shutil.rmtree(staged)
         peak_gb = peak_memory_gb(run.stdout)
         notes = [f"peak {peak_gb:.2f} GB"] if peak_gb is not None else []
         notes += [f"DSC {label} {value:.2f}" for label, value in dsc.items()]
-        self._report.add(
+        self.report.add(
             Group(
-                task.name,
-                case.name,
-                found,
-                run.seconds,
-                limit_s=task.limit_s,
+                container=container.name,
+                name=case.name,
+                checks=results,
+                seconds=run.seconds,
+                limit_s=contract.limit_s,
                 peak_gb=peak_gb,
                 dsc=dsc,
                 note=", ".join(notes),
@@ -213,95 +263,107 @@ class Runner:
         )
 
     def _check_output(
-        self, task: Task, case: Case, staged: Path, output: Path
+        self, contract: Contract, case: CaseFolder, staged: Path, output: Path
     ) -> tuple[list[Check], dict[str, float]]:
-        """Check the one output file; return the checks, and the DSC with the truth."""
-        found = list(checks.check_content(output, task, staged))
-        if not all(check.passed for check in found):
-            return found, {}
-        if self._are_samples:
-            expected = self._root / task.name / "test" / case.name
-            if self._update_expected:
+        """Check the output files; return the checks, and the DSC with the truth."""
+        results = list(checks.check_content(output, contract, staged))
+        if not all(check.passed for check in results):
+            return results, {}
+        if self.are_samples:
+            expected = self.root / contract.name / "test" / case.name
+            if self.update_expected:
                 _replace(expected, output)
-            found.append(checks.check_agreement(output, expected, task))
-        if task.kind != "mask" or case.truth is None:
-            return found, {}
-        mask, truth = checks.read_mask(output / task.output), sitk.ReadImage(str(case.truth))
+            results += checks.check_agreement(output, expected, contract)
+        masks = [file for file in contract.files if file.holds == "mask"]
+        if not masks or case.truth is None:
+            return results, {}
+        mask, truth = checks.read_mask(output / masks[0].path), sitk.ReadImage(str(case.truth))
         if problem := checks.geometry_problem(truth, mask, checks.NIFTI_TOLERANCE):
-            return [*found, Check("truth", f"{case.truth}: {problem}")], {}
+            return [*results, Check("truth", f"{case.truth}: {problem}")], {}
         dsc = checks.dsc_by_label(mask, truth)
-        if self._are_samples:
+        if self.are_samples:
             try:
-                found.append(checks.check_truth(dsc, dsc_bounds(case)))
+                results.append(checks.check_truth(dsc, dsc_bounds(case, self.bounds)))
             except CaseError as error:
-                found.append(Check("truth", str(error)))
-        return found, dsc
+                results.append(Check("truth", str(error)))
+        return results, dsc
 
-    def _check_model(self, task: Task, case: Case, logs: Path) -> None:
-        """Check that a model folder given as a tarball wins, and that an altered one is refused."""
-        started = time.perf_counter()
+    def _check_model(self, container: Container, case: CaseFolder, logs: Path) -> None:
+        """Check that an uploaded model folder is used, and that a modified one is rejected."""
+        start = time.perf_counter()
         logs.mkdir()
         staged = case.stage(logs / "input_copy")
         model = logs / "model"
-        stage_model(self._root, task, model)
+        folders = container.program.models.items()
+        stage_models({place: self.root / folder for place, folder in folders}, model)
         card = json.loads((model / "model.json").read_bytes())
         card["notice"] = MARK
         (model / "model.json").write_text(json.dumps(card), encoding="utf-8")
 
-        run, output = self._run_beside(task, staged, logs / "given", model)
-        ended = checks.check_end(run)
-        unseen = f"expected the notice of the model folder in the log, found none: '{MARK}'"
-        problem = ended.problem or (None if MARK in run.stdout else unseen)
-        found = [Check("a model folder wins", problem)]
+        run, output = self._run_in(logs / "uploaded", container, staged, uploaded=model)
+        missing = f"expected the notice of the model folder in the log, found none: '{MARK}'"
+        problem = checks.check_end(run).problem or (None if MARK in run.stdout else missing)
+        results = [Check("an uploaded model folder is used", problem)]
 
         change_a_byte(model)
-        run, output = self._run_beside(task, staged, logs / "changed_byte", model)
-        found.append(
-            checks.check_refusal("a changed byte is refused", run, output, CHANGED_BYTE_WORDS)
+        run, output = self._run_in(logs / "changed_byte", container, staged, uploaded=model)
+        results.append(
+            checks.check_rejection("a changed byte is rejected", run, output, CHANGED_BYTE_WORDS)
         )
         shutil.rmtree(staged)
         shutil.rmtree(model)
-        seconds = time.perf_counter() - started
-        self._report.add(
+        self.report.add(
             Group(
-                task.name,
-                "model folder",
-                found,
-                seconds,
-                note="a given one wins, an altered one is refused",
+                container=container.name,
+                name="model folder",
+                checks=results,
+                seconds=time.perf_counter() - start,
+                note="an uploaded folder takes precedence, a modified one is rejected",
                 logs=logs,
             )
         )
 
-    def _check_bad_inputs(self, task: Task, case: Case, logs: Path) -> None:
-        started = time.perf_counter()
+    def _check_bad_inputs(self, container: Container, case: CaseFolder, logs: Path) -> None:
+        start = time.perf_counter()
         logs.mkdir()
-        found = []
-        for bad in BAD_INPUTS:
+        results = []
+        for bad in self.bad_inputs:
             staged = case.stage(logs / "input_copy")
             bad.spoil(staged)
-            run, output = self._run_beside(task, staged, logs / bad.name.replace(" ", "_"))
-            found.append(checks.check_refusal(bad.name, run, output, bad.words))
+            run, output = self._run_in(logs / bad.name.replace(" ", "_"), container, staged)
+            results.append(checks.check_rejection(bad.name, run, output, bad.words))
             shutil.rmtree(staged)
-        seconds = time.perf_counter() - started
-        self._report.add(
+        self.report.add(
             Group(
-                task.name,
-                "bad inputs",
-                found,
-                seconds,
+                container=container.name,
+                name="bad inputs",
+                checks=results,
+                seconds=time.perf_counter() - start,
                 note="exit code 1, one line, no output",
                 logs=logs,
             )
         )
 
-    def _run_beside(
-        self, task: Task, staged: Path, logs: Path, uploaded: Path | None = None
+    def _run(
+        self,
+        container: Container,
+        staged: Path,
+        output: Path,
+        logs: Path,
+        *,
+        uploaded: Path | None = None,
+    ) -> Run:
+        return self.engine.run(
+            container.program, case=staged, output=output, logs=logs, uploaded=uploaded
+        )
+
+    def _run_in(
+        self, logs: Path, container: Container, staged: Path, *, uploaded: Path | None = None
     ) -> tuple[Run, Path]:
-        """Run once with logs and output in a folder of its own."""
+        """Run once with logs and output in a folder of their own."""
         logs.mkdir()
         output = logs / "output"
-        return self._engine.run(task, staged, output, logs, uploaded), output
+        return self._run(container, staged, output, logs, uploaded=uploaded), output
 
 
 def _replace(folder: Path, source: Path) -> None:

@@ -1,7 +1,7 @@
-"""What the platform gives the evaluation of a task: the jobs of a submission and the ground truth.
+"""Stages what the platform gives the evaluation: the jobs of a submission and the ground truth.
 
-Made from the outputs of the sample cases. The checks of `metrics.json` work the scores out anew,
-from the same files and without the evaluation's code.
+They are made from the outputs for the sample cases. The checks of `metrics.json` compute the scores
+again, from the same files and without the code of the evaluation.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 import SimpleITK as sitk
 
-from evaluation.running.cases import Case
-from evaluation.running.tasks import EVALUATION, Task
-from tests.containers.cases import Outcome, read_outcome
+from evaluation.running.case_folders import CaseFolder
 from tests.containers.checks import Check, dsc_by_label, read_json, read_mask
+from tests.containers.contract import EVALUATION, Contract, File, Holds
+from tests.containers.expectations import Outcome, read_outcome
 
-NAMES: Final = {"mask": "segmentation", "number": "survival", "boolean": "hpv"}
-"""Of the tasks in `metrics.json`, by what their output is."""
+TASKS: Final[Mapping[Holds, str]] = {
+    "mask": "segmentation",
+    "number": "survival",
+    "boolean": "hpv",
+}
+"""The task in `metrics.json` that a file answers, by what it holds."""
 KEYS: Final = {
     "task",
     "ranked",
@@ -38,23 +42,21 @@ KEYS: Final = {
 TOLERANCE: Final = 1e-9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A submission, staged.
+    """A staged submission.
 
     Attributes
     ----------
-    task : what it answers.
-    input : `predictions.json` and the jobs' folders.
+    input : folder with `predictions.json` and the jobs' folders.
     truth : the ground truth.
     """
 
-    task: Task
     input: Path
     truth: Path
 
     def shuffle(self) -> None:
-        """Put the jobs into another order."""
+        """Change the order of the jobs."""
         jobs = self._jobs()
         self._write([*jobs[1:], jobs[0]])
 
@@ -63,13 +65,13 @@ class Submission:
         self._write([*self._jobs(), {**self._jobs()[0], "pk": "again"}])
 
     def lose_the_truth(self) -> None:
-        """Give a job a case that the ground truth has not."""
+        """Give a job a case that the ground truth does not have."""
         first, *others = self._jobs()
         first["inputs"][0]["image"]["name"] = "unknown.mha"
         self._write([first, *others])
 
     def break_the_list(self) -> None:
-        """Cut `predictions.json` off."""
+        """Cut off the end of `predictions.json`."""
         path = self.input / "predictions.json"
         path.write_bytes(path.read_bytes()[:-5])
 
@@ -81,99 +83,135 @@ class Submission:
         (self.input / "predictions.json").write_text(json.dumps(jobs), encoding="utf-8")
 
 
-BAD_SUBMISSIONS: Final[Mapping[str, tuple[Callable[[Submission], None], str]]] = {
-    "no truth of a case": (Submission.lose_the_truth, "found none for 1: unknown"),
+BadSubmissions: TypeAlias = Mapping[str, tuple[Callable[[Submission], None], str]]
+BAD_SUBMISSIONS: Final[BadSubmissions] = {
+    "a case without truth": (Submission.lose_the_truth, "found none for 1: unknown"),
     "two jobs for a case": (Submission.repeat_a_job, "expected one job for each case"),
     "broken predictions.json": (Submission.break_the_list, "predictions.json to be a list of jobs"),
 }
-"""What the organisers may get wrong, and the words that must be said of it."""
+"""Mistakes of the organisers, and words of the message that they must get."""
 
 
 def stage(
-    task: Task, outputs: Mapping[str, Path], cases: Sequence[Case], folder: Path
+    contract: Contract,
+    *,
+    outputs: Mapping[str, Path],
+    cases: Sequence[CaseFolder],
+    folder: Path,
 ) -> Submission:
     """Lay out a submission.
 
     Parameters
     ----------
-    outputs : the output folder of each case, by its name.
+    outputs : the output folder of each case, by the case's name.
     cases : sample cases, with their truths.
     """
-    staged = Submission(task, folder / "input", folder / "ground_truth")
-    path = PurePosixPath(task.output)
-    relative = str(path.parent if task.kind == "mask" else path)
+    submission = Submission(input=folder / "input", truth=folder / "ground_truth")
     jobs = []
     for number, case in enumerate(cases):
         pk = f"{number:08}-0000-4000-8000-000000000000"
-        shutil.copytree(outputs[case.name], staged.input / pk / "output")
+        shutil.copytree(outputs[case.name], submission.input / pk / "output")
         ct = {"slug": "ct-image", "relative_path": "images/ct"}
         jobs.append(
             {
                 "pk": pk,
                 "status": "Succeeded",
                 "inputs": [{"socket": ct, "image": {"name": f"{case.name}.mha"}, "value": None}],
-                "outputs": [{"socket": {"slug": task.kind, "relative_path": relative}}],
+                "outputs": [
+                    {"socket": {"slug": file.holds, "relative_path": file.socket_path}}
+                    for file in contract.files
+                ],
             }
         )
-    (staged.input / "predictions.json").write_text(json.dumps(jobs), encoding="utf-8")
-    (staged.truth / "masks").mkdir(parents=True)
-    with (staged.truth / "patients.csv").open("w", encoding="utf-8", newline="") as file:
+    (submission.input / "predictions.json").write_text(json.dumps(jobs), encoding="utf-8")
+    (submission.truth / "masks").mkdir(parents=True)
+    with (submission.truth / "patients.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["PatientID", "Relapse", "RFS", "HPV Status"])
         for case in cases:
             truth, outcome = _truth_of(case)
-            shutil.copy(truth, staged.truth / "masks" / f"{case.name}.nii.gz")
+            shutil.copy(truth, submission.truth / "masks" / f"{case.name}.nii.gz")
             hpv, relapse = int(outcome.hpv), int(outcome.relapse)
             table.writerow([case.name, relapse, outcome.rfs_days, hpv])
-    for path_made in (folder, *folder.rglob("*")):
-        path_made.chmod(0o755 if path_made.is_dir() else 0o644)
-    return staged
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return submission
 
 
 def check_metrics(
-    output: Path, task: Task, outputs: Mapping[str, Path], cases: Sequence[Case]
+    output: Path,
+    contract: Contract,
+    *,
+    outputs: Mapping[str, Path],
+    cases: Sequence[CaseFolder],
 ) -> Iterator[Check]:
-    """Whether `metrics.json` is strict, complete, and has the scores that the outputs deserve."""
+    """Check that `metrics.json` is strict, complete, and has the scores of the outputs.
+
+    Parameters
+    ----------
+    contract : of the algorithm that wrote the outputs.
+    """
     try:
-        metrics = read_json(output / EVALUATION.output)
+        metrics = read_json(output / EVALUATION.files[0].path)
     except ValueError as error:
         yield Check("strict JSON", str(error))
         return
+    if len(contract.files) == 1:
+        yield from _check_task(metrics, contract.files[0], outputs, cases)
+        return
+    tasks = sorted(TASKS[file.holds] for file in contract.files)
+    names = sorted(metrics.get("tasks", {}))
+    yield Check("tasks", None if names == tasks else f"expected {tasks}, found {names}")
+    for file in contract.files:
+        task = TASKS[file.holds]
+        if task in names:
+            for check in _check_task(metrics["tasks"][task], file, outputs, cases):
+                yield replace(check, name=f"{task}: {check.name}")
+
+
+def _check_task(
+    metrics: Mapping[str, Any],
+    file: File,
+    outputs: Mapping[str, Path],
+    cases: Sequence[CaseFolder],
+) -> Iterator[Check]:
     missing = sorted(KEYS - metrics.keys())
     problem = f"expected the keys {', '.join(missing)}, found none" if missing else None
     yield Check("strict JSON", problem)
     if missing:
         return
-    about = (metrics["task"], [result["case_id"] for result in metrics["results"]])
-    wanted = (NAMES[task.kind], sorted(case.name for case in cases))
-    yield Check("cases", None if about == wanted else f"expected {wanted}, found {about}")
+    content = (metrics["task"], [result["case_id"] for result in metrics["results"]])
+    expected = (TASKS[file.holds], sorted(case.name for case in cases))
+    same = content == expected
+    yield Check("cases", None if same else f"expected {expected}, found {content}")
     failures = [result["failure"] for result in metrics["results"] if result["failure"]]
     yield Check("failures", f"expected none, found {failures}" if failures else None)
-    for name, score in _scores(task, outputs, cases).items():
-        found = metrics["aggregates"][name]["value"]
-        same = found is score
-        if found is not None and score is not None:
-            same = math.isclose(found, score, abs_tol=TOLERANCE)
-        yield Check(name, None if same else f"expected {score}, found {found}")
+    for name, score in _scores(file, outputs, cases).items():
+        value = metrics["aggregates"][name]["value"]
+        same = value is score
+        if value is not None and score is not None:
+            same = math.isclose(value, score, abs_tol=TOLERANCE)
+        yield Check(name, None if same else f"expected {score}, found {value}")
 
 
 def _scores(
-    task: Task, outputs: Mapping[str, Path], cases: Sequence[Case]
+    file: File, outputs: Mapping[str, Path], cases: Sequence[CaseFolder]
 ) -> dict[str, float | None]:
-    """Return what the task is ranked by, as far as it takes few lines to work out."""
+    """Return the scores that a few lines can compute."""
     truths = {case.name: _truth_of(case) for case in cases}
-    files = {case.name: outputs[case.name] / task.output for case in cases}
-    if task.kind == "mask":
+    paths = {case.name: outputs[case.name] / file.path for case in cases}
+    if file.holds == "mask":
         dsc = [
-            dsc_by_label(read_mask(files[name]), sitk.ReadImage(str(truth)))
+            dsc_by_label(read_mask(paths[name]), sitk.ReadImage(str(truth)))
             for name, (truth, _) in truths.items()
         ]
         return {
             f"{label.lower()}_dice": sum(each[label] for each in dsc) / len(dsc) for label in dsc[0]
         }
-    answers = [(read_json(files[name]), outcome) for name, (_, outcome) in truths.items()]
-    if task.kind == "number":
-        return {"c_index": _c_index(answers)}
+    answers = [(read_json(paths[name]), outcome) for name, (_, outcome) in truths.items()]
+    if file.holds == "number":
+        sign = 1 if file.higher_is_earlier else -1
+        return {"c_index": _c_index([(sign * risk, outcome) for risk, outcome in answers])}
     recalls = []
     for status in (True, False):
         same = [answer is status for answer, outcome in answers if outcome.hpv is status]
@@ -184,16 +222,18 @@ def _scores(
 
 
 def _c_index(answers: Sequence[tuple[float, Outcome]]) -> float | None:
-    right = []
+    concordant = []
     for pair in combinations(answers, 2):
         (risk, outcome), (other_risk, other) = sorted(pair, key=lambda a: a[1].rfs_days)
         if outcome.relapse and outcome.rfs_days < other.rfs_days:
-            right.append(0.5 if risk == other_risk else float(risk > other_risk))
-    return sum(right) / len(right) if right else None
+            concordant.append(0.5 if risk == other_risk else float(risk > other_risk))
+    return sum(concordant) / len(concordant) if concordant else None
 
 
-def _truth_of(case: Case) -> tuple[Path, Outcome]:
-    told = read_outcome(case)
-    if case.truth is None or told is None:
-        raise ValueError(f"expected truth.nii.gz and truth.json beside the sample case {case.name}")
-    return case.truth, told
+def _truth_of(case: CaseFolder) -> tuple[Path, Outcome]:
+    outcome = read_outcome(case)
+    if case.truth is None or outcome is None:
+        raise ValueError(
+            f"expected truth.nii.gz and truth.json next to the sample case {case.name}"
+        )
+    return case.truth, outcome

@@ -1,4 +1,4 @@
-"""Each bad input differs from the good case by the one thing that its name says."""
+"""Each bad input differs from the good case only in what its name says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.containers.bad_inputs import BAD_INPUTS
+from tests.containers.bad_inputs import BAD_INPUTS, BadInput
 from tests.containers.checks import find_ct
 from tests.containers.conftest import write_case
 
@@ -21,7 +21,7 @@ def ct_of(case: Path) -> sitk.Image:
     return sitk.ReadImage(str(find_ct(case)))
 
 
-def unreadable(case: Path) -> bool:
+def is_unreadable(case: Path) -> bool:
     try:
         ct_of(case)
     except RuntimeError:
@@ -29,16 +29,16 @@ def unreadable(case: Path) -> bool:
     return False
 
 
-SHOWS: dict[str, Callable[[Path], object]] = {
+IS_SPOILED: dict[str, Callable[[Path], object]] = {
     "no CT": lambda case: not (case / "images/ct/scan.mha").exists(),
     "two CTs": lambda case: len(list((case / "images/ct").iterdir())) == 2,
-    "a text called .mha": unreadable,
-    "a truncated image": unreadable,
+    "a text called .mha": is_unreadable,
+    "a truncated image": is_unreadable,
     "a 2-D image": lambda case: ct_of(case).GetDimension() == 2,
     "a 4-D image": lambda case: ct_of(case).GetDimension() == 4,
-    "CT and PET apart": lambda case: ct_of(case).GetOrigin()[0] > 4000,
-    "an image all NaN": lambda case: np.isnan(sitk.GetArrayFromImage(ct_of(case))).all(),
-    "an EHR that is no JSON": lambda case: (case / "ehr.json").read_text() == "Age: 60\n",
+    "CT and PET far apart": lambda case: ct_of(case).GetOrigin()[0] > 4000,
+    "an image of NaN only": lambda case: np.isnan(sitk.GetArrayFromImage(ct_of(case))).all(),
+    "an EHR that is not JSON": lambda case: (case / "ehr.json").read_text() == "Age: 60\n",
     "an EHR that is a list": lambda case: isinstance(
         json.loads((case / "ehr.json").read_text()), list
     ),
@@ -46,13 +46,13 @@ SHOWS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.name)
-def test_spoils_one_thing(bad: object, tmp_path: Path) -> None:
+def test_bad_input_differs_from_good_case_in_one_way(bad: BadInput, tmp_path: Path) -> None:
     write_case(tmp_path)
     case = tmp_path / "input"
     before = {p.relative_to(case).as_posix(): p.read_bytes() for p in case.rglob("*.*")}
     assert set(before) == GOOD_FILES
-    bad.spoil(case)  # type: ignore[attr-defined]
-    assert SHOWS[bad.name](case)  # type: ignore[attr-defined]
+    bad.spoil(case)
+    assert IS_SPOILED[bad.name](case)
     after = {p.relative_to(case).as_posix(): p.read_bytes() for p in case.rglob("*.*")}
     changed = {name for name in before | after if before.get(name) != after.get(name)}
     assert len(changed) == 1

@@ -1,4 +1,4 @@
-"""Each check lets a good output pass and says what is wrong with a bad one."""
+"""Each check passes a good output and reports the problem of a bad one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.running.engines import Run
-from evaluation.running.tasks import TASKS
+from evaluation.running.engines.protocol import Run
 from tests.containers import checks
 from tests.containers.conftest import LESION_ZYX, SIZE_XYZ, write_case
+from tests.containers.contract import ALGORITHMS, Contract
 
-SEGMENTATION, SURVIVAL, HPV = TASKS
+SEGMENTATION, SURVIVAL, HPV = ALGORITHMS
+
+
+def run_of(
+    exit_code: int | None = 0, stdout: str = "", stderr: str = "", seconds: float = 1.0
+) -> Run:
+    return Run(exit_code=exit_code, stdout=stdout, stderr=stderr, seconds=seconds)
+
+
+def agreement(output: Path, expected: Path, contract: Contract) -> checks.Check:
+    (check,) = checks.check_agreement(output, expected, contract)
+    return check
 
 
 @pytest.fixture
@@ -39,21 +50,21 @@ def good_mask() -> np.ndarray:
 
 def write_mask(output: Path, mask: sitk.Image) -> None:
     """Write a mask where Task 1 does."""
-    path = output / SEGMENTATION.output
+    path = output / SEGMENTATION.files[0].path
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(mask, str(path))
 
 
-def problems(found: list[checks.Check]) -> dict[str, str]:
+def problems(results: list[checks.Check]) -> dict[str, str]:
     """Return the problems by the name of their check."""
-    return {check.name: check.problem for check in found if check.problem is not None}
+    return {check.name: check.problem for check in results if check.problem is not None}
 
 
-def test_a_good_mask_passes(case_input: Path, tmp_path: Path) -> None:
+def test_good_mask_passes(case_input: Path, tmp_path: Path) -> None:
     write_mask(tmp_path / "out", mask_on(case_input, good_mask()))
-    found = list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input))
-    assert [check.name for check in found] == ["mask", "geometry"]
-    assert problems(found) == {}
+    results = list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input))
+    assert [check.name for check in results] == ["mask", "geometry"]
+    assert problems(results) == {}
 
 
 def shifted(mask: sitk.Image) -> sitk.Image:
@@ -82,7 +93,7 @@ def other_spacing(mask: sitk.Image) -> sitk.Image:
         (lambda m: m[:-1], "geometry", "the CT's size"),
     ],
 )
-def test_a_bad_mask_is_named(
+def test_problem_of_a_bad_mask_is_reported(
     case_input: Path,
     tmp_path: Path,
     spoil: Callable[[sitk.Image], sitk.Image],
@@ -90,10 +101,12 @@ def test_a_bad_mask_is_named(
     words: str,
 ) -> None:
     write_mask(tmp_path / "out", spoil(mask_on(case_input, good_mask())))
-    found = problems(list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input)))
-    assert list(found) == [check]
+    problem_by_check = problems(
+        list(checks.check_content(tmp_path / "out", SEGMENTATION, case_input))
+    )
+    assert list(problem_by_check) == [check]
     with pytest.raises(AssertionError, match=words):
-        raise AssertionError(found[check])
+        raise AssertionError(problem_by_check[check])
 
 
 @pytest.mark.parametrize(
@@ -112,13 +125,13 @@ def test_a_bad_mask_is_named(
         ("", False, False),
     ],
 )
-def test_json_outputs_are_strict(
+def test_json_outputs_must_be_strict(
     tmp_path: Path, text: str, is_number: bool, is_boolean: bool
 ) -> None:
-    for task, fits in ((SURVIVAL, is_number), (HPV, is_boolean)):
-        (tmp_path / task.output).write_text(text)
-        found = list(checks.check_content(tmp_path, task, tmp_path))
-        assert [check.passed for check in found] == [fits]
+    for contract, fits in ((SURVIVAL, is_number), (HPV, is_boolean)):
+        (tmp_path / contract.files[0].path).write_text(text)
+        results = list(checks.check_content(tmp_path, contract, tmp_path))
+        assert [check.passed for check in results] == [fits]
 
 
 def test_files_must_be_exactly_the_expected_ones(tmp_path: Path) -> None:
@@ -131,62 +144,62 @@ def test_files_must_be_exactly_the_expected_ones(tmp_path: Path) -> None:
     )
 
 
-def test_dsc_by_hand(case_input: Path) -> None:
+def test_dsc_equals_hand_calculation(case_input: Path) -> None:
     truth = good_mask()
-    found = np.roll(truth, 1, axis=0)  # 3 of 4 slices overlap: 2 * 48 / 128
-    dsc = checks.dsc_by_label(mask_on(case_input, found), mask_on(case_input, truth))
+    prediction = np.roll(truth, 1, axis=0)  # 3 of 4 slices overlap: 2 * 48 / 128
+    dsc = checks.dsc_by_label(mask_on(case_input, prediction), mask_on(case_input, truth))
     assert dsc == {"GTVp": 0.75, "GTVn": 1.0}
     nothing = mask_on(case_input, np.zeros_like(truth))
     assert checks.dsc_by_label(nothing, mask_on(case_input, truth))["GTVp"] == 0.0
 
 
-def test_truth_bounds() -> None:
+def test_dsc_with_truth_must_reach_its_bounds() -> None:
     dsc = {"GTVp": 0.61, "GTVn": 0.4}
     assert checks.check_truth(dsc, {"GTVp": 0.6, "GTVn": 0.4}).passed
     check = checks.check_truth(dsc, {"GTVp": 0.6, "GTVn": 0.5})
     assert check.problem == "GTVn: expected DSC ≥ 0.5 with the truth, found 0.400"
 
 
-def test_agreement_of_masks_and_values(case_input: Path, tmp_path: Path) -> None:
+def test_masks_and_values_must_agree_with_expected_ones(case_input: Path, tmp_path: Path) -> None:
     expected, output = tmp_path / "expected", tmp_path / "out"
-    missing = checks.check_agreement(output, expected, SEGMENTATION)
+    missing = agreement(output, expected, SEGMENTATION)
     assert missing.problem is not None
     assert "make it with --update-expected" in missing.problem
     write_mask(expected, mask_on(case_input, good_mask()))
     write_mask(output, mask_on(case_input, good_mask()))
-    assert checks.check_agreement(output, expected, SEGMENTATION).passed
+    assert agreement(output, expected, SEGMENTATION).passed
     write_mask(output, mask_on(case_input, np.roll(good_mask(), 1, axis=0)))
-    check = checks.check_agreement(output, expected, SEGMENTATION)
+    check = agreement(output, expected, SEGMENTATION)
     assert check.problem == "expected DSC ≥ 0.98 with the expected mask, found GTVp 0.7500"
-    for task, wanted, same, other in (
+    for contract, expected_text, same, other in (
         (SURVIVAL, "0.5", "0.5004", "0.502"),
         (SURVIVAL, "0", "0.0009", "-0.01"),
         (HPV, "true", "true", "false"),
     ):
-        (expected / task.output).write_text(wanted)
-        (output / task.output).write_text(same)
-        assert checks.check_agreement(output, expected, task).passed
-        (output / task.output).write_text(other)
-        assert not checks.check_agreement(output, expected, task).passed
+        (expected / contract.files[0].path).write_text(expected_text)
+        (output / contract.files[0].path).write_text(same)
+        assert agreement(output, expected, contract).passed
+        (output / contract.files[0].path).write_text(other)
+        assert not agreement(output, expected, contract).passed
 
 
-def test_limits() -> None:
-    good = Run(0, "loading\ndone in 1.2 s, peak memory 0.85 GB\n", "", 1.4)
+def test_limits_are_checked() -> None:
+    good = run_of(stdout="loading\ndone in 1.2 s, peak memory 0.85 GB\n", seconds=1.4)
     assert problems(list(checks.check_limits(good, SEGMENTATION))) == {}
-    bad = Run(0, "peak memory 15.2 GB", "warning: slow\n", 601)
+    bad = run_of(stdout="peak memory 15.2 GB", stderr="warning: slow\n", seconds=601)
     assert set(problems(list(checks.check_limits(bad, SEGMENTATION)))) == {
         "stderr",
         "time",
         "memory",
     }
-    silent = Run(0, "peak memory 1.0 GB\nbye", "", 1)
+    silent = run_of(stdout="peak memory 1.0 GB\nbye")
     assert set(problems(list(checks.check_limits(silent, SEGMENTATION)))) == {"memory"}
 
 
-def test_a_refusal_is_one_line_exit_one_and_nothing_written(tmp_path: Path) -> None:
+def test_rejection_is_exit_code_1_with_one_line_and_no_output(tmp_path: Path) -> None:
     def problem(exit_code: int | None, stderr: str) -> str | None:
-        run = Run(exit_code, "", stderr, 0.1)
-        return checks.check_refusal("x", run, tmp_path, "expected a CT").problem
+        run = run_of(exit_code, stderr=stderr)
+        return checks.check_rejection("x", run, tmp_path, "expected a CT").problem
 
     assert problem(1, "expected a CT, found none\n") is None
     assert "expected exit code 1, found 0" in (problem(0, "expected a CT\n") or "")
@@ -196,15 +209,15 @@ def test_a_refusal_is_one_line_exit_one_and_nothing_written(tmp_path: Path) -> N
     assert "found images" in (problem(1, "expected a CT\n") or "")
 
 
-def test_a_second_run_must_give_the_same_bytes(tmp_path: Path) -> None:
+def test_second_run_must_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     for folder in (first, second):
         folder.mkdir()
         (folder / "rfs.json").write_text("1.0")
-    good = Run(0, "", "", 1)
+    good = run_of()
     assert checks.check_repeat(first, second, good).passed
     (second / "rfs.json").write_text("1.00")
-    assert "other ones in rfs.json" in (checks.check_repeat(first, second, good).problem or "")
+    assert "different ones in rfs.json" in (checks.check_repeat(first, second, good).problem or "")
     (second / "rfs.json").unlink()
     assert "found none" in (checks.check_repeat(first, second, good).problem or "")
-    assert not checks.check_repeat(first, second, Run(137, "", "Killed", 1)).passed
+    assert not checks.check_repeat(first, second, run_of(137, stderr="Killed")).passed

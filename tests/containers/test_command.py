@@ -7,38 +7,46 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from evaluation.running.engines import NativeEngine
-from evaluation.running.tasks import TASKS
-from tests.containers import runner
-from tests.containers.__main__ import main
+from evaluation.running.engines.native import NativeEngine
+from tests.containers.__main__ import Setup, main
 from tests.containers.bad_inputs import BAD_INPUTS
 from tests.containers.conftest import Project
+from tests.containers.contract import ALGORITHMS
 from tests.containers.submission import BAD_SUBMISSIONS
 
+Command = Callable[..., tuple[int, list[str]]]
 
-@pytest.fixture
-def command(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, list[str]]]:
-    """Return a function that runs the command; it returns the exit code and the lines printed."""
 
-    def run(*arguments: str) -> tuple[int, list[str]]:
+def make_command(project: Project, setup: Setup, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: str, **changes: Any) -> tuple[int, list[str]]:
         files = ["--junit", str(project.root / "report.xml"), "--logs", str(project.root / "logs")]
-        code = main([*files, *arguments], project.root)
+        code = main([*files, *arguments], replace(setup, **changes))
         return code, capsys.readouterr().out.splitlines()
 
     return run
 
 
 @pytest.fixture
-def few_bad_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run few bad inputs instead of all, where they are not the point."""
-    monkeypatch.setattr(runner, "BAD_INPUTS", BAD_INPUTS[:2])
-    monkeypatch.setattr(runner, "BAD_SUBMISSIONS", dict(list(BAD_SUBMISSIONS.items())[:1]))
+def command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs the command; it returns the exit code and the printed lines."""
+    return make_command(project, project.setup, capsys)
+
+
+@pytest.fixture
+def quick_command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return the same with few bad inputs, for tests of something else."""
+    setup = replace(
+        project.setup,
+        bad_inputs=BAD_INPUTS[:2],
+        bad_submissions=dict(list(BAD_SUBMISSIONS.items())[:1]),
+    )
+    return make_command(project, setup, capsys)
 
 
 def counts(lines: list[str]) -> tuple[int, int]:
@@ -48,10 +56,7 @@ def counts(lines: list[str]) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-Command = Callable[..., tuple[int, list[str]]]
-
-
-def test_expected_outputs_are_made_and_then_held(project: Project, command: Command) -> None:
+def test_expected_outputs_are_written_and_then_required(project: Project, command: Command) -> None:
     task = ("--engine", "native", "--task", "task1_segmentation")
     code, lines = command(*task, "--update-expected")
     assert code == 0
@@ -62,8 +67,8 @@ def test_expected_outputs_are_made_and_then_held(project: Project, command: Comm
     code, lines = command(*task)
     passed, failed = counts(lines)
     assert (code, failed) == (0, 0), lines
-    # exit code, stderr, time, memory, files, mask, geometry, agreement, truth, second run; and two
-    # for the model folder
+    # Exit code, stderr, time, memory, files, mask, geometry, agreement, truth, second run; and two
+    # for the model folder.
     assert passed == 10 + 2 + len(BAD_INPUTS)
     cases = list(ET.parse(project.root / "report.xml").iter("testcase"))
     assert len(cases) == passed
@@ -71,43 +76,38 @@ def test_expected_outputs_are_made_and_then_held(project: Project, command: Comm
     assert row.split()[-2:] == ["1.00", "1.00"]
 
 
-@pytest.mark.usefixtures("few_bad_inputs")
-def test_docker_runs_all_tasks(command: Command, on_path: Callable[..., None]) -> None:
+def test_docker_runs_all_containers(quick_command: Command, on_path: Callable[..., None]) -> None:
     on_path("docker")
-    code, lines = command("--update-expected")
+    code, lines = quick_command("--update-expected")
     assert lines[0] == "engine docker: cpu images, no GPU (Fake version 1.0)"
     assert (code, counts(lines)[1]) == (0, 0), lines
     assert sum("hecktor2025/" in line for line in lines) == 4
-    for task in TASKS:
-        assert any(re.match(rf"evaluation +{task.name} +passed", line) for line in lines)
+    for contract in ALGORITHMS:
+        assert any(re.match(rf"evaluation +{contract.name} +passed", line) for line in lines)
 
 
-@pytest.mark.usefixtures("few_bad_inputs")
-def test_the_evaluation_alone_scores_the_expected_outputs(
-    project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+def test_evaluation_alone_scores_the_expected_outputs(
+    project: Project, quick_command: Command
 ) -> None:
-    task = TASKS[2]
-    monkeypatch.setattr(runner, "TASKS", (task,))
+    hpv = ALGORITHMS[2]
     alone = ("--engine", "native", "--task", "evaluation")
-    code, lines = command(*alone)
+    code, lines = quick_command(*alone, algorithms=[hpv])
     assert (code, counts(lines)) == (1, (0, 1))  # there is nothing to score
-    output = project.root / task.name / "test" / "tiny" / task.output
+    output = project.root / hpv.name / "test" / "tiny" / hpv.files[0].path
     output.parent.mkdir(parents=True)
     output.write_text("true")
-    code, lines = command(*alone)
+    code, lines = quick_command(*alone, algorithms=[hpv])
     assert (code, counts(lines)[1]) == (0, 0), lines
-    assert not any(line.startswith(task.name) for line in lines)
+    assert not any(line.startswith(hpv.name) for line in lines)
 
 
-@pytest.mark.usefixtures("few_bad_inputs")
-def test_an_image_over_its_size_fails(command: Command, on_path: Callable[..., None]) -> None:
+def test_too_large_image_fails(quick_command: Command, on_path: Callable[..., None]) -> None:
     on_path("docker", size=700_000_000)
-    code, lines = command("--task", "task3_hpv", "--update-expected")
+    code, lines = quick_command("--task", "task3_hpv", "--update-expected")
     assert code == 1
-    assert any("expected an image under 0.7 GB, found 0.70 GB" in line for line in lines)
+    assert any("expected an image below 0.7 GB, found 0.70 GB" in line for line in lines)
 
 
-@pytest.mark.usefixtures("few_bad_inputs")
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -115,17 +115,19 @@ def test_an_image_over_its_size_fails(command: Command, on_path: Callable[..., N
         ("writes more", "expected rfs.json and no other file, found debug.txt, rfs.json"),
     ],
 )
-def test_a_fault_is_found_and_explained(
-    project: Project, command: Command, fault: str, words: str
+def test_fault_is_detected_and_explained(
+    project: Project, quick_command: Command, fault: str, words: str
 ) -> None:
     project.set_fault("task2_survival", fault)
-    code, lines = command("--engine", "native", "--task", "task2_survival", "--update-expected")
+    code, lines = quick_command(
+        "--engine", "native", "--task", "task2_survival", "--update-expected"
+    )
     assert code == 1
     assert counts(lines)[1] > 0
     assert any(words in line for line in lines), lines
 
 
-def test_a_users_case_is_checked_for_validity_only(
+def test_case_of_the_user_is_checked_for_validity_only(
     project: Project, command: Command, tmp_path: Path
 ) -> None:
     shutil.copytree(project.root / "tests" / "cases" / "tiny", tmp_path / "mine")
@@ -137,7 +139,7 @@ def test_a_users_case_is_checked_for_validity_only(
     assert code == 2
 
 
-def test_a_users_model_runs_in_place_of_the_tasks_own(
+def test_model_of_the_user_replaces_that_of_the_image(
     project: Project, command: Command, tmp_path: Path
 ) -> None:
     name = "task1_segmentation"
@@ -153,19 +155,17 @@ def test_a_users_model_runs_in_place_of_the_tasks_own(
         command(*mine)
 
 
-def test_an_absent_image_fails_with_its_name(
-    command: Command, on_path: Callable[..., None]
-) -> None:
+def test_missing_image_is_named(command: Command, on_path: Callable[..., None]) -> None:
     on_path("docker", absent=["hecktor2025/task3_hpv:cpu"])
     code, lines = command("--no-build", "--task", "task3_hpv")
     assert (code, counts(lines)) == (1, (0, 1))
     assert any("expected the image hecktor2025/task3_hpv:cpu" in line for line in lines)
 
 
-def test_an_interrupt_cleans_up_and_says_so(
+def test_interrupt_cleans_up_and_is_reported(
     project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(NativeEngine, "run", interrupt)
@@ -176,7 +176,7 @@ def test_an_interrupt_cleans_up_and_says_so(
     assert not (project.root / "logs" / "app").exists()
 
 
-def test_a_folder_that_is_not_ours_is_never_emptied(project: Project, command: Command) -> None:
+def test_folder_with_other_files_is_never_emptied(project: Project, command: Command) -> None:
     (project.root / "logs").mkdir()
     (project.root / "logs" / "thesis.txt").touch()
     with pytest.raises(SystemExit, match="expected --logs to be empty"):
@@ -184,10 +184,9 @@ def test_a_folder_that_is_not_ours_is_never_emptied(project: Project, command: C
     assert (project.root / "logs" / "thesis.txt").exists()
 
 
-@pytest.mark.usefixtures("few_bad_inputs")
-def test_a_model_folder_that_is_ignored_is_noticed(project: Project, command: Command) -> None:
+def test_ignored_model_folder_is_detected(project: Project, quick_command: Command) -> None:
     project.set_fault("task3_hpv", "ignores its model folder")
-    code, lines = command("--engine", "native", "--task", "task3_hpv", "--update-expected")
+    code, lines = quick_command("--engine", "native", "--task", "task3_hpv", "--update-expected")
     assert (code, counts(lines)[1]) == (1, 2)
-    assert any("a model folder wins: expected the notice" in line for line in lines)
-    assert any("a changed byte is refused: expected exit code 1" in line for line in lines)
+    assert any("an uploaded model folder is used: expected the notice" in line for line in lines)
+    assert any("a changed byte is rejected: expected exit code 1" in line for line in lines)

@@ -1,10 +1,9 @@
-"""Runs are made under the platform's conditions, whatever the engine."""
+"""Every engine runs programs under the platform's conditions."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,40 +11,52 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.running.cases import cases_in
-from evaluation.running.engines import (
-    HARDENING,
-    Cancelled,
-    ContainerEngine,
-    Engine,
-    EngineError,
-    NativeEngine,
-    Run,
-    choose,
-)
-from evaluation.running.tasks import MEMORY_LIMIT_BYTES, TASKS, Task
-from tests.containers.conftest import Project
+from evaluation.running.case_folders import find_cases
+from evaluation.running.engines.choice import choose
+from evaluation.running.engines.container import ContainerEngine, hardening
+from evaluation.running.engines.native import NativeEngine
+from evaluation.running.engines.protocol import Cancelled, Engine, EngineError, Run
+from evaluation.running.programs import Program, program_of
+from shared.editions import CURRENT
+from tests.containers.conftest import Project, this_python
 
-TASK = TASKS[0]
-
-
-def python() -> Path:
-    """Return the interpreter of the native runs."""
-    return Path(sys.executable)
+PROGRAM = program_of(CURRENT.algorithm("segmentation"))
+LIMIT = 15 * 2**30
 
 
 def run_once(
     project: Project,
     engine: Engine,
-    task: Task = TASK,
+    program: Program = PROGRAM,
     cancelled: threading.Event | None = None,
 ) -> Run:
-    """Prepare a task and run it on the sample case."""
+    """Prepare a program and run it on the sample case."""
     trial = project.root / "trial"
     trial.mkdir()
-    engine.prepare(task, trial / "build.txt")
-    staged = cases_in(project.root / "tests/cases")[0].stage(trial / "case")
-    return engine.run(task, staged, trial / "output", trial, cancelled=cancelled)
+    engine.prepare(program, trial / "build.txt")
+    staged = find_cases(project.root / "tests/cases")[0].stage(trial / "case")
+    return engine.run(
+        program, case=staged, output=trial / "output", logs=trial, cancelled=cancelled
+    )
+
+
+def choose_engine(project: Project, name: str, folder: Path, variant: str = "cpu") -> Engine:
+    return choose(
+        root=project.root,
+        name=name,
+        variant=variant,
+        build=True,
+        work=folder / "app",
+        python_of=this_python,
+    )
+
+
+def docker(project: Project, build: bool = False) -> ContainerEngine:
+    return ContainerEngine(root=project.root, command="docker", variant="cpu", build=build)
+
+
+def native(project: Project) -> NativeEngine:
+    return NativeEngine(root=project.root, work=project.root / "app", python_of=this_python)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +68,7 @@ def run_once(
         ((), {}, "engine native: no image was built"),
     ],
 )
-def test_auto_takes_docker_then_podman_then_native(
+def test_auto_prefers_docker_then_podman_then_native(
     project: Project,
     on_path: Callable[..., None],
     tmp_path: Path,
@@ -66,35 +77,35 @@ def test_auto_takes_docker_then_podman_then_native(
     expected: str,
 ) -> None:
     on_path(*present, **settings)
-    engine = choose(project.root, "auto", "cpu", True, tmp_path / "app", python)
+    engine = choose_engine(project, "auto", tmp_path)
     assert engine.description.startswith(expected)
 
 
-def test_an_engine_that_is_asked_for_must_work(
+def test_requested_engine_must_work(
     project: Project, on_path: Callable[..., None], tmp_path: Path
 ) -> None:
     on_path("docker", broken=["info"])
     with pytest.raises(EngineError, match="start it, or use --engine native"):
-        choose(project.root, "docker", "cpu", True, tmp_path / "app", python)
+        choose_engine(project, "docker", tmp_path)
     with pytest.raises(EngineError, match="for --variant gpu"):
-        choose(project.root, "auto", "gpu", True, tmp_path / "app", python)
+        choose_engine(project, "auto", tmp_path, variant="gpu")
 
 
 def test_container_runs_hardened_and_is_removed(
     project: Project, on_path: Callable[..., None]
 ) -> None:
     on_path("docker")
-    engine = ContainerEngine(project.root, "docker", "cpu", build=False)
+    engine = docker(project)
     run = run_once(project, engine)
     assert (run.exit_code, run.stderr) == (0, "")
     (options,) = project.calls("create")
-    assert tuple(options[: len(HARDENING)]) == HARDENING
+    assert options[: len(hardening(LIMIT))] == hardening(LIMIT)
     for flag in (
         ("--network", "none"),
         ("--cap-drop", "ALL"),
         ("--security-opt", "no-new-privileges"),
-        ("--memory", str(15 * 2**30)),
-        ("--memory-swap", str(15 * 2**30)),
+        ("--memory", str(LIMIT)),
+        ("--memory-swap", str(LIMIT)),
         ("--pids-limit", "128"),
     ):
         assert options[options.index(flag[0]) + 1] == flag[1]
@@ -109,28 +120,28 @@ def test_container_runs_hardened_and_is_removed(
     assert project.calls("rmi") == [[options[-1]]]
 
 
-def test_two_engines_remove_each_its_own_image(
+def test_each_engine_removes_only_its_own_image(
     project: Project, on_path: Callable[..., None]
 ) -> None:
     on_path("docker")
-    engines = [ContainerEngine(project.root, "docker", "cpu", build=False) for _ in range(2)]
+    engines = [docker(project) for _ in range(2)]
     for engine in engines:
-        engine.prepare(TASK, project.root / "build.txt")
+        engine.prepare(PROGRAM, project.root / "build.txt")
     first, second = (call[call.index("--tag") + 1] for call in project.calls("build"))
     assert first != second
     engines[0].close()
     assert project.calls("rmi") == [[first]]
 
 
-def test_a_cancelled_container_too_hands_over_what_its_user_wrote(
+def test_cancelled_container_hands_over_the_files_of_its_user(
     project: Project, on_path: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_path("docker")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    project.set_fault(TASK.name, "sleeps")
+    project.set_fault(PROGRAM.name, "sleeps")
     cancelled = threading.Event()
     cancelled.set()
-    engine = ContainerEngine(project.root, "docker", "cpu", build=False)
+    engine = docker(project)
     with pytest.raises(Cancelled):
         run_once(project, engine, cancelled=cancelled)
     (options,) = project.calls("run")
@@ -142,45 +153,45 @@ def test_container_is_stopped_at_the_time_limit(
     project: Project, on_path: Callable[..., None]
 ) -> None:
     on_path("docker")
-    project.set_fault(TASK.name, "sleeps")
-    engine = ContainerEngine(project.root, "docker", "cpu", build=False)
-    run = run_once(project, engine, replace(TASK, limit_s=2))
+    project.set_fault(PROGRAM.name, "sleeps")
+    engine = docker(project)
+    run = run_once(project, engine, replace(PROGRAM, limit_s=2))
     assert run.exit_code is None
-    assert run.note == "stopped after the task's limit of 2 s"
+    assert run.note == "stopped at the time limit of 2 s"
     assert project.calls("kill") == [["c0ffee"]]
     assert project.calls("rm")[-1] == ["--force", "c0ffee"]
 
 
-def test_a_container_that_never_started_is_the_engines_fault(
+def test_container_that_never_started_is_an_engine_error(
     project: Project, on_path: Callable[..., None]
 ) -> None:
     on_path("docker", broken=["start"], started="0001-01-01T00:00:00Z")
-    engine = ContainerEngine(project.root, "docker", "cpu", build=False)
+    engine = docker(project)
     with pytest.raises(EngineError, match="could not start it: start: the daemon does not answer"):
         run_once(project, engine)
     assert project.calls("rm")[-1] == ["--force", "c0ffee"]
 
 
-def test_a_build_that_fails_shows_the_end_of_its_log(
+def test_failed_build_shows_the_end_of_its_log(
     project: Project, on_path: Callable[..., None], tmp_path: Path
 ) -> None:
     on_path("docker", broken=["build"])
-    engine = ContainerEngine(project.root, "docker", "cpu", build=True)
+    engine = docker(project, build=True)
     with pytest.raises(EngineError, match="the daemon does not answer"):
-        engine.prepare(TASK, tmp_path / "build.txt")
+        engine.prepare(PROGRAM, tmp_path / "build.txt")
 
 
-def test_native_runs_under_limits_and_in_a_clean_environment(
+def test_native_run_has_limits_and_a_clean_environment(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_SECRET", "of the user's")
-    project.set_fault(TASK.name, "tells its conditions")
-    engine = NativeEngine(project.root, project.root / "app", python())
+    project.set_fault(PROGRAM.name, "tells its conditions")
+    engine = native(project)
     run = run_once(project, engine)
     assert (run.exit_code, run.stderr) == (0, "")
     (line,) = (x for x in run.stdout.splitlines() if x.startswith("conditions: "))
     conditions = json.loads(line.removeprefix("conditions: "))
-    assert conditions["data_limit"] == MEMORY_LIMIT_BYTES
+    assert conditions["data_limit"] == LIMIT
     assert conditions["input_is_link"]
     assert conditions["input_mode"] == "0o444"
     assert conditions["output"] == []
@@ -190,9 +201,9 @@ def test_native_runs_under_limits_and_in_a_clean_environment(
     assert not (project.root / "app").exists()
 
 
-def test_native_lays_out_the_bundled_models_as_the_image_does(project: Project) -> None:
-    engine = NativeEngine(project.root, project.root / "app", python())
-    engine.prepare(TASKS[1], project.root / "build.txt")
+def test_native_engine_lays_out_bundled_models_like_the_image(project: Project) -> None:
+    engine = native(project)
+    engine.prepare(program_of(CURRENT.algorithm("survival")), project.root / "build.txt")
     model = project.root / "app" / "task2_survival" / "model"
     assert (model / "segmentation" / "model.json").is_file()
     assert (model / "hpv" / "model.json").is_file()

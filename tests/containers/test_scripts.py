@@ -17,11 +17,13 @@ from pathlib import Path
 import cc3d
 import pytest
 
-from evaluation.running.tasks import EVALUATION, TASKS
+from evaluation.running.programs import EVALUATION, program_of
 from shared.docker import slim_environment
+from shared.editions import CURRENT
 from tests.containers.conftest import ROOT, Project
 
-NAMES = [task.name for task in TASKS]
+ALGORITHMS = [program_of(algorithm) for algorithm in CURRENT.algorithms]
+NAMES = [program.name for program in ALGORITHMS]
 
 
 def call(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,13 +35,13 @@ def call(script: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("task", NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_build_passes_variant_version_and_revision(
-    project: Project, on_path: Callable[..., None], task: str
+    project: Project, on_path: Callable[..., None], name: str
 ) -> None:
     on_path("docker")
-    done = call(project.root / task / "do_build.sh", "--variant", "gpu", "--base", "debian:12")
-    assert done.returncode == 0, done.stderr
+    process = call(project.root / name / "do_build.sh", "--variant", "gpu", "--base", "debian:12")
+    assert process.returncode == 0, process.stderr
     (options,) = project.calls("build")
     text = " ".join(options)
     for words in (
@@ -48,24 +50,24 @@ def test_build_passes_variant_version_and_revision(
         "--build-arg VARIANT=gpu",
         "--build-arg BASE_IMAGE=debian:12",
         "--build-arg REVISION=",
-        f"--file {task}/Dockerfile --tag hecktor2025/{task}:gpu .",
+        f"--file {name}/Dockerfile --tag hecktor2025/{name}:gpu .",
     ):
         assert words in text
     assert re.search(r"--build-arg VERSION=\d+\.\d+\.\d+ ", text)
     assert re.search(r"--build-arg CREATED=\d{4}-\d\d-\d\dT", text)
-    assert re.search(r"^size +0\.60 GB$", done.stdout, re.MULTILINE)
-    assert re.search(r"^id +sha256:", done.stdout, re.MULTILINE)
-    assert re.search(r"^revision +\S", done.stdout, re.MULTILINE)
+    assert re.search(r"^size +0\.60 GB$", process.stdout, re.MULTILINE)
+    assert re.search(r"^id +sha256:", process.stdout, re.MULTILINE)
+    assert re.search(r"^revision +\S", process.stdout, re.MULTILINE)
 
 
-def test_the_evaluation_is_built_without_model_and_variant(
+def test_evaluation_is_built_without_model_and_variant(
     project: Project, on_path: Callable[..., None], tmp_path: Path
 ) -> None:
     on_path("docker")
     shutil.rmtree(project.root / "task1_segmentation" / "model")
     folder = project.root / "evaluation"
-    done = call(folder / "do_build.sh")
-    assert done.returncode == 0, done.stderr
+    process = call(folder / "do_build.sh")
+    assert process.returncode == 0, process.stderr
     (options,) = project.calls("build")
     assert options[-5:] == [
         "--file",
@@ -76,9 +78,9 @@ def test_the_evaluation_is_built_without_model_and_variant(
     ]
     assert not any("VARIANT" in option for option in options)
     assert "the evaluation uses no GPU" in call(folder / "do_build.sh", "--variant", "gpu").stderr
-    done = call(folder / "do_save.sh", "--no-build", "--output", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert "Evaluation Methods" in done.stdout
+    process = call(folder / "do_save.sh", "--no-build", "--output", str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    assert "Evaluation Methods" in process.stdout
     assert len(list(tmp_path.glob("evaluation_*.tar.gz"))) == 1
 
 
@@ -92,39 +94,39 @@ def lfs_pointer(model: Path) -> None:
         (lambda m: (m / "model.json").unlink(), "expected a model card"),
         (lambda m: (m / "model.json").write_text("[]"), "to be a model card"),
         (lambda m: (m / "model.onnx").unlink(), "that the card names, found none"),
-        (lambda m: (m / "model.onnx").write_text("x"), "is not the file its card was written for"),
+        (lambda m: (m / "model.onnx").write_text("x"), "does not match its card"),
         (lfs_pointer, "run: git lfs pull"),
     ],
 )
-def test_build_refuses_a_model_that_its_card_does_not_describe(
+def test_build_rejects_a_model_that_differs_from_its_card(
     project: Project,
     on_path: Callable[..., None],
     spoil: Callable[[Path], object],
     words: str,
 ) -> None:
     on_path("docker")
-    # Task 2 bundles this folder, so its image is refused as well.
+    # The survival image bundles this folder, so its build is rejected too.
     spoil(project.root / "task3_hpv" / "model")
-    for task, built in (("task3_hpv", 0), ("task2_survival", 0), ("task1_segmentation", 1)):
-        done = call(project.root / task / "do_build.sh")
-        assert len(project.calls("build")) == built
-        assert (words in done.stderr) == (not built)
-        assert (done.returncode == 0) == bool(built)
+    for name, builds in (("task3_hpv", 0), ("task2_survival", 0), ("task1_segmentation", 1)):
+        process = call(project.root / name / "do_build.sh")
+        assert len(project.calls("build")) == builds
+        assert (words in process.stderr) == (not builds)
+        assert (process.returncode == 0) == bool(builds)
 
 
-def test_build_refuses_a_damaged_model_of_task_1_for_all_that_bundle_it(
+def test_damaged_segmentation_model_stops_every_build_that_bundles_it(
     project: Project, on_path: Callable[..., None]
 ) -> None:
     on_path("docker")
     (project.root / "task1_segmentation" / "model" / "model.onnx").write_text("x")
-    for task in NAMES:
-        done = call(project.root / task / "do_build.sh")
-        assert done.returncode == 1
-        assert "is not the file its card was written for" in done.stderr
+    for name in NAMES:
+        process = call(project.root / name / "do_build.sh")
+        assert process.returncode == 1
+        assert "does not match its card" in process.stderr
     assert project.calls("build") == []
 
 
-def test_build_says_what_it_wants(project: Project, on_path: Callable[..., None]) -> None:
+def test_build_explains_wrong_options(project: Project, on_path: Callable[..., None]) -> None:
     on_path()
     script = project.root / "task3_hpv" / "do_build.sh"
     assert "expected the container engine 'docker'" in call(script).stderr
@@ -133,53 +135,55 @@ def test_build_says_what_it_wants(project: Project, on_path: Callable[..., None]
     assert "wants a value" in call(script, "--variant").stderr
 
 
-@pytest.mark.parametrize("task", [*NAMES, EVALUATION.name])
-def test_every_script_explains_itself(task: str) -> None:
-    for name in ("do_build.sh", "do_save.sh"):
-        done = call(ROOT / task / name, "-h")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith(f"Usage: {name}")
+@pytest.mark.parametrize("name", [*NAMES, EVALUATION.name])
+def test_every_script_explains_itself(name: str) -> None:
+    for script in ("do_build.sh", "do_save.sh"):
+        process = call(ROOT / name / script, "-h")
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout.startswith(f"Usage: {script}")
 
 
-def test_save_writes_an_archive_and_its_sum(
+def test_save_writes_an_archive_and_its_checksum(
     project: Project, on_path: Callable[..., None], tmp_path: Path
 ) -> None:
     on_path("podman")
-    done = call(
+    process = call(
         project.root / "task3_hpv" / "do_save.sh", "--output", str(tmp_path), ENGINE="podman"
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert len(project.calls("build")) == 1
     (archive,) = tmp_path.glob("*.tar.gz")
     assert re.fullmatch(r"task3_hpv_\d+\.\d+\.\d+-cpu_deadbeef\.tar\.gz", archive.name)
     assert gzip.decompress(archive.read_bytes()) == b"layers\n"
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     assert Path(f"{archive}.sha256").read_text() == f"{digest}  {archive.name}\n"
-    assert digest in done.stdout
-    assert "Upload a Container" in done.stdout
+    assert digest in process.stdout
+    assert "Upload a Container" in process.stdout
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_save_refuses_what_the_platform_does(
+def test_save_rejects_an_image_that_is_too_large_for_the_platform(
     project: Project, on_path: Callable[..., None], tmp_path: Path
 ) -> None:
     on_path("docker", size=10_000_000_001)
     script = project.root / "task3_hpv" / "do_save.sh"
-    done = call(script, "--no-build", "--output", str(tmp_path))
-    assert done.returncode != 0
-    assert "at most 10000000000; nothing was saved" in done.stderr
+    process = call(script, "--no-build", "--output", str(tmp_path))
+    assert process.returncode != 0
+    assert "at most 10000000000; nothing was saved" in process.stderr
     assert not list(tmp_path.glob("*.tar.gz*"))
     assert project.calls("build") == []
 
 
-def without(text: str, task: str) -> str:
-    """Return a Dockerfile without what may differ: its header, its task, its title."""
-    text = text[text.index("ARG BASE_IMAGE") :].replace(task, "TASK")
+def without_names(text: str, name: str) -> str:
+    """Return a Dockerfile without what may differ: its header, its name, its title."""
+    text = text[text.index("ARG BASE_IMAGE") :].replace(name, "NAME")
     return re.sub(r'title="HECKTOR 2025 .* \(', 'title="HECKTOR 2025 X (', text)
 
 
-def test_dockerfiles_differ_by_the_task_and_its_bundled_models_only() -> None:
-    first, *others = (without((ROOT / task / "Dockerfile").read_text(), task) for task in NAMES)
+def test_dockerfiles_differ_only_in_name_and_bundled_models() -> None:
+    first, *others = (
+        without_names((ROOT / name / "Dockerfile").read_text(), name) for name in NAMES
+    )
     added = [
         [line for line in other.splitlines() if line not in first.splitlines() and line[0] != "#"]
         for other in others
@@ -188,25 +192,25 @@ def test_dockerfiles_differ_by_the_task_and_its_bundled_models_only() -> None:
     assert added == [[segmentation, "COPY task3_hpv/model /opt/app/model/hpv"], [segmentation]]
 
 
-def test_dockerfiles_take_both_builders() -> None:
-    for task in (*TASKS, EVALUATION):
-        text = (ROOT / task.name / "Dockerfile").read_text()
+def test_dockerfiles_work_with_both_builders() -> None:
+    for program in (*ALGORITHMS, EVALUATION):
+        text = (ROOT / program.name / "Dockerfile").read_text()
         assert "# syntax" not in text
         assert "--mount" not in text
-        assert f"ENTRYPOINT {json.dumps(['python', *task.program])}" in text
+        assert f"ENTRYPOINT {json.dumps(['python', *program.arguments])}" in text
         assert "USER 10001:10001" in text
 
 
 @pytest.mark.parametrize("variant", ["cpu", "gpu"])
-def test_the_tasks_share_one_lock_without_the_name_of_an_index(variant: str) -> None:
-    locks = {(ROOT / task / f"requirements-{variant}.lock").read_text() for task in NAMES}
+def test_algorithms_share_one_lock_that_names_no_index(variant: str) -> None:
+    locks = {(ROOT / name / f"requirements-{variant}.lock").read_text() for name in NAMES}
     (lock,) = locks
     assert "--hash=sha256:" in lock
     assert "://" not in lock
     assert "index" not in lock
 
 
-def test_the_evaluation_has_what_the_tasks_have_and_no_torch() -> None:
+def test_evaluation_has_the_versions_of_the_algorithms_and_no_torch() -> None:
     ours = pinned(ROOT / "evaluation" / "requirements.lock")
     theirs = pinned(ROOT / NAMES[0] / "requirements-cpu.lock")
     assert {name: ours[name] for name in ours.keys() & theirs.keys()} == {
@@ -224,20 +228,20 @@ def pinned(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(), re.MULTILINE))
 
 
-def test_the_locks_follow_from_their_requirements() -> None:
-    done = call(
+def test_locks_follow_from_their_requirements() -> None:
+    process = call(
         ROOT / "shared" / "docker" / "lock.sh",
         "--check",
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    if "not checked" in done.stdout:
-        pytest.skip(done.stdout.strip())
+    assert process.returncode == 0, process.stdout + process.stderr
+    if "not checked" in process.stdout:
+        pytest.skip(process.stdout.strip())
 
 
-@pytest.mark.parametrize("task", NAMES)
-def test_a_task_imports_the_library_and_no_other_task(task: str) -> None:
-    tree = ast.parse((ROOT / task / "inference.py").read_text())
+@pytest.mark.parametrize("name", NAMES)
+def test_algorithm_imports_the_library_and_no_other_algorithm(name: str) -> None:
+    tree = ast.parse((ROOT / name / "inference.py").read_text())
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -247,7 +251,7 @@ def test_a_task_imports_the_library_and_no_other_task(task: str) -> None:
     assert imported - set(sys.stdlib_module_names) <= {"shared"}
 
 
-def test_slimming_leaves_libraries_that_work(tmp_path: Path) -> None:
+def test_slimmed_libraries_still_work(tmp_path: Path) -> None:
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
     packages.mkdir(parents=True)
     shutil.copytree(Path(cc3d.__file__).parent, packages / "cc3d")
@@ -266,10 +270,10 @@ def test_slimming_leaves_libraries_that_work(tmp_path: Path) -> None:
     assert len(links) == 2
     assert all(p.read_bytes() == b"not even ELF" for p in links)
     code = "import cc3d, numpy; print(cc3d.__file__, cc3d.connected_components(numpy.eye(3)).max())"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(packages)},
     )
-    assert done.stdout.split() == [str(packages / "cc3d" / "__init__.py"), "1"], done.stderr
+    assert process.stdout.split() == [str(packages / "cc3d" / "__init__.py"), "1"], process.stderr

@@ -1,4 +1,4 @@
-"""The checks of `metrics.json` find what is wrong with it."""
+"""The checks of `metrics.json` find its errors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.running.cases import Case
-from evaluation.running.tasks import TASKS, Task
-from tests.containers.cases import Outcome
+from evaluation.running.case_folders import CaseFolder
+from tests.containers.contract import ALGORITHMS, Contract
+from tests.containers.expectations import Outcome
 from tests.containers.submission import check_metrics, stage
 
 OUTCOMES = {
@@ -36,16 +36,16 @@ ANSWERS: dict[str, dict[str, object]] = {
 
 
 @pytest.fixture
-def cases(tmp_path: Path) -> list[Case]:
-    made = []
+def cases(tmp_path: Path) -> list[CaseFolder]:
+    folders = []
     for name, outcome in OUTCOMES.items():
         truth = tmp_path / f"{name}.nii.gz"
         sitk.WriteImage(row("pppp" + ("ppppn" if name == "c" else ".....")), str(truth))
         folder = tmp_path / "cases" / name
         folder.mkdir(parents=True)
         (folder / "truth.json").write_text(json.dumps(dataclasses.asdict(outcome)))
-        made.append(Case(name, folder / "input", truth))
-    return made
+        folders.append(CaseFolder(name, folder / "input", truth))
+    return folders
 
 
 def row(text: str) -> sitk.Image:
@@ -53,72 +53,83 @@ def row(text: str) -> sitk.Image:
     return sitk.GetImageFromArray(np.array([[[".pn".index(c) for c in text]]], np.uint8))
 
 
-def outputs(task: Task, folder: Path) -> dict[str, Path]:
+def write_outputs(contract: Contract, folder: Path) -> dict[str, Path]:
     for name in OUTCOMES:
-        path = folder / name / task.output
+        path = folder / name / contract.files[0].path
         path.parent.mkdir(parents=True)
-        if task.kind == "mask":
+        if contract.files[0].holds == "mask":
             sitk.WriteImage(row("pppp....."), str(path))
         else:
-            path.write_text(json.dumps(ANSWERS[task.kind][name]))
+            path.write_text(json.dumps(ANSWERS[contract.files[0].holds][name]))
     return {name: folder / name for name in OUTCOMES}
 
 
-def right(task: Task) -> dict[str, Any]:
-    """Return a `metrics.json` that is right."""
+def correct(contract: Contract) -> dict[str, Any]:
+    """Return a correct `metrics.json`."""
+    holds = contract.files[0].holds
     return {
-        "task": {"mask": "segmentation", "number": "survival", "boolean": "hpv"}[task.kind],
+        "task": {"mask": "segmentation", "number": "survival", "boolean": "hpv"}[holds],
         "ranked": [], "cases": 3, "failed": 0, "groups": {}, "alternatives": {},
-        "aggregates": {name: {"value": value} for name, value in RANKED[task.kind].items()},
+        "aggregates": {name: {"value": value} for name, value in RANKED[holds].items()},
         "results": [{"case_id": name, "failure": None} for name in OUTCOMES],
     }  # fmt: skip
 
 
-def problems(task: Task, metrics: object, cases: list[Case], folder: Path) -> list[str]:
+def problems(
+    contract: Contract, metrics: object, cases: list[CaseFolder], folder: Path
+) -> list[str]:
     text = metrics if isinstance(metrics, str) else json.dumps(metrics)
     (folder / "metrics.json").write_text(text)
-    found = check_metrics(folder, task, {c.name: folder / task.name / c.name for c in cases}, cases)
-    return [check.problem for check in found if check.problem]
+    outputs = {c.name: folder / contract.name / c.name for c in cases}
+    results = check_metrics(folder, contract, outputs=outputs, cases=cases)
+    return [check.problem for check in results if check.problem]
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_what_is_right_passes_and_what_is_wrong_is_named(
-    task: Task, cases: list[Case], tmp_path: Path
+@pytest.mark.parametrize("contract", ALGORITHMS, ids=lambda contract: contract.name)
+def test_correct_metrics_pass_and_each_error_is_named(
+    contract: Contract, cases: list[CaseFolder], tmp_path: Path
 ) -> None:
-    outputs(task, tmp_path / task.name)
-    assert problems(task, right(task), cases, tmp_path) == []
+    write_outputs(contract, tmp_path / contract.name)
+    assert problems(contract, correct(contract), cases, tmp_path) == []
 
     def wrong(change: Callable[[dict[str, Any]], object]) -> str:
-        metrics = copy.deepcopy(right(task))
+        metrics = copy.deepcopy(correct(contract))
         change(metrics)
-        (problem,) = problems(task, metrics, cases, tmp_path)
+        (problem,) = problems(contract, metrics, cases, tmp_path)
         return problem
 
-    first = next(iter(RANKED[task.kind]))
+    first = next(iter(RANKED[contract.files[0].holds]))
     assert wrong(lambda m: m["aggregates"].update({first: {"value": 0.1}})).endswith("found 0.1")
     assert wrong(lambda m: m["aggregates"].update({first: {"value": None}})).endswith("found None")
     assert "expected the keys groups" in wrong(lambda m: m.pop("groups"))
     assert "found ('other'" in wrong(lambda m: m.update(task="other"))
     assert "['b', 'c', 'a']" in wrong(lambda m: m["results"].append(m["results"].pop(0)))
     assert "found ['late']" in wrong(lambda m: m["results"][0].update(failure="late"))
-    assert "strict JSON" in problems(task, '{"cases": NaN}', cases, tmp_path)[0]
+    assert "strict JSON" in problems(contract, '{"cases": NaN}', cases, tmp_path)[0]
 
 
-def test_a_staged_submission_has_the_platforms_layout(cases: list[Case], tmp_path: Path) -> None:
-    task = TASKS[0]
-    staged = stage(task, outputs(task, tmp_path / "made"), cases, tmp_path / "staged")
-    jobs = json.loads((staged.input / "predictions.json").read_bytes())
+def test_staged_submission_has_the_platforms_layout(
+    cases: list[CaseFolder], tmp_path: Path
+) -> None:
+    contract = ALGORITHMS[0]
+    submission = stage(
+        contract,
+        outputs=write_outputs(contract, tmp_path / "outputs"),
+        cases=cases,
+        folder=tmp_path / "staged",
+    )
+    jobs = json.loads((submission.input / "predictions.json").read_bytes())
     assert [job["inputs"][0]["image"]["name"] for job in jobs] == ["a.mha", "b.mha", "c.mha"]
     for job in jobs:
         (value,) = job["outputs"]
-        folder = staged.input / job["pk"] / "output" / value["socket"]["relative_path"]
+        folder = submission.input / job["pk"] / "output" / value["socket"]["relative_path"]
         assert [path.name for path in folder.iterdir()] == ["output.mha"]
-    table = (staged.truth / "patients.csv").read_text().splitlines()
+    table = (submission.truth / "patients.csv").read_text().splitlines()
     assert table[:2] == ["PatientID,Relapse,RFS,HPV Status", "a,1,100.0,1"]
-    assert sorted(path.name for path in (staged.truth / "masks").iterdir()) == [
+    assert sorted(path.name for path in (submission.truth / "masks").iterdir()) == [
         "a.nii.gz", "b.nii.gz", "c.nii.gz",
     ]  # fmt: skip
-    staged.shuffle()
-    shuffled = json.loads((staged.input / "predictions.json").read_bytes())
+    submission.shuffle()
+    shuffled = json.loads((submission.input / "predictions.json").read_bytes())
     assert shuffled != jobs
     assert sorted(shuffled, key=lambda job: job["pk"]) == jobs

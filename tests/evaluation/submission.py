@@ -12,16 +12,18 @@ import numpy as np
 import SimpleITK as sitk
 
 from evaluation.evaluate import evaluate
+from evaluation.rules import Rules
 from evaluation.schema import (
     HpvMetrics,
     Metrics,
-    Rules,
+    MetricsFile,
     SegmentationMetrics,
+    SubmissionMetrics,
     SurvivalMetrics,
-    Task,
 )
+from shared.editions import CURRENT
 from shared.geometry import Grid
-from shared.tasks import CURRENT
+from shared.tasks import TaskName
 
 GRID = Grid((12, 10, 8), (1.0, 2.0, 3.0), (-5.0, 7.5, 100.0))
 """Voxels of 6 mm³."""
@@ -43,11 +45,11 @@ def labels(*boxes: tuple[int, slice, slice, slice]) -> np.ndarray[Any, np.dtype[
 
 def image(values: np.ndarray[Any, Any], grid: Grid = GRID) -> sitk.Image:
     """Return an image on a grid."""
-    made = sitk.GetImageFromArray(values)
-    made.SetSpacing(grid.spacing_mm)
-    made.SetOrigin(grid.origin_mm)
-    made.SetDirection(grid.direction)
-    return made
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Submission:
     ----------
     root : holds `input` and `ground_truth`.
     jobs, rows : of `predictions.json` and of the table.
-    socket : how the platform calls a socket.
+    socket : the platform's word for a socket.
     """
 
     root: Path
@@ -75,7 +77,7 @@ class Submission:
         return self.root / "ground_truth"
 
     def add_job(
-        self, case_id: str, task: Task, status: str = "Succeeded", suffix: str = ".mha"
+        self, case_id: str, task: TaskName, status: str = "Succeeded", suffix: str = ".mha"
     ) -> Path:
         """Add a job without outputs, and return the folder for them."""
         pk = f"job-{len(self.jobs):03}"
@@ -96,15 +98,15 @@ class Submission:
         output.mkdir(parents=True)
         return output
 
-    def add_value(self, case_id: str, task: Task, value: object) -> Path:
-        """Add a job that has written a JSON value, given as such or as text."""
+    def add_value(self, case_id: str, task: TaskName, value: object) -> Path:
+        """Add a job with a JSON output; a string is written as it is."""
         output = self.add_job(case_id, task)
         text = value if isinstance(value, str) else json.dumps(value)
         (output / SLUGS[task][1]).write_text(text)
         return output
 
     def add_mask(self, case_id: str, mask: sitk.Image, name: str = "x.mha") -> Path:
-        """Add a job that has written a label map."""
+        """Add a job with a label map."""
         folder = self.add_job(case_id, "segmentation") / SLUGS["segmentation"][1]
         folder.mkdir(parents=True)
         sitk.WriteImage(mask, str(folder / name))
@@ -131,10 +133,18 @@ class Submission:
                 writer.writeheader()
                 writer.writerows(self.rows)
 
-    def evaluate(self, task: Task | None = None, rules: Rules = QUICK, workers: int = 1) -> Metrics:
+    def evaluate_file(
+        self, task: TaskName | None = None, rules: Rules = QUICK, workers: int = 1
+    ) -> MetricsFile:
         """Write and evaluate."""
         self.write()
-        return evaluate(self.input, self.truth, CURRENT, task, rules, workers)
+        return evaluate(self.input, self.truth, CURRENT, task=task, rules=rules, workers=workers)
+
+    def evaluate(self, **options: Any) -> Metrics:
+        """Write and evaluate a submission that answers one task."""
+        metrics = self.evaluate_file(**options)
+        assert not isinstance(metrics, SubmissionMetrics)
+        return metrics
 
     def segmentation(self, **options: Any) -> SegmentationMetrics:
         metrics = self.evaluate(**options)

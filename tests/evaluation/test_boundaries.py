@@ -1,4 +1,4 @@
-"""What comes from the organisers must be sound; what goes out is strict and always the same."""
+"""Input of the organisers must be sound; output is strict and always the same."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from evaluation.__main__ import main
+from evaluation.case_name import case_name
+from evaluation.container import main
 from evaluation.evaluate import evaluate
-from evaluation.names import case_name
-from evaluation.schema import Rules, SegmentationCase, Task, read_metrics, write_metrics
+from evaluation.metrics_file import read_metrics, summary, write_metrics
+from evaluation.rules import Rules
+from evaluation.schema import SegmentationCase, SubmissionMetrics
 from evaluation.segmentation import SCORING, score_masks
 from evaluation.truth import read_truth
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
+from shared.tasks import TASK_NAMES, TaskName
 from tests.containers.checks import read_json
-from tests.evaluation.submission import GRID, Submission, image, labels
+from tests.evaluation.submission import GRID, SLUGS, Submission, image, labels
 
 NODE = (2, slice(2, 4), slice(3, 5), slice(4, 8))
-TASKS: tuple[Task, ...] = ("segmentation", "survival", "hpv")
 
 
-def fill(submission: Submission, task: Task, cases: int = 5) -> Submission:
-    """Add cases of which the last but one fails and the last has no job."""
+def fill(submission: Submission, task: TaskName, cases: int = 5) -> Submission:
+    """Add cases; the last but one fails, and the last has no job."""
     for number in range(cases):
         case_id = f"{'MDA' if number % 2 else 'CHUP'}-{number:03}"
         mask = labels((1 + number % 2, slice(2, 4), slice(3, 5), slice(number, number + 4)))
@@ -45,9 +47,9 @@ def fill(submission: Submission, task: Task, cases: int = 5) -> Submission:
     return submission
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASK_NAMES)
 def test_metrics_are_strict_and_read_back(
-    submission: Submission, tmp_path: Path, task: Task
+    submission: Submission, tmp_path: Path, task: TaskName
 ) -> None:
     metrics = fill(submission, task).evaluate()
     path = tmp_path / "out" / "metrics.json"
@@ -57,9 +59,9 @@ def test_metrics_are_strict_and_read_back(
     assert (metrics.cases, metrics.failed) == (5, 2)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_same_bytes_twice_and_for_shuffled_jobs(
-    submission: Submission, tmp_path: Path, task: Task
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_repetition_and_shuffled_jobs_give_the_same_bytes(
+    submission: Submission, tmp_path: Path, task: TaskName
 ) -> None:
     fill(submission, task)
     contents = []
@@ -73,8 +75,10 @@ def test_the_same_bytes_twice_and_for_shuffled_jobs(
     assert contents[0] == contents[1] == contents[2]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_older_files_say_interface(submission: Submission, task: Task, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_older_files_with_interface_are_read(
+    submission: Submission, task: TaskName, tmp_path: Path
+) -> None:
     newer = fill(Submission(tmp_path / "newer"), task).evaluate()
     submission.socket = "interface"
     assert fill(submission, task).evaluate() == newer
@@ -90,18 +94,17 @@ def test_older_files_say_interface(submission: Submission, task: Task, tmp_path:
         ("a.b.tiff", "a.b"),
     ],
 )
-def test_a_case_goes_by_its_ct(name: str, case_id: str) -> None:
+def test_case_has_the_name_of_its_ct(name: str, case_id: str) -> None:
     assert case_name(name) == case_id
 
 
-def spoiled(submission: Submission, **changes: Any) -> Submission:
+def spoil(submission: Submission, **changes: Any) -> Submission:
     fill(submission, "hpv").jobs[0].update(changes)
     return submission
 
 
 CT = {"slug": "ct-image", "relative_path": "images/ct"}
 OTHER = {"slug": "x", "relative_path": "y.json"}
-MASK = {"slug": "m", "relative_path": "images/tumor-lymph-node-segmentation"}
 
 
 @pytest.mark.parametrize(
@@ -109,37 +112,85 @@ MASK = {"slug": "m", "relative_path": "images/tumor-lymph-node-segmentation"}
     [
         ({"pk": "../../etc"}, "expected pk to be the name of a folder, found '../../etc'"),
         ({"pk": ".."}, "expected pk to be the name of a folder"),
-        ({"pk": 7}, "found otherwise at 0.pk: Input should be a valid string"),
+        ({"pk": 7}, "found a problem at 0.pk: Input should be a valid string"),
         ({"inputs": []}, "expected the job job-000 to have one input ct-image with an image name"),
-        ({"inputs": [{"socket": CT, "image": None}]}, "found 0; send the platform's own"),
+        ({"inputs": [{"socket": CT, "image": None}]}, "found 0; use the platform's own"),
         ({"inputs": [{"socket": CT, "image": {"name": "MDA-001.mha"}}]}, "job-000 and job-001 for"),
         ({"inputs": [{"socket": CT, "image": {"name": "new.mha"}}]}, "found none for 1: new;"),
-        ({"inputs": [{"image": None}]}, "found otherwise at 0.inputs.0.socket: Field required"),
-        ({"outputs": [{"socket": MASK}]}, "found segmentation, hpv in hpv-status.json, images/tum"),
+        ({"inputs": [{"image": None}]}, "found a problem at 0.inputs.0.socket: Field required"),
     ],
 )
 def test_unsound_jobs_end_with_one_clear_line(
     submission: Submission, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=r"expected") as error:
-        spoiled(submission, **changes).evaluate()
+        spoil(submission, **changes).evaluate()
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_other_outputs_are_no_task(submission: Submission) -> None:
+def test_unknown_outputs_answer_no_task(submission: Submission) -> None:
     fill(submission, "hpv")
     for job in submission.jobs:
         job["outputs"] = [{"socket": OTHER}]
-    with pytest.raises(ValueError, match=r"found none in y\.json; name the task with --task"):
+    with pytest.raises(ValueError, match=r"found y\.json; choose the task to score"):
         submission.evaluate()
-    assert submission.evaluate("hpv").task == "hpv"
+    assert submission.evaluate(task="hpv").task == "hpv"
 
 
-def test_predictions_must_be_there(submission: Submission) -> None:
+def answer_all(submission: Submission) -> Submission:
+    """Answer all tasks of four patients with one job each."""
+    for number in range(4):
+        case_id = f"MDA-{number}"
+        submission.add_truth(
+            case_id, image(labels(NODE)), Relapse=1, RFS=100 + number, HPV_Status=number % 2
+        )
+        output = submission.add_mask(case_id, image(labels(NODE))).parents[1]
+        (output / "rfs.json").write_text(str(-number))
+        (output / "hpv-status.json").write_text("true" if number % 2 else "false")
+        for task in ("survival", "hpv"):
+            slug, path = SLUGS[task]
+            socket = {"slug": slug, "relative_path": path}
+            submission.jobs[-1]["outputs"].append({"socket": socket})
+    return submission
+
+
+def test_every_answered_task_is_scored(submission: Submission, tmp_path: Path) -> None:
+    metrics = answer_all(submission).evaluate_file()
+    assert isinstance(metrics, SubmissionMetrics)
+    assert list(metrics.tasks) == list(TASK_NAMES)
+    for task, name in (
+        ("segmentation", "gtvn_aggregated_f1"),
+        ("survival", "c_index"),
+        ("hpv", "balanced_accuracy"),
+    ):
+        assert metrics.tasks[task].aggregates[name].value == 1  # type: ignore[index]
+        # The same record as if the submission answered this task alone.
+        assert submission.evaluate(task=task) == metrics.tasks[task]  # type: ignore[index]
+    path = tmp_path / "metrics.json"
+    write_metrics(path, metrics)
+    assert read_metrics(path) == metrics
+    content = read_json(path)
+    assert list(content) == ["format", "edition", "tasks", "without_truth"]
+    assert content["tasks"]["survival"]["aggregates"]["c_index"]["value"] == 1
+    assert "survival, HECKTOR 2025: 4 cases, 0 failed" in summary(metrics)
+
+
+def test_answered_task_without_truth_is_named(submission: Submission) -> None:
+    answer_all(submission)
+    for row in submission.rows:
+        row["HPV Status"] = ""
+    metrics = submission.evaluate_file()
+    assert isinstance(metrics, SubmissionMetrics)
+    assert list(metrics.tasks) == ["segmentation", "survival"]
+    assert metrics.without_truth == ("hpv",)
+    assert summary(metrics)[-1] == "hpv: not scored, no case has a truth"
+
+
+def test_predictions_are_required(submission: Submission) -> None:
     fill(submission, "hpv").write()
     (submission.input / "predictions.json").write_text("{}")
-    with pytest.raises(ValueError, match="found otherwise at the file: Input should be a valid"):
+    with pytest.raises(ValueError, match="found a problem at the file: Input should be a valid"):
         evaluate(submission.input, submission.truth, CURRENT)
     (submission.input / "predictions.json").unlink()
     with pytest.raises(ValueError, match=r"predictions\.json, found no such file"):
@@ -149,9 +200,9 @@ def test_predictions_must_be_there(submission: Submission) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"Relapse": 1}, "Relapse and RFS of MDA-1 both known"),
-        ({"RFS": 100}, "Relapse and RFS of MDA-1 both known"),
-        ({"Relapse": 1, "RFS": -1}, "RFS from 0"),
+        ({"Relapse": 1}, "Relapse and RFS of MDA-1 both present"),
+        ({"RFS": 100}, "Relapse and RFS of MDA-1 both present"),
+        ({"Relapse": 1, "RFS": -1}, "RFS at least 0"),
         ({"Relapse": "maybe", "RFS": 1}, "expected 0 or 1 for Relapse of MDA-1"),
         ({"RFS": "soon", "Relapse": 1}, "expected a number for RFS of MDA-1"),
         ({"RFS": "inf", "Relapse": 1}, "expected a number for RFS of MDA-1"),
@@ -160,17 +211,15 @@ def test_predictions_must_be_there(submission: Submission) -> None:
         ({"CenterID": "x"}, "expected a number for CenterID"),
     ],
 )
-def test_an_unsound_table_is_refused(
-    submission: Submission, row: dict[str, Any], words: str
-) -> None:
+def test_unsound_table_is_rejected(submission: Submission, row: dict[str, Any], words: str) -> None:
     submission.add_truth("MDA-1", **row)
     submission.write()
-    with pytest.raises(ValueError, match="mend the table") as error:
+    with pytest.raises(ValueError, match="correct the table") as error:
         read_truth(submission.truth)
     assert words in str(error.value)
 
 
-def test_truths_are_there_once(submission: Submission) -> None:
+def test_each_case_has_one_truth(submission: Submission) -> None:
     submission.write()
     with pytest.raises(ValueError, match="found neither; upload the ground truth"):
         read_truth(submission.truth)
@@ -181,26 +230,26 @@ def test_truths_are_there_once(submission: Submission) -> None:
         read_truth(submission.truth)
 
 
-def test_two_masks_of_a_case_are_refused(submission: Submission) -> None:
+def test_two_masks_of_a_case_are_rejected(submission: Submission) -> None:
     submission.add_truth("MDA-1", image(labels(NODE)))
     (submission.truth / "masks" / "MDA-1.mha").touch()
     with pytest.raises(ValueError, match="expected one mask for the case MDA-1"):
         read_truth(submission.truth)
 
 
-def test_a_table_from_a_spreadsheet_is_read(submission: Submission) -> None:
+def test_table_from_a_spreadsheet_is_read(submission: Submission) -> None:
     submission.write()
     (submission.truth / "patients.csv").write_text(
         "\ufeffPatientID,CenterID,Relapse,RFS,HPV Status,Age\r\n"
         "MDA-1,5,0.0,12.5,NaN,60\r\n\r\nnew-2,11,,,True,\r\nCHUP-3,,,,0,\r\n"
     )
-    known, new, third = (read_truth(submission.truth)[c] for c in ("MDA-1", "new-2", "CHUP-3"))
-    assert (known.centre, known.event, known.time_days, known.hpv) == ("MDA", False, 12.5, None)
+    old, new, third = (read_truth(submission.truth)[c] for c in ("MDA-1", "new-2", "CHUP-3"))
+    assert (old.centre, old.event, old.time_days, old.hpv) == ("MDA", False, 12.5, None)
     assert (new.centre, new.event, new.hpv) == ("centre 11", None, True)
     assert (third.centre, third.hpv) == ("CHUP", False)
 
 
-def test_the_command_writes_metrics_and_says_what_failed(
+def test_container_writes_metrics_and_names_failed_cases(
     submission: Submission, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fill(submission, "survival").write()
@@ -222,7 +271,7 @@ def test_the_command_writes_metrics_and_says_what_failed(
     assert not (tmp_path / "none").exists()
 
 
-def test_rules_may_be_given_or_lie_beside_the_truth(submission: Submission, tmp_path: Path) -> None:
+def test_rules_come_from_a_file_or_with_the_truth(submission: Submission, tmp_path: Path) -> None:
     submission.add_truth("MDA-001", image(labels(NODE)))
     submission.add_mask("MDA-001", image(labels(NODE)))
     submission.write()
@@ -231,7 +280,9 @@ def test_rules_may_be_given_or_lie_beside_the_truth(submission: Submission, tmp_
 
     def both_empty(*options: str) -> float:
         assert main([*arguments, *options]) == 0
-        return read_metrics(tmp_path / "out" / "metrics.json").rules.both_empty
+        metrics = read_metrics(tmp_path / "out" / "metrics.json")
+        assert not isinstance(metrics, SubmissionMetrics)
+        return metrics.rules.both_empty
 
     (submission.truth / "rules.json").write_text('{"both_empty": 0, "bootstrap_samples": 20}')
     assert both_empty() == 0
@@ -242,14 +293,14 @@ def test_rules_may_be_given_or_lie_beside_the_truth(submission: Submission, tmp_
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"empty": 0}', "found otherwise at empty: Extra inputs are not permitted"),
-        ('{"both_empty": 2}', "found otherwise at both_empty: Input should be less than"),
-        ('{"connectivity": 8}', "found otherwise at connectivity: Input should be 6, 18 or 26"),
-        ("[]", "found otherwise at the file"),
-        ("", "found otherwise at the file"),
+        ('{"empty": 0}', "found a problem at empty: Extra inputs are not permitted"),
+        ('{"both_empty": 2}', "found a problem at both_empty: Input should be less than"),
+        ('{"connectivity": 8}', "found a problem at connectivity: Input should be 6, 18 or 26"),
+        ("[]", "found a problem at the file"),
+        ("", "found a problem at the file"),
     ],
 )
-def test_unsound_rules_are_refused(
+def test_unsound_rules_are_rejected(
     tmp_path: Path, text: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rules.json").write_text(text)
@@ -268,7 +319,9 @@ def blobs(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @settings(derandomize=True, deadline=None, max_examples=6)
 @given(st.permutations(range(4)), st.integers(0, 1000))
-def test_order_of_cases_and_labels_of_components_do_not_matter(order: list[int], seed: int) -> None:
+def test_order_of_cases_and_numbering_of_components_do_not_matter(
+    order: list[int], seed: int
+) -> None:
     rules = Rules(bootstrap_samples=2)
     rng = np.random.default_rng(seed)
     masks = [blobs(rng) for _ in range(4)]
@@ -278,20 +331,25 @@ def test_order_of_cases_and_labels_of_components_do_not_matter(order: list[int],
         results = []
         for pair in cases:
             prediction, truth = (np.ascontiguousarray(mask) for mask in pair)
-            found, _ = score_masks(prediction, truth, GRID, rules)
+            scores_by_label, _ = score_masks(prediction, truth, grid=GRID, rules=rules)
             results.append(
                 SegmentationCase(
-                    case_id="x", pk="x", centre=None, field_of_view=None, failure=None, labels=found
+                    case_id="x",
+                    pk="x",
+                    centre=None,
+                    field_of_view=None,
+                    failure=None,
+                    labels=scores_by_label,
                 )
             )
         aggregates = SCORING.summary(results, rules)["aggregates"]
         return {name: estimate.value for name, estimate in aggregates.items()}
 
     expected = scores(masks)
-    assert 0 < (expected["gtvn_aggregated_f1"] or 0) < 1  # some lesions are found, not all
+    assert 0 < (expected["gtvn_aggregated_f1"] or 0) < 1  # some lesions are detected, not all
     for name, value in scores([masks[i] for i in order]).items():
         assert value == pytest.approx(expected[name]), name
-    # Reversed axes number the components in another order.
+    # Reversed axes change the numbering of the components.
     for name, value in scores([pair[flipped] for pair in masks]).items():
         assert value == pytest.approx(expected[name]), name
     for name, value in expected.items():

@@ -3,9 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from evaluation.compare import describe, differences, main, rank
-from evaluation.schema import Metrics, Rules, write_metrics
+from evaluation.__main__ import app
+from evaluation.compare import describe, describe_files, differences, rank
+from evaluation.metrics_file import write_metrics
+from evaluation.rules import Rules
+from evaluation.schema import Metrics, SubmissionMetrics
+from shared.errors import InputError
 from tests.evaluation.submission import Submission, image, labels
 
 ROWS = (slice(2, 4), slice(3, 5))
@@ -13,49 +18,49 @@ PATIENTS = 8
 
 
 def survival(folder: Path, wrong: int) -> Metrics:
-    """Return a method whose risk is right but for some of the patients."""
-    made = Submission(folder)
+    """Return a method with wrong risks for some patients."""
+    submission = Submission(folder)
     for number in range(PATIENTS):
         case_id = f"MDA-{number}"
-        made.add_truth(case_id, Relapse=1, RFS=100 * (number + 1))
-        made.add_value(case_id, "survival", number if number < wrong else 100 - number)
-    return made.evaluate()
+        submission.add_truth(case_id, Relapse=1, RFS=100 * (number + 1))
+        submission.add_value(case_id, "survival", number if number < wrong else 100 - number)
+    return submission.evaluate()
 
 
 def masks(folder: Path, primary_off: int, nodes_off: int, false_nodes: bool) -> Metrics:
-    """Return a method that is off by some voxels of four, and may find nodes that are none."""
-    made = Submission(folder)
+    """Return a method whose lesions lack some of four voxels, with false nodes if wanted."""
+    submission = Submission(folder)
     for number in range(3):
         boxes = [(1, *ROWS, slice(0, 4)), (2, *ROWS, slice(6, 10))]
-        made.add_truth(f"MDA-{number}", image(labels(*boxes)))
+        submission.add_truth(f"MDA-{number}", image(labels(*boxes)))
         boxes = [(1, *ROWS, slice(0, 4 - primary_off)), (2, *ROWS, slice(6, 10 - nodes_off))]
         if false_nodes:
             boxes.append((2, slice(7, 8), slice(8, 9), slice(11, 12)))
-        made.add_mask(f"MDA-{number}", image(labels(*boxes)))
-    return made.evaluate()
+        submission.add_mask(f"MDA-{number}", image(labels(*boxes)))
+    return submission.evaluate()
 
 
-def test_a_difference_by_hand(tmp_path: Path) -> None:
-    right, worse = survival(tmp_path / "a", 0), survival(tmp_path / "b", 2)
-    # All pairs compare; those of the two wrong ones with the six others, and with one another.
-    found = differences(right, worse)["c_index"]
-    assert found is not None
-    assert found.value == pytest.approx(13 / 28)
-    assert found.low == 0  # (6/8)^8 = 10 % of the resamples hold neither of the wrong ones
-    assert found.high is not None
-    assert found.value < found.high < 1
+def test_difference_equals_hand_calculation(tmp_path: Path) -> None:
+    correct, worse = survival(tmp_path / "a", 0), survival(tmp_path / "b", 2)
+    # All pairs are comparable; 13 of 28 involve a patient with a wrong risk.
+    interval = differences(correct, worse)["c_index"]
+    assert interval is not None
+    assert interval.value == pytest.approx(13 / 28)
+    assert interval.low == 0  # (6/8)^8 = 10 % of the resamples have neither of the two patients
+    assert interval.high is not None
+    assert interval.value < interval.high < 1
     same = differences(worse, worse)["c_index"]
     assert same is not None
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
-def test_ranks_of_tasks_2_and_3(tmp_path: Path) -> None:
+def test_methods_with_one_score_are_ranked_by_it(tmp_path: Path) -> None:
     methods = {name: survival(tmp_path / name, n) for name, n in (("x", 4), ("y", 0), ("z", 4))}
     assert rank(methods) == {"y": 1, "x": 2.5, "z": 2.5}
     assert list(rank(methods)) == ["y", "x", "z"]
 
 
-def test_ranks_of_task_1_follow_the_borda_count(tmp_path: Path) -> None:
+def test_segmentation_is_ranked_by_the_borda_count(tmp_path: Path) -> None:
     methods = {
         "good primaries": masks(tmp_path / "a", 0, 2, True),  # GTVp 1, GTVn 3
         "good nodes": masks(tmp_path / "b", 1, 0, False),  # GTVp 2, GTVn 1
@@ -76,23 +81,36 @@ def test_only_the_same_cases_can_be_compared(tmp_path: Path) -> None:
         rank({"a": first, "b": other})
 
 
-def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_ranks_and_differences(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.json" for name in ("a", "b")]
     for wrong, path in enumerate(paths):
         write_metrics(path, survival(tmp_path / path.stem, 2 * wrong))
-    assert main([str(path) for path in paths]) == 0
-    out, err = capfd.readouterr()
-    assert err == ""
-    assert out.splitlines()[0] == f"1. {paths[0]}: c_index 1.0000"
-    assert out.splitlines()[2].startswith(f"{paths[0]} - {paths[1]}: c_index +0.4643 (+")
-    assert main([str(tmp_path / "none.json")]) == 1
-    assert "found no such file" in capfd.readouterr().err
+    result = CliRunner().invoke(app, ["compare", *map(str, paths)])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == f"1. {paths[0]}: c_index 1.0000"
+    assert lines[2].startswith(f"{paths[0]} - {paths[1]}: c_index +0.4643 (+")
+    missing = CliRunner().invoke(app, ["compare", str(tmp_path / "none.json")])
+    assert isinstance(missing.exception, InputError)
+    assert "found no such file" in str(missing.exception)
 
 
-def test_other_rules_are_refused(tmp_path: Path) -> None:
+def test_files_are_compared_for_each_common_task(tmp_path: Path) -> None:
+    risks, labels = survival(tmp_path / "a", 0), masks(tmp_path / "b", 0, 0, False)
+    both = SubmissionMetrics(edition="x", tasks={"segmentation": labels, "survival": risks})
+    lines = describe_files({"one": both, "two": both})
+    assert [line for line in lines if line.endswith(":")] == ["segmentation:", "survival:"]
+    assert describe_files({"one": both, "two": risks}) == describe({"one": risks, "two": risks})
+    with pytest.raises(InputError, match="found one: survival; two: segmentation; compare"):
+        describe_files({"one": risks, "two": labels})
+
+
+def test_other_rules_are_rejected(tmp_path: Path) -> None:
     first = survival(tmp_path / "a", 0)
     same = first.model_copy(update={"rules": Rules(bootstrap_samples=7)})
     assert differences(first, same)["c_index"] is not None
     other = first.model_copy(update={"rules": Rules(both_empty=0)})
-    with pytest.raises(ValueError, match="by the same rules, found another both_empty; evaluate"):
+    with pytest.raises(
+        ValueError, match="by the same rules, found different values of both_empty; evaluate"
+    ):
         differences(first, other)

@@ -1,4 +1,4 @@
-"""Task 3: balanced accuracy by hand, what counts as an answer, and probabilities where given."""
+"""Scores of HPV status: by hand, invalid answers, and optional probabilities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def hpv(submission: Submission) -> Submission:
     return submission
 
 
-def test_by_hand(hpv: Submission) -> None:
+def test_scores_equal_hand_calculation(hpv: Submission) -> None:
     for case_id, decision in zip(TRUTH, (True, False, False, False, True), strict=True):
         hpv.add_value(case_id, "hpv", decision)
     metrics = hpv.hpv()
@@ -40,10 +40,12 @@ def test_by_hand(hpv: Submission) -> None:
         ("1", "expected true or false in hpv-status.json, found 1"),
         ('"true"', 'found "true"'),
         ("null", "found null"),
-        ("True", "expected JSON"),
+        ("True", "not valid JSON"),
     ],
 )
-def test_what_is_no_boolean_counts_as_wrong(hpv: Submission, value: str, words: str) -> None:
+def test_answer_that_is_not_boolean_counts_as_wrong(
+    hpv: Submission, value: str, words: str
+) -> None:
     hpv.add_value("MDA-1", "hpv", value)
     for case_id in ("MDA-2", "MDA-3", "MDA-4"):
         hpv.add_value(case_id, "hpv", bool(TRUTH[case_id]))
@@ -55,32 +57,32 @@ def test_what_is_no_boolean_counts_as_wrong(hpv: Submission, value: str, words: 
     assert metrics.alternatives["balanced_accuracy"]["failed cases: left out"] == 1
 
 
-def test_probabilities_are_scored_where_they_are_given(hpv: Submission) -> None:
+def test_optional_probabilities_are_scored(hpv: Submission) -> None:
     probabilities = dict(zip(TRUTH, (0.9, 0.4, 0.4, 0.2, 0.7), strict=True))
     for case_id, probability in probabilities.items():
         output = hpv.add_value(case_id, "hpv", probability > 0.5)
         (output / HPV_PROBABILITY).write_text(json.dumps(probability))
     metrics = hpv.hpv()
-    truth, given = list(TRUTH.values()), list(probabilities.values())
+    truth, scores = list(TRUTH.values()), list(probabilities.values())
     value = {name: estimate.value for name, estimate in metrics.aggregates.items()}
-    assert value["auc"] == pytest.approx(roc_auc_score(truth, given), abs=1e-6)
-    assert value["brier"] == pytest.approx(brier_score_loss(truth, given), abs=1e-6)
-    decisions = [p > 0.5 for p in given]
+    assert value["auc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-6)
+    assert value["brier"] == pytest.approx(brier_score_loss(truth, scores), abs=1e-6)
+    decisions = [p > 0.5 for p in scores]
     expected = balanced_accuracy_score(truth, decisions)
     assert value["balanced_accuracy"] == pytest.approx(expected, abs=1e-6)
     assert sum(each.patients for each in metrics.calibration) == 5
-    assert [result.probability for result in metrics.results] == given
+    assert [result.probability for result in metrics.results] == scores
 
 
 @pytest.mark.parametrize("text", ["1.5", "-0.1", "true", "NaN"])
-def test_a_probability_must_be_one(hpv: Submission, text: str) -> None:
+def test_probability_must_be_between_0_and_1(hpv: Submission, text: str) -> None:
     output = hpv.add_value("MDA-1", "hpv", True)
     (output / HPV_PROBABILITY).write_text(text)
     (failed, *_) = hpv.hpv().results
     assert "in hpv-probability.json" in (failed.failure or "")
 
 
-def test_one_class_alone_has_no_score(submission: Submission) -> None:
+def test_balanced_accuracy_needs_both_classes(submission: Submission) -> None:
     submission.add_truth("MDA-1", HPV_Status=1)
     submission.add_truth("USZ-2", HPV_Status="1.0")
     submission.add_truth("USZ-3", HPV_Status="")

@@ -1,4 +1,4 @@
-"""Task 1: scores that a reader can work out on a grid of 12×10×8 voxels of 6 mm³."""
+"""Scores of segmentation that a reader can check, on a grid of 12×10×8 voxels of 6 mm³."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.schema import LabelScores, Rules
+from evaluation.rules import Rules
+from evaluation.schema import LabelScores
 from evaluation.segmentation import score_masks
 from shared.conventions import Label
 from shared.geometry import Grid
@@ -22,7 +23,7 @@ FALSE_NODE = (N, slice(6, 7), slice(7, 8), slice(2, 4))  # 2 voxels
 TRUTH = labels(PRIMARY, NODE)
 
 
-def test_by_hand(submission: Submission) -> None:
+def test_scores_equal_hand_calculation(submission: Submission) -> None:
     submission.add_truth("MDA-001", image(TRUTH))
     submission.add_truth("CHUP-002", image(labels(NODE)))
     submission.add_mask("MDA-001", image(labels(PRIMARY, SHIFTED_NODE, FALSE_NODE)))
@@ -54,7 +55,7 @@ def test_by_hand(submission: Submission) -> None:
     assert (metrics.cases, metrics.failed) == (2, 0)
 
 
-def test_groups_score_their_own_cases(submission: Submission) -> None:
+def test_groups_contain_only_their_cases(submission: Submission) -> None:
     submission.add_truth("MDA-001", image(TRUTH))
     submission.add_truth("MDA-002", image(TRUTH), CenterID=8, FieldOfView="whole_body")
     submission.add_truth("CHUP-003", image(labels(NODE)))
@@ -103,7 +104,7 @@ def test_lesions_are_counted_by_their_own_volume(submission: Submission) -> None
     } == {"0-1": (3, 1 / 3, 3), "1-5": (2, 0, 2), "5-20": (2, 1, 2)}
 
 
-def test_missing_and_failed_cases_score_nothing_and_are_named(submission: Submission) -> None:
+def test_missing_and_failed_cases_score_zero_and_are_named(submission: Submission) -> None:
     for case_id in ("A-1", "A-2", "A-3"):
         submission.add_truth(case_id, image(labels(NODE)))
     submission.add_mask("A-1", image(labels(NODE)))
@@ -116,7 +117,7 @@ def test_missing_and_failed_cases_score_nothing_and_are_named(submission: Submis
     ]
     assert [result.pk for result in metrics.results] == ["job-000", "job-001", None]
     assert metrics.failed == 2
-    # The primary is absent in the truth: right for A-1 alone, for the others gave no answer.
+    # The truth has no primary: only A-1 is right, for the other cases have no answer.
     assert [result.labels["GTVp"].dice for result in metrics.results] == [1, 0, 0]
     assert [result.labels["GTVn"].dice for result in metrics.results] == [1, 0, 0]
     assert metrics.aggregates["gtvn_aggregated_dice"].value == pytest.approx(2 / 4)
@@ -148,7 +149,7 @@ FLIPPED = Grid(GRID.size_xyz, GRID.spacing_mm, GRID.origin_mm, (-1, 0, 0, 0, 1, 
     ],
     ids=["moved", "flipped", "spacing", "size", "slice", "float", "3", "-1", "4-D", "vector"],
 )
-def test_what_is_no_label_map_on_the_ct_fails_its_case(
+def test_invalid_label_map_fails_its_case(
     submission: Submission, mask: sitk.Image, words: str
 ) -> None:
     submission.add_truth("MDA-001", image(TRUTH))
@@ -163,7 +164,7 @@ def test_what_is_no_label_map_on_the_ct_fails_its_case(
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int64])
-def test_any_whole_numbers_on_nearly_the_grid_are_scored(
+def test_any_integer_type_on_nearly_the_same_grid_is_scored(
     submission: Submission, kind: type[np.generic]
 ) -> None:
     submission.add_truth("MDA-001", image(TRUTH))
@@ -183,17 +184,17 @@ def test_exactly_one_image_is_expected(submission: Submission) -> None:
     assert "found none" in (submission.segmentation().results[0].failure or "")
     folder.mkdir()
     (folder / "c.mha").mkdir()
-    assert "c.mha that is truncated or no image" in (
+    assert "c.mha is truncated or not an image" in (
         submission.segmentation().results[0].failure or ""
     )
     (folder / "c.mha").rmdir()
     (folder / "c.mha").write_bytes(b"ObjectType = Image\nElementDataFile = LOCAL\n")
-    assert "c.mha that is truncated or no image" in (
+    assert "c.mha is truncated or not an image" in (
         submission.segmentation().results[0].failure or ""
     )
 
 
-def test_a_mask_may_not_refer_to_a_file_of_the_truth(submission: Submission) -> None:
+def test_mask_must_not_refer_to_a_file_of_the_truth(submission: Submission) -> None:
     submission.add_truth("MDA-001", image(TRUTH))
     folder = submission.add_mask("MDA-001", image(labels()))
     secret = submission.root / "secret.raw"
@@ -205,14 +206,14 @@ def test_a_mask_may_not_refer_to_a_file_of_the_truth(submission: Submission) -> 
     assert result.labels["GTVp"].dice == 0
 
 
-def test_a_broken_truth_is_the_organisers_error(submission: Submission) -> None:
+def test_broken_truth_is_an_error_of_the_organisers(submission: Submission) -> None:
     submission.add_truth("MDA-001", image(TRUTH + 5))
     submission.add_mask("MDA-001", image(TRUTH))
     with pytest.raises(ValueError, match="ground truth of MDA-001: expected the labels 0, 1, 2"):
         submission.segmentation()
 
 
-def test_open_choices_are_reported_beside(submission: Submission) -> None:
+def test_scores_under_other_rules_are_reported(submission: Submission) -> None:
     absent = labels(NODE)
     submission.add_truth("MDA-001", image(absent))
     submission.add_mask("MDA-001", image(absent))
@@ -250,33 +251,38 @@ def test_open_choices_are_reported_beside(submission: Submission) -> None:
     assert half.alternatives["gtvp_dice"]["absent in one mask: 0"] == pytest.approx(2 / 3)
 
 
-def test_processes_change_nothing(submission: Submission) -> None:
+def test_number_of_processes_does_not_change_the_metrics(submission: Submission) -> None:
     for number in range(3):
         submission.add_truth(f"MDA-{number}", image(np.roll(TRUTH, number, axis=0)))
         submission.add_mask(f"MDA-{number}", image(TRUTH))
     assert submission.segmentation(workers=2) == submission.segmentation(workers=1)
 
 
-def scored(prediction: tuple[object, ...], truth: tuple[object, ...]) -> LabelScores:
-    found, _ = score_masks(labels(*prediction), labels(*truth), GRID, QUICK)  # type: ignore[arg-type]
-    return found["GTVn"]
+def score_node(prediction: tuple[object, ...], truth: tuple[object, ...]) -> LabelScores:
+    scores, _ = score_masks(
+        labels(*prediction),  # type: ignore[arg-type]
+        labels(*truth),  # type: ignore[arg-type]
+        grid=GRID,
+        rules=QUICK,
+    )
+    return scores["GTVn"]
 
 
-def test_one_voxel() -> None:
+def test_single_voxels() -> None:
     voxel = (N, slice(0, 1), slice(0, 1), slice(0, 1))
-    same = scored((voxel,), (voxel,))
+    same = score_node((voxel,), (voxel,))
     assert (same.dice, same.hd95_mm, same.surface_dice) == (1, 0, 1)
     assert (same.true_positives, same.prediction_mm3) == (1, 6)
-    beside = scored(((N, slice(0, 1), slice(0, 1), slice(11, 12)),), (voxel,))
-    assert (beside.dice, beside.hd95_mm, beside.surface_dice) == (0, 11, 0)
-    assert (beside.true_positives, beside.false_positives, beside.false_negatives) == (0, 1, 1)
+    apart = score_node(((N, slice(0, 1), slice(0, 1), slice(11, 12)),), (voxel,))
+    assert (apart.dice, apart.hd95_mm, apart.surface_dice) == (0, 11, 0)
+    assert (apart.true_positives, apart.false_positives, apart.false_negatives) == (0, 1, 1)
 
 
-def test_a_node_split_in_two_is_found_once_and_its_rest_is_false() -> None:
+def test_node_split_in_two_is_detected_once_and_its_rest_is_false() -> None:
     left = (N, Z, Y, slice(0, 4))
     right = (N, Z, Y, slice(5, 10))
     whole = (N, Z, Y, slice(0, 10))
-    split = scored((left, right), (whole,))
+    split = score_node((left, right), (whole,))
     assert (split.true_positives, split.false_positives, split.false_negatives) == (1, 1, 0)
     assert split.lesions[0].iou == 5 / 10
     assert split.false_positives_mm3 == (16 * 6,)
@@ -285,10 +291,10 @@ def test_a_node_split_in_two_is_found_once_and_its_rest_is_false() -> None:
 def test_two_touching_nodes_are_one_lesion() -> None:
     touching = ((N, Z, Y, slice(0, 4)), (N, Z, slice(5, 7), slice(4, 8)))
     apart = ((N, Z, Y, slice(0, 4)), (N, Z, slice(5, 7), slice(5, 9)))
-    assert scored((), touching).false_negatives == 1
-    assert scored((), apart).false_negatives == 2
+    assert score_node((), touching).false_negatives == 1
+    assert score_node((), apart).false_negatives == 2
 
 
-def test_nothing_in_either() -> None:
-    nothing = scored((), ())
+def test_two_empty_masks() -> None:
+    nothing = score_node((), ())
     assert (nothing.dice, nothing.hd95_mm, nothing.lesions) == (1, None, ())

@@ -1,4 +1,4 @@
-"""Task 2: concordance by hand, and what counts as an answer."""
+"""Scores of survival: concordance by hand, and invalid answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sksurv.metrics import concordance_index_censored
 
 from evaluation.evaluate import evaluate
 from evaluation.schema import SurvivalMetrics
-from shared.tasks import CURRENT
+from shared.editions import CURRENT
 from tests.evaluation.submission import QUICK, Submission
 from tests.shared.editions import with_risk_sign
 
@@ -25,8 +25,8 @@ def survival(submission: Submission) -> Submission:
     return submission
 
 
-def test_by_hand(survival: Submission) -> None:
-    # Comparable: (1,2), (1,3), (1,4), (3,4); wrong: (1,3).
+def test_scores_equal_hand_calculation(survival: Submission) -> None:
+    # Comparable: (1,2), (1,3), (1,4), (3,4); discordant: (1,3).
     for case_id, risk in zip(TIMES, (3.0, 2.0, 4, 1.0), strict=True):
         survival.add_value(case_id, "survival", risk)
     metrics = survival.survival()
@@ -43,16 +43,16 @@ def test_by_hand(survival: Submission) -> None:
     assert metrics.groups["field_of_view"] == {}
 
 
-def test_equals_lifelines_and_scikit_survival(submission: Submission) -> None:
+def test_c_index_equals_lifelines_and_scikit_survival(submission: Submission) -> None:
     risks = [(i * 37 % 11) / 3 for i in range(30)]
     times = [100 + i * 53 % 29 * 10 for i in range(30)]
     events = [i % 3 == 0 for i in range(30)]
     for i in range(30):
         submission.add_truth(f"MDA-{i:03}", Relapse=int(events[i]), RFS=times[i])
         submission.add_value(f"MDA-{i:03}", "survival", risks[i])
-    found = submission.survival().aggregates["c_index"].value
-    assert found == pytest.approx(concordance_index(times, [-r for r in risks], events), abs=1e-6)
-    assert found == pytest.approx(concordance_index_censored(events, times, risks)[0], abs=1e-6)
+    c_index = submission.survival().aggregates["c_index"].value
+    assert c_index == pytest.approx(concordance_index(times, [-r for r in risks], events), abs=1e-6)
+    assert c_index == pytest.approx(concordance_index_censored(events, times, risks)[0], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_equals_lifelines_and_scikit_survival(submission: Submission) -> None:
         ("true", "found true"),
         ('"0.3"', 'found "0.3"'),
         ('{"rfs": 1}', 'found {"rfs": 1}'),
-        ("", "expected JSON in rfs.json, found a file that is none"),
-        ("[" * 100_000, "expected JSON"),
+        ("", "rfs.json is not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
     ],
 )
-def test_what_is_no_number_fails_and_counts_one_half(
+def test_answer_that_is_not_a_number_counts_one_half(
     survival: Submission, value: str, words: str
 ) -> None:
     survival.add_value("MDA-1", "survival", value)
@@ -81,12 +81,12 @@ def test_what_is_no_number_fails_and_counts_one_half(
     assert failed.case_id == "MDA-1"
     assert failed.risk is None
     assert words in (failed.failure or "")
-    # Its three pairs count one half each, (3,4) is right.
+    # Its three pairs count one half each; (3, 4) is concordant.
     assert metrics.aggregates["c_index"].value == (3 / 2 + 1) / 4
     assert metrics.alternatives["c_index"]["failed cases: left out"] == 1
 
 
-def test_a_missing_file_and_a_missing_job_count_one_half(survival: Submission) -> None:
+def test_missing_file_and_missing_job_count_one_half(survival: Submission) -> None:
     survival.add_job("MDA-1", "survival")
     survival.add_value("MDA-2", "survival", 1)
     survival.add_value("CHUP-4", "survival", 1)
@@ -98,14 +98,14 @@ def test_a_missing_file_and_a_missing_job_count_one_half(survival: Submission) -
     }
 
 
-def test_an_edition_may_turn_the_sign(survival: Submission) -> None:
+def test_risk_sign_follows_the_edition(survival: Submission) -> None:
     for case_id, time_days in TIMES.items():
         survival.add_value(case_id, "survival", time_days)
     assert survival.survival().aggregates["c_index"].value == 0
-    turned = evaluate(survival.input, survival.truth, with_risk_sign(CURRENT, -1), rules=QUICK)
-    assert isinstance(turned, SurvivalMetrics)
-    assert turned.aggregates["c_index"].value == 1
-    assert [result.risk for result in turned.results] == [-300, -1000, -100, -200]
+    metrics = evaluate(survival.input, survival.truth, with_risk_sign(CURRENT, -1), rules=QUICK)
+    assert isinstance(metrics, SurvivalMetrics)
+    assert metrics.aggregates["c_index"].value == 1
+    assert [result.risk for result in metrics.results] == [-300, -1000, -100, -200]
 
 
 def test_one_patient_has_no_score(submission: Submission) -> None:
@@ -115,7 +115,7 @@ def test_one_patient_has_no_score(submission: Submission) -> None:
     assert (estimate.value, estimate.low, estimate.patients) == (None, None, 1)
 
 
-def test_unknown_outcomes_are_not_scored_but_named(survival: Submission) -> None:
+def test_unknown_outcomes_are_not_scored_but_listed(survival: Submission) -> None:
     survival.add_truth("MDA-9", Relapse="", RFS=math.nan)
     for case_id in (*TIMES, "MDA-9"):
         survival.add_value(case_id, "survival", 1)

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.running.tasks import TASKS, stage_model
+from evaluation.running.programs import stage_models
+from shared.editions import CURRENT
 from shared.geometry import Grid, resample
 from shared.preprocessing.region import Preparation, find_region
 
@@ -69,14 +70,14 @@ def algorithms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Modu
     """Return each task's entry point with its models, loaded once."""
     folder = tmp_path_factory.mktemp("models")
     loaded = {}
-    for task in TASKS:
+    for task in CURRENT.algorithms:
         path = ROOT / task.name / "inference.py"
         spec = importlib.util.spec_from_file_location(f"{task.name}_inference", path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        stage_model(ROOT, task, folder / task.name)
+        stage_models(task.model_folders(ROOT), folder / task.name)
         loaded[task.name] = (module, module.init_model(folder / task.name))
     return loaded
 
@@ -88,20 +89,20 @@ def test_all_tasks_run_and_the_mask_lies_exactly_on_the_ct(
     request: pytest.FixtureRequest,
 ) -> None:
     outputs = {}
-    for task in TASKS:
+    for task in CURRENT.algorithms:
         module, models = algorithms[task.name]
         module.run(models, case, tmp_path / task.name)
-        outputs[task.kind] = tmp_path / task.name / task.output
+        outputs[task.tasks[0]] = tmp_path / task.name / task.outputs[0].path
         written = [path for path in (tmp_path / task.name).rglob("*") if path.is_file()]
-        assert written == [outputs[task.kind]]
+        assert written == [outputs[task.tasks[0]]]
     ct = sitk.ReadImage(str(case / "images/ct/ct.mha"))
     pet = sitk.ReadImage(str(case / "images/pet/pet.mha"))
-    mask = sitk.ReadImage(str(outputs["mask"]))
+    mask = sitk.ReadImage(str(outputs["segmentation"]))
     assert mask.GetPixelID() == sitk.sitkUInt8
     assert Grid.of(mask) == Grid.of(ct)
     assert set(np.unique(sitk.GetArrayViewFromImage(mask))) <= {0, 1, 2}
-    assert math.isfinite(json.loads(outputs["number"].read_text()))
-    assert json.loads(outputs["boolean"].read_text()) in (True, False)
+    assert math.isfinite(json.loads(outputs["survival"].read_text()))
+    assert json.loads(outputs["hpv"].read_text()) in (True, False)
     pictures = Path(os.environ.get("HECKTOR_PICTURES", tmp_path))
     name = request.node.callspec.params["case"].replace(" ", "_")
     draw_projection(pet, mask, pictures / f"{name}.png")
@@ -115,7 +116,7 @@ def draw_projection(pet: sitk.Image, mask: sitk.Image, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     upright = sitk.DICOMOrient(pet, "LPS")
-    on_pet = resample(mask, Grid.of(upright), "nearest", 0)
+    on_pet = resample(mask, Grid.of(upright), interpolation="nearest", outside=0)
     uptake = sitk.GetArrayFromImage(upright).max(axis=1)
     labels = sitk.GetArrayFromImage(on_pet)
     x_mm, _, z_mm = upright.GetSpacing()

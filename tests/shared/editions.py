@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from shared.tasks import Edition
+from shared.editions import Edition
 
 
 def with_risk_sign(edition: Edition, sign: Literal[1, -1]) -> Edition:

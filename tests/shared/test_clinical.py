@@ -211,7 +211,7 @@ def test_impossible_value_is_missing_with_a_remark(name: str, raw: object, says:
     assert remark.endswith("taken as missing")
 
 
-def test_one_bad_value_leaves_the_others() -> None:
+def test_impossible_value_does_not_affect_the_others() -> None:
     assert record_of({**SAMPLE, "Age": 900}) == replace(record_of(SAMPLE), age=None)
 
 
@@ -249,7 +249,7 @@ def test_refusal_names_the_type(ehr: object, named: str) -> None:
         parse_ehr(ehr)
 
 
-def test_remarks_are_short_lines_that_any_log_can_print() -> None:
+def test_remarks_are_short_printable_lines() -> None:
     nasty = "line\nfeed\ud800" + "x" * 500
     _, remarks = parse_ehr({nasty: 1, "Age": nasty, "gender": nasty})
     assert len(remarks) == 3
@@ -274,7 +274,7 @@ JSON_OBJECTS = st.dictionaries(st.sampled_from(list(SAMPLE)) | st.text(max_size=
 
 @settings(derandomize=True)
 @given(JSON_OBJECTS)
-def test_any_object_gives_a_record_of_possible_values(ehr: dict[str, object]) -> None:
+def test_every_object_gives_a_record_of_possible_values(ehr: dict[str, object]) -> None:
     record, remarks = parse_ehr(json.loads(json.dumps(ehr)))
     for variable in EHR_VARIABLES.values():
         value = getattr(record, variable.key)
@@ -328,7 +328,7 @@ def test_missing_becomes_the_code_of_each_feature() -> None:
     assert encode(ClinicalRecord(), FEATURES).tolist() == [-1, -1, 0.5, -1]
 
 
-def test_no_feature_gives_an_empty_vector() -> None:
+def test_without_features_the_vector_is_empty() -> None:
     assert encode(ClinicalRecord(age=72), ()).shape == (0,)
 
 

@@ -1,4 +1,4 @@
-"""Files on a full disk, and written by several processes at once."""
+"""Writing files: on a full disk, after an interruption, and from several processes at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from shared.files import draft_of, locked, whole, write_first, write_whole
 
 
-def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_file_is_replaced_and_no_draft_remains(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     write_whole(path, "old")
     write_whole(path, "new: µ")
@@ -19,8 +19,8 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_on_a_full_disk_the_file_stays_as_it_was(tmp_path: Path) -> None:
-    """Every write to /dev/full fails as on a full disk."""
+def test_full_disk_leaves_the_file_unchanged(tmp_path: Path) -> None:
+    """A write to /dev/full fails as on a full disk."""
     path = tmp_path / "run.json"
     path.write_text("old")
     draft_of(path).symlink_to("/dev/full")
@@ -31,7 +31,7 @@ def test_on_a_full_disk_the_file_stays_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_interrupted_writer_leaves_no_half_file(tmp_path: Path) -> None:
+def test_interrupted_writer_leaves_no_file(tmp_path: Path) -> None:
     def write_half() -> None:
         with whole(tmp_path / "table.csv") as draft:
             draft.write_text("half")
@@ -42,7 +42,12 @@ def test_an_interrupted_writer_leaves_no_half_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_first_writer_is_right(tmp_path: Path) -> None:
+def test_error_before_the_first_write_is_raised_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "table.csv"):
+        raise KeyboardInterrupt
+
+
+def test_write_first_keeps_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     write_first(path, "first")
     write_first(path, "second")
@@ -55,7 +60,7 @@ def _count(path: Path, times: int) -> None:
             write_whole(path, str(int(path.read_text()) + 1))
 
 
-def test_no_update_is_lost_between_processes(tmp_path: Path) -> None:
+def test_locked_updates_of_several_processes_all_count(tmp_path: Path) -> None:
     path = tmp_path / "count"
     path.write_text("0")
     context = multiprocessing.get_context("spawn")

@@ -1,3 +1,5 @@
+"""Lesion measures: by hand, invariances, and comparison with SciPy."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -25,136 +27,161 @@ SUV: Volume = RNG.uniform(0, 12, SHAPE).astype(np.float32)
 CT: Volume = RNG.uniform(-60, 90, SHAPE).astype(np.float32)
 
 
-def close(found: LesionMeasures, expected: LesionMeasures) -> bool:
-    return found.vector() == pytest.approx(expected.vector(), abs=1e-6)
+def is_close(measures: LesionMeasures, expected: LesionMeasures) -> bool:
+    return measures.vector() == pytest.approx(expected.vector(), abs=1e-6)
 
 
 def test_by_hand() -> None:
     labels, suv = np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.float32)
     labels[1, 1, 1:3] = 1  # 2 voxels, centre at x 1.5
     labels[4, 5, 1:3] = 2  # 2 voxels: 3 voxels of 5 mm and 4 of 3 mm away
-    labels[5, 6, 0] = 2  # the same node, over a corner
+    labels[5, 6, 0] = 2  # the same node, connected at a corner
     labels[1, 1, 7] = 2  # 1 voxel, 5.5 voxels of 2 mm away
     suv[1, 1, 1:3] = 4
     suv[1, 1, 7] = 9
-    suv[0, 0, 0] = 50  # brain: no lesion
-    found = measure_lesions(labels, CT, suv, GRID)
-    assert found.mtv_ml == pytest.approx(6 * 0.03)
-    assert found.tlg_suv_ml == pytest.approx((4 + 4 + 1 + 1 + 1 + 9) * 0.03)
-    assert found.suv_max == 9
-    assert found.primary_ml == pytest.approx(2 * 0.03)
-    assert found.nodes == 2
-    assert found.largest_node_ml == pytest.approx(3 * 0.03)
+    suv[0, 0, 0] = 50  # brain, not a lesion
+    measures = measure_lesions(labels, CT, suv, GRID)
+    assert measures.mtv_ml == pytest.approx(6 * 0.03)
+    assert measures.tlg_suv_ml == pytest.approx((4 + 4 + 1 + 1 + 1 + 9) * 0.03)
+    assert measures.suv_max == 9
+    assert measures.primary_ml == pytest.approx(2 * 0.03)
+    assert measures.nodes == 2
+    assert measures.largest_node_ml == pytest.approx(3 * 0.03)
     first, second = np.array([7, 1, 1]), np.array([1, (5 + 5 + 6) / 3, (4 + 4 + 5) / 3])
-    assert found.spread_mm == pytest.approx(np.linalg.norm((first - second) * (2, 3, 5)))
-    assert found.vector() == pytest.approx(
-        np.log1p([0.18, 0.6, 9, 0.06, 2, 0.09, found.spread_mm, 0, 0]), abs=1e-9
+    assert measures.spread_mm == pytest.approx(np.linalg.norm((first - second) * (2, 3, 5)))
+    assert measures.vector() == pytest.approx(
+        np.log1p([0.18, 0.6, 9, 0.06, 2, 0.09, measures.spread_mm, 0, 0]), abs=1e-9
     )
 
 
-def test_fluid_is_counted_inside_a_lesion_only() -> None:
+def test_fluid_excludes_the_rim_of_a_lesion() -> None:
     shape = (11, 11, 11)
     labels, ct_hu = np.zeros(shape, np.uint8), np.full(shape, 60, np.float32)
     labels[1:10, 1:10, 1:10] = 2
     ct_hu[1:10, 1:10, 1:10] = 20  # a cyst without a wall
-    ct_hu[5, 5, 5] = -100  # fat in its middle
+    ct_hu[5, 5, 5] = -100  # fat in the middle
 
     def node_fluid_ml(spacing_mm: tuple[float, float, float]) -> float:
         grid = Grid(shape, spacing_mm, (0.0, 0.0, 0.0))
-        found = measure_lesions(labels, ct_hu, np.ones(shape, np.float32), grid)
-        assert found.primary_fluid_ml == 0
-        return found.node_fluid_ml
+        measures = measure_lesions(labels, ct_hu, np.ones(shape, np.float32), grid)
+        assert measures.primary_fluid_ml == 0
+        return measures.node_fluid_ml
 
-    assert node_fluid_ml((1, 1, 1)) == 0, "nine voxels: four of rim on each side of the fat"
+    assert node_fluid_ml((1, 1, 1)) == 0, (
+        "nine voxels wide, with a rim of four on each side of the fat"
+    )
     assert node_fluid_ml((2, 2, 2)) == pytest.approx((5**3 - 1) * 0.008), "two voxels of rim"
     assert node_fluid_ml((4, 4, 4)) == pytest.approx((7**3 - 1) * 0.064), "one voxel of rim"
-    assert node_fluid_ml((4, 2, 1)) == pytest.approx((7 * 5 * 1 - 1) * 0.008), "by the axis"
+    assert node_fluid_ml((4, 2, 1)) == pytest.approx((7 * 5 * 1 - 1) * 0.008), (
+        "by the spacing of each axis"
+    )
 
 
-def test_fluid_at_the_edge_of_the_image_is_rim() -> None:
+def test_edge_of_the_image_counts_as_rim() -> None:
     labels, water = np.ones((5, 5, 5), np.uint8), np.zeros((5, 5, 5), np.float32)
     grid = Grid((5, 5, 5), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
-    found = measure_lesions(labels, water, water, grid)
-    assert found.primary_fluid_ml == pytest.approx(27 * 0.064)
+    measures = measure_lesions(labels, water, water, grid)
+    assert measures.primary_fluid_ml == pytest.approx(27 * 0.064)
+
+
+@pytest.mark.parametrize("hu", [-20, 0, 35])
+def test_limits_of_fluid_are_inclusive(hu: float) -> None:
+    labels, ct_hu = np.ones((5, 5, 5), np.uint8), np.full((5, 5, 5), hu, np.float32)
+    grid = Grid((5, 5, 5), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    assert measure_lesions(labels, ct_hu, ct_hu, grid).primary_fluid_ml == pytest.approx(27 * 0.064)
 
 
 @pytest.mark.parametrize("hu", [-20.5, 35.5])
-def test_fat_and_soft_tissue_are_no_fluid(hu: float) -> None:
+def test_fat_and_soft_tissue_are_not_fluid(hu: float) -> None:
     labels, ct_hu = np.ones((5, 5, 5), np.uint8), np.full((5, 5, 5), hu, np.float32)
     grid = Grid((5, 5, 5), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     assert measure_lesions(labels, ct_hu, ct_hu, grid).primary_fluid_ml == 0
 
 
-def test_one_lesion_has_no_spread_and_a_primary_is_no_node() -> None:
+def test_single_primary_has_no_spread_and_no_nodes() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[2:4, 2:4, 2:4] = 1
-    found = measure_lesions(labels, CT, SUV, GRID)
-    assert (found.nodes, found.largest_node_ml, found.spread_mm) == (0, 0, 0)
-    assert found.mtv_ml == pytest.approx(8 * 0.03)
+    labels[2, 2, 4] = 1
+    measures = measure_lesions(labels, CT, SUV, GRID)
+    assert (measures.nodes, measures.largest_node_ml, measures.spread_mm) == (0, 0, 0)
+    assert measures.mtv_ml == pytest.approx(9 * 0.03)
 
 
-def test_a_node_that_touches_the_primary_is_a_lesion_of_its_own() -> None:
+def test_node_touching_the_primary_is_a_separate_lesion() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[2, 2, 2:5] = (1, 1, 2)
     assert measure_lesions(labels, CT, SUV, GRID).spread_mm == pytest.approx(1.5 * 2)
 
 
-def test_without_lesions_all_is_zero() -> None:
-    found = measure_lesions(np.zeros(SHAPE, np.uint8), CT, SUV, GRID)
-    assert found == LesionMeasures()
-    assert not found.vector().any()
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_lesions_in_a_single_line_of_voxels_are_separate(axis: int) -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    second = [1, 1, 1]
+    second[axis] += 2
+    labels[1, 1, 1] = labels[tuple(second)] = 2
+    assert measure_lesions(labels, CT, SUV, GRID).nodes == 2
 
 
-def test_other_shapes_are_refused() -> None:
+def test_measures_without_lesions_are_zero() -> None:
+    measures = measure_lesions(np.zeros(SHAPE, np.uint8), CT, SUV, GRID)
+    assert measures == LesionMeasures()
+    assert not measures.vector().any()
+
+
+def test_volumes_of_different_shapes_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"grid's shape \(6, 7, 8\) .* found \(6, 7, 7\)"):
         measure_lesions(np.zeros((6, 7, 7), np.uint8), CT, SUV, GRID)
 
 
 @settings(derandomize=True, deadline=None)
 @given(SMALL, st.lists(st.booleans(), min_size=3, max_size=3))
-def test_where_the_patient_lies_changes_nothing(labels: LabelVolume, flipped: list[bool]) -> None:
+def test_measures_do_not_depend_on_position_and_orientation(
+    labels: LabelVolume, flipped: list[bool]
+) -> None:
     expected = measure_lesions(labels, CT, SUV, GRID)
     axes = [axis for axis, flip in enumerate(flipped) if flip]
     mirrored = measure_lesions(*(np.flip(v, axes) for v in (labels, CT, SUV)), GRID)
-    assert close(mirrored, expected)
+    assert is_close(mirrored, expected)
     turned = Grid((6, 7, 8), (5.0, 3.0, 2.0), (0.0, 0.0, 0.0))
-    assert close(measure_lesions(labels.T, CT.T, SUV.T, turned), expected)
+    assert is_close(measure_lesions(labels.T, CT.T, SUV.T, turned), expected)
     cosine, sine = np.cos(0.4), np.sin(0.4)
     oblique = replace(GRID, direction=(cosine, -sine, 0, sine, cosine, 0, 0, 0, 1))
-    assert close(measure_lesions(labels, CT, SUV, oblique), expected)
+    assert is_close(measure_lesions(labels, CT, SUV, oblique), expected)
     larger = replace(GRID, size_xyz=(13, 12, 11))
     padded = [np.pad(volume, ((2, 3), (1, 4), (5, 0))) for volume in (labels, CT, SUV)]
-    assert close(measure_lesions(*padded, larger), expected)
+    assert is_close(measure_lesions(*padded, larger), expected)
 
 
 @settings(derandomize=True, deadline=None)
 @given(SMALL, st.floats(0.2, 5), st.floats(0.2, 5))
-def test_units_scale_as_they_should(labels: LabelVolume, size: float, uptake: float) -> None:
-    found = measure_lesions(labels, CT, SUV, GRID)
+def test_measures_scale_with_voxel_size_and_uptake(
+    labels: LabelVolume, size: float, uptake: float
+) -> None:
+    measures = measure_lesions(labels, CT, SUV, GRID)
     x, y, z = GRID.spacing_mm
     grid = replace(GRID, spacing_mm=(size * x, size * y, size * z))
     other = measure_lesions(labels, CT, (uptake * SUV).astype(np.float32), grid)
-    assert other.mtv_ml == pytest.approx(size**3 * found.mtv_ml)
-    assert other.tlg_suv_ml == pytest.approx(size**3 * uptake * found.tlg_suv_ml, rel=1e-5)
-    assert other.suv_max == pytest.approx(uptake * found.suv_max, rel=1e-5)
-    assert other.nodes == found.nodes
-    assert other.largest_node_ml == pytest.approx(size**3 * found.largest_node_ml)
-    assert other.spread_mm == pytest.approx(size * found.spread_mm)
+    assert other.mtv_ml == pytest.approx(size**3 * measures.mtv_ml)
+    assert other.tlg_suv_ml == pytest.approx(size**3 * uptake * measures.tlg_suv_ml, rel=1e-5)
+    assert other.suv_max == pytest.approx(uptake * measures.suv_max, rel=1e-5)
+    assert other.nodes == measures.nodes
+    assert other.largest_node_ml == pytest.approx(size**3 * measures.largest_node_ml)
+    assert other.spread_mm == pytest.approx(size * measures.spread_mm)
 
 
 @settings(derandomize=True, deadline=None)
 @given(SMALL)
-def test_nodes_are_those_of_scipy(labels: LabelVolume) -> None:
-    found = measure_lesions(labels, CT, SUV, GRID)
+def test_nodes_equal_scipy(labels: LabelVolume) -> None:
+    measures = measure_lesions(labels, CT, SUV, GRID)
     components, count = ndimage.label(labels == 2, np.ones((3, 3, 3)))
     sizes: NDArray[np.int_] = np.bincount(components.ravel())[1:]
-    assert found.nodes == count
-    assert found.largest_node_ml == pytest.approx(sizes.max(initial=0) * 0.03)
+    assert measures.nodes == count
+    assert measures.largest_node_ml == pytest.approx(sizes.max(initial=0) * 0.03)
 
 
 @settings(derandomize=True, deadline=None)
 @given(SMALL)
-def test_what_is_no_lesion_does_not_count(labels: LabelVolume) -> None:
+def test_background_does_not_count(labels: LabelVolume) -> None:
     hotter, wetter = (
         np.where(labels == 0, v, w).astype(np.float32) for v, w in ((100, SUV), (0, CT))
     )

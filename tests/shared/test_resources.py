@@ -1,8 +1,9 @@
-"""What the machine grants: affinity and the cgroup's quota."""
+"""The number of CPUs by affinity mask and cgroup quota, and peak memory."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,17 @@ from shared.resources import granted_cpus, peak_memory_gb
         ("200000 100000", None, 2),
         ("150000 100000", None, 2),
         ("120000 100000", None, 1),
-        ("50000 100000", None, 1),  # never none
-        ("6400000 100000", None, 8),  # never more than the process may run on
+        ("50000 100000", None, 1),  # at least one
+        ("6400000 100000", None, 8),  # at most those of the affinity mask
+        ("1 100000", None, 1),
+        ("0 100000", None, 8),  # the kernel grants no quota of 0
         ("nonsense", None, 8),
         (None, ("300000", "100000"), 3),
         (None, ("-1", "100000"), 8),
         (None, None, 8),
     ],
 )
-def test_cpus_are_those_of_the_quota_within_the_affinity(
+def test_cpus_are_limited_by_quota_and_affinity(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     version_2: str | None,
@@ -39,12 +42,15 @@ def test_cpus_are_those_of_the_quota_within_the_affinity(
             path.write_text(text + "\n")
     monkeypatch.setattr(resources, "_CGROUP_V2", tuple(paths[:1]))
     monkeypatch.setattr(resources, "_CGROUP_V1", tuple(paths[1:]))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(os, "sched_getaffinity", {0: set(range(8))}.__getitem__)
     assert granted_cpus() == expected
 
 
-def test_peak_memory_grows_with_what_is_held() -> None:
+def test_peak_memory_grows_with_an_allocation() -> None:
     before = peak_memory_gb()
-    held = bytearray(os.urandom(1)) * int((before + 0.05) * 1e9)
+    memory = bytearray(os.urandom(1)) * int((before + 0.05) * 1e9)
     assert peak_memory_gb() > before
-    assert len(held) > 0
+    status = Path("/proc/self/status").read_text()
+    peak_kib = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    assert peak_memory_gb() == pytest.approx(peak_kib * 1024 / 1e9, rel=0.01)
+    assert len(memory) > 0

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.running.tasks import TASKS, Task, stage_model
+from evaluation.running.programs import stage_models
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
+from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
 from shared.models.hpv import HpvModel
@@ -25,7 +26,7 @@ from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Prepared, prepare
-from shared.tasks import CURRENT
+from shared.tasks import Algorithm
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "tests/cases"
@@ -59,11 +60,11 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     case = folder / "input"
     shutil.copytree(CASES / "no_primary/input", case)
     (case / "ehr.json").write_text("{}")
-    return {task.name: run(task, case, folder / task.name) for task in TASKS}
+    return {task.name: run(task, case, folder / task.name) for task in CURRENT.algorithms}
 
 
-def run(task: Task, case: Path, folder: Path) -> Job:
-    stage_model(ROOT, task, folder / "model")
+def run(task: Algorithm, case: Path, folder: Path) -> Job:
+    stage_models(task.model_folders(ROOT), folder / "model")
     script = str(ROOT / task.name / "inference.py")
     places = ["--input", case, "--output", folder / "output", "--model", folder / "model"]
     done = subprocess.run(
@@ -73,12 +74,12 @@ def run(task: Task, case: Path, folder: Path) -> Job:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return Job(done.stdout.splitlines(), done.stderr, folder / "output" / task.output)
+    return Job(done.stdout.splitlines(), done.stderr, folder / "output" / task.outputs[0].path)
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", CURRENT.algorithms, ids=lambda task: task.name)
 def test_a_job_loads_no_training_library_and_leaves_stderr_empty(
-    jobs: dict[str, Job], task: Task
+    jobs: dict[str, Job], task: Algorithm
 ) -> None:
     job = jobs[task.name]
     assert job.stdout[-1] == "loaded:"
@@ -86,9 +87,9 @@ def test_a_job_loads_no_training_library_and_leaves_stderr_empty(
     assert job.stderr == ""
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", CURRENT.algorithms, ids=lambda task: task.name)
 def test_the_log_says_that_the_weights_are_not_for_patients(
-    jobs: dict[str, Job], task: Task
+    jobs: dict[str, Job], task: Algorithm
 ) -> None:
     card = json.loads((ROOT / task.name / "model/model.json").read_text())
     assert "phantoms" in card["notice"]

@@ -105,7 +105,9 @@ class PreparedPatient:
         """Return the patient as serving sees a case, to the precision of the cache."""
         ct_hu: Volume = np.asarray(self.image[0], dtype=np.float32)
         pet_suv: Volume = np.asarray(self.image[1], dtype=np.float32)
-        return Prepared(ct_hu, pet_suv, ct_hu > BODY_HU, self.undo, ())
+        return Prepared(
+            ct_hu=ct_hu, pet_suv=pet_suv, body=ct_hu > BODY_HU, undo=self.undo, remarks=()
+        )
 
 
 def prepare_cohort(

@@ -46,7 +46,11 @@ def read_case(patient: Patient) -> Case:
     """
     for path in (patient.ct, patient.pet):
         _require_whole(path)
-    return Case(sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical)
+    return Case(
+        ct_hu=sitk.ReadImage(str(patient.ct)),
+        pet=sitk.ReadImage(str(patient.pet)),
+        clinical=patient.clinical,
+    )
 
 
 def read_labels(patient: Patient) -> sitk.Image:
@@ -84,7 +88,9 @@ def prepare_patient(patient: Patient, preparation: Preparation) -> PreparedVolum
     if patient.labels is not None:
         truth = read_labels(patient)
         truth.CopyInformation(case.ct_hu)  # equal to 1 % of a voxel, as `check_images` has found
-        on_region = resample(truth, prepared.undo.region, "nearest", Label.BACKGROUND)
+        on_region = resample(
+            truth, prepared.undo.region, interpolation="nearest", outside=Label.BACKGROUND
+        )
         labels = sitk.GetArrayFromImage(on_region)
     return PreparedVolumes(image=image, labels=labels, undo=prepared.undo)
 

@@ -85,6 +85,7 @@ class MemberModel:
 def export(
     folder: Path,
     card_type: type[CardT],
+    *,
     members: Sequence[MemberModel],
     fields: Mapping[str, Any],
 ) -> CardT:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from shared.clinical import ClinicalFeature
+from shared.editions import CURRENT
 from shared.errors import HecktorError
 from shared.lesions import MEASURES
 from shared.models.card import Kind, Training
 from shared.models.networks.linear import LinearModel
-from shared.tasks import CURRENT
 from training.cohort.code_version import REPOSITORY
 from training.cohort.folds import Fold, read_folds
 from training.config import Configuration, load_configuration
@@ -104,7 +104,7 @@ def export_run(
         **task.card(serving, run_folder, exported_kinds),
     }
     target = model or model_folder(task)
-    export(target, task.card_type, members, fields)
+    export(target, task.card_type, members=members, fields=fields)
     print(f"exported {len(members)} model(s) of {run_folder} to {target}")
 
 

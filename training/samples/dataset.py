@@ -118,9 +118,12 @@ class Samples(Dataset[Sample]):
         rng = np.random.default_rng(seed)
         patient = self.patients[index]
         image, labels = augmented(
-            patient, self.place(patient.labels, rng), self.intensity, augment.draw(rng)
+            patient,
+            self.place(patient.labels, rng),
+            intensity=self.intensity,
+            drawn=augment.draw(rng),
         )
-        sample = _sample(image, labels, self.targets[index], self.channels)
+        sample = _sample(image, labels, channels=self.channels, targets=self.targets[index])
         return sample if self.variation is None else self.variation(sample, rng)
 
 
@@ -152,11 +155,11 @@ class Windows(Dataset[Sample]):
         size = self.window_zyx or patient.labels.shape
         box = window_box(patient.labels.shape, size, self.centre_of(patient.labels))
         image, labels = window(patient, box, self.intensity)
-        return _sample(image, labels, self.targets[index], self.channels)
+        return _sample(image, labels, channels=self.channels, targets=self.targets[index])
 
 
 def _sample(
-    image: Tensor, labels: Tensor, targets: Mapping[str, Any], channels: Sequence[Channel]
+    image: Tensor, labels: Tensor, *, channels: Sequence[Channel], targets: Mapping[str, Any]
 ) -> Sample:
     """Return a sample from CT and PET as `window` gives them, augmented or not."""
     images = dict(zip(IMAGE_CHANNELS, image.numpy(), strict=True))
@@ -166,7 +169,7 @@ def _sample(
 
 
 def augmented(
-    patient: PreparedPatient, box: augment.Crop, intensity: Intensity, drawn: augment.Drawn
+    patient: PreparedPatient, box: augment.Crop, *, intensity: Intensity, drawn: augment.Drawn
 ) -> tuple[Tensor, Tensor]:
     """Return one window of the augmented region: CT and PET, and the label map."""
     reach = augment.reach(drawn, [side.stop - side.start for side in box])

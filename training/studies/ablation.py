@@ -153,9 +153,9 @@ def ablate(
             labels = label_map(
                 probabilities[setting.mirror_axes],
                 prepared.pet_suv,
-                model.card.preparation.spacing_mm,
-                setting.min_component_mm3,
-                setting.rules,
+                spacing_mm=model.card.preparation.spacing_mm,
+                min_component_mm3=setting.min_component_mm3,
+                rules=setting.rules,
             )
             prediction = sitk.GetArrayFromImage(restore(labels, prepared.undo))
             totals[number].add(prediction, truth, voxel_mm3)

@@ -314,7 +314,8 @@ def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> l
             by_fold = {fold: each[metric.result] for fold, each in scores.items()}
             weights = [sizes[fold] for fold in by_fold]
             mean = float(np.average(list(by_fold.values()), weights=weights))
-            rows.append(Row(metric.name, NETWORK, Interval(mean, None, None, None), by_fold, {}))
+            interval = Interval(value=mean, low=None, high=None, standard_error=None)
+            rows.append(Row(metric.name, NETWORK, interval, by_fold, {}))
     return rows
 
 
@@ -345,9 +346,10 @@ def _score(metric: Metric, rows: pd.DataFrame) -> Interval:
     # All patients together are one group.
     groups = rows["fold"].to_numpy() if metric.within_folds else np.zeros(len(rows))
     try:
-        return bootstrap(mean_over_groups(metric.function, columns, groups), len(rows), groups)
+        statistic = mean_over_groups(metric.function, columns, groups)
+        return bootstrap(statistic, len(rows), strata=groups)
     except ValueError:
-        return Interval(float("nan"), None, None, None)
+        return Interval(value=float("nan"), low=None, high=None, standard_error=None)
 
 
 def _of_fold(metric: Metric, rows: pd.DataFrame, fold: str) -> float | None:

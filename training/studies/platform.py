@@ -1,11 +1,11 @@
-"""A training cohort as the platform's cases, and out-of-fold predictions as the jobs.
+"""A training cohort as the platform's cases, and out-of-fold predictions as its jobs.
 
-Cases are what the containers run on and what the evaluation reads. In jobs made of the out-of-fold
-predictions of a folder of runs, each patient's answer is that of the models which have not seen it.
-So `python -m evaluation score` and `report` say of a cross-validation what they say of a container,
-with two differences. C-index and AUC rank patients of all folds together, though their numbers come
-from different models: risks are standardised in each fold, probabilities are not. And Task 3
-decides at a probability of 0.5, whatever threshold the card of a model states.
+The containers run on cases, and the evaluation reads them. In jobs made from the out-of-fold
+predictions of a folder of runs, each patient is answered by the models that have not seen it. So
+`python -m evaluation score` and `report` treat a cross-validation like a container, with two
+differences. C-index and AUC rank patients of all folds together although their numbers come from
+different models: risks are standardised within each fold, probabilities are not. And Task 3 decides
+at a probability of 0.5, whatever threshold the card of a model states.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,30 +23,30 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from evaluation.outputs import HPV_PROBABILITY
-from evaluation.running.cases import cases_in
-from evaluation.running.store import OUTPUT, JobRecord, RunCard, RunStore
-from evaluation.running.tasks import TASKS
-from evaluation.running.truth import GROUND_TRUTH, write_ground_truth
+from evaluation.running.case_folders import find_cases
+from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
+from evaluation.running.job_store import OUTPUT, JobRecord, JobsOrigin, JobStore
 from shared.clinical import EHR_VARIABLES
+from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.files import write_whole
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
 from shared.models.card import sha256_of
 from shared.postprocessing.restore import restore
-from shared.tasks import CURRENT
+from shared.tasks import Algorithm, TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.tasks import out_of_fold
 
 DRAFTS: Final = ".partial"
-"""Folder of the cases that are not finished; none of it counts as a case."""
+"""Folder of unfinished cases, which do not count as cases."""
 
 
 def write_cases(patients: Sequence[Patient], folder: Path) -> None:
     """Write patients as cases in the platform's layout, with `truth.nii.gz` and `truth.json`.
 
-    Of a case that is there already the images are left as they are, so a command that was stopped
-    goes on; record and outcomes are written again where the cohort's tables say something else.
+    The images of an existing case are left as they are, so a command that was stopped can resume;
+    record and outcomes are written again if the cohort's tables have changed.
     """
     for patient in tqdm(patients, desc="writing cases", unit="case"):
         target = folder / patient.patient_id
@@ -67,7 +67,7 @@ def _write_images(patient: Patient, folder: Path) -> None:
         place = folder / "input" / socket.path
         place.mkdir(parents=True)
         image = sitk.ReadImage(str(source))
-        for key in image.GetMetaDataKeys():  # NIfTI's words, at which MetaImage complains
+        for key in image.GetMetaDataKeys():  # NIfTI's fields, which make MetaImage warn
             image.EraseMetaData(key)
         target = place / f"{patient.patient_id}.mha"
         sitk.WriteImage(image, str(target), useCompression=True, compressionLevel=1)
@@ -111,94 +111,134 @@ def write_jobs(
         If there are no predictions, some folds are not trained, a patient has no case, or the
         folder has jobs of other predictions. No job is written then.
     """
-    found = {case.name: case for case in cases_in(cases)}
-    answers = _answers(patients, runs)
-    trained = [(task, answers[task.name]) for task in TASKS if answers[task.name].folder.is_dir()]
-    if not trained:
+    case_folders = {case.name: case for case in find_cases(cases)}
+    predictions = _predictions(patients, runs)
+    algorithms = [
+        algorithm
+        for algorithm in CURRENT.algorithms
+        if all(predictions[task].folder.is_dir() for task in algorithm.tasks)
+    ]
+    if not algorithms:
         raise InputError(
-            f"expected {out_of_fold.FOLDER} of a task in {runs}, found none; train with --folds"
+            f"expected {out_of_fold.FOLDER} of a task in {runs}, found none; train in folds first"
         )
-    for _, owner in trained:
-        missing = [name for name in owner.names if name not in found]
+    answered = {a.name: _answered(a, predictions) for a in algorithms}
+    for algorithm in algorithms:
+        missing = [
+            p.patient_id for p in answered[algorithm.name] if p.patient_id not in case_folders
+        ]
         if missing:
             raise InputError(
-                f"expected a case for each of {len(owner.names)} patients in {cases}, found none "
-                f"for {missing[0]}; make them of this cohort with `python -m training cases`"
+                f"expected a case for each of {len(answered[algorithm.name])} patients in {cases}, "
+                f"found none for {missing[0]}; make the cases from this cohort with "
+                "`python -m training cases`"
             )
-        owner.require(owner.folder, owner.names)
-    for task, owner in trained:
-        card = RunCard(
-            task=task.name,
-            made_by=f"out-of-fold predictions in {owner.folder}, sha256 {owner.digest()}",
-            engine="training",
-            cases=str(cases.resolve()),
-        )
-        store = RunStore(folder / task.name)
+        for task in algorithm.tasks:
+            predictions[task].require_all()
+    for algorithm in algorithms:
+        store = JobStore(folder / algorithm.name)
         with store.opened():
-            store.claim(card)
-    names = [patient.patient_id for patient in patients]
-    write_ground_truth([found[name] for name in names if name in found], folder / GROUND_TRUTH)
-    for task, owner in trained:
-        store = RunStore(folder / task.name)
+            store.claim(_origin(algorithm, predictions, cases))
+    known = [p.patient_id for p in patients if p.patient_id in case_folders]
+    write_ground_truth([case_folders[name] for name in known], folder / GROUND_TRUTH)
+    for algorithm in algorithms:
+        store = JobStore(folder / algorithm.name)
         with store.opened():
-            for patient in tqdm(owner.patients, desc=task.name, unit="patient"):
-                _write_job(store, patient, partial(owner.write, owner.folder, patient))
-            store.write_predictions(task, [found[name] for name in owner.names])
-    return [task.name for task, _ in trained]
+            for patient in tqdm(answered[algorithm.name], desc=algorithm.name, unit="patient"):
+                answers = [partial(predictions[task].write, patient) for task in algorithm.tasks]
+                _write_job(store, patient, answers)
+            jobs = [case_folders[p.patient_id] for p in answered[algorithm.name]]
+            store.write_predictions(algorithm, jobs)
+    return [algorithm.name for algorithm in algorithms]
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """What was predicted out of fold for one task.
+@dataclass(frozen=True, kw_only=True)
+class _Predictions:
+    """The out-of-fold predictions of one task.
 
     Attributes
     ----------
-    folder : of the predictions.
     patients : those whose truth is known.
-    require : raises InputError if `folder` lacks a prediction of one of some patients.
-    write : writes an answer as the task's container does: from `folder`, of a patient, into the
-        output folder of its job.
+    require : takes `folder` and patient IDs; raises InputError if a prediction is missing.
+    write_answer : takes `folder`, a patient and the output folder of its job; writes the answer as
+        the task's container does.
     """
 
     folder: Path
     patients: Sequence[PreparedPatient]
     require: Callable[[Path, Sequence[str]], object]
-    write: Callable[[Path, PreparedPatient, Path], None]
+    write_answer: Callable[[Path, PreparedPatient, Path], None]
 
-    @property
-    def names(self) -> list[str]:
-        """The patients' IDs."""
-        return [patient.patient_id for patient in self.patients]
+    def require_all(self) -> None:
+        """Raise InputError if a patient's prediction is missing."""
+        self.require(self.folder, [patient.patient_id for patient in self.patients])
+
+    def write(self, patient: PreparedPatient, output: Path) -> None:
+        """Write the answer about a patient into the output folder of its job."""
+        self.write_answer(self.folder, patient, output)
 
     def digest(self) -> str:
-        """Return a hash of the predictions, which those of another training change."""
+        """Return a hash of the predictions, which changes with every training."""
         files = sorted(self.folder.glob("[!.]*"))
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
-def _answers(patients: Sequence[PreparedPatient], runs: Path) -> dict[str, _Answers]:
-    """Return what each task has predicted, by the name of its folder in the repository."""
-    segmented = [p for p in patients if p.patient.labels is not None]
-    followed = [p for p in patients if None not in (p.patient.relapse, p.patient.rfs_days)]
-    tested = [p for p in patients if p.patient.hpv is not None]
+def _predictions(patients: Sequence[PreparedPatient], runs: Path) -> dict[TaskName, _Predictions]:
     return {
-        task: _Answers(runs / name / out_of_fold.FOLDER, known, require, write)
-        for task, name, known, require, write in (
-            ("task1_segmentation", "segmentation", segmented, out_of_fold.require, _write_labels),
-            ("task2_survival", "survival", followed, out_of_fold.read_risks, _write_risk),
-            ("task3_hpv", "hpv", tested, out_of_fold.read_hpv_probabilities, _write_hpv),
-        )
+        "segmentation": _Predictions(
+            folder=runs / "segmentation" / out_of_fold.FOLDER,
+            patients=[p for p in patients if p.patient.labels is not None],
+            require=out_of_fold.require,
+            write_answer=_write_labels,
+        ),
+        "survival": _Predictions(
+            folder=runs / "survival" / out_of_fold.FOLDER,
+            patients=[p for p in patients if None not in (p.patient.relapse, p.patient.rfs_days)],
+            require=out_of_fold.read_risks,
+            write_answer=_write_risk,
+        ),
+        "hpv": _Predictions(
+            folder=runs / "hpv" / out_of_fold.FOLDER,
+            patients=[p for p in patients if p.patient.hpv is not None],
+            require=out_of_fold.read_hpv_probabilities,
+            write_answer=_write_hpv,
+        ),
     }
 
 
-def _write_job(store: RunStore, patient: PreparedPatient, answer: Callable[[Path], None]) -> None:
+def _answered(
+    algorithm: Algorithm, predictions: Mapping[TaskName, _Predictions]
+) -> list[PreparedPatient]:
+    """Return the patients about whom all tasks of an algorithm have predictions."""
+    first, *others = (predictions[task].patients for task in algorithm.tasks)
+    names = [{patient.patient_id for patient in patients} for patients in others]
+    return [p for p in first if all(p.patient_id in each for each in names)]
+
+
+def _origin(
+    algorithm: Algorithm, predictions: Mapping[TaskName, _Predictions], cases: Path
+) -> JobsOrigin:
+    sources = (predictions[task] for task in algorithm.tasks)
+    source = ", ".join(f"{each.folder}, sha256 {each.digest()}" for each in sources)
+    return JobsOrigin(
+        algorithm=algorithm.name,
+        source=f"out-of-fold predictions in {source}",
+        engine="training",
+        cases=str(cases.resolve()),
+    )
+
+
+def _write_job(
+    store: JobStore, patient: PreparedPatient, answers: Sequence[Callable[[Path], None]]
+) -> None:
     name = patient.patient_id
     with store.locked(name):
         if store.record(name) is not None:
             return
         draft = store.draft(name)
         (draft / OUTPUT).mkdir()
-        answer(draft / OUTPUT)
+        for answer in answers:
+            answer(draft / OUTPUT)
         for log in ("stdout.txt", "stderr.txt"):
             (draft / log).touch()
         record = JobRecord(

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from shared.conventions import Label
+from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
@@ -23,7 +24,7 @@ from shared.models.card import CARDS, Member, Score, load_card, write_card
 from shared.models.chain import Answers, Chain
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Undo
-from shared.tasks import CURRENT, TASK_NAMES, TaskName
+from shared.tasks import TASK_NAMES, TaskName
 from training.cohort.layout import Patient
 from training.cohort.preparation import read_case, read_labels
 from training.tasks.segmentation import Totals

@@ -1,8 +1,9 @@
-"""Simple models beside the networks: a ridge Cox model and a logistic regression.
+"""Linear models: a ridge Cox model and a logistic regression.
 
-Both take values as they are, NaN where one is missing: it is given the mean of the patients fitted
-on, so that a gap, which goes by centre, says nothing. Values are standardised on the same patients,
-and the strength of the ridge is fixed, so that nothing is chosen on patients who are scored.
+Both take values as they are, NaN if missing. A missing value becomes the mean of the patients
+fitted on, so it carries no information, although gaps differ between centres. Values are
+standardised on the same patients. The strength of the ridge is fixed: nothing is tuned on patients
+who are scored.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ Linear: TypeAlias = Callable[[ArrayLike], NDArray[np.float64]]
 """From values, shape (n, k), to risks or logits, shape (n,)."""
 
 PENALTY: Final = 0.1
-"""Of half the squared coefficients, a patient: with one event in five it shrinks a coefficient by
-about a third."""
+"""Factor of half the squared coefficients, per patient: with one event in five patients it shrinks
+a coefficient by about a third."""
 
 
 class RidgeCox:
@@ -44,8 +45,8 @@ class RidgeCox:
 
         Parameters
         ----------
-        values : shape (n, k), NaN where missing. A column that is the same for all counts for
-            nothing; where all are, every risk is 0.
+        values : shape (n, k), NaN if missing. A constant column has no effect; if all columns are
+            constant, every risk is 0.
         time_days, events : as for `shared.metrics.survival.concordance_index`.
 
         Raises
@@ -60,30 +61,30 @@ class RidgeCox:
             )
         self._scale = _standardised()
         scaled = self._scale.fit_transform(np.asarray(values, dtype=np.float64))
-        self._telling = np.flatnonzero(scaled.std(axis=0) > 1e-6)
-        self._coefficients = np.zeros(len(self._telling))
-        if len(self._telling):
-            frame = pd.DataFrame(scaled[:, self._telling]).add_prefix("value")
+        self._varying = np.flatnonzero(scaled.std(axis=0) > 1e-6)
+        self._coefficients = np.zeros(len(self._varying))
+        if len(self._varying):
+            frame = pd.DataFrame(scaled[:, self._varying]).add_prefix("value")
             frame = frame.assign(time_days=np.asarray(time_days), event=np.asarray(events))
             with warnings.catch_warnings():
-                # A value that only patients with, or without, recurrence have: the ridge bounds it.
+                # A value that only patients with (or without) recurrence have; the ridge bounds it.
                 warnings.filterwarnings("ignore", "Column.*very low variance", ConvergenceWarning)
-                fitted = CoxPHFitter(penalizer=self.penalty).fit(frame, "time_days", "event")
-            self._coefficients = fitted.params_.to_numpy()
+                model = CoxPHFitter(penalizer=self.penalty).fit(frame, "time_days", "event")
+            self._coefficients = model.params_.to_numpy()
         return self
 
     def risk(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Return log hazards, shape (n,), 0 for the mean patient; higher = earlier recurrence."""
+        """Return log hazards, shape (n,); 0 for the mean patient, higher = earlier recurrence."""
         scaled = self._scale.transform(np.asarray(values, dtype=np.float64))
-        risks: NDArray[np.float64] = scaled[:, self._telling] @ self._coefficients
+        risks: NDArray[np.float64] = scaled[:, self._varying] @ self._coefficients
         return risks
 
 
 class BalancedLogistic:
     """Logistic regression with a ridge penalty, by scikit-learn.
 
-    Both classes weigh the same in the fit, so that a probability of 0.5 is where neither is more
-    likely, however many patients are positive.
+    Both classes have the same weight in the fit, so a probability of 0.5 favours neither, however
+    many patients are positive.
     """
 
     def fit(self, values: ArrayLike, positive: ArrayLike) -> Self:
@@ -91,7 +92,7 @@ class BalancedLogistic:
 
         Parameters
         ----------
-        values : shape (n, k), NaN where missing.
+        values : shape (n, k), NaN if missing.
         positive : shape (n,).
 
         Raises
@@ -118,12 +119,12 @@ class BalancedLogistic:
 
 
 def linear_model(function: Linear, clinical_features: int, measures: int) -> LinearModel:
-    """Return a fitted model as a graph can hold it.
+    """Return a fitted model as a torch module, which can be exported.
 
     Parameters
     ----------
-    function : `RidgeCox.risk` or `BalancedLogistic.logit`: affine in the clinical values and, after
-        them, the measures, where none is missing.
+    function : `RidgeCox.risk` or `BalancedLogistic.logit`, of the clinical values followed by the
+        measures; affine if none is missing.
     """
     values = clinical_features + measures
     intercept = float(function(np.zeros((1, values)))[0])

@@ -85,9 +85,9 @@ def write(
         labels = label_map(
             probabilities,
             prepared.pet_suv,
-            prepared.undo.region.spacing_mm[0],
-            settings.min_component_mm3,
-            settings.rules,
+            spacing_mm=prepared.undo.region.spacing_mm[0],
+            min_component_mm3=settings.min_component_mm3,
+            rules=settings.rules,
         )
         with whole(folder / f"{patient.patient_id}.npz") as draft:
             np.savez_compressed(
@@ -248,7 +248,9 @@ def _scores(patient: PreparedPatient, labels: LabelVolume) -> dict[str, float]:
     """Return the terms of the challenge's scores, on the CT's grid."""
     prediction = sitk.GetArrayFromImage(restore(labels, patient.undo))
     truth = sitk.GetArrayFromImage(read_labels(patient.patient))
-    nodes = overlap(prediction, truth, Label.GTVN, patient.undo.ct.voxel_volume_mm3)
+    nodes = overlap(
+        prediction, truth, Label.GTVN, voxel_volume_mm3=patient.undo.ct.voxel_volume_mm3
+    )
     lesions = detections(prediction, truth, Label.GTVN)
     return {
         "gtvp_dice": dice(prediction, truth, Label.GTVP),

@@ -1,4 +1,4 @@
-"""Task 1: train the DynUNet on crops, keep the checkpoint with the best combined score."""
+"""Task 1: train the network on crops, keep the checkpoint with the best combined score."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ class Totals:
     def add(self, prediction: LabelVolume, truth: LabelVolume, voxel_volume_mm3: float) -> None:
         """Add one case."""
         self.gtvp_dice.append(dice(prediction, truth, Label.GTVP))
-        self.gtvn_overlap += overlap(prediction, truth, Label.GTVN, voxel_volume_mm3)
+        self.gtvn_overlap += overlap(
+            prediction, truth, Label.GTVN, voxel_volume_mm3=voxel_volume_mm3
+        )
         self.gtvn_detections += detections(prediction, truth, Label.GTVN)
 
     @classmethod
@@ -76,7 +78,7 @@ class Totals:
 
 
 class SegmentationModule(TrainedModule[Totals]):
-    """DynUNet with DiceCE; validated on whole regions, selected by the paper's combined score."""
+    """A network with DiceCE; validated on whole regions, selected by the paper's combined score."""
 
     schedule: SegmentationSettings
 
@@ -243,7 +245,9 @@ class Segmentation(Task):
             intensity = training.configuration.intensity
             images = scale_images(prepared.ct_hu, prepared.pet_suv, intensity)
             image = network_channels(images, settings.channels)
-            return mean_probabilities(predict, image, prepared.body, settings.mirror_axes)
+            return mean_probabilities(
+                predict, image, body=prepared.body, mirror_axes=settings.mirror_axes
+            )
 
         patients = [*training.held_out, *training.without_outcome]
         folder = training.runs / self.name / out_of_fold.FOLDER

@@ -1,7 +1,7 @@
-"""Stands on the PATH as `docker` or `podman`, records its calls, and runs images without any.
+"""A fake `docker` or `podman` on the PATH: records its calls, and runs "images" without containers.
 
-`FAKE_ENGINE` names a folder: `calls.jsonl` is what it was asked, `settings.json` how to answer.
-A container's "image" is the checkout's `inference.py`.
+`FAKE_ENGINE` names a folder: `calls.jsonl` records the calls, `settings.json` says how to answer.
+The "image" of a container is the checkout's `inference.py`.
 """
 
 import json
@@ -46,19 +46,24 @@ def main(arguments: list[str]) -> int:
 
 
 def start(root: str) -> int:
-    """Run the created container's task, its mounts given as paths."""
+    """Run the program of the created container, with its mounts as paths."""
     options = json.loads((FOLDER / "container.json").read_text())
     mounts = {}
     for mount in (options[i + 1] for i, o in enumerate(options) if o == "--mount"):
         parts = dict(part.partition("=")[::2] for part in mount.split(","))
         mounts[parts["target"]] = parts["source"]
-    task = Path(root) / options[-1].split("/")[1].split(":")[0]
+    folder = Path(root) / options[-1].split("/")[1].split(":")[0]
     paths = ["--input", mounts["/mnt/case"], "--output", mounts["/output"]]
-    if task.name == "evaluation":
-        program = ["-m", "evaluation", "--truth", mounts["/opt/ml/input/data/ground_truth"]]
+    if folder.name == "evaluation":
+        program = [
+            "-m",
+            "evaluation.container",
+            "--truth",
+            mounts["/opt/ml/input/data/ground_truth"],
+        ]
     else:
-        model = mounts.get("/opt/ml/model", str(task / "model"))
-        program = [str(task / "inference.py"), "--model", model]
+        model = mounts.get("/opt/ml/model", str(folder / "model"))
+        program = [str(folder / "inference.py"), "--model", model]
     environment = {**os.environ, "PYTHONPATH": root}
     return subprocess.run([sys.executable, *program, *paths], env=environment).returncode
 

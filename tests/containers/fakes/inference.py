@@ -1,7 +1,7 @@
-"""An algorithm for tests of the checker: reads a case as ours do, and marks what has high uptake.
+"""An algorithm for tests of the checks: reads a case as ours do, and marks what has high uptake.
 
-Its model folder is real enough: a card with a notice and the SHA-256 of one file. The card's
-`fault` makes it misbehave in one way.
+Its model folder has a card with a notice and the SHA-256 of one file. The card's `fault` makes it
+misbehave in one way.
 """
 
 import json
@@ -15,12 +15,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from shared.docker.check_model import find_fault
+from shared.editions import CURRENT
 from shared.errors import InputError, ModelError
 from shared.geometry import Grid, resample
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import main
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
-from shared.tasks import HECKTOR_2025
 
 
 def init_model(folder: Path) -> dict[str, Any]:
@@ -35,19 +35,19 @@ def init_model(folder: Path) -> dict[str, Any]:
 
 
 def run(card: dict[str, Any], input_dir: Path, output_dir: Path) -> None:
-    """Write the output that the card's kind asks for."""
-    case = read_case(input_dir, HECKTOR_2025)
+    """Write the output that the card asks for."""
+    case = read_case(input_dir, CURRENT)
     ct = Grid.of(case.ct_hu)
     if ct.box_around(Grid.of(case.pet)).is_empty:
         raise InputError("expected CT and PET to overlap, found them apart")
     misbehave(card.get("fault"), input_dir, output_dir)
-    pet = resample(case.pet, ct, "linear", 0)
-    if card["kind"] == "mask":
-        write_segmentation(output_dir, sitk.Cast(pet > 5, sitk.sitkUInt8), HECKTOR_2025)
-    elif card["kind"] == "number":
-        write_risk(output_dir, float(np.mean(sitk.GetArrayViewFromImage(pet))), HECKTOR_2025)
+    pet = resample(case.pet, ct, interpolation="linear", outside=0)
+    if card["holds"] == "mask":
+        write_segmentation(output_dir, sitk.Cast(pet > 5, sitk.sitkUInt8), CURRENT)
+    elif card["holds"] == "number":
+        write_risk(output_dir, float(np.mean(sitk.GetArrayViewFromImage(pet))), CURRENT)
     else:
-        write_hpv(output_dir, True, HECKTOR_2025)
+        write_hpv(output_dir, True, CURRENT)
 
 
 def misbehave(fault: str | None, input_dir: Path, output_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""One run and its page for all tests of the report: scoring and drawing take seconds."""
+"""Results and their page for all tests of the report: scoring and drawing take seconds."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.report.page import Sources, write_report
+from evaluation.report.page import write_report
+from evaluation.report.sections import Sources
 from evaluation.schema import Metrics
-from tests.evaluation.report.made import make_run
+from tests.evaluation.report.example import make_results
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A run, its metrics by task, and the folder of its report."""
+    """Results, their metrics by algorithm, and the folder of the report."""
 
-    run: Path
+    results: Path
     metrics: dict[str, Metrics]
     out: Path
 
@@ -28,7 +29,8 @@ class Reported:
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     folder = tmp_path_factory.mktemp("report")
-    run, out = folder / "run", folder / "out"
-    metrics = make_run(run)
-    write_report(Sources(run, None, run / "ground_truth"), out, "A <made> run", 1)
-    return Reported(run, metrics, out)
+    results, out = folder / "results", folder / "out"
+    metrics = make_results(results)
+    sources = Sources(results=results, cases=None, truth=results / "ground_truth")
+    write_report(sources, out, title="An <example>", count=1)
+    return Reported(results, metrics, out)

@@ -36,7 +36,7 @@ def browser() -> Iterator[Chrome]:
 
 
 def open_page(browser: Chrome, page: Path) -> tuple[list[Any], list[str]]:
-    """Open a page from disk; return what is on the console, and what was requested beside it."""
+    """Open a page from disk; return what is on the console, and what was requested in addition."""
     browser.get(page.as_uri())
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requested = [
@@ -49,13 +49,11 @@ def open_page(browser: Chrome, page: Path) -> tuple[list[Any], list[str]]:
     return browser.get_log("browser"), others
 
 
-def test_the_page_opens_without_errors_and_without_requests(
-    browser: Chrome, reported: Reported
-) -> None:
+def test_page_opens_without_errors_and_requests(browser: Chrome, reported: Reported) -> None:
     console, requested = open_page(browser, reported.page)
     assert console == []
     assert requested == []
-    assert browser.title == "A <made> run"
+    assert browser.title == "An <example>"
     for section in ("summary", "segmentation", "survival", "hpv", "failures", "method"):
         assert browser.find_element(By.ID, section).is_displayed()
     images = browser.find_elements(By.TAG_NAME, "img")
@@ -64,21 +62,19 @@ def test_the_page_opens_without_errors_and_without_requests(
     assert browser.execute_script(script)
 
 
-def test_the_numbers_in_the_browser_are_those_of_metrics_json(
-    browser: Chrome, reported: Reported
-) -> None:
+def test_numbers_in_the_browser_equal_metrics_json(browser: Chrome, reported: Reported) -> None:
     open_page(browser, reported.page)
     numbers = "[...document.querySelectorAll('data')]"
     script = f"return {numbers}.map(d => [d.dataset.path, d.value, d.textContent])"
     shown = {path: (value, text) for path, value, text in browser.execute_script(script)}
-    for task, metrics in reported.metrics.items():
+    for name, metrics in reported.metrics.items():
         for score in metrics.ranked:
             estimate = metrics.aggregates[score]
-            for name in ("value", "low", "high"):
-                found = getattr(estimate, name)
-                value, text = shown[f"{task}/aggregates/{score}/{name}"]
-                assert float(value) == found
-                assert float(text) == pytest.approx(found, abs=0.0005001)
+            for part in ("value", "low", "high"):
+                expected = getattr(estimate, part)
+                value, text = shown[f"{name}/aggregates/{score}/{part}"]
+                assert float(value) == expected
+                assert float(text) == pytest.approx(expected, abs=0.0005001)
 
 
 @pytest.mark.parametrize("width", [1280, 900, 480])
@@ -86,9 +82,9 @@ def test_nothing_is_wider_than_the_screen(browser: Chrome, reported: Reported, w
     browser.set_window_size(width, 900)
     open_page(browser, reported.page)
     script = "return [document.documentElement.scrollWidth, window.innerWidth]"
-    needed, there = browser.execute_script(script)
+    page_width, window_width = browser.execute_script(script)
     browser.set_window_size(1280, 900)
-    assert needed <= there
+    assert page_width <= window_width
 
 
 @pytest.mark.parametrize(
@@ -100,7 +96,7 @@ def test_nothing_is_wider_than_the_screen(browser: Chrome, reported: Reported, w
     ],
 )
 @pytest.mark.parametrize("guarded", [True, False])
-def test_a_broken_page_would_be_noticed(
+def test_broken_page_is_detected(
     browser: Chrome, reported: Reported, tmp_path: Path, broken: str, words: str, guarded: bool
 ) -> None:
     text = reported.page.read_text(encoding="utf-8").replace("</main>", f"{broken}</main>")

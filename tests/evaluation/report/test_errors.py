@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.report.errors import find_errors
-from evaluation.schema import Rules
+from evaluation.rules import Rules
 from shared.conventions import LabelVolume
 from shared.geometry import Grid
 
@@ -40,7 +40,7 @@ def column(start: int, stop: int) -> tuple[slice, slice, slice]:
         ([(P, *box(1, 1, 1))], [], [("false primary", 0.27)]),
         ([(P, *box(1, 1, 1))], [(N, *box(1, 1, 1))], [("node called primary", 0.27)]),
         ([(N, *box(1, 1, 1))], [(P, *box(1, 1, 1))], [("primary called node", 0.27)]),
-        # Half of the predicted primary is on a node that is also found as one: still false.
+        # The predicted primary touches no node, and the node is predicted too: still false.
         (
             [(P, *box(1, 1, 1)), (N, *box(1, 9, 9))],
             [(N, *box(1, 9, 9))],
@@ -59,20 +59,20 @@ def column(start: int, stop: int) -> tuple[slice, slice, slice]:
         ([(N, *box(1, 1, 1))], [(N, *box(3, 3, 3))], [("poorly outlined node", 0.27)]),
     ],
 )  # fmt: skip
-def test_each_error_has_its_name(
+def test_errors_are_named(
     prediction: list[tuple[int, slice, slice, slice]],
     truth: list[tuple[int, slice, slice, slice]],
     expected: list[tuple[str, float]],
 ) -> None:
-    errors = find_errors(volume(*prediction), volume(*truth), GRID, Rules())
+    errors = find_errors(volume(*prediction), volume(*truth), grid=GRID, rules=Rules())
     assert [error.kind for error in errors] == [kind for kind, _ in expected]
     assert [error.volume_ml for error in errors] == pytest.approx([ml for _, ml in expected])
 
 
-def test_the_largest_error_comes_first_and_is_placed_in_its_fullest_plane() -> None:
+def test_largest_error_comes_first_and_lies_in_its_fullest_plane() -> None:
     truth = volume((N, *box(0, 0, 0, 2)), (P, slice(3, 6), slice(5, 6), slice(5, 6)),
                    (P, slice(5, 6), slice(4, 9), slice(4, 9)))  # fmt: skip
-    first, second = find_errors(volume(), truth, GRID, Rules())
+    first, second = find_errors(volume(), truth, grid=GRID, rules=Rules())
     assert [first.kind, second.kind] == ["missed primary", "missed node"]
     assert first.volume_ml == pytest.approx(0.27)
     # Plane z = 5 holds 25 of its 27 voxels, centred on x = 6, y = 6.
@@ -80,7 +80,7 @@ def test_the_largest_error_comes_first_and_is_placed_in_its_fullest_plane() -> N
     assert first.radius_mm == pytest.approx((3 * 270 / (4 * np.pi)) ** (1 / 3))
 
 
-def test_a_flipped_grid_places_the_error_in_the_world() -> None:
+def test_error_on_a_flipped_grid_is_placed_in_the_world() -> None:
     flipped = Grid(GRID.size_xyz, GRID.spacing_mm, (0.0, 0.0, 100.0), (-1, 0, 0, 0, 1, 0, 0, 0, -1))
-    (error,) = find_errors(volume(), volume((P, *box(1, 1, 1, 1))), flipped, Rules())
+    (error,) = find_errors(volume(), volume((P, *box(1, 1, 1, 1))), grid=flipped, rules=Rules())
     assert error.centre_mm == pytest.approx((-1, 2, 95))

@@ -1,4 +1,4 @@
-"""What the page says: every score of metrics.json, as it stands there, and every failed case."""
+"""The page shows every score of metrics.json unchanged, and every failed case."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from typing import Any
 import pytest
 import SimpleITK as sitk
 
-from evaluation.report.numbers import measure, write
-from evaluation.report.page import Sources, write_report
-from evaluation.running.score import score_run
-from evaluation.schema import Rules, SegmentationMetrics, write_metrics
+from evaluation.metrics_file import write_metrics
+from evaluation.report.numbers import format_number, measure
+from evaluation.report.page import write_report
+from evaluation.report.sections import Sources
+from evaluation.rules import Rules
+from evaluation.running.score_command import score_results
+from evaluation.schema import SegmentationMetrics
 from shared.errors import InputError
 from tests.evaluation.report.conftest import Reported
-from tests.evaluation.report.made import FAILED
+from tests.evaluation.report.example import FAILED
 from tests.evaluation.submission import Submission
 
 VOID = {"meta", "link", "img", "br"}
 
 
 class Page(HTMLParser):
-    """Numbers, images, sections and text of a page; refuses tags that are not closed in order."""
+    """Numbers, images, sections and text of a page; rejects tags that are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -40,19 +43,19 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
+        values = dict(attributes)
         if tag not in VOID:
             self.open.append(tag)
-        if given.get("id"):
-            self.identifiers.append(str(given["id"]))
+        if values.get("id"):
+            self.identifiers.append(str(values["id"]))
         if tag == "data":
-            self.numbers.append((str(given["data-path"]), str(given["value"]), ""))
+            self.numbers.append((str(values["data-path"]), str(values["value"]), ""))
         elif tag == "img":
-            self.images.append(given)
+            self.images.append(values)
         elif tag == "section":
-            self.sections.append(str(given["id"]))
+            self.sections.append(str(values["id"]))
         elif tag == "a":
-            self.links.append(str(given["href"]))
+            self.links.append(str(values["href"]))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -64,30 +67,37 @@ class Page(HTMLParser):
             self.numbers[-1] = (path, value, data)
 
 
+def write(
+    results: Path, out: Path, truth: Path, *, cases: Path | None = None, count: int = 1
+) -> Path:
+    sources = Sources(results=results, cases=cases, truth=truth)
+    return write_report(sources, out, title="x", count=count)
+
+
 @pytest.fixture(scope="module")
 def page(reported: Reported) -> Page:
     return Page(reported.page.read_text(encoding="utf-8"))
 
 
-def look_up(run: Path, path: str) -> Any:
-    """Return what stands in a task's metrics.json at a path of the page."""
+def look_up(results: Path, path: str) -> Any:
+    """Return the value of metrics.json at a path of the page."""
     task, *keys = (key.replace("~1", "/") for key in path.split("/"))
-    found = json.loads((run / task / "metrics.json").read_bytes())
+    value = json.loads((results / task / "metrics.json").read_bytes())
     for key in keys:
-        found = found[int(key)] if isinstance(found, list) else found[key]
-    return found
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
 
 
-def test_every_number_is_that_of_metrics_json(reported: Reported, page: Page) -> None:
+def test_every_number_equals_metrics_json(reported: Reported, page: Page) -> None:
     assert len(page.numbers) > 150
     for path, value, text in page.numbers:
-        found = look_up(reported.run, path)
-        if found is None:
+        expected = look_up(reported.results, path)
+        if expected is None:
             assert (value, text) == ("", "–")
             continue
-        assert float(value) == found
+        assert float(value) == expected
         digits = len(text.partition(".")[2])
-        assert text == write(found, digits), path
+        assert text == format_number(expected, digits), path
 
 
 def test_every_score_is_on_the_page(reported: Reported, page: Page) -> None:
@@ -109,14 +119,14 @@ def test_every_score_is_on_the_page(reported: Reported, page: Page) -> None:
                 assert f"{task}/alternatives/{score}/{rule.replace('/', '~1')}" in shown
 
 
-def test_each_section_is_there_and_linked(page: Page) -> None:
+def test_sections_exist_and_are_linked(page: Page) -> None:
     assert page.sections == ["summary", "segmentation", "survival", "hpv", "failures", "method"]
     assert [link.removeprefix("#") for link in page.links] == page.sections
     assert not page.open
     assert len(page.identifiers) == len(set(page.identifiers))
 
 
-def test_failed_cases_are_named_with_their_reason(reported: Reported, page: Page) -> None:
+def test_failed_cases_are_listed_with_their_reason(reported: Reported, page: Page) -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", reported.page.read_text().split('id="failures"')[1])
     failed = [re.sub(r"<[^>]*>", "|", row) for row in rows[1:]]
     assert len(failed) == sum(metrics.failed for metrics in reported.metrics.values()) == 2
@@ -124,7 +134,7 @@ def test_failed_cases_are_named_with_their_reason(reported: Reported, page: Page
     assert "expected a &lt;b&gt;PET&lt;/b&gt;, found none" in failed[0]
 
 
-def test_every_image_has_words_and_needs_no_file(reported: Reported, page: Page) -> None:
+def test_every_image_has_a_description_and_needs_no_file(reported: Reported, page: Page) -> None:
     assert len(page.images) >= 10
     for image in page.images:
         assert len(image["alt"] or "") > 15
@@ -134,43 +144,44 @@ def test_every_image_has_words_and_needs_no_file(reported: Reported, page: Page)
     assert "http://" not in outside
     assert "https://" not in outside
     assert "<script" not in outside
-    assert "A &lt;made&gt; run" in outside
-    assert "NOTICE: made for a test." in page.text
+    assert "An &lt;example&gt;" in outside
+    assert "NOTICE: written for a test." in page.text
 
 
-def test_the_figures_are_kept_as_png(reported: Reported) -> None:
+def test_figures_are_written_as_png(reported: Reported) -> None:
     names = {path.name for path in (reported.out / "figures").iterdir()}
-    charts = {"task1_dice_by_volume", "task1_segmentation_groups", "task2_survival",
-              "task2_survival_groups", "task3_calibration", "task3_hpv_groups",
-              "task3_roc"}  # fmt: skip
+    charts = {"segmentation_dice_by_volume", "segmentation_groups", "survival_curves",
+              "survival_groups", "hpv_calibration", "hpv_groups", "hpv_roc"}  # fmt: skip
     assert {f"{chart}.png" for chart in charts} <= names
     assert sum(name.endswith("_projections.png") for name in names) == 2
     for path in (reported.out / "figures").iterdir():
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_the_page_is_the_same_when_made_again(reported: Reported, tmp_path: Path) -> None:
-    sources = Sources(reported.run, None, reported.run / "ground_truth")
-    first, again = (write_report(sources, tmp_path / name, "x", 0) for name in "ab")
+def test_page_has_the_same_bytes_when_written_again(reported: Reported, tmp_path: Path) -> None:
+    first, again = (
+        write(reported.results, tmp_path / name, reported.results / "ground_truth", count=0)
+        for name in "ab"
+    )
     assert first.read_bytes() == again.read_bytes()
 
 
-def test_cases_that_are_elsewhere_are_named_and_cost_only_their_pictures(
+def test_missing_cases_are_named_and_cost_only_their_pictures(
     reported: Reported, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     for task in ("task1_segmentation",):
-        shutil.copytree(reported.run / task, run / task)
-    written = write_report(Sources(run, tmp_path, run / "nowhere"), tmp_path / "out", "x", 1)
+        shutil.copytree(reported.results / task, run / task)
+    written = write(run, tmp_path / "out", run / "nowhere", cases=tmp_path)
     page = Page(written.read_text())
     assert "No picture: expected patients.csv" in page.text
     assert page.sections == ["summary", "segmentation", "failures", "method"]
-    truth = reported.run / "ground_truth"
-    written = write_report(Sources(run, tmp_path, truth), tmp_path / "out", "x", 1)
+    truth = reported.results / "ground_truth"
+    written = write(run, tmp_path / "out", truth, cases=tmp_path)
     assert "No picture: no_primary: expected exactly one image" in Page(written.read_text()).text
 
 
-def test_cases_of_no_known_centre_and_field_of_view_have_no_groups(tmp_path: Path) -> None:
+def test_cases_with_unknown_centre_and_field_of_view_have_no_groups(tmp_path: Path) -> None:
     run = tmp_path / "run"
     unknown = Submission(tmp_path / "made")
     for index in range(4):
@@ -179,25 +190,25 @@ def test_cases_of_no_known_centre_and_field_of_view_have_no_groups(tmp_path: Pat
     metrics = unknown.hpv()
     assert not any(metrics.groups.values())
     write_metrics(run / "task3_hpv" / "metrics.json", metrics)
-    written = write_report(Sources(run, None, unknown.truth), tmp_path / "out", "x", 1)
+    written = write(run, tmp_path / "out", unknown.truth)
     page = Page(written.read_text())
     assert page.sections == ["summary", "hpv", "failures", "method"]
     assert "By centre" not in page.text
 
 
-def test_errors_beyond_the_pictured_ones_are_named(reported: Reported, tmp_path: Path) -> None:
+def test_errors_without_a_picture_are_named(reported: Reported, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(reported.run / "task1_segmentation", run / "task1_segmentation")
+    shutil.copytree(reported.results / "task1_segmentation", run / "task1_segmentation")
     for result in reported.metrics["task1_segmentation"].results:
         for path in (run / "task1_segmentation" / str(result.pk)).rglob("output.mha"):
-            found = sitk.ReadImage(str(path))
+            mask = sitk.ReadImage(str(path))
             for index in range(6):  # cubes of 3 to 8 voxels, in the corner
                 size = 3 + index
-                found[0:size, 0:size, 10 * index : 10 * index + size] = 2
-            sitk.WriteImage(found, str(path))
-    truth = reported.run / "ground_truth"
-    score_run(run, truth, workers=1, rules=Rules(bootstrap_samples=5))
-    written = write_report(Sources(run, None, truth), tmp_path / "out", "x", 1)
+                mask[0:size, 0:size, 10 * index : 10 * index + size] = 2
+            sitk.WriteImage(mask, str(path))
+    truth = reported.results / "ground_truth"
+    score_results(run, truth, workers=1, rules=Rules(bootstrap_samples=5))
+    written = write(run, tmp_path / "out", truth)
     captions = [" ".join(words.split()) for words in re.findall(
         r"Not pictured: (.*?)\.\s*</figcaption>", written.read_text(), re.DOTALL)]  # fmt: skip
     assert len(captions) == 2
@@ -206,9 +217,9 @@ def test_errors_beyond_the_pictured_ones_are_named(reported: Reported, tmp_path:
         assert re.fullmatch(r"([a-z ]+, \d+\.\d\d ml(; |$))+", caption), caption
 
 
-def test_a_run_that_was_not_scored_is_refused(tmp_path: Path) -> None:
+def test_results_without_scores_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="evaluation score` first"):
-        write_report(Sources(tmp_path, None, tmp_path), tmp_path / "out", "x", 1)
+        write(tmp_path, tmp_path / "out", tmp_path)
 
 
 @pytest.mark.parametrize(

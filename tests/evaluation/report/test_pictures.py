@@ -1,4 +1,4 @@
-"""Pictures stand upright and by the radiological convention, however a scan lies on disk."""
+"""Pictures are upright and follow the radiological convention, for any orientation on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from evaluation.report import pictures
 from evaluation.report.errors import LesionError
-from evaluation.report.pictures import View, axial, coronal, projections, sagittal, view
+from evaluation.report.pictures import (
+    View,
+    draw_projections,
+    make_view,
+    project_coronal,
+    project_sagittal,
+    slice_axial,
+)
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import Label
@@ -21,14 +28,14 @@ from shared.geometry import Grid
 SPACING = 6.0
 SIZE = 40
 LEFT_FRONT_LOW = np.array([48.0, -36.0, -60.0])
-"""World point (LPS) of the primary: to the patient's left, in front, towards the feet."""
+"""World point (LPS) of the primary: on the patient's left, in front, towards the feet."""
 ROTATED = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
 
 
 def head(direction: tuple[float, ...]) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """Return CT, PET and labels of a body of water with one hot lesion, on a grid of a direction.
+    """Return CT, PET and labels of a body of water with one hot lesion, on a grid with a direction.
 
-    Right of the lesion, behind it and above it, there is a node.
+    There is a node to the right of the lesion, behind it and above it.
     """
     matrix = np.asarray(direction).reshape(3, 3)
     origin = -matrix @ np.full(3, SPACING * (SIZE - 1) / 2)
@@ -64,33 +71,35 @@ def centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("direction", directions())
-def test_left_is_right_front_is_left_and_head_is_up(direction: tuple[float, ...]) -> None:
+def test_pictures_follow_the_radiological_convention(direction: tuple[float, ...]) -> None:
     ct, pet, labels = head(direction)
-    shown = view(Case(ct, pet, ClinicalRecord()), labels, labels)
-    assert np.array_equal(shown.truth, shown.prediction)
-    primary, node = shown.truth == Label.GTVP, shown.truth == Label.GTVN
-    p_row, p_column = centre(coronal(primary))
-    n_row, n_column = centre(coronal(node))
+    view = make_view(Case(ct_hu=ct, pet=pet, clinical=ClinicalRecord()), labels, labels)
+    assert np.array_equal(view.truth, view.prediction)
+    primary, node = view.truth == Label.GTVP, view.truth == Label.GTVN
+    p_row, p_column = centre(project_coronal(primary))
+    n_row, n_column = centre(project_coronal(node))
     assert p_column > n_column  # the patient's left on the viewer's right
     assert p_row > n_row  # towards the feet is down
-    p_row, p_column = centre(sagittal(primary))
-    n_row, n_column = centre(sagittal(node))
+    p_row, p_column = centre(project_sagittal(primary))
+    n_row, n_column = centre(project_sagittal(node))
     assert p_column < n_column  # the front on the viewer's left
     assert p_row > n_row
-    x, y, z = np.round(shown.grid.index(LEFT_FRONT_LOW[None])[0]).astype(int)
-    plane = axial(primary, z)
+    x, y, z = np.round(view.grid.index(LEFT_FRONT_LOW[None])[0]).astype(int)
+    plane = slice_axial(primary, z)
     assert plane[y, x]
-    assert not plane[y, shown.grid.size_xyz[0] - 1 - x]
+    assert not plane[y, view.grid.size_xyz[0] - 1 - x]
     row, column = centre(plane)
-    middle_y, middle_x = shown.grid.index(np.zeros((1, 3)))[0][[1, 0]]
+    middle_y, middle_x = view.grid.index(np.zeros((1, 3)))[0][[1, 0]]
     assert row * plane.shape[0] < middle_y  # the front is up
     assert column * plane.shape[1] > middle_x
     # The hot spot of the PET lies where the label lies.
-    hottest = np.unravel_index(np.argmax(coronal(shown.pet_suv)), coronal(primary).shape)
-    assert coronal(primary)[hottest]
+    hottest = np.unravel_index(
+        np.argmax(project_coronal(view.pet_suv)), project_coronal(primary).shape
+    )
+    assert project_coronal(primary)[hottest]
 
 
-def test_the_windows_are_the_papers() -> None:
+def test_windows_are_those_of_the_paper() -> None:
     low, high = pictures.PET_WINDOW_SUV
     assert ((low + high) / 2, high - low) == (3, 7)
 
@@ -102,14 +111,14 @@ def small_view() -> View:
     labels[70:75, 40:50, 30:36] = Label.GTVN
     empty = np.zeros_like(labels)
     volume = np.ones(grid.shape_zyx, np.float32)
-    return View(grid, volume, volume, labels, empty)
+    return View(grid=grid, ct_hu=volume, pet_suv=volume, truth=labels, prediction=empty)
 
 
-def test_outlines_have_the_colours_of_the_paper_and_only_where_there_is_a_label() -> None:
-    figure = projections(small_view())
+def test_outlines_have_the_colours_of_the_paper_and_surround_labels_only() -> None:
+    figure = draw_projections(small_view())
     coronal_truth, coronal_prediction, *_ = figure.axes
-    drawn = [to_hex(np.asarray(line.get_edgecolor())[0]) for line in coronal_truth.collections]
-    assert drawn == [pictures.OUTLINE["GTVp"], pictures.OUTLINE["GTVn"]]
+    colours = [to_hex(np.asarray(line.get_edgecolor())[0]) for line in coronal_truth.collections]
+    assert colours == [pictures.OUTLINE["GTVp"], pictures.OUTLINE["GTVn"]]
     for name, (red, green, blue) in {n: to_rgb(c) for n, c in pictures.OUTLINE.items()}.items():
         assert green > 0.8 > 0.4 > blue
         assert (red > 0.8) == (name == "GTVn")  # yellow, else green
@@ -121,8 +130,11 @@ def test_outlines_have_the_colours_of_the_paper_and_only_where_there_is_a_label(
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_each_error_has_a_ct_and_a_pet_slice_even_at_the_edge(count: int) -> None:
     places = [(130.0, 90.0, 90.0), (0.0, 0.0, 0.0), (198.0, 198.0, 250.0)][:count]
-    errors = [LesionError("missed node", 1.0, place, 6.0) for place in places]
-    figure = pictures.error_slices(small_view(), errors)
+    errors = [
+        LesionError(kind="missed node", volume_ml=1.0, centre_mm=place, radius_mm=6.0)
+        for place in places
+    ]
+    figure = pictures.draw_error_slices(small_view(), errors)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert len(shown) == 2 * count
     for axis in shown:

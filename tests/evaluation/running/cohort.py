@@ -1,26 +1,34 @@
-"""A run as a process of its own, to be killed: FOLDER JOBS, and CHECKOUT for a native one."""
+"""Runs a cohort in a process of its own, to be killed: FOLDER PARALLEL, and CHECKOUT if native."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from evaluation.running.cases import cases_in
-from evaluation.running.command import run_task
-from evaluation.running.engines import Engine, NativeEngine
-from evaluation.running.runner import here
-from evaluation.running.store import RunStore
-from tests.evaluation.running.fakes import TASK, RecordingEngine
+from evaluation.running.case_folders import find_cases
+from evaluation.running.engines.native import NativeEngine
+from evaluation.running.engines.protocol import Engine
+from evaluation.running.job_store import JobStore
+from evaluation.running.run_command import run_algorithm
+from evaluation.running.runner import local_pool
+from tests.containers.conftest import this_python
+from tests.evaluation.running.fakes import ALGORITHM, RecordingEngine
 
 
-def main(folder: Path, jobs: int, checkout: Path | None = None) -> None:
-    """Run or go on with the run in a folder that holds `cases`; by default nothing is run."""
+def main(folder: Path, parallel: int, checkout: Path | None = None) -> None:
+    """Run the cases in `cases` or resume; without a checkout the engine runs nothing."""
     engine: Engine = RecordingEngine(folder / "calls.txt")
-    store = RunStore(folder / "run")
+    store = JobStore(folder / "run")
     if checkout is not None:
-        engine = NativeEngine(checkout, store.application, Path(sys.executable))
-    cases = cases_in(folder / "cases")
-    run_task(TASK, cases, folder / "cases", engine, store, here(jobs))
+        engine = NativeEngine(root=checkout, work=store.application, python_of=this_python)
+    run_algorithm(
+        ALGORITHM,
+        find_cases(folder / "cases"),
+        cases_folder=folder / "cases",
+        engine=engine,
+        store=store,
+        pool=local_pool(parallel),
+    )
 
 
 if __name__ == "__main__":

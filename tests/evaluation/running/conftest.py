@@ -1,4 +1,4 @@
-"""The miniature of the repository that the container tests run in."""
+"""The small copy of the repository from the tests of the containers."""
 
 from tests.containers.conftest import on_path, project
 

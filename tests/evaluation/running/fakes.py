@@ -1,4 +1,4 @@
-"""An engine that runs nothing: it records each call and answers as the case's record tells it."""
+"""An engine that runs nothing: it records each call and behaves as the case's record says."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.running.cases import Case
-from evaluation.running.engines import Cancelled, EngineError, Run
-from evaluation.running.tasks import TASKS, Task
+from evaluation.running.case_folders import CaseFolder
+from evaluation.running.engines.protocol import Cancelled, EngineError, Run
+from evaluation.running.programs import Program
+from shared.editions import CURRENT
 
-TASK = TASKS[1]
+ALGORITHM = CURRENT.algorithm("survival")
 """Its output is one number."""
 
 
@@ -31,13 +32,13 @@ class RecordingEngine:
     def description(self) -> str:
         return "engine of the tests"
 
-    def prepare(self, task: Task, log: Path) -> None:
+    def prepare(self, program: Program, log: Path) -> None:
         self._note("prepare")
 
-    def identify(self, task: Task) -> str:
+    def identify(self, program: Program) -> str:
         return "0123"
 
-    def prepare_machine(self, task: Task) -> None:
+    def prepare_machine(self, program: Program) -> None:
         self._note(f"machine {os.getpid()}")
 
     def leave_machine(self) -> None:
@@ -45,7 +46,8 @@ class RecordingEngine:
 
     def run(
         self,
-        task: Task,
+        program: Program,
+        *,
         case: Path,
         output: Path,
         logs: Path,
@@ -53,54 +55,59 @@ class RecordingEngine:
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
-        wish = json.loads((case / "ehr.json").read_bytes())
-        name = wish["name"]
+        behaviour = json.loads((case / "ehr.json").read_bytes())
+        name = behaviour["name"]
         output.mkdir()
         self._note(f"start {name}")
-        ends = time.monotonic() + wish.get("seconds", 0)
+        ends = time.monotonic() + behaviour.get("seconds", 0)
         while time.monotonic() < ends:
             if cancelled is not None and cancelled.is_set():
                 self._note(f"cancelled {name}")
                 raise Cancelled
             time.sleep(0.01)
-        fault = wish.get("fault")
+        fault = behaviour.get("fault")
         if fault == "kills its worker":
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "engine":
             raise EngineError("the daemon\ndoes not answer")
         if fault != "no output":
-            (output / task.output).write_text("0.5")
+            (output / ALGORITHM.outputs[0].path).write_text("0.5")
         self._note(f"end {name}")
         stderr = "a warning\nexpected exactly one .mha, found 2\n\n" if fault == "exit" else ""
-        return Run(int(fault == "exit"), "done in 0.1 s, peak memory 0.50 GB\n", stderr, 0.1234)
+        return Run(
+            exit_code=int(fault == "exit"),
+            stdout="done in 0.1 s, peak memory 0.50 GB\n",
+            stderr=stderr,
+            seconds=0.1234,
+        )
 
     def close(self) -> None:
         self._note("close")
 
-    def noted(self, word: str) -> list[str]:
-        """Return what stands behind a word in the calls, in order."""
+    def notes(self, word: str) -> list[str]:
+        """Return what follows a word in the calls, in order."""
         lines = self.calls.read_text().splitlines() if self.calls.exists() else []
         return [line.split(" ", 1)[1] for line in lines if line.startswith(f"{word} ")]
 
     def _note(self, line: str) -> None:
-        # One write of a short line is whole, whatever other threads and processes write.
+        # One write of a short line stays whole, whatever other threads and processes write.
         with self.calls.open("a") as file:
             file.write(line + "\n")
 
 
-def make_cases(folder: Path, count: int, **wish: object) -> list[Case]:
-    """Write cases without images; `wish` goes into each record."""
+def make_cases(folder: Path, count: int, **behaviour: object) -> list[CaseFolder]:
+    """Write cases without images; `behaviour` goes into each record."""
     cases = []
     for index in range(count):
         name = f"MDA-{index:03}"
         source = folder / name / "input"
         source.mkdir(parents=True)
-        (source / "ehr.json").write_text(json.dumps({"name": name, "CenterID": 5, **wish}))
-        cases.append(Case(name, source, None))
+        (source / "ehr.json").write_text(json.dumps({"name": name, "CenterID": 5, **behaviour}))
+        cases.append(CaseFolder(name, source, None))
     return cases
 
 
-def set_wish(case: Case, **wish: object) -> None:
+def set_behaviour(case: CaseFolder, **behaviour: object) -> None:
     """Change what happens when a case is run."""
     path = case.input / "ehr.json"
-    path.write_text(json.dumps({**json.loads(path.read_bytes()), **wish}))
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **behaviour}))

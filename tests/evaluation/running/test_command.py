@@ -1,4 +1,4 @@
-"""The command, on algorithms that need no weights: native, in containers, on a Dask cluster."""
+"""Algorithms without weights run natively, in containers and on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
-from evaluation.commands import app
+from evaluation.__main__ import app
 from evaluation.jobs import jobs_by_case
-from evaluation.running import command
-from evaluation.running.cases import cases_in
-from evaluation.running.cluster import on_cluster
-from evaluation.running.command import run_task
-from evaluation.running.engines import EngineError
-from evaluation.running.store import RunStore
-from evaluation.schema import read_predictions
+from evaluation.predictions import read_predictions
+from evaluation.running.case_folders import CaseError, find_cases
+from evaluation.running.cluster import cluster_pool
+from evaluation.running.engines.protocol import EngineError
+from evaluation.running.job_store import JobStore
+from evaluation.running.run_command import run_algorithm, run_algorithms
+from evaluation.running.runner import Summary, local_pool
 from evaluation.truth import read_truth
-from shared.tasks import CURRENT
-from tests.containers.conftest import Project
-from tests.evaluation.running.fakes import TASK, RecordingEngine, make_cases, set_wish
+from shared.editions import CURRENT
+from tests.containers.conftest import Project, this_python
+from tests.evaluation.running.fakes import ALGORITHM, RecordingEngine, make_cases, set_behaviour
 
 ROOT = Path(__file__).parents[3]
-Command = Callable[..., Result]
+Run = Callable[..., dict[str, Summary]]
 
 
 @pytest.fixture
@@ -47,32 +48,33 @@ def cases(project: Project, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(project: Project, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Return a function that runs the command on the cases, in the miniature of the repository."""
-    monkeypatch.setattr(command, "ROOT", project.root)
-    monkeypatch.setattr(command, "native_python", lambda: Path(sys.executable))
-    # The command's handlers would stay in this process.
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+def run(project: Project, cases: Path, tmp_path: Path) -> Callable[..., dict[str, Summary]]:
+    """Return a function that runs algorithms on the cases, in the small copy of the repository."""
 
-    def call(*options: str) -> Result:
-        return CliRunner().invoke(app, ["run", str(cases), str(tmp_path / "run"), *options])
+    def call(*names: str, parallel: int = 1, **options: Any) -> dict[str, Summary]:
+        return run_algorithms(
+            [each for each in CURRENT.algorithms if not names or each.name in names],
+            cases=cases,
+            results=tmp_path / "results",
+            pool=local_pool(parallel),
+            root=project.root,
+            python_of=this_python,
+            **options,
+        )
 
     return call
 
 
-def test_native_runs_are_kept_and_the_truth_is_laid_out(
-    run: Command, cases: Path, tmp_path: Path
+def test_native_jobs_are_kept_and_the_truth_is_written(
+    run: Run, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = run("--engine", "native", "--jobs", "2")
-    assert result.exit_code == 0, result.output
-    assert "engine native: no image was built" in result.output
-    report = json.loads(result.output.splitlines()[-1])
-    counts = {"succeeded": 1, "failed": 1, "not_started": 0}
-    assert report["tasks"] == dict.fromkeys(
-        ("task1_segmentation", "task2_survival", "task3_hpv"), counts
-    )
+    summaries = run(engine="native", parallel=2)
+    assert "engine native: no image was built" in capsys.readouterr().out
+    assert list(summaries) == ["task1_segmentation", "task2_survival", "task3_hpv"]
+    for summary in summaries.values():
+        assert (len(summary.records), len(summary.failed), summary.not_started) == (2, 1, [])
 
-    folder = tmp_path / "run/task1_segmentation"
+    folder = tmp_path / "results/task1_segmentation"
     output = folder / "MDA-001/output/images/tumor-lymph-node-segmentation/output.mha"
     assert output.is_file()
     jobs = jobs_by_case(read_predictions(folder / "predictions.json"), CURRENT)
@@ -80,50 +82,64 @@ def test_native_runs_are_kept_and_the_truth_is_laid_out(
         "MDA-001": "Succeeded",
         "MDA-002": "Failed",
     }
-    (failed,) = (r for r in RunStore(folder).records() if not r.succeeded)
+    (failed,) = (r for r in JobStore(folder).records() if not r.succeeded)
     assert failed.reason is not None
     assert "expected exactly one image" in failed.reason
     assert (folder / "MDA-002/stderr.txt").read_text().strip() == failed.reason
     assert not list((folder / ".work").glob("app-*"))
 
-    truth = read_truth(tmp_path / "run/ground_truth")
-    patient = truth["MDA-001"]
-    assert (patient.event, patient.time_days, patient.hpv) == (True, 600.5, None)
-    assert (patient.centre, patient.field_of_view) == ("MDA", "whole_body")
-    assert patient.mask is not None
-    assert patient.mask.resolve() == cases / "MDA-001/truth.nii.gz"
+    truth = read_truth(tmp_path / "results/ground_truth")["MDA-001"]
+    assert (truth.event, truth.time_days, truth.hpv) == (True, 600.5, None)
+    assert (truth.centre, truth.field_of_view) == ("MDA", "whole_body")
+    assert truth.mask is not None
+    assert truth.mask.resolve() == cases / "MDA-001/truth.nii.gz"
 
-    again = run("--engine", "native")
-    assert again.exit_code == 0
-    assert "2 of 2 cases have ended, 1 failed, 2 in earlier runs" in again.output
+    run(engine="native")
+    assert "2 of 2 cases have ended, 1 failed, 2 in earlier runs" in capsys.readouterr().out
 
 
 def test_containers_run_with_a_share_of_the_cpus(
-    run: Command, project: Project, on_path: Callable[..., None], cases: Path
+    run: Run, project: Project, on_path: Callable[..., None], cases: Path
 ) -> None:
     shutil.rmtree(cases / "MDA-002")
     on_path("docker")
-    result = run("--engine", "docker", "--jobs", "2", "--task", "task2_survival")
-    assert result.exit_code == 0, result.output
+    summaries = run("task2_survival", engine="docker", parallel=2)
+    assert not summaries["task2_survival"].failed
     (options,) = project.calls("create")
     cpus = len(os.sched_getaffinity(0))
     assert int(options[options.index("--cpus") + 1]) in {cpus // 2, cpus - cpus // 2}
     assert "--network" in options
 
 
-def test_an_unknown_task_or_an_empty_folder_is_refused(run: Command, tmp_path: Path) -> None:
+def test_empty_folder_of_cases_is_rejected(run: Run, cases: Path) -> None:
+    shutil.rmtree(cases)
+    with pytest.raises(CaseError, match="expected folders with input/"):
+        run(engine="native")
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Restore the signal handlers that the command sets."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_unknown_algorithm_is_rejected(tmp_path: Path) -> None:
+    arguments = ["run", str(tmp_path), str(tmp_path / "results"), "--algorithm", "task4"]
+    output = CliRunner().invoke(app, arguments).output
     assert "expected task1_segmentation, task2_survival, task3_hpv, found" in " ".join(
-        run("--task", "task4").output.split()
+        output.split()
     )
-    shutil.rmtree(tmp_path / "cases")
-    with pytest.raises(Exception, match="expected folders with input/"):
-        raise_from(run("--engine", "native"))
 
 
-def raise_from(result: Result) -> None:
-    """Raise what a command has raised."""
-    assert result.exception is not None
-    raise result.exception
+@pytest.mark.parametrize("command", ["run", "score", "report", "compare"])
+def test_every_command_has_a_help(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
 
 
 @pytest.fixture
@@ -159,61 +175,60 @@ def test_two_dask_workers_share_a_cohort_and_one_may_die(
 ) -> None:
     address, victim = scheduler
     cases = make_cases(tmp_path / "cases", 10, seconds=0.2)
-    set_wish(cases[3], fault="exit")
+    set_behaviour(cases[3], fault="exit")
     engine = RecordingEngine(tmp_path / "calls.txt")
-    store = RunStore(tmp_path / "run")
 
-    given_up = time.monotonic() + 60
+    deadline = time.monotonic() + 60
 
     def kill() -> None:
-        while len(engine.noted("end")) < 3 and time.monotonic() < given_up:
+        while len(engine.notes("end")) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         victim.kill()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    cases = cases_in(tmp_path / "cases")
-    summary = run_task(TASK, cases, tmp_path, engine, store, on_cluster(address))
+    summary = run_on_cluster(tmp_path, engine, address)
     killer.join()
-    assert len(set(engine.noted("machine"))) == 2
+    assert len(set(engine.notes("machine"))) == 2
     assert [record.case for record in summary.records] == [case.name for case in cases]
     assert [record.case for record in summary.failed] == ["MDA-003"]
-    assert len(engine.noted("start")) <= 10 + 1  # the one that was under way
+    assert len(engine.notes("start")) <= 10 + 1  # the case that was running
+
+
+def run_on_cluster(folder: Path, engine: RecordingEngine, address: str, **options: Any) -> Summary:
+    return run_algorithm(
+        ALGORITHM,
+        find_cases(folder / "cases"),
+        cases_folder=folder / "cases",
+        engine=engine,
+        store=JobStore(folder / "run"),
+        pool=cluster_pool(address, **options),
+    )
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a scheduler give up a case at the first worker that dies."""
+    """Make a scheduler give up a case at the first worker that dies."""
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
 
 
-def test_a_case_that_kills_its_worker_stops_no_other(
+def test_case_that_kills_its_worker_does_not_stop_the_others(
     tmp_path: Path, impatient: None, scheduler: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     cases = make_cases(tmp_path / "cases", 6)
-    set_wish(cases[0], fault="kills its worker")
+    set_behaviour(cases[0], fault="kills its worker")
     engine = RecordingEngine(tmp_path / "calls.txt")
-    store = RunStore(tmp_path / "run")
-    summary = run_task(TASK, cases, tmp_path, engine, store, on_cluster(scheduler[0]))
-    missing = {outcome.case: outcome.reason for outcome in summary.not_started}
+    summary = run_on_cluster(tmp_path, engine, scheduler[0])
+    missing = {each.case: each.reason for each in summary.not_started}
     assert "each worker that ran it died" in missing["MDA-000"]
-    # The one that waited on the same worker may be given up with it.
+    # A case that waited on the same worker may be given up with it.
     assert len(missing) <= 2
-    assert len(engine.noted("left")) == 1  # the worker that lives
+    assert len(engine.notes("left")) == 1  # the surviving worker
     assert len(summary.records) + len(missing) == 6
 
 
-def test_a_scheduler_that_does_not_answer_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("evaluation.running.cluster.CONNECT_TIMEOUT_S", 1)
+def test_missing_scheduler_is_named(tmp_path: Path) -> None:
     make_cases(tmp_path / "cases", 1)
+    engine = RecordingEngine(tmp_path / "calls.txt")
     with pytest.raises(EngineError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:9"):
-        run_task(
-            TASK,
-            cases_in(tmp_path / "cases"),
-            tmp_path,
-            RecordingEngine(tmp_path / "calls.txt"),
-            RunStore(tmp_path / "run"),
-            on_cluster("tcp://127.0.0.1:9"),
-        )
+        run_on_cluster(tmp_path, engine, "tcp://127.0.0.1:9", connect_timeout_s=1)

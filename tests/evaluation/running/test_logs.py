@@ -1,4 +1,4 @@
-"""What is read out of an algorithm's log."""
+"""Values read from an algorithm's log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ done in 1.2 s, peak memory 0.85 GB
 """
 
 
-def test_the_last_line_states_the_memory() -> None:
+def test_memory_is_read_from_the_last_line() -> None:
     assert peak_memory_gb(LOG) == 0.85
     assert peak_memory_gb(LOG + "bye\n") is None
     assert peak_memory_gb("") is None
@@ -27,10 +27,10 @@ def test_the_last_line_states_the_memory() -> None:
         ("", None),
     ],
 )
-def test_task_3_logs_its_probability(log: str, probability: float | None) -> None:
+def test_hpv_probability_is_read_from_the_log(log: str, probability: float | None) -> None:
     assert hpv_probability(log) == probability
 
 
-def test_the_last_line_that_is_not_blank() -> None:
+def test_last_line_is_not_blank() -> None:
     assert last_line("a\n b \n\n") == "b"
     assert last_line(" \n") is None

@@ -10,13 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from shared.case import Case
+from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import main
 from shared.grand_challenge.outputs import write_segmentation
 from shared.preprocessing.pipeline import prepare
 from shared.preprocessing.region import Preparation
-from shared.tasks import CURRENT
 
 SIZE_XYZ = (12, 10, 8)
 EHR = {"Age": 61, "M-stage": "M0", "CenterID": 5}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
-from shared.tasks import CURRENT
 from tests.shared.grand_challenge.platform_case import (
     EHR,
     SIZE_XYZ,
@@ -38,6 +38,18 @@ def test_case_by_its_paths(case: Path) -> None:
 def test_case_by_its_list(case: Path, socket_key: str) -> None:
     (case / "images/ct").rename(case / "images/elsewhere")
     content = listed(socket_key, **{"ct-image": "images/elsewhere"})
+    (case / "inputs.json").write_text(json.dumps(content))
+    assert_is_the_case(read_case(case, CURRENT))
+
+
+def test_list_with_both_names_of_sockets_and_unknown_keys(case: Path) -> None:
+    """The platform's own list holds each socket twice and much that nobody here reads."""
+    content = listed(**{"ct-image": "images/elsewhere"})
+    (case / "images/ct").rename(case / "images/elsewhere")
+    for entry in content:
+        entry["interface"] = entry["socket"] = {**entry["socket"], "pk": 7, "overlay": [None]}
+        entry["pk"] = "c0ffee"
+        entry["future"] = {"nested": [1, {}]}
     (case / "inputs.json").write_text(json.dumps(content))
     assert_is_the_case(read_case(case, CURRENT))
 
@@ -126,6 +138,25 @@ def test_ehr_with_a_byte_order_mark(case: Path) -> None:
     assert_is_the_case(read_case(case, CURRENT))
 
 
+@pytest.mark.parametrize(
+    "ehr",
+    ['{"Age": 61, "M-stage": "M0",\n"CenterID": 5,\n}\n', '{"Age": 61, "T": [1, ], "CenterID": 5}'],
+)
+def test_ehr_with_a_trailing_comma_is_read_with_a_remark(case: Path, ehr: str) -> None:
+    (case / "ehr.json").write_text(ehr)
+    found = read_case(case, CURRENT)
+    assert (found.clinical.age, found.clinical.centre_id) == (61, 5)
+    assert found.remarks[0] == (
+        "electronic-health-record: not valid JSON because of a trailing comma, which is ignored"
+    )
+
+
+def test_commas_in_texts_of_the_ehr_stay(case: Path) -> None:
+    (case / "ehr.json").write_text(r'{"Age": 61, "M-stage": "\",]M0,}",}')
+    remarks = " ".join(read_case(case, CURRENT).remarks)
+    assert ",]M0,}" in remarks
+
+
 def test_remarks_of_the_ehr_reach_the_case(case: Path) -> None:
     (case / "ehr.json").write_text('{"Age": 900}')
     assert "900 is outside" in " ".join(read_case(case, CURRENT).remarks)
@@ -146,7 +177,7 @@ def test_some_voxels_without_a_number_are_repaired_with_a_remark(
     assert repaired[1, 2, 3] == repaired[2, 2, 3] == outside
     assert repaired[3, 2, 3] == image[3, 2, 3]
     assert Grid.of(repaired) == Grid.of(image)
-    expected = f"{modality}-image: 2 voxels are not finite and count as {outside}"
+    expected = f"{modality}-image: 2 voxels are not finite and are replaced by {outside}"
     assert found.remarks == (expected,)
 
 
@@ -243,11 +274,11 @@ BAD_INPUTS = {
     "no CT folder": (no_ct_folder, r"exactly one image .* for ct-image .*, found none"),
     "two CTs": (two_cts, r"exactly one image .*, found 2: scan.mha, second.tif"),
     "no PET": (no_pet, "for pet-image .*, found none"),
-    "a text called .mha": (text_for_ct, r"ct-image, found \S+scan.mha that is .*no image"),
-    "an empty file": (empty_file_for_ct, r"ct-image, found \S+scan.mha that is .*no image"),
-    "truncated": (truncated_ct, r"ct-image, found \S+scan.mha that is truncated"),
-    "truncated raw": (truncated_uncompressed_ct, r"ct-image, found \S+scan.mha that is truncated"),
-    "more than memory holds": (huge_ct, r"ct-image, found \S+scan.mha that is truncated"),
+    "a text called .mha": (text_for_ct, r"ct-image, \S+ \S+scan.mha is .*not an image"),
+    "an empty file": (empty_file_for_ct, r"ct-image, \S+ \S+scan.mha is .*not an image"),
+    "truncated": (truncated_ct, r"ct-image, \S+ \S+scan.mha is truncated"),
+    "truncated raw": (truncated_uncompressed_ct, r"ct-image, \S+ \S+scan.mha is truncated"),
+    "more than memory holds": (huge_ct, r"ct-image, \S+ \S+scan.mha is truncated"),
     "2-D": (flat_ct, "3-D image .* for ct-image, .* 2 dimensions and 1 value"),
     "4-D": (ct_in_time, "3-D image .* for ct-image, .* 4 dimensions and 1 value"),
     "colours": (ct_in_colour, "3-D image .* for ct-image, .* 3 dimensions and 3 value"),
@@ -258,9 +289,10 @@ BAD_INPUTS = {
         "expected numbers in .* for pet-image, found NaN or inf",
     ),
     "no EHR": (no_ehr, r"expected a JSON file at \S+/ehr.json, found none"),
-    "EHR no JSON": (ehr("Age: 60"), r"expected JSON in \S+/ehr.json"),
-    "EHR empty": (ehr(""), r"expected JSON in \S+/ehr.json"),
-    "EHR nested without end": (ehr("[" * 100_000), r"expected JSON in \S+/ehr.json"),
+    "EHR no JSON": (ehr("Age: 60"), r"\S+/ehr.json is not valid JSON"),
+    "EHR empty": (ehr(""), r"\S+/ehr.json is not valid JSON"),
+    "EHR nested without end": (ehr("[" * 100_000), r"\S+/ehr.json is not valid JSON"),
+    "EHR with two commas": (ehr('{"Age": 60,,}'), r"\S+/ehr.json is not valid JSON"),
     "EHR a list": (ehr(json.dumps([EHR])), "expected the EHR to be a JSON object .* a list"),
     "EHR null": (ehr("null"), "expected the EHR to be a JSON object .* null"),
     "list no list": (inputs({"ct-image": 1}), r"expected \S+/inputs.json to be a list"),

@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from shared.editions import CURRENT
 from shared.geometry import Grid
-from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
-from shared.tasks import CURRENT
+from shared.grand_challenge.outputs import (
+    remove_partials,
+    write_hpv,
+    write_risk,
+    write_segmentation,
+)
 from tests.shared.editions import with_risk_sign
 from tests.shared.grand_challenge.platform_case import (
     SIZE_XYZ,
@@ -88,3 +93,27 @@ def test_an_old_file_is_replaced(tmp_path: Path) -> None:
     write_hpv(tmp_path, False, CURRENT)
     assert files_in(tmp_path) == ["hpv-status.json"]
     assert json.loads((tmp_path / "hpv-status.json").read_text()) is False
+
+
+@pytest.mark.parametrize("place", ["hpv-status.json", "nowhere"])
+def test_link_in_the_place_of_an_output_is_replaced(tmp_path: Path, place: str) -> None:
+    """A dangling link ends a job of the platform without a result."""
+    target = tmp_path / "hpv-status.json"
+    target.symlink_to(tmp_path / place)
+    write_hpv(tmp_path, True, CURRENT)
+    assert files_in(tmp_path) == ["hpv-status.json"]
+    assert not target.is_symlink()
+    assert target.read_text() == "true"
+
+
+def test_partial_files_alone_are_removed(tmp_path: Path) -> None:
+    write_hpv(tmp_path, True, CURRENT)
+    (tmp_path / ".partial-1/images").mkdir(parents=True)
+    (tmp_path / ".partial-1/images/output.mha").touch()
+    remove_partials(tmp_path)
+    assert files_in(tmp_path) == ["hpv-status.json"]
+
+
+def test_no_output_folder_has_no_partial_files(tmp_path: Path) -> None:
+    remove_partials(tmp_path / "output")
+    assert files_in(tmp_path) == []

@@ -1,3 +1,5 @@
+"""Balanced accuracy: by hand, errors, and comparison with scikit-learn."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,16 +13,16 @@ from shared.metrics.classification import balanced_accuracy
 
 def test_by_hand() -> None:
     truth = [True, True, True, False]
-    # Two of three positives and the one negative are right.
+    # Correct: two of three positive patients, and the negative one.
     assert balanced_accuracy([True, True, False, False], truth) == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_always_saying_yes_is_chance() -> None:
+def test_constant_decision_is_at_chance_level() -> None:
     assert balanced_accuracy([True] * 10, [True] * 9 + [False]) == 0.5
 
 
 @pytest.mark.parametrize(("truth", "counts"), [(True, "3 positive and 0"), (False, "0 positive")])
-def test_one_class_alone_has_no_score(truth: bool, counts: str) -> None:
+def test_single_class_has_no_score(truth: bool, counts: str) -> None:
     with pytest.raises(ValueError, match=counts):
         balanced_accuracy([True, False, True], [truth] * 3)
 

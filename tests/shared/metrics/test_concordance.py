@@ -1,3 +1,5 @@
+"""C-index: by hand, ties, errors, and comparison with lifelines and scikit-survival."""
+
 from __future__ import annotations
 
 from typing import TypeAlias
@@ -25,12 +27,12 @@ def random_patients(seed: int, ties: bool) -> tuple[FloatArray, FloatArray, NDAr
 
 
 def test_by_hand() -> None:
-    # Comparable: (1,2), (1,3), (1,4), (3,4). Patient 2 is censored before 3 and 4.
+    # Comparable pairs: (1,2), (1,3), (1,4), (3,4). Patient 2 is censored before 3 and 4.
     times = [100, 200, 300, 400]
     events = [True, False, True, False]
     assert concordance_index([4, 3, 2, 1], times, events) == 1
     assert concordance_index([1, 2, 3, 4], times, events) == 0
-    # Right: (1,2), (1,4), (3,4); wrong: (1,3).
+    # Concordant: (1,2), (1,4), (3,4); discordant: (1,3).
     assert concordance_index([3, 2, 4, 1], times, events) == 3 / 4
 
 
@@ -38,12 +40,12 @@ def test_equal_risks_count_one_half() -> None:
     assert concordance_index([1, 1], [100, 200], [True, True]) == 0.5
 
 
-def test_missing_risk_counts_one_half_in_all_its_pairs() -> None:
-    # (1,2) and (2,3) have no risk of 2; (1,3) is right.
+def test_pairs_with_a_missing_risk_count_one_half() -> None:
+    # Patient 2 has no risk; the pair (1,3) is concordant.
     assert concordance_index([3, NAN, 1], [1, 2, 3], [True, True, True]) == pytest.approx(2 / 3)
 
 
-def test_equal_times_are_comparable_if_exactly_one_is_an_event() -> None:
+def test_equal_times_are_comparable_if_exactly_one_patient_had_the_event() -> None:
     assert concordance_index([2, 1], [100, 100], [True, False]) == 1
     assert concordance_index([2, 1], [100, 100], [False, True]) == 0
 
@@ -58,7 +60,7 @@ def test_equal_times_are_comparable_if_exactly_one_is_an_event() -> None:
     ],
 )
 def test_without_a_comparable_pair_there_is_no_score(times: list[int], events: list[bool]) -> None:
-    with pytest.raises(ValueError, match="at least one pair"):
+    with pytest.raises(ValueError, match="at least one comparable pair"):
         concordance_index(times, times, events)
 
 

@@ -1,3 +1,5 @@
+"""Scores of probabilities: by hand, errors, and comparison with SciPy and scikit-learn."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,14 +17,14 @@ from shared.metrics.probability import best_threshold, brier_score, roc_auc
 
 
 def random_patients(seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    """Return probabilities and truths of 80 patients, some probabilities equal."""
+    """Return probabilities and truths of 80 patients; some probabilities are equal."""
     rng = np.random.default_rng(seed)
     probability = np.round(rng.random(80), 2)
     return probability, rng.random(80) < probability
 
 
 def test_auc_by_hand() -> None:
-    # Pairs of a positive and a negative: 0.9 > 0.4 right, 0.4 = 0.4 one half.
+    # Two pairs: 0.9 > 0.4 counts one, 0.4 = 0.4 counts one half.
     assert roc_auc([0.9, 0.4, 0.4], [True, True, False]) == 0.75
 
 
@@ -41,6 +43,14 @@ def test_calibration_by_hand() -> None:
     assert error == pytest.approx((0.35 + 0.15) / 2)
 
 
+def test_default_is_five_bins() -> None:
+    probability, truth = random_patients(0)
+    assert len(calibration(probability, truth)) == 5
+    expected = calibration_error(probability, truth, bins=5)
+    assert calibration_error(probability, truth) == expected
+    assert calibration_error(probability, truth, bins=4) != expected
+
+
 def test_equal_probabilities_share_a_bin() -> None:
     (only,) = calibration([0.7] * 10, [True] * 7 + [False] * 3)
     assert (only.patients, only.observed_fraction) == (10, 0.7)
@@ -54,13 +64,13 @@ def test_columns_are_checked(score: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match=r"\(0,\) and \(0,\)"):
         score([], [])
     for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="from 0 to 1"):
+        with pytest.raises(ValueError, match="from 0 to 1, found other values"):
             score([0.5, wrong], [True, False])
 
 
 @pytest.mark.parametrize("truth", [True, False])
-def test_one_class_alone_has_no_auc(truth: bool) -> None:
-    with pytest.raises(ValueError, match="both classes"):
+def test_single_class_has_no_auc(truth: bool) -> None:
+    with pytest.raises(ValueError, match="both classes, found only one class"):
         roc_auc([0.1, 0.2], [truth, truth])
 
 
@@ -79,7 +89,7 @@ def test_equals_scipy_and_scikit_learn(seed: int) -> None:
 
 @settings(derandomize=True)
 @given(st.integers(0, 10_000))
-def test_bounds_and_symmetry(seed: int) -> None:
+def test_scores_are_bounded_and_symmetric(seed: int) -> None:
     probability, truth = random_patients(seed)
     order = np.random.default_rng(seed).permutation(80)
     auc, brier = roc_auc(probability, truth), brier_score(probability, truth)
@@ -93,19 +103,20 @@ def test_bounds_and_symmetry(seed: int) -> None:
     assert shuffled == pytest.approx(calibration_error(probability, truth))
 
 
-def test_the_threshold_by_hand() -> None:
-    # From 0.4 on: both positive right, one of three negative wrong. From 0.7 on: 1/2 and 3/3.
+def test_threshold_by_hand() -> None:
+    # From 0.4: sensitivity 2/2, specificity 2/3. From 0.7: 1/2 and 3/3.
     probabilities, truths = np.array([0.9, 0.4, 0.5, 0.2, 0.1]), np.array([1, 1, 0, 0, 0], bool)
     assert best_threshold(probabilities, truths) == pytest.approx((0.4 + 0.2) / 2)
     same = np.full(5, 0.5)
     assert best_threshold(same, truths) == 0.5
 
 
-def test_a_threshold_needs_both_classes() -> None:
-    with pytest.raises(ValueError, match="both classes"):
+def test_threshold_needs_both_classes() -> None:
+    with pytest.raises(ValueError, match="both classes, found only one class"):
         best_threshold([0.2, 0.8], [True, True])
 
 
+@settings(derandomize=True)
 @given(
     st.lists(
         st.tuples(st.integers(0, 100).map(lambda hundredths: hundredths / 100), st.booleans()),

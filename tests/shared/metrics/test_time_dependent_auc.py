@@ -1,3 +1,5 @@
+"""Time-dependent AUC: by hand, censoring, errors, and comparison with scikit-survival."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,50 +15,77 @@ from tests.shared.metrics.test_concordance import NAN, random_patients
 
 def test_by_hand_without_censoring() -> None:
     times = [100, 200, 300, 400]
-    # By 250 days: the first two against the last two; 3 of the 4 pairs are right.
-    assert time_dependent_auc([4, 2, 3, 1], times, [True] * 4, 250) == 3 / 4
-    assert time_dependent_auc([4, 3, 2, 1], times, [True] * 4, 250) == 1
+    # By 250 days: the first two patients against the last two; 3 of 4 pairs are concordant.
+    assert time_dependent_auc([4, 2, 3, 1], times, [True] * 4, horizon_days=250) == 3 / 4
+    assert time_dependent_auc([4, 3, 2, 1], times, [True] * 4, horizon_days=250) == 1
 
 
 def test_by_hand_with_a_censored_patient() -> None:
     times, events = [100, 200, 300, 400], [True, False, True, True]
-    # By 350 days: patients 1 and 3 against 4. One of the three at risk was censored at 200, so
-    # patient 3 stands for 1.5: (1 * 1 + 1.5 * 0) / 2.5.
-    assert time_dependent_auc([3, 9, 1, 2], times, events, 350) == pytest.approx(1 / 2.5)
+    # By 350 days: patients 1 and 3 against 4. At 200 days one of three patients at risk was
+    # censored, so patient 3 has a weight of 1.5: (1 * 1 + 1.5 * 0) / 2.5.
+    assert time_dependent_auc([3, 9, 1, 2], times, events, horizon_days=350) == pytest.approx(
+        1 / 2.5
+    )
+
+
+@pytest.mark.parametrize("censored_first", [True, False])
+def test_censoring_at_the_time_of_a_recurrence_counts_after_it(censored_first: bool) -> None:
+    # At 100 days the recurrence comes first, then one of two patients at risk is censored. So the
+    # weights of the recurrences at 50 and 100 days are 1 and 2.
+    order = [0, 2, 1, 3] if censored_first else [0, 1, 2, 3]
+    risks, times = np.array([3, 1, 9, 2])[order], np.array([50, 100, 100, 400])[order]
+    events = np.array([True, True, False, True])[order]
+    auc = time_dependent_auc(risks, times, events, horizon_days=350)
+    assert auc == pytest.approx(1 / 3)
+
+
+def test_weights_grow_with_every_censoring() -> None:
+    times, events = [10, 100, 200, 300, 400], [False, True, False, True, True]
+    # Not censored by 100 days: 4/5; by 300 days: 4/5 * 2/3. The weights are 5/4 and 15/8, and only
+    # the first recurrence has a higher risk than the patient who was followed longer.
+    auc = time_dependent_auc([9, 3, 9, 1, 2], times, events, horizon_days=350)
+    assert auc == pytest.approx((5 / 4) / (5 / 4 + 15 / 8))
+
+
+def test_recurrence_at_the_horizon_counts_as_recurrence() -> None:
+    assert time_dependent_auc([2, 1], [100, 200], [True, True], horizon_days=100) == 1
+    with pytest.raises(ValueError, match="found 2 and 0"):
+        time_dependent_auc([2, 1], [100, 200], [True, True], horizon_days=200)
 
 
 def test_equal_and_missing_risks_count_one_half() -> None:
     times, events = [100, 200], [True, True]
-    assert time_dependent_auc([1, 1], times, events, 150) == 0.5
-    assert time_dependent_auc([NAN, 1], times, events, 150) == 0.5
-    assert time_dependent_auc([1, NAN], times, events, 150) == 0.5
+    assert time_dependent_auc([1, 1], times, events, horizon_days=150) == 0.5
+    assert time_dependent_auc([NAN, 1], times, events, horizon_days=150) == 0.5
+    assert time_dependent_auc([1, NAN], times, events, horizon_days=150) == 0.5
 
 
 @pytest.mark.parametrize("horizon", [50, 500])
-def test_without_patients_on_both_sides_there_is_no_score(horizon: float) -> None:
+def test_without_patients_in_both_groups_there_is_no_score(horizon: float) -> None:
     with pytest.raises(ValueError, match="patients with recurrence by"):
-        time_dependent_auc([1, 2], [100, 200], [True, True], horizon)
+        time_dependent_auc([1, 2], [100, 200], [True, True], horizon_days=horizon)
 
 
 def test_columns_are_checked() -> None:
     with pytest.raises(ValueError, match="finite times"):
-        time_dependent_auc([1, 2], [NAN, 3], [True, True], 2)
+        time_dependent_auc([1, 2], [NAN, 3], [True, True], horizon_days=2)
     with pytest.raises(ValueError, match=r"\(2,\), \(3,\) and \(2,\)"):
-        time_dependent_auc([1, 2], [1, 2, 3], [True, True], 2)
+        time_dependent_auc([1, 2], [1, 2, 3], [True, True], horizon_days=2)
 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("ties", [False, True])
 def test_equals_scikit_survival(seed: int, ties: bool) -> None:
     risks, times, events = random_patients(seed, ties)
-    # Its weights want that the last patient is an event.
+    # scikit-survival needs an event at the last time.
     events[np.argmax(times)] = True
     events |= times == times.max()
     survival = Surv.from_arrays(events, times)
     for horizon in np.quantile(times, [0.3, 0.5, 0.8]) + 0.5:
-        theirs, _ = cumulative_dynamic_auc(survival, survival, risks, [horizon])
-        ours = time_dependent_auc(risks, times, events, horizon)
-        assert ours == pytest.approx(float(theirs[0]), abs=1e-6)
+        expected, _ = cumulative_dynamic_auc(survival, survival, risks, [horizon])
+        auc = time_dependent_auc(risks, times, events, horizon_days=horizon)
+        assert auc == pytest.approx(float(expected[0]), abs=1e-6)
 
 
 @settings(derandomize=True)
@@ -64,10 +93,12 @@ def test_equals_scikit_survival(seed: int, ties: bool) -> None:
 def test_only_the_order_of_risks_matters(seed: int, ties: bool) -> None:
     risks, times, events = random_patients(seed, ties)
     horizon = float(np.median(times))
-    score = time_dependent_auc(risks, times, events, horizon)
+    score = time_dependent_auc(risks, times, events, horizon_days=horizon)
     assert 0 <= score <= 1
-    assert time_dependent_auc(np.exp(risks), times, events, horizon) == score
-    assert time_dependent_auc(-risks, times, events, horizon) == pytest.approx(1 - score)
+    assert time_dependent_auc(np.exp(risks), times, events, horizon_days=horizon) == score
+    assert time_dependent_auc(-risks, times, events, horizon_days=horizon) == pytest.approx(
+        1 - score
+    )
     order = np.random.default_rng(seed).permutation(len(risks))
-    shuffled = time_dependent_auc(risks[order], times[order], events[order], horizon)
+    shuffled = time_dependent_auc(risks[order], times[order], events[order], horizon_days=horizon)
     assert shuffled == pytest.approx(score)

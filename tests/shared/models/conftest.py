@@ -27,7 +27,7 @@ from training.export.model_folder import export
 def segmentation_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model folder of one segmentation network, `random_unet(0)`."""
     folder = tmp_path_factory.mktemp("segmentation")
-    export(folder, SegmentationCard, [unet_member(0)], SEGMENTATION)
+    export(folder, SegmentationCard, members=[unet_member(0)], fields=SEGMENTATION)
     return folder
 
 
@@ -36,7 +36,7 @@ def segmentation_pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model folder of two segmentation networks, `random_unet(0)` and `(1)`."""
     folder = tmp_path_factory.mktemp("segmentation_pair")
     members = [unet_member(seed, f"fold{seed}") for seed in (0, 1)]
-    export(folder, SegmentationCard, members, SEGMENTATION)
+    export(folder, SegmentationCard, members=members, fields=SEGMENTATION)
     return folder
 
 
@@ -44,7 +44,9 @@ def segmentation_pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hpv_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model folder of two HPV networks, `random_hpv(0)` and `(1)`."""
     folder = tmp_path_factory.mktemp("hpv")
-    export(folder, HpvCard, [hpv_member(seed, f"fold{seed}") for seed in (0, 1)], HPV)
+    export(
+        folder, HpvCard, members=[hpv_member(seed, f"fold{seed}") for seed in (0, 1)], fields=HPV
+    )
     return folder
 
 
@@ -56,7 +58,7 @@ def survival_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         survival_member(0, "fold0", risk_mean=0.5, risk_std=2.0),
         survival_member(1, "fold1", risk_mean=-1.0, risk_std=0.5),
     ]
-    export(folder, SurvivalCard, members, SURVIVAL)
+    export(folder, SurvivalCard, members=members, fields=SURVIVAL)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The card of a model folder: what it must say, and what is refused."""
+"""The card of a model folder: required fields, defaults, limits, and what is refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def change(folder: Path, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_sha256_is_that_of_the_standard(folder: Path) -> None:
+def test_sha256_equals_the_example_of_the_standard(folder: Path) -> None:
     assert sha256_of(folder / "model.onnx") == SHA256_OF_ABC
 
 
@@ -110,15 +110,15 @@ def test_field_of_another_task_is_refused_unless_empty(task: str, name: str, val
         card_of(task, **{name: value})
 
 
-def test_what_a_card_need_not_say() -> None:
+def test_defaults_of_a_card() -> None:
     segmentation = card_of("segmentation", overlap=0)
     assert isinstance(segmentation, SegmentationCard)
-    unsaid = SegmentationCard.model_validate(
+    short = SegmentationCard.model_validate(
         {k: v for k, v in segmentation.model_dump().items() if k != "overlap"}
     )
-    assert (unsaid.overlap, unsaid.mirror_axes, unsaid.min_component_mm3) == (0.0, (), {})
-    assert not any(unsaid.rules.model_dump().values())
-    assert (unsaid.format, unsaid.task, unsaid.scores) == (1, "segmentation", ())
+    assert (short.overlap, short.mirror_axes, short.min_component_mm3) == (0.0, (), {})
+    assert not any(short.rules.model_dump().values())
+    assert (short.format, short.task, short.scores) == (1, "segmentation", ())
     survival = card_of("survival", clinical=[])
     assert isinstance(survival, SurvivalCard)
     assert survival.measures == ()
@@ -154,12 +154,12 @@ def test_overlap_may_be_zero_or_nearly_one() -> None:
         assert card_of("segmentation", overlap=overlap).model_dump()["overlap"] == overlap
 
 
-def test_inputs_of_the_graphs_are_those_of_the_card() -> None:
+def test_input_shapes_follow_from_the_card() -> None:
     image, clinical = (1, 2, 16, 16, 16), (1, 1)
     assert card_of("segmentation").input_shapes("network") == {"image": image}
     both = [{**MEMBER, "kind": "network"}, {**MEMBER, "kind": "linear"}]
     card = card_of("hpv", members=both, measures=MEASURES)
-    # The order counts: a graph takes its inputs in it.
+    # Order matters: it is that of the graph's inputs.
     assert list(card.input_shapes("network").items()) == [("image", image), ("clinical", clinical)]
     assert list(card.input_shapes("linear").items()) == [
         ("clinical", clinical),
@@ -241,7 +241,9 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("spoil", "message"), list(REFUSALS.values()), ids=list(REFUSALS))
-def test_refused_in_one_line(folder: Path, spoil: Callable[[Path], None], message: str) -> None:
+def test_bad_folder_is_refused_in_one_line(
+    folder: Path, spoil: Callable[[Path], None], message: str
+) -> None:
     spoil(folder)
     with pytest.raises(ModelError, match=message) as error:
         load_card(folder, HpvCard)
@@ -263,7 +265,7 @@ def test_models_of_one_preparation_can_be_chained() -> None:
     require_same_preparation(*cards, card_of("hpv"))
 
 
-def test_models_of_different_regions_cannot() -> None:
+def test_models_of_different_regions_cannot_be_chained() -> None:
     other = {**HPV["preparation"], "spacing_mm": 1}
     with pytest.raises(ModelError, match="expected the hpv model to take the region of the surv"):
         require_same_preparation(card_of("survival"), card_of("hpv", preparation=other))

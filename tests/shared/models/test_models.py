@@ -53,7 +53,7 @@ def channels_of(prepared: Prepared, card: BaseCard, labels: LabelVolume | None =
 
 
 def with_card(folder: Path, to: Path, **changes: object) -> Path:
-    """Return a copy of a model folder with other entries in its card."""
+    """Return a copy of a model folder with changed entries in its card."""
     shutil.copytree(folder, to)
     card = json.loads((to / "model.json").read_text())
     (to / "model.json").write_text(json.dumps({**card, **changes}))
@@ -62,7 +62,7 @@ def with_card(folder: Path, to: Path, **changes: object) -> Path:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that each loading of a network adds its file's name to."""
+    """Return a list to which each loading of a network adds its file name."""
     names: list[str] = []
     real = ensemble.Network
 
@@ -74,7 +74,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_probabilities_are_those_of_torch(
+def test_probabilities_equal_those_of_torch(
     segmentation_pair_folder: Path, make_prepared: Make
 ) -> None:
     model = SegmentationModel.load(segmentation_pair_folder)
@@ -86,7 +86,11 @@ def test_probabilities_are_those_of_torch(
         network = random_unet(seed)
         with torch.no_grad():
             logits = sliding_window(
-                lambda w: network(torch.from_numpy(w)).numpy(), image, WINDOW_ZYX, card.overlap, 3
+                lambda w: network(torch.from_numpy(w)).numpy(),
+                image,
+                window_zyx=WINDOW_ZYX,
+                overlap=card.overlap,
+                outputs=3,
             )
         return scipy_softmax(logits, axis=0)
 
@@ -139,7 +143,7 @@ def test_single_network_stays_loaded(
     assert loads == ["model.onnx"]
 
 
-def test_several_networks_are_loaded_one_after_another_and_repeat_exactly(
+def test_several_networks_are_loaded_in_turn_and_results_repeat_exactly(
     segmentation_pair_folder: Path, make_prepared: Make, loads: list[str]
 ) -> None:
     model = SegmentationModel.load(segmentation_pair_folder)
@@ -260,7 +264,7 @@ def test_survival_ensemble_is_the_mean_of_its_members(
 def test_linear_member_sees_the_lesion_measures(tmp_path: Path, make_prepared: Make) -> None:
     torch.manual_seed(0)
     linear, prepared = LinearModel(1, len(MEASURES)), make_prepared()
-    export(tmp_path, HpvCard, [hpv_member(0, "a"), linear_member(linear, "b")], HPV)
+    export(tmp_path, HpvCard, members=[hpv_member(0, "a"), linear_member(linear, "b")], fields=HPV)
     model = HpvModel.load(tmp_path)
     labels = np.zeros(SHAPE_ZYX, np.uint8)
     labels[2:5, 20:22, 20:26] = Label.GTVP
@@ -280,7 +284,7 @@ def test_linear_member_sees_the_lesion_measures(tmp_path: Path, make_prepared: M
 
 
 def test_unknown_measures_are_refused(tmp_path: Path) -> None:
-    export(tmp_path, HpvCard, [linear_member(LinearModel(1, len(MEASURES)))], HPV)
+    export(tmp_path, HpvCard, members=[linear_member(LinearModel(1, len(MEASURES)))], fields=HPV)
     folder = with_card(tmp_path, tmp_path / "model", measures=MEASURES[::-1])
     with pytest.raises(ModelError, match=r"expected the hpv model in .* the measures mtv_ml, "):
         HpvModel.load(folder)

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from shared.models.networks.base import EncoderDecoder, SegmentationNetworkConfig
+from shared.models.networks.discovery import SEGMENTATION_NETWORKS
 from shared.models.networks.dynunet import DynUNetConfig
 from shared.models.networks.hpv import HpvNetwork
-from shared.models.networks.registry import SEGMENTATION_NETWORKS
 from shared.models.networks.segresnet import SegResNetConfig
 from shared.models.networks.survival import SurvivalConfig
 from tests.shared.models.small_networks import (

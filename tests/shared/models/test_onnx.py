@@ -18,7 +18,7 @@ from tests.shared.models.small_networks import random_unet
 
 
 class FakeSession:
-    """Stands for a session of ONNX Runtime; knows which providers it was opened with."""
+    """Replaces a session of ONNX Runtime and records the providers it was opened with."""
 
     opened: list[tuple[str, dict[str, str]]]
     broken: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ class FakeSession:
 
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
-    """Replace ONNX Runtime's session, and let every provider be built in and CUDA be ready."""
+    """Replace ONNX Runtime's session; all providers seem to be built in and CUDA to load."""
     monkeypatch.setattr(FakeSession, "opened", [], raising=False)
     monkeypatch.setattr(FakeSession, "broken", frozenset())
     monkeypatch.setattr(FakeSession, "dropped", frozenset())
@@ -93,7 +93,7 @@ def test_gpu_build_without_a_gpu_runs_on_the_cpu(
     )
 
 
-def test_provider_that_the_runtime_drops_silently_is_noticed(
+def test_provider_that_the_runtime_drops_silently_gives_a_remark(
     sessions: type[FakeSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -104,7 +104,7 @@ def test_provider_that_the_runtime_drops_silently_is_noticed(
     assert [remark.split(" is ")[0] for remark in network.remarks] == ["CUDA", "OpenVINO"]
 
 
-def test_file_that_no_provider_loads_is_an_error_that_says_so(
+def test_file_that_no_provider_loads_is_an_error(
     sessions: type[FakeSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_of_them = frozenset(f"{p}ExecutionProvider" for p in onnx.PROVIDERS)
@@ -120,7 +120,7 @@ def test_openvino_computes_in_float32_on_the_granted_cpus(sessions: type[FakeSes
     assert options["num_of_threads"] == str(granted_cpus())
 
 
-def test_missing_driver_is_found_before_the_runtime_is_asked(
+def test_missing_driver_is_detected_before_the_runtime_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def nothing(name: str) -> None:
@@ -147,7 +147,7 @@ def test_driver_without_a_gpu_is_not_enough(
         onnx._load_cuda()
 
 
-def test_what_preloading_cuda_prints_is_swallowed(
+def test_output_of_preloading_cuda_is_hidden(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def one_gpu(pointer: object) -> int:

@@ -38,7 +38,7 @@ def random_volume(shape_zyx: IntTriple, channels: int = 2) -> Volume:
 
 
 def position_dependent(window: Volume) -> Volume:
-    """Return three outputs that depend on where in the window a voxel lies, as a network's do."""
+    """Return three outputs that depend on the position in the window, like those of a network."""
     ramp = np.linspace(-1, 1, window[0, 0].size, dtype=np.float32).reshape(window.shape[2:])
     a, b = window[0]
     return np.stack([a + ramp, a * b - ramp, b * ramp])[None]
@@ -61,7 +61,9 @@ def test_equals_monai_on_an_analytic_predictor(
     shape_zyx: IntTriple, window_zyx: IntTriple, overlap: float
 ) -> None:
     volume = random_volume(shape_zyx)
-    ours = sliding_window(position_dependent, volume, window_zyx, overlap, 3)
+    ours = sliding_window(
+        position_dependent, volume, window_zyx=window_zyx, overlap=overlap, outputs=3
+    )
     theirs = monai(position_dependent, volume, window_zyx, overlap)
     assert ours.shape == (3, *shape_zyx)
     assert ours.dtype == np.float32
@@ -79,13 +81,13 @@ def test_equals_monai_on_an_exported_network(
         return network(image=window)
 
     volume = random_volume(shape_zyx)
-    ours = sliding_window(predict, volume, (16, 16, 16), overlap, 3)
+    ours = sliding_window(predict, volume, window_zyx=(16, 16, 16), overlap=overlap, outputs=3)
     np.testing.assert_allclose(ours, monai(predict, volume, (16, 16, 16), overlap), atol=1e-4)
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 200), st.sampled_from([0, 0.1, 0.25, 0.5, 0.75, 0.99]))
-def test_windows_start_where_those_of_monai_do(size: int, window: int, overlap: float) -> None:
+def test_window_starts_equal_those_of_monai(size: int, window: int, overlap: float) -> None:
     assume(window <= size)
     interval = _get_scan_interval((size,), (window,), 1, (overlap,))
     expected = [s.start for (s,) in dense_patch_slices((size,), (window,), interval)]
@@ -93,14 +95,14 @@ def test_windows_start_where_those_of_monai_do(size: int, window: int, overlap: 
 
 
 @pytest.mark.parametrize("window_zyx", [(16, 16, 16), (7, 12, 96), (1, 2, 3), (192, 8, 8)])
-def test_weights_are_those_of_monai(window_zyx: IntTriple) -> None:
+def test_weights_equal_those_of_monai(window_zyx: IntTriple) -> None:
     expected = compute_importance_map(window_zyx, mode="gaussian", sigma_scale=0.125).numpy()
     found = gaussian_weight(window_zyx)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_a_buffer_that_the_predictor_reuses_does_no_harm() -> None:
+def test_predictor_may_reuse_its_buffer() -> None:
     buffer = np.empty((1, 3, 16, 16, 16), np.float32)
 
     def reusing(window: Volume) -> Volume:
@@ -109,8 +111,8 @@ def test_a_buffer_that_the_predictor_reuses_does_no_harm() -> None:
 
     volume = random_volume((20, 23, 31))
     np.testing.assert_array_equal(
-        sliding_window(reusing, volume, (16, 16, 16), 0.5, 3),
-        sliding_window(position_dependent, volume, (16, 16, 16), 0.5, 3),
+        sliding_window(reusing, volume, window_zyx=(16, 16, 16), overlap=0.5, outputs=3),
+        sliding_window(position_dependent, volume, window_zyx=(16, 16, 16), overlap=0.5, outputs=3),
     )
 
 
@@ -123,19 +125,30 @@ def test_windows_without_a_needed_voxel_are_not_run_and_give_background() -> Non
         seen.append(window)
         return np.zeros((1, 3, 16, 16, 16), np.float32)
 
-    logits = sliding_window(predict, random_volume((16, 16, 48)), (16, 16, 16), 0, 3, needed)
+    logits = sliding_window(
+        predict,
+        random_volume((16, 16, 48)),
+        window_zyx=(16, 16, 16),
+        overlap=0,
+        outputs=3,
+        needed=needed,
+    )
     assert len(seen) == 1
     assert (logits[:, :, :, :16] == 0).all()
     assert (logits[0, :, :, 16:] == CERTAIN_LOGIT).all()
     assert (logits[1:, :, :, 16:] == -CERTAIN_LOGIT).all()
 
 
-def test_needed_voxels_get_what_they_get_when_all_windows_run() -> None:
+def test_needed_voxels_are_the_same_as_when_all_windows_run() -> None:
     volume = random_volume((40, 23, 31))
     needed = np.zeros(volume.shape[1:], bool)
     needed[30:35, 3:9, 20:28] = True
-    everything = sliding_window(position_dependent, volume, (16, 16, 16), 0.5, 3)
-    part = sliding_window(position_dependent, volume, (16, 16, 16), 0.5, 3, needed)
+    everything = sliding_window(
+        position_dependent, volume, window_zyx=(16, 16, 16), overlap=0.5, outputs=3
+    )
+    part = sliding_window(
+        position_dependent, volume, window_zyx=(16, 16, 16), overlap=0.5, outputs=3, needed=needed
+    )
     np.testing.assert_array_equal(part[:, needed], everything[:, needed])
     assert (part[0] == CERTAIN_LOGIT).any()
 
@@ -145,13 +158,15 @@ def test_mask_of_needed_voxels_is_padded_with_the_volume() -> None:
     needed[0, 0, 0] = True
     volume = random_volume((4, 4, 4))
     np.testing.assert_array_equal(
-        sliding_window(position_dependent, volume, (8, 8, 8), 0, 3, needed),
-        sliding_window(position_dependent, volume, (8, 8, 8), 0, 3),
+        sliding_window(
+            position_dependent, volume, window_zyx=(8, 8, 8), overlap=0, outputs=3, needed=needed
+        ),
+        sliding_window(position_dependent, volume, window_zyx=(8, 8, 8), overlap=0, outputs=3),
     )
 
 
 def test_windows_are_streamed() -> None:
-    """No window outlives its turn, and memory does not grow with their number."""
+    """Each window is freed before the next, and memory does not grow with their number."""
     windows: list[weakref.ref[Volume]] = []
 
     def predict(window: Volume) -> Volume:
@@ -164,7 +179,7 @@ def test_windows_are_streamed() -> None:
     window_bytes = 16**3 * 4
     tracemalloc.start()
     try:
-        sliding_window(predict, volume, (16, 16, 16), 0.5, 3)
+        sliding_window(predict, volume, window_zyx=(16, 16, 16), overlap=0.5, outputs=3)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

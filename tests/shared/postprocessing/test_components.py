@@ -1,4 +1,4 @@
-"""Small components: by hand, then what must hold for any label map."""
+"""Removal of small components: by hand, and properties of any label map."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from shared.postprocessing.components import remove_small
 BOTH = {Label.GTVP: 100.0, Label.GTVN: 100.0}
 
 
-def cubes(*placed: tuple[int, tuple[slice, slice, slice]]) -> LabelVolume:
+def cubes(*lesions: tuple[int, tuple[slice, slice, slice]]) -> LabelVolume:
     labels = np.zeros((12, 12, 12), np.uint8)
-    for label, box in placed:
+    for label, box in lesions:
         labels[box] = label
     return labels
 
@@ -35,42 +35,46 @@ SMALL, LARGE = np.s_[0:2, 0:2, 0:2], np.s_[5:9, 5:9, 5:9]  # 8 and 64 voxels
     ],
 )
 def test_sizes_are_in_mm3(voxel_mm3: float, small_stays: bool, large_stays: bool) -> None:
-    kept = remove_small(cubes((1, SMALL), (1, LARGE)), voxel_mm3, BOTH)
-    assert bool(kept[SMALL].any()) == small_stays
-    assert bool(kept[LARGE].any()) == large_stays
+    result = remove_small(cubes((1, SMALL), (1, LARGE)), voxel_mm3, BOTH)
+    assert bool(result[SMALL].any()) == small_stays
+    assert bool(result[LARGE].any()) == large_stays
 
 
-def test_each_label_has_its_own_rule() -> None:
+def test_each_label_has_its_own_limit() -> None:
     labels = cubes((1, SMALL), (2, LARGE), (1, np.s_[10:12, 10:12, 10:12]))
-    kept = remove_small(labels, 1.0, {Label.GTVP: 9, Label.GTVN: 64})
-    assert np.array_equal(kept, cubes((2, LARGE)))
+    result = remove_small(labels, 1.0, {Label.GTVP: 9, Label.GTVN: 64})
+    assert np.array_equal(result, cubes((2, LARGE)))
 
 
-def test_a_label_without_a_rule_keeps_all() -> None:
+def test_label_without_a_limit_keeps_all_components() -> None:
     labels = cubes((1, SMALL), (2, np.s_[3, 3, 3]))
-    kept = remove_small(labels, 1.0, {Label.GTVP: 100})
-    assert np.array_equal(kept, cubes((2, np.s_[3, 3, 3])))
+    result = remove_small(labels, 1.0, {Label.GTVP: 100})
+    assert np.array_equal(result, cubes((2, np.s_[3, 3, 3])))
     assert np.array_equal(remove_small(labels, 1.0, {}), labels)
 
 
-def test_a_corner_connects() -> None:
+def test_voxels_that_share_a_corner_are_connected() -> None:
     labels = cubes((1, np.s_[0, 0, 0]), (1, np.s_[1, 1, 1]))
     assert np.array_equal(remove_small(labels, 1.0, {Label.GTVP: 2}), labels)
 
 
-def test_labels_do_not_connect_with_each_other() -> None:
+def test_voxels_of_different_labels_are_not_connected() -> None:
     labels = cubes((1, np.s_[0, 0, 0:3]), (2, np.s_[0, 0, 3:6]))
     assert not remove_small(labels, 1.0, {Label.GTVP: 4, Label.GTVN: 4}).any()
 
 
-def test_what_is_removed_becomes_background_even_inside_the_other_label() -> None:
+def test_component_inside_the_other_label_becomes_background() -> None:
     labels = cubes((1, LARGE), (2, np.s_[6, 6, 6]))
-    kept = remove_small(labels, 1.0, {Label.GTVN: 2})
-    assert kept[6, 6, 6] == Label.BACKGROUND
-    assert (kept == 1).sum() == 63
+    result = remove_small(labels, 1.0, {Label.GTVN: 2})
+    assert result[6, 6, 6] == Label.BACKGROUND
+    assert (result == 1).sum() == 63
 
 
-def test_an_empty_map_stays_empty() -> None:
+def test_component_that_fills_the_whole_volume_is_removed() -> None:
+    assert not remove_small(np.full((2, 2, 2), 1, np.uint8), 1.0, BOTH).any()
+
+
+def test_empty_label_map_stays_empty() -> None:
     assert not remove_small(cubes(), 1.0, BOTH).any()
 
 
@@ -89,28 +93,28 @@ LABELS = arrays(np.uint8, (5, 6, 7), elements=st.sampled_from([0, 0, 0, 1, 2]))
 
 @settings(derandomize=True, deadline=None)
 @given(LABELS, st.floats(0.1, 5), st.floats(0, 60))
-def test_nothing_appears_and_doing_it_twice_changes_nothing(
+def test_removal_adds_nothing_and_is_idempotent(
     labels: LabelVolume, voxel_mm3: float, minimum_mm3: float
 ) -> None:
     before = labels.copy()
-    rule = {Label.GTVP: minimum_mm3, Label.GTVN: minimum_mm3}
-    kept = remove_small(labels, voxel_mm3, rule)
+    limits = {Label.GTVP: minimum_mm3, Label.GTVN: minimum_mm3}
+    result = remove_small(labels, voxel_mm3, limits)
     assert np.array_equal(labels, before)
-    assert kept.dtype == np.uint8
-    assert np.all((kept == labels) | (kept == 0))
-    assert np.array_equal(remove_small(kept, voxel_mm3, rule), kept)
+    assert result.dtype == np.uint8
+    assert np.all((result == labels) | (result == 0))
+    assert np.array_equal(remove_small(result, voxel_mm3, limits), result)
 
 
 @settings(derandomize=True, deadline=None)
 @given(LABELS, st.permutations(range(3)), st.sampled_from([(0,), (1, 2), (0, 1, 2)]))
-def test_how_the_axes_are_stored_changes_nothing(
+def test_result_does_not_depend_on_the_order_of_the_axes(
     labels: LabelVolume, order: list[int], flipped: tuple[int, ...]
 ) -> None:
     def turn(volume: LabelVolume) -> LabelVolume:
         return np.flip(volume.transpose(order), flipped)
 
-    rule = {Label.GTVP: 4.0, Label.GTVN: 4.0}
+    limits = {Label.GTVP: 4.0, Label.GTVN: 4.0}
     assert np.array_equal(
-        remove_small(np.ascontiguousarray(turn(labels)), 1.0, rule),
-        turn(remove_small(labels, 1.0, rule)),
+        remove_small(np.ascontiguousarray(turn(labels)), 1.0, limits),
+        turn(remove_small(labels, 1.0, limits)),
     )

@@ -1,4 +1,4 @@
-"""What the log says of a segmentation."""
+"""The description of lesions for the log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from shared.postprocessing.remarks import describe_lesions
 from shared.preprocessing.pipeline import Prepared, Undo
 
 
-def prepared() -> Prepared:
-    grid = Grid((10, 10, 10), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+def prepared(spacing_mm: float = 2.0) -> Prepared:
+    grid = Grid((10, 10, 10), (spacing_mm,) * 3, (0.0, 0.0, 0.0))
     suv = np.ones(grid.shape_zyx, np.float32)
     suv[1, 1, 1], suv[9, 9, 9] = 8.25, 99
-    return Prepared(suv, suv, suv > 0, Undo(grid, grid), ())
+    return Prepared(ct_hu=suv, pet_suv=suv, body=suv > 0, undo=Undo(grid, grid), remarks=())
 
 
 def test_lesions_by_hand() -> None:
@@ -26,6 +26,12 @@ def test_lesions_by_hand() -> None:
     ]
 
 
-def test_no_lesion_is_said_for_each_label() -> None:
+def test_volumes_are_in_ml() -> None:
+    labels = np.ones((10, 10, 10), np.uint8)
+    primary, _ = describe_lesions(labels, prepared(spacing_mm=20.0))
+    assert primary == "GTVp: 1 component(s), 8000.0 ml, SUVmax 99.0"
+
+
+def test_missing_lesions_are_stated_for_each_label() -> None:
     labels = np.zeros((10, 10, 10), np.uint8)
     assert describe_lesions(labels, prepared()) == ["GTVp: none found", "GTVn: none found"]

@@ -1,4 +1,4 @@
-"""From a case to its region and back: nothing of the geometry is lost on the way."""
+"""From a case to its region and back: values, geometry and remarks are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.conventions import AIR_HU, LESIONS, LabelVolume
 from shared.geometry import Grid, resample
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import CT_RANGE_HU, Prepared, prepare
-from tests.shared.preprocessing.drawn import (
+from tests.shared.preprocessing.drawing import (
     FINE_REGION,
     REGION,
     Body,
@@ -22,7 +22,7 @@ from tests.shared.preprocessing.drawn import (
     oblique,
     orientations,
     pet_of,
-    stored,
+    reorient,
 )
 
 CT_MM, PET_MM = (4.0, 4.0, 5.0), (8.0, 8.0, 6.0)
@@ -30,7 +30,7 @@ LOW_MM, HIGH_MM, NARROW_MM = -280, 60, 150
 
 
 def case_of(ct: sitk.Image, pet: sitk.Image, remarks: tuple[str, ...] = ()) -> Case:
-    return Case(ct, pet, ClinicalRecord(), remarks)
+    return Case(ct_hu=ct, pet=pet, clinical=ClinicalRecord(), remarks=remarks)
 
 
 def drawn_case(body: Body | None = None) -> Case:
@@ -48,7 +48,7 @@ def prepared() -> Prepared:
     return prepare(drawn_case(), REGION)
 
 
-def test_prepared_volumes_share_the_regions_shape(prepared: Prepared) -> None:
+def test_prepared_volumes_have_the_shape_of_the_region(prepared: Prepared) -> None:
     shape = prepared.undo.region.shape_zyx
     assert shape == (72, 72, 72)
     assert prepared.ct_hu.shape == prepared.pet_suv.shape == prepared.body.shape == shape
@@ -56,11 +56,11 @@ def test_prepared_volumes_share_the_regions_shape(prepared: Prepared) -> None:
     assert prepared.body.dtype == bool
 
 
-def test_record_of_the_way_back_has_the_cts_own_grid(prepared: Prepared) -> None:
+def test_undo_has_the_grid_of_the_ct(prepared: Prepared) -> None:
     assert prepared.undo.ct == Grid.of(drawn_case().ct_hu)
 
 
-def test_values_are_where_the_drawing_has_them(prepared: Prepared) -> None:
+def test_values_are_at_the_positions_of_the_drawing(prepared: Prepared) -> None:
     assert at_world(prepared.ct_hu, prepared, 0, 0, 10) == pytest.approx(35, abs=1)  # brain
     assert at_world(prepared.ct_hu, prepared, 0, 40, -120) == pytest.approx(700, abs=1)  # spine
     assert at_world(prepared.ct_hu, prepared, 100, -100, -60) == pytest.approx(AIR_HU, abs=1)
@@ -69,13 +69,13 @@ def test_values_are_where_the_drawing_has_them(prepared: Prepared) -> None:
     assert at_world(prepared.pet_suv, prepared, 100, -100, -60) == 0
 
 
-def test_body_is_what_is_not_air(prepared: Prepared) -> None:
+def test_body_is_everything_but_air(prepared: Prepared) -> None:
     assert at_world(prepared.body, prepared, 0, 0, 10)
     assert not at_world(prepared.body, prepared, 100, -100, -60)
     assert np.array_equal(prepared.body, prepared.ct_hu > -500)
 
 
-def test_remarks_of_the_reading_come_first(prepared: Prepared) -> None:
+def test_remarks_of_the_reader_come_first(prepared: Prepared) -> None:
     assert len(prepared.remarks) == 1
     ct, pet = drawn_case().ct_hu, drawn_case().pet
     first, *others = prepare(case_of(ct, pet, ("ct-image: read",)), REGION).remarks
@@ -83,7 +83,7 @@ def test_remarks_of_the_reading_come_first(prepared: Prepared) -> None:
     assert tuple(others) == prepared.remarks
 
 
-def test_air_without_uptake_stands_where_the_region_leaves_the_scan() -> None:
+def test_air_without_uptake_fills_the_region_outside_the_scan() -> None:
     ct = ct_of(axial(CT_MM, -150, HIGH_MM, NARROW_MM))
     short = prepare(case_of(ct, pet_of(axial(PET_MM, -150, HIGH_MM))), REGION)
     z_mm = short.undo.region.origin_mm[2] + 4 * np.arange(72)
@@ -94,7 +94,7 @@ def test_air_without_uptake_stands_where_the_region_leaves_the_scan() -> None:
     assert not short.body[below].any()
 
 
-def test_pet_of_a_smaller_extent_leaves_no_uptake_where_it_ends() -> None:
+def test_region_outside_a_smaller_pet_has_no_uptake() -> None:
     ct = ct_of(axial(CT_MM, LOW_MM, HIGH_MM, NARROW_MM))
     part = prepare(case_of(ct, pet_of(axial(PET_MM, -200, 0, half_width_mm=60))), REGION)
     assert at_world(part.pet_suv, part, 12, -10, -110) == pytest.approx(12, abs=0.1)
@@ -102,7 +102,7 @@ def test_pet_of_a_smaller_extent_leaves_no_uptake_where_it_ends() -> None:
     assert at_world(part.ct_hu, part, 0, 40, -120) == pytest.approx(700, abs=1)
 
 
-def test_air_without_uptake_stands_beyond_the_box_around_the_body() -> None:
+def test_air_without_uptake_fills_the_region_outside_the_body_box() -> None:
     case = drawn_case()
     ct = sitk.GetArrayFromImage(case.ct_hu)
     ct[:, 2:5, 10:60] = 60  # a bottle in front of the patient
@@ -114,42 +114,40 @@ def test_air_without_uptake_stands_beyond_the_box_around_the_body() -> None:
 
 @pytest.mark.parametrize("interpolation", ["linear", "bspline"])
 @pytest.mark.parametrize("padding_hu", [-3024, -10504])
-def test_padding_and_metal_do_not_reach_beyond_the_range_of_a_ct(
-    interpolation: str, padding_hu: float
-) -> None:
+def test_padding_and_metal_stay_in_the_range_of_a_ct(interpolation: str, padding_hu: float) -> None:
     preparation = REGION.model_copy(update={"interpolation": interpolation})
     ct_grid = axial(CT_MM, LOW_MM, HIGH_MM)
     pet = pet_of(axial(PET_MM, LOW_MM, HIGH_MM))
     plain = prepare(case_of(ct_of(ct_grid), pet), preparation)
-    spoilt = prepare(
+    disturbed = prepare(
         case_of(ct_of(ct_grid, Body(padding_hu=padding_hu, metal=True)), pet), preparation
     )
     low, high = CT_RANGE_HU
     overshoot = 0 if interpolation == "linear" else 0.3 * (high - low)
-    assert spoilt.ct_hu.min() >= low - overshoot
-    assert spoilt.ct_hu.max() <= high + overshoot
-    np.testing.assert_allclose(spoilt.undo.region.origin_mm, plain.undo.region.origin_mm, atol=4)
-    # 3 cm from either, nothing has changed.
-    assert at_world(spoilt.ct_hu, spoilt, 0, 0, 10) == pytest.approx(35, abs=1)
-    assert at_world(spoilt.ct_hu, spoilt, 30, -20, -120) == pytest.approx(40, abs=1)
+    assert disturbed.ct_hu.min() >= low - overshoot
+    assert disturbed.ct_hu.max() <= high + overshoot
+    np.testing.assert_allclose(disturbed.undo.region.origin_mm, plain.undo.region.origin_mm, atol=4)
+    # 3 cm away from padding and metal nothing changes.
+    assert at_world(disturbed.ct_hu, disturbed, 0, 0, 10) == pytest.approx(35, abs=1)
+    assert at_world(disturbed.ct_hu, disturbed, 30, -20, -120) == pytest.approx(40, abs=1)
 
 
-def test_activity_is_recognised_said_and_brought_to_a_usable_scale(prepared: Prepared) -> None:
+def test_activity_is_recognised_reported_and_scaled(prepared: Prepared) -> None:
     case = drawn_case()
     activity = prepare(case_of(case.ct_hu, case.pet * 4321.0), REGION)
-    assert any("taken as Bq/mL" in remark for remark in activity.remarks)
-    # The same picture; its scale is a guess, within a factor of two.
+    assert any("read as Bq/mL" in remark for remark in activity.remarks)
+    # The ratio is constant; the scale is an estimate, correct to a factor of two.
     ratio = activity.pet_suv[prepared.pet_suv > 0.1] / prepared.pet_suv[prepared.pet_suv > 0.1]
     assert np.ptp(ratio) < 1e-3
     assert 0.5 < ratio.mean() < 2
 
 
-def test_negative_uptake_becomes_none() -> None:
+def test_negative_uptake_becomes_zero() -> None:
     case = drawn_case()
     assert prepare(case_of(case.ct_hu, case.pet - 0.5), REGION).pet_suv.min() == 0
 
 
-def test_pet_without_uptake_is_prepared_with_a_remark() -> None:
+def test_pet_without_uptake_gives_a_remark() -> None:
     case = drawn_case()
     blank = prepare(case_of(case.ct_hu, case.pet * 0.0), REGION)
     assert not blank.pet_suv.any()
@@ -157,7 +155,7 @@ def test_pet_without_uptake_is_prepared_with_a_remark() -> None:
 
 
 @pytest.mark.parametrize("kind", [sitk.sitkInt32, sitk.sitkFloat32, sitk.sitkFloat64])
-def test_pixel_types_of_files_do_not_matter(prepared: Prepared, kind: int) -> None:
+def test_result_does_not_depend_on_the_pixel_type(prepared: Prepared, kind: int) -> None:
     case = drawn_case()
     same = prepare(
         case_of(sitk.Cast(case.ct_hu, kind), sitk.Cast(case.pet, sitk.sitkFloat64)), REGION
@@ -169,8 +167,8 @@ def test_pixel_types_of_files_do_not_matter(prepared: Prepared, kind: int) -> No
 # Round trips
 
 
-def overlap(found: LabelVolume, truth: LabelVolume, label: int) -> float:
-    one, other = found == label, truth == label
+def overlap(labels: LabelVolume, truth: LabelVolume, label: int) -> float:
+    one, other = labels == label, truth == label
     return float(2 * np.sum(one & other) / (one.sum() + other.sum()))
 
 
@@ -178,17 +176,19 @@ def centroid_vox(labels: LabelVolume, label: int) -> np.ndarray:
     return np.argwhere(labels == label).mean(axis=0)
 
 
-def assert_comes_back(ct: sitk.Image, pet: sitk.Image, truth: sitk.Image) -> None:
-    """Prepare a case, bring its labels onto the region and back, and compare."""
+def assert_round_trip(ct: sitk.Image, pet: sitk.Image, truth: sitk.Image) -> None:
+    """Resample the labels of a case onto the region and back, and compare."""
     undo = prepare(case_of(ct, pet), FINE_REGION).undo
-    on_region = sitk.GetArrayFromImage(resample(truth, undo.region, "nearest", 0))
+    on_region = sitk.GetArrayFromImage(
+        resample(truth, undo.region, interpolation="nearest", outside=0)
+    )
     restored = restore(on_region, undo)
     assert restored.GetPixelID() == sitk.sitkUInt8
     assert Grid.of(restored) == Grid.of(ct)
-    found, expected = sitk.GetArrayFromImage(restored), sitk.GetArrayFromImage(truth)
+    result, expected = sitk.GetArrayFromImage(restored), sitk.GetArrayFromImage(truth)
     for label in LESIONS.values():
-        assert overlap(found, expected, label) >= 0.95
-        shift = centroid_vox(found, label) - centroid_vox(expected, label)
+        assert overlap(result, expected, label) >= 0.95
+        shift = centroid_vox(result, label) - centroid_vox(expected, label)
         assert np.all(np.abs(shift) <= 0.5)
 
 
@@ -198,8 +198,8 @@ def test_round_trip_in_all_48_orientations() -> None:
     pet = pet_of(axial(PET_MM, LOW_MM - 30, HIGH_MM + 30))
     count = 0
     for order, flips in orientations():
-        turned_pet = stored(pet, order[::-1], flips[::-1])
-        assert_comes_back(stored(ct, order, flips), turned_pet, stored(truth, order, flips))
+        turned_pet = reorient(pet, order[::-1], flips[::-1])
+        assert_round_trip(reorient(ct, order, flips), turned_pet, reorient(truth, order, flips))
         count += 1
     assert count == 48
 
@@ -208,9 +208,9 @@ def test_round_trip_in_all_48_orientations() -> None:
 def test_round_trip_of_an_oblique_scan(degrees: float) -> None:
     grid = oblique(axial((3.0, 2.5, 4.0), LOW_MM, HIGH_MM, NARROW_MM + 50), degrees)
     pet = pet_of(oblique(axial(PET_MM, LOW_MM, HIGH_MM), degrees / 3))
-    assert_comes_back(ct_of(grid), pet, labels_of(grid))
+    assert_round_trip(ct_of(grid), pet, labels_of(grid))
 
 
 def test_round_trip_of_a_scan_smaller_than_the_region() -> None:
     grid = axial((2.0, 2.0, 3.0), -190, -70, half_width_mm=80)
-    assert_comes_back(ct_of(grid), pet_of(axial(PET_MM, -200, -60)), labels_of(grid))
+    assert_round_trip(ct_of(grid), pet_of(axial(PET_MM, -200, -60)), labels_of(grid))

@@ -76,7 +76,11 @@ def build(
 
 def serving_case(patient: Patient) -> Case:
     """Return a patient's case, read without the code under test."""
-    return Case(sitk.ReadImage(str(patient.ct)), sitk.ReadImage(str(patient.pet)), patient.clinical)
+    return Case(
+        ct_hu=sitk.ReadImage(str(patient.ct)),
+        pet=sitk.ReadImage(str(patient.pet)),
+        clinical=patient.clinical,
+    )
 
 
 def test_cache_holds_what_serving_prepares(prepared: list[PreparedPatient]) -> None:
@@ -89,8 +93,8 @@ def test_cache_holds_what_serving_prepares(prepared: list[PreparedPatient]) -> N
         truth = resample(
             sitk.ReadImage(str(each.patient.labels)),
             expected.undo.region,
-            "nearest",
-            Label.BACKGROUND,
+            interpolation="nearest",
+            outside=Label.BACKGROUND,
         )
         assert np.array_equal(each.labels, sitk.GetArrayFromImage(truth))
         assert each.labels.any()

@@ -212,6 +212,44 @@ def test_invalid_splits_are_refused(tmp_path: Path, content: str, message: str) 
         read_splits(path, STRATA)
 
 
+@pytest.mark.parametrize(("count", "possible"), [(0, False), (1, True), (49, True), (50, False)])
+def test_held_out_part_has_at_least_one_patient_and_leaves_one(count: int, possible: bool) -> None:
+    if possible:
+        (fold,) = one_held_out(STRATA, count, seed=0).folds
+        assert len(fold.held_out) == count
+    else:
+        with pytest.raises(InputError, match=f"found 50 and {count};"):
+            one_held_out(STRATA, count, seed=0)
+
+
+def test_as_many_folds_as_patients_are_possible() -> None:
+    folds = k_folds(STRATA, 50, seed=0)
+    assert is_partition(folds)
+    assert {len(fold.held_out) for fold in folds.folds} == {1}
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": ["MDA-001", "MDA-000"], "val": ["MDA-000", "MDA-001"]}, "MDA-000 is in both"),
+        ({"train": ["MDA-000"], "val": ["XYZ-001", "XYZ-000"]}, "2 patients .* such as XYZ-000"),
+    ],
+)
+def test_errors_of_a_split_name_the_first_patient(
+    tmp_path: Path, split: dict[str, list[str]], message: str
+) -> None:
+    path = tmp_path / "splits.json"
+    path.write_text(json.dumps([split]))
+    with pytest.raises(InputError, match=message):
+        read_splits(path, STRATA)
+
+
+def test_folder_of_a_run_is_created(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "hpv"
+    keep(k_folds(STRATA, 5, seed=0), folder)
+    assert (folder / FOLDS).is_file()
+
+
 # Folds shared by tasks
 
 

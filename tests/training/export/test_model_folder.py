@@ -60,13 +60,15 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_folder_holds_what_its_card_says(tmp_path: Path) -> None:
     members = [unet(seed, f"fold{seed}") for seed in (0, 1)]
-    card = export(tmp_path / "new" / "model", SegmentationCard, members, SEGMENTATION)
+    card = export(
+        tmp_path / "new" / "model", SegmentationCard, members=members, fields=SEGMENTATION
+    )
     assert sorted(files(tmp_path / "new" / "model")) == ["fold0.onnx", "fold1.onnx", "model.json"]
     assert load_card(tmp_path / "new" / "model", SegmentationCard) == card
 
 
-def test_graph_is_self_contained_and_names_no_file_of_this_machine(tmp_path: Path) -> None:
-    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
+def test_graph_is_self_contained_and_holds_no_path_of_this_machine(tmp_path: Path) -> None:
+    export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     graph = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     onnx.checker.check_model(graph, full_check=True)
     assert [opset.version for opset in graph.opset_import] == [module.OPSET]
@@ -80,17 +82,17 @@ def test_graph_is_self_contained_and_names_no_file_of_this_machine(tmp_path: Pat
 
 def test_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        export(tmp_path / name, SegmentationCard, [unet()], SEGMENTATION)
+        export(tmp_path / name, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
-def test_scores_stay_with_the_model_they_are_of(tmp_path: Path) -> None:
+def test_scores_are_kept_only_for_the_same_model(tmp_path: Path) -> None:
     score = Score(metric="gtvp_dice", value=0.5, standard_error=0.1, patients=3, cohort="some")
-    card = export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
+    card = export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     write_card(tmp_path, card.model_copy(update={"scores": (score,)}))
-    again = export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
+    again = export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     assert again.scores == (score,)
-    other = export(tmp_path, SegmentationCard, [unet(1)], SEGMENTATION)
+    other = export(tmp_path, SegmentationCard, members=[unet(1)], fields=SEGMENTATION)
     assert other.scores == ()
 
 
@@ -101,7 +103,7 @@ def test_network_trained_with_deep_supervision_is_exported_without_its_heads(
     network = HEADS.build(in_channels=2).train()
     network(torch.randn(1, 2, 16, 16, 16)).mean().backward()
     member = MemberModel(name="model", model=network, config=HEADS)
-    export(tmp_path, SegmentationCard, [member], SEGMENTATION)
+    export(tmp_path, SegmentationCard, members=[member], fields=SEGMENTATION)
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert len(graph.output) == 1
     assert not any("head" in tensor.name for tensor in graph.initializer)
@@ -111,7 +113,12 @@ def test_hpv_network_is_exported_without_its_decoder(tmp_path: Path) -> None:
     head = HpvConfig(head_width=16)
     network = head.build(UNET, in_channels=2, clinical_features=2)
     fields = {**FIELDS, "clinical": CLINICAL, "threshold": 0.5}
-    export(tmp_path, HpvCard, [MemberModel(name="model", model=network, config=head)], fields)
+    export(
+        tmp_path,
+        HpvCard,
+        members=[MemberModel(name="model", model=network, config=head)],
+        fields=fields,
+    )
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert [i.name for i in graph.input] == ["image", "clinical"]
     assert [o.name for o in graph.output] == ["logit"]
@@ -123,7 +130,7 @@ def test_survival_card_keeps_the_scale_of_the_risks(tmp_path: Path) -> None:
     network = config.build(in_channels=4, clinical_features=2)
     fields = {**FIELDS, "channels": ("CT", "PET", "GTVp", "GTVn"), "clinical": CLINICAL}
     member = MemberModel(name="model", model=network, config=config, risk_mean=0.25, risk_std=2.0)
-    card = export(tmp_path, SurvivalCard, [member], fields)
+    card = export(tmp_path, SurvivalCard, members=[member], fields=fields)
     assert (card.members[0].risk_mean, card.members[0].risk_std) == (0.25, 2.0)
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert [o.name for o in graph.output] == ["risk"]
@@ -132,9 +139,9 @@ def test_survival_card_keeps_the_scale_of_the_risks(tmp_path: Path) -> None:
 
 def test_old_model_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
     members = [unet(seed, f"fold{seed}") for seed in (0, 1)]
-    export(tmp_path, SegmentationCard, members, SEGMENTATION)
+    export(tmp_path, SegmentationCard, members=members, fields=SEGMENTATION)
     (tmp_path / "README.md").write_text("kept")
-    export(tmp_path, SegmentationCard, [unet(2)], SEGMENTATION)
+    export(tmp_path, SegmentationCard, members=[unet(2)], fields=SEGMENTATION)
     assert sorted(files(tmp_path)) == ["README.md", "model.json", "model.onnx"]
     load_card(tmp_path, SegmentationCard)
 
@@ -152,12 +159,12 @@ class Shifted(Network):
 def test_graph_that_differs_leaves_the_folder_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
 ) -> None:
-    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
+    export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     before = files(tmp_path)
     monkeypatch.setattr(Shifted, "by", by)
     monkeypatch.setattr(module, "Network", Shifted)
     with pytest.raises(ExportError, match=r"fold0\.onnx on \w+ differs from torch.*nothing was"):
-        export(tmp_path, SegmentationCard, [unet(0, "fold0")], SEGMENTATION)
+        export(tmp_path, SegmentationCard, members=[unet(0, "fold0")], fields=SEGMENTATION)
     assert files(tmp_path) == before
 
 
@@ -169,10 +176,10 @@ def test_labels_that_disagree_are_refused_even_if_logits_are_close() -> None:
         compare(output, expected, "model.onnx")
 
 
-def test_card_that_lacks_a_field_writes_nothing(tmp_path: Path) -> None:
+def test_incomplete_card_writes_nothing(tmp_path: Path) -> None:
     fields = {key: value for key, value in SEGMENTATION.items() if key != "licence"}
     with pytest.raises(ValidationError, match="licence"):
-        export(tmp_path, SegmentationCard, [unet()], fields)
+        export(tmp_path, SegmentationCard, members=[unet()], fields=fields)
     assert files(tmp_path) == {}
 
 
@@ -208,7 +215,7 @@ def test_serving_part_that_differs_from_the_reference_is_refused(tmp_path: Path)
     nn.init.constant_(network.bias, 5.0)
     member = MemberModel(name="model", model=network, config=config)
     with pytest.raises(ExportError, match="differs from torch"):
-        export(tmp_path, SegmentationCard, [member], SEGMENTATION)
+        export(tmp_path, SegmentationCard, members=[member], fields=SEGMENTATION)
     assert files(tmp_path) == {}
 
 
@@ -216,20 +223,20 @@ def test_linear_model_is_a_member_with_the_lesion_measures(tmp_path: Path) -> No
     torch.manual_seed(0)
     member = MemberModel(name="model", model=LinearModel(2, len(MEASURES)), config=None)
     fields = {**FIELDS, "clinical": CLINICAL}
-    card = export(tmp_path, SurvivalCard, [member], fields)
+    card = export(tmp_path, SurvivalCard, members=[member], fields=fields)
     assert (card.members[0].kind, card.measures) == ("linear", MEASURES)
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert [i.name for i in graph.input] == ["clinical", "measures"]
 
 
 def test_card_holds_only_the_fields_of_its_task(tmp_path: Path) -> None:
-    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
+    export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     card = json.loads((tmp_path / "model.json").read_text())
     assert not {"clinical", "measures", "threshold"} & set(card)
 
 
 def test_card_is_readable(tmp_path: Path) -> None:
-    export(tmp_path, SegmentationCard, [unet()], SEGMENTATION)
+    export(tmp_path, SegmentationCard, members=[unet()], fields=SEGMENTATION)
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["window_zyx"] == [16, 16, 16]
     assert len(card["members"][0]["sha256"]) == 64

@@ -214,3 +214,77 @@ def test_crop_contains_no_padding_inside_the_volume(seed: int) -> None:
     torch.testing.assert_close(near[0], far[0], atol=1e-5, rtol=1e-5)
     assert torch.equal(near[1], far[1])
     assert near[0].shape == (2, 8, 6, 6)
+
+
+def test_ranges_are_those_of_the_paper_and_of_nnu_net() -> None:
+    assert augment.MAX_ROTATION_DEGREES == 15
+    assert augment.SCALE_RANGE == (0.9, 1.2)
+    assert augment.GAMMA_RANGE == (0.7, 1.5)
+    assert augment.MAX_NOISE_STD == 0.1
+    assert augment.MAX_BLUR_SIGMA_VOX == 1
+
+
+def test_seeds_of_the_noise_have_31_bits(drawn: list[Drawn]) -> None:
+    seeds = [d.seed for d in drawn if d.transform == "noise"]
+    assert min(seeds) < 2**24
+    assert 2**30 < max(seeds) < 2**31
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        # From 4, 9.5 and 14.5 voxels around the centre to twice as many, and one more.
+        (0.5, (5, 11, 16)),
+        (1.0, (1, 1, 1)),
+        (2.0, (0, 0, 0)),
+    ],
+)
+def test_reach_of_a_scale_by_hand(scale: float, expected: tuple[int, int, int]) -> None:
+    assert augment.reach(Drawn("affine", scale=scale), (9, 20, 30)) == expected
+
+
+def test_reach_of_intensity_transforms() -> None:
+    assert augment.reach(Drawn("blur", strength=1.0), (9, 20, 30)) == (3, 3, 3)
+    assert augment.reach(Drawn("gamma", strength=1.0), (9, 20, 30)) == (0, 0, 0)
+    assert augment.reach(Drawn("noise", strength=0.1), (9, 20, 30)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("angles", "axes"),
+    [((180.0, 0.0, 0.0), (1, 2)), ((0.0, 180.0, 0.0), (0, 2)), ((0.0, 0.0, 180.0), (0, 1))],
+)
+def test_half_turn_is_exactly_about_the_centre_of_the_crop(
+    angles: tuple[float, float, float], axes: tuple[int, int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, *SHAPE, generator=generator)
+    labels = torch.randint(0, 3, SHAPE, generator=generator)
+    for crop in (None, (slice(3, 12), slice(2, 20), slice(5, 13))):
+        z, y, x = crop or (slice(None),) * 3
+        turned, turned_labels = apply(Drawn("affine", angles_degrees=angles), image, labels, crop)
+        expected = image[:, z, y, x].flip(*(axis + 1 for axis in axes))
+        torch.testing.assert_close(turned, expected, atol=1e-4, rtol=0)
+        assert torch.equal(turned_labels, labels[z, y, x].flip(*axes))
+
+
+def test_gamma_of_a_narrow_range_by_hand() -> None:
+    image = torch.tensor([[[[0.0, 0.25, 0.5]]]])
+    changed, _ = apply(Drawn("gamma", 2.0), image, torch.zeros(1, 1, 3))
+    torch.testing.assert_close(changed, torch.tensor([[[[0.0, 0.125, 0.5]]]]))
+
+
+def test_gamma_clips_to_the_stated_range() -> None:
+    image = torch.tensor([[[[-0.1, 0.5, 1.1]]]])
+    ranges = torch.tensor([[0.0, 1.0]])
+    changed, _ = apply(Drawn("gamma", 2.0), image, torch.zeros(1, 1, 3), ranges=ranges)
+    torch.testing.assert_close(changed, torch.tensor([[[[0.0, 0.25, 1.0]]]]))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_blur_is_symmetric_also_at_the_borders(axis: int) -> None:
+    image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    blur = Drawn("blur", 1.0)
+    blurred, _ = apply(blur, image, torch.zeros(SHAPE))
+    mirrored, _ = apply(blur, image.flip(axis + 1), torch.zeros(SHAPE))
+    torch.testing.assert_close(mirrored.flip(axis + 1), blurred)

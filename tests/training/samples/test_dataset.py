@@ -1,4 +1,4 @@
-"""What a network is shown: which patients, which windows, and that a seed repeats them."""
+"""Samples and batches: which patients and windows they show, and that a seed repeats them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from shared.preprocessing.window import lesion_centre, window_box
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.samples import augmentation as augment
-from training.samples import dataset as module
 from training.samples.augmentation import Drawn
 from training.samples.batches import BalancedBatches, Draw, Share, ShuffledBatches
 from training.samples.crops import JitteredWindow, LesionCrops, middle
@@ -60,7 +59,7 @@ def test_shuffled_batches_hold_every_patient_once() -> None:
     assert sorted(i for batch in batches for i, _ in batch) == list(range(12))
 
 
-def test_the_last_batch_is_left_out_if_it_is_not_full() -> None:
+def test_incomplete_last_batch_is_left_out() -> None:
     sampler = ShuffledBatches(11, 3, seed=0)
     assert len(sampler) == 3
     assert [len(batch) for batch in sampler] == [3, 3, 3]
@@ -87,7 +86,7 @@ def test_an_epoch_shows_the_larger_class_once_and_the_smaller_evenly() -> None:
     assert max(smaller) - min(smaller) <= 1
 
 
-def test_the_smaller_class_may_be_either() -> None:
+def test_either_class_may_be_the_smaller() -> None:
     batches = BalancedBatches([not value for value in CLASSES], 4, seed=0)
     assert all(i < 17 for batch in batches for i, _ in batch[2:])
 
@@ -117,7 +116,7 @@ def test_seed_and_epoch_decide_order_and_samples(which: int) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
-def test_epochs_go_on_from_those_of_a_training_before(which: int) -> None:
+def test_epochs_continue_those_of_a_previous_training(which: int) -> None:
     one, other = samplers()[which], samplers()[which]
     one.first_epoch = 3
     one.set_epoch(2)
@@ -126,7 +125,7 @@ def test_epochs_go_on_from_those_of_a_training_before(which: int) -> None:
 
 
 class _Draws(Dataset[Sample]):
-    """A data set whose samples are what was drawn."""
+    """A data set that returns the draws as samples."""
 
     def __len__(self) -> int:
         return 20
@@ -172,7 +171,7 @@ def test_lightning_shows_other_samples_in_each_epoch(which: int, tmp_path: Path)
 # Windows
 
 
-def test_lesion_crops_hold_a_part_of_a_lesion_and_both_kinds_come() -> None:
+def test_lesion_crops_show_gtvp_and_gtvn_equally_often() -> None:
     labels = np.asarray(cached().labels)
     place = LesionCrops((8, 8, 8), random_probability=0)
     rng = np.random.default_rng(0)
@@ -252,7 +251,7 @@ def samples(channels: tuple[Channel, ...] = IMAGES) -> Samples:
     )
 
 
-def test_a_sample_follows_from_its_draw_alone() -> None:
+def test_sample_depends_only_on_its_draw() -> None:
     one, other = samples()[0, 77], samples()[0, 77]
     assert set(one) == {"image", "labels", "hpv"}
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -260,7 +259,7 @@ def test_a_sample_follows_from_its_draw_alone() -> None:
     assert not torch.equal(one["image"], samples()[1, 77]["image"])
 
 
-def test_a_sample_is_augmented_exactly_once_and_not_always_alike(
+def test_sample_is_augmented_exactly_once_and_transforms_differ(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     applied: list[Drawn] = []
@@ -308,14 +307,14 @@ def test_channels_come_in_the_order_of_the_configuration() -> None:
     ids=lambda d: d.transform,
 )
 def test_a_sample_is_the_crop_of_the_augmented_region(drawn: Drawn) -> None:
-    """As the paper: augment all of it, then crop; the rotation is about the crop's centre."""
+    """As in the paper, the region is augmented and then cropped; here about the crop's centre."""
     patient = cached()
     box = (slice(6, 14), slice(8, 16), slice(10, 18))
     everything = (slice(0, 20), slice(0, 24), slice(0, 28))
     image, labels = window(patient, everything, INTENSITY)
     ranges = torch.tensor([[-1.0, 1.0], [0.0, float(image[1].max())]])
     expected = augment.apply(drawn, image, labels, box, ranges)
-    found = augmented(patient, box, INTENSITY, drawn)
+    found = augmented(patient, box, intensity=INTENSITY, drawn=drawn)
     torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
     assert torch.equal(found[1], expected[1])
 
@@ -323,7 +322,7 @@ def test_a_sample_is_the_crop_of_the_augmented_region(drawn: Drawn) -> None:
 @pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
 def test_processes_share_the_batches_of_one(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def batches(size: int, rank: int, count: int) -> list[list[Draw]]:
-        monkeypatch.setattr(module, "processes", lambda: (rank, count))
+        monkeypatch.setattr("training.samples.batches.processes", lambda: (rank, count))
         made = (ShuffledBatches(13, size, 5), BalancedBatches(CLASSES, size, 5))[which]
         found = list(made)
         assert len(found) == len(made)
@@ -346,13 +345,13 @@ def test_every_patient_is_validated_by_one_process(
 ) -> None:
     seen = []
     for rank in range(count):
-        monkeypatch.setattr(module, "processes", lambda rank=rank: (rank, count))
+        monkeypatch.setattr("training.samples.batches.processes", lambda rank=rank: (rank, count))
         seen += list(Share(5))
         assert len(Share(5)) == len(list(Share(5)))
     assert sorted(seen) == [0, 1, 2, 3, 4]
 
 
-def test_windows_of_validation_are_those_of_serving() -> None:
+def test_validation_sees_the_windows_of_serving() -> None:
     patient = cached()
     whole = Windows(
         patients=[patient],
@@ -402,16 +401,16 @@ def test_image_and_labels_are_mirrored_together_in_every_other_sample() -> None:
     assert 70 < flips < 130
 
 
-def test_clinical_values_are_withheld_as_often_as_asked() -> None:
+def test_clinical_values_are_withheld_with_the_given_probability() -> None:
     seen = np.array([varied(0.3, seed=seed)["clinical"].tolist() for seed in range(500)])
     assert set(seen[:, 0]) == {0.25, -1.0}
     assert set(seen[:, 1]) == {0.5, -2.0}
     share = np.mean(seen < 0, axis=0)
     assert np.all((share > 0.24) & (share < 0.36))
-    assert np.mean(np.all(seen < 0, axis=1)) < 0.15  # each by itself
+    assert np.mean(np.all(seen < 0, axis=1)) < 0.15  # independently of each other
 
 
-def test_nothing_varies_unless_asked() -> None:
+def test_without_variation_samples_are_unchanged() -> None:
     for seed in range(20):
         sample = varied(seed=seed)
         assert sample["clinical"].tolist() == [0.25, 0.5]

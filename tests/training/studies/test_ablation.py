@@ -64,7 +64,9 @@ class InventedPrimary:
 
     def predict_probabilities(self, prepared: Prepared, axes: Sequence[str]) -> Volume:
         truth = sitk.ReadImage(str(TRUTH), sitk.sitkUInt8)
-        labels = sitk.GetArrayFromImage(resample(truth, prepared.undo.region, "nearest", 0))
+        labels = sitk.GetArrayFromImage(
+            resample(truth, prepared.undo.region, interpolation="nearest", outside=0)
+        )
         probabilities = np.stack([labels == label for label in (0, 1, 2)]).astype(np.float32)
         # Within the scan and away from the nodes, so that it cannot be a lesion.
         nodes = np.argwhere(labels == Label.GTVN)

@@ -92,7 +92,7 @@ def test_table_has_record_measures_and_outcome() -> None:
 def test_age_predicts_the_recurrence_in_held_out_centres(tmp_path: Path) -> None:
     rows = measure_few(Survival(), tmp_path)
     age = row_of(rows, "age", "C-index")
-    assert age.held_out == Interval(1, 1, 1, 0)
+    assert age.held_out == Interval(value=1, low=1, high=1, standard_error=0)
     assert age.by_fold == dict.fromkeys(CENTRES, 1.0)
     assert row_of(rows, "lesions", "C-index").held_out.value < 0.9
     assert not list(tmp_path.iterdir())
@@ -212,11 +212,20 @@ def test_task_or_cohort_without_baselines_is_refused(tmp_path: Path) -> None:
         measure(Hpv(), [make_patient(1)], runs=tmp_path, hold_out=BY_CENTRE)
 
 
+def interval(
+    value: float,
+    low: float | None = None,
+    high: float | None = None,
+    standard_error: float | None = None,
+) -> Interval:
+    return Interval(value=value, low=low, high=high, standard_error=standard_error)
+
+
 def test_markdown_by_hand() -> None:
     rows = [
-        Row("C-index", "a", Interval(0.6124, 0.5, 0.75, 0.1), {"MDA": 0.6, "USZ": None},
-            {"b": Interval(float("nan"), None, None, None)}),
-        Row("C-index", "net", Interval(0.7, None, None, None), {"MDA": 0.7}, {}),
+        Row("C-index", "a", interval(0.6124, 0.5, 0.75, 0.1), {"MDA": 0.6, "USZ": None},
+            {"b": interval(float("nan"))}),
+        Row("C-index", "net", interval(0.7), {"MDA": 0.7}, {}),
     ]  # fmt: skip
     assert markdown(rows).splitlines() == [
         "|  | model | held out [95 %] | fold MDA | fold USZ | b [95 %] |",

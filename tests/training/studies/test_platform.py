@@ -13,15 +13,15 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from evaluation.running.cases import cases_in
-from evaluation.running.score import score_run
-from evaluation.running.truth import GROUND_TRUTH
+from evaluation.running.case_folders import find_cases
+from evaluation.running.ground_truth import GROUND_TRUTH
+from evaluation.running.score_command import score_results
 from shared.conventions import Label, Volume
+from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.grand_challenge.inputs import read_case
 from shared.models.card import Kind
 from shared.preprocessing.pipeline import Prepared
-from shared.tasks import CURRENT
 from tests.training.synthetic import GRID, configuration, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
 from training.studies import platform as module
@@ -96,7 +96,7 @@ def test_incomplete_case_is_not_a_case(
         with pytest.raises(pytest.fail.Exception, match="stopped"):
             write_cases(cohort[1:], cases)
     assert (cases / module.DRAFTS / "MDA-001/input").is_dir()
-    assert [case.name for case in cases_in(cases)] == ["MDA-000"]
+    assert [case.name for case in find_cases(cases)] == ["MDA-000"]
     write_cases(cohort, cases)
     assert sorted(path.name for path in cases.iterdir()) == ["MDA-000", "MDA-001"]
 
@@ -145,7 +145,7 @@ def test_evaluation_scores_the_out_of_fold_predictions(
     (cases / "ABC-001/truth.json").write_text('{"hpv": true, "relapse": true, "rfs_days": 9}')
     write_jobs(patients, runs, cases=cases, folder=run)
 
-    metrics = score_run(run, run / GROUND_TRUTH, workers=1)
+    metrics = score_results(run, run / GROUND_TRUTH, workers=1)
     task1 = metrics["task1_segmentation"].aggregates
     assert task1["gtvp_dice"].value == 1
     assert task1["gtvn_aggregated_f1"].value == pytest.approx(2 * 3 / (2 * 3 + 1))
@@ -168,7 +168,7 @@ def test_jobs_of_other_predictions_are_refused(
     truth = (run / GROUND_TRUTH / "patients.csv").stat().st_mtime_ns
     risks = {"network": np.array([3.0, 2.0, 1.5])}
     out_of_fold.write_risks(runs / "survival" / out_of_fold.FOLDER, "0", patients[:3], risks)
-    with pytest.raises(InputError, match=r"task2_survival to be of this run, found another made_b"):
+    with pytest.raises(InputError, match=r"jobs of the same origin in .*task2_survival"):
         write_jobs(patients, runs, cases=cases, folder=run)
     assert (run / GROUND_TRUTH / "patients.csv").stat().st_mtime_ns == truth
     write_jobs(patients, runs, cases=cases, folder=tmp_path / "new")

@@ -14,11 +14,11 @@ import SimpleITK as sitk
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import Label, LabelVolume
+from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.models.card import Kind, Member
 from shared.models.chain import Chain
 from shared.preprocessing.pipeline import Prepared
-from shared.tasks import CURRENT
 from tests.training.synthetic import GRID, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
 from training.studies.scores import by_kind, observe, repository_models

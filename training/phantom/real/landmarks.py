@@ -72,7 +72,7 @@ class LandmarkedCt:
     ) -> None:
         self.name, self.labels, self.grid = name, labels, grid
         # B-splines overshoot next to air and metal.
-        fine = sitk.GetArrayFromImage(resample(ct, grid, "bspline", -1000.0))
+        fine = sitk.GetArrayFromImage(resample(ct, grid, interpolation="bspline", outside=-1000.0))
         self.hu = np.round(np.clip(fine, -1024, 3071)).astype(np.float32)
         self.first_mm = np.array(grid.origin_mm) - origin_mm
         self.x, self.y, self.z = (
@@ -109,7 +109,8 @@ class LandmarkedCt:
         extent = Grid.of(self.labels).cropped(Box(start, stop))
         box = self.grid.box_around(extent, margin_vox=1)
         if not box.is_empty:
-            part = resample(image, self.grid.cropped(box), "linear", 0.0)
+            grid = self.grid.cropped(box)
+            part = resample(image, grid, interpolation="linear", outside=0.0)
             mask[box.slices_zyx()] = sitk.GetArrayViewFromImage(part) > 0.5
         return mask
 

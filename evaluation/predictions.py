@@ -1,0 +1,61 @@
+"""Read `predictions.json`, the platform's list of the jobs of a submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter
+
+from evaluation import strict_json
+
+PREDICTIONS: Final = "predictions.json"
+
+
+class _Foreign(BaseModel):
+    """A record of the platform; it may have keys that are not needed here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Socket(_Foreign):
+    """An input or output, and where its file lies below the job's folder."""
+
+    slug: str
+    relative_path: str
+
+
+class ImageName(_Foreign):
+    """An image on the platform."""
+
+    name: str
+
+
+class Value(_Foreign):
+    """One input or output of a job; older files call its socket an interface."""
+
+    socket: Socket = Field(validation_alias=AliasChoices("socket", "interface"))
+    image: ImageName | None = None
+
+
+class Prediction(_Foreign):
+    """One entry of `predictions.json`: a job of the algorithm on one case."""
+
+    pk: str
+    status: str = "Succeeded"
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+
+_PREDICTIONS: TypeAdapter[tuple[Prediction, ...]] = TypeAdapter(tuple[Prediction, ...])
+
+
+def read_predictions(path: Path) -> tuple[Prediction, ...]:
+    """Read `predictions.json`; the jobs keep the file's order.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not a list of jobs.
+    """
+    return strict_json.read(path, _PREDICTIONS, "a list of jobs with pk, inputs and outputs")

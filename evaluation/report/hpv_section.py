@@ -1,0 +1,98 @@
+"""What is special to HPV status: confusion matrix, ROC curve and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from evaluation.report import charts
+from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.numbers import KeyPath, Number, format_number, natural_list
+from evaluation.schema import HpvMetrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class HpvDetails:
+    """What only the section of HPV status has.
+
+    Attributes
+    ----------
+    confusion : by truth, number of patients decided positive, negative, and not at all.
+    probabilities : number of patients with a probability.
+    bins : the numbers of the calibration, one row per bin.
+    classes : the true statuses of the patients.
+    curves : ROC curve and calibration, as far as they are defined.
+    """
+
+    confusion: Mapping[bool, Sequence[int]]
+    probabilities: int
+    bins: Sequence[Sequence[Number]]
+    classes: Sequence[bool]
+    curves: Sequence[FigureFiles]
+
+    @property
+    def figures(self) -> list[FigureFiles]:
+        """All figures."""
+        return list(self.curves)
+
+
+def hpv_details(metrics: HpvMetrics, keys: KeyPath) -> HpvDetails:
+    """Return the details of HPV status; `keys` lead to the metrics."""
+    rows = [(r.probability, r.truth) for r in metrics.results if r.probability is not None]
+    curves = []
+    if len({truth for _, truth in rows}) == 2:
+        auc = format_number(metrics.aggregates["auc"].value, 3)
+        curves.append(
+            render(
+                "hpv_roc",
+                f"ROC curve of the HPV probability, AUC {auc}.",
+                partial(charts.draw_roc, metrics),
+            )
+        )
+    if rows:
+        points = natural_list(
+            [
+                f"{each.mean_probability:.2f} predicted, {each.observed_fraction:.2f} observed"
+                for each in metrics.calibration
+            ]
+        )
+        curves.append(
+            render(
+                "hpv_calibration",
+                f"Calibration of the HPV probability: {points}.",
+                partial(charts.draw_calibration, metrics.calibration, [p for p, _ in rows]),
+            )
+        )
+    return HpvDetails(
+        confusion=confusion(metrics),
+        probabilities=len(rows),
+        bins=_bins(metrics, keys),
+        classes=sorted({result.truth for result in metrics.results}),
+        curves=curves,
+    )
+
+
+def confusion(metrics: HpvMetrics) -> Mapping[bool, Sequence[int]]:
+    """Return, by truth, the number of patients decided positive, negative, and not at all."""
+    return {
+        truth: [
+            sum(r.truth is truth and r.decision is decision for r in metrics.results)
+            for decision in (True, False, None)
+        ]
+        for truth in (True, False)
+    }
+
+
+def _bins(metrics: HpvMetrics, keys: KeyPath) -> list[list[Number]]:
+    return [
+        [
+            Number((*keys, "calibration", index, key), value, format_number(value, digits))
+            for key, value, digits in (
+                ("patients", each.patients, 0),
+                ("mean_probability", each.mean_probability, 3),
+                ("observed_fraction", each.observed_fraction, 3),
+            )
+        ]
+        for index, each in enumerate(metrics.calibration)
+    ]

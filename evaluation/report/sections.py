@@ -1,0 +1,218 @@
+"""One section for each task: the parts that all tasks have, and the details of the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from evaluation.metrics_file import METRICS, read_metrics
+from evaluation.report.drawing import FigureFiles
+from evaluation.report.hpv_section import HpvDetails, hpv_details
+from evaluation.report.numbers import KeyPath, Number
+from evaluation.report.segmentation_section import SegmentationDetails, segmentation_details
+from evaluation.report.survival_section import SurvivalDetails, survival_details
+from evaluation.report.tables import (
+    TITLES,
+    Alternative,
+    GroupTable,
+    ScoreTable,
+    Tile,
+    alternatives,
+    forest,
+    group_tables,
+    ranked_tiles,
+    score_table,
+)
+from evaluation.running.job_store import JobStore
+from evaluation.schema import (
+    Metrics,
+    SegmentationMetrics,
+    SubmissionMetrics,
+    SurvivalMetrics,
+    metrics_by_task,
+)
+from shared.editions import Edition
+from shared.tasks import TaskName
+
+Details: TypeAlias = SegmentationDetails | SurvivalDetails | HpvDetails
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where a report reads from.
+
+    Attributes
+    ----------
+    results : folder with the jobs of each algorithm and their `metrics.json`.
+    cases : folder of the case folders, for the pictures; by default the one that `run` used.
+    truth : the ground truth, for the pictures.
+    """
+
+    results: Path
+    cases: Path | None
+    truth: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A failed case: the reason of the evaluation, and the last words of the algorithm."""
+
+    task: str
+    case: str
+    failure: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A term and what it is."""
+
+    term: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What the page says about one task.
+
+    Attributes
+    ----------
+    cases, failed : number of scored cases, and of failed ones.
+    tiles : the ranked scores.
+    forest : the ranked scores by group, as a figure; None if no case is in a group.
+    groups : the same as tables.
+    notices : what the models say about themselves in a log, such as "trained on phantoms".
+    facts : how the jobs were made.
+    details : what is special to the task.
+    """
+
+    task: TaskName
+    title: str
+    metrics: Metrics
+    cases: Number
+    failed: Number
+    tiles: Sequence[Tile]
+    table: ScoreTable
+    forest: FigureFiles | None
+    groups: Sequence[GroupTable]
+    alternatives: Sequence[Alternative]
+    failures: Sequence[Failure]
+    notices: frozenset[str]
+    facts: Sequence[Fact]
+    details: Details
+
+    @property
+    def figures(self) -> list[FigureFiles]:
+        """All figures of the section."""
+        return [*([self.forest] if self.forest else []), *self.details.figures]
+
+
+def read_sections(sources: Sources, *, count: int, edition: Edition) -> list[Section]:
+    """Return a section for each task of each algorithm that has been scored.
+
+    Parameters
+    ----------
+    count : number of worst cases, and of best cases, with pictures.
+    """
+    sections = []
+    for algorithm in edition.algorithms:
+        path = sources.results / algorithm.name / METRICS
+        if not path.is_file():
+            continue
+        file = read_metrics(path)
+        for task, metrics in metrics_by_task(file).items():
+            several = isinstance(file, SubmissionMetrics)
+            keys = (algorithm.name, "tasks", task) if several else (algorithm.name,)
+            store = JobStore(sources.results / algorithm.name)
+            sections.append(
+                _section(metrics, keys, store=store, sources=sources, count=count, edition=edition)
+            )
+    return sections
+
+
+def _section(
+    metrics: Metrics,
+    keys: KeyPath,
+    *,
+    store: JobStore,
+    sources: Sources,
+    count: int,
+    edition: Edition,
+) -> Section:
+    """Return the section of a task; `keys` lead to its metrics."""
+    details: Details
+    if isinstance(metrics, SegmentationMetrics):
+        details = segmentation_details(
+            metrics,
+            keys,
+            store=store,
+            cases=sources.cases,
+            truth=sources.truth,
+            count=count,
+            edition=edition,
+        )
+    elif isinstance(metrics, SurvivalMetrics):
+        details = survival_details(metrics)
+    else:
+        details = hpv_details(metrics, keys)
+    return Section(
+        task=metrics.task,
+        title=TITLES[metrics.task],
+        metrics=metrics,
+        cases=Number((*keys, "cases"), metrics.cases, str(metrics.cases)),
+        failed=Number((*keys, "failed"), metrics.failed, str(metrics.failed)),
+        tiles=ranked_tiles(metrics, keys),
+        table=score_table(metrics, keys),
+        forest=forest(metrics),
+        groups=group_tables(metrics, keys),
+        alternatives=alternatives(metrics, keys),
+        failures=_failures(metrics, store),
+        notices=_notices(metrics, store),
+        facts=_facts(store),
+        details=details,
+    )
+
+
+def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
+    failures = []
+    for result in metrics.results:
+        if result.failure is not None:
+            record = store.record(result.pk) if result.pk is not None else None
+            reason = (record.reason if record else None) or ""
+            failures.append(
+                Failure(
+                    task=TITLES[metrics.task],
+                    case=result.case_id,
+                    failure=result.failure,
+                    reason=reason,
+                )
+            )
+    return failures
+
+
+def _notices(metrics: Metrics, store: JobStore) -> frozenset[str]:
+    for result in metrics.results:
+        log = store.folder / (result.pk or "") / "stdout.txt"
+        if result.pk and log.is_file():
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            return frozenset(line for line in lines if line.startswith("NOTICE"))
+    return frozenset()
+
+
+def _facts(store: JobStore) -> list[Fact]:
+    """Return how the jobs were made; nothing if they come from elsewhere."""
+    records = store.records()
+    if not records:
+        return []
+    origin = store.origin()
+    seconds = sorted(record.seconds for record in records)
+    peaks = [record.peak_memory_gb for record in records if record.peak_memory_gb is not None]
+    times = f"median {seconds[len(seconds) // 2]:.1f}, longest {seconds[-1]:.1f}"
+    facts = [
+        Fact("Engine", origin.engine),
+        Fact("Image or code", origin.source),
+        Fact("Seconds per case", times),
+    ]
+    return facts + ([Fact("Peak memory", f"{max(peaks):.2f} GB")] if peaks else [])

@@ -1,0 +1,56 @@
+"""What is special to survival: curves of risk groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from evaluation.report import charts
+from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.numbers import format_p_value, natural_list
+from evaluation.report.risk import RiskGroups, risk_groups
+from evaluation.schema import SurvivalMetrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalDetails:
+    """What only the section of survival has.
+
+    Attributes
+    ----------
+    p_value : of the log-rank test, in words; None without a test.
+    events : number of patients with a recurrence.
+    curves : the figure; None if no patient has a risk.
+    """
+
+    groups: RiskGroups
+    p_value: str | None
+    events: int
+    curves: FigureFiles | None
+
+    @property
+    def figures(self) -> list[FigureFiles]:
+        """All figures."""
+        return [self.curves] if self.curves else []
+
+
+def survival_details(metrics: SurvivalMetrics) -> SurvivalDetails:
+    """Return the details of survival."""
+    groups = risk_groups(metrics.results)
+    figure = None
+    if groups.curves:
+        counts = [
+            f"{curve.name}, {curve.events} of {curve.patients} recurred" for curve in groups.curves
+        ]
+        figure = render(
+            "survival_curves",
+            "Kaplan-Meier curves of recurrence-free survival by group of predicted risk: "
+            f"{natural_list(counts)}.",
+            partial(charts.draw_survival, groups),
+        )
+    return SurvivalDetails(
+        groups=groups,
+        p_value=None if groups.p_value is None else format_p_value(groups.p_value),
+        events=sum(result.event for result in metrics.results),
+        curves=figure,
+    )

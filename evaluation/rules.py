@@ -1,0 +1,63 @@
+"""The choices that the organisers have left open, and `rules.json`, which makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter
+
+from evaluation import strict_json
+from shared.metrics.segmentation import MIN_IOU, Connectivity, Matching
+from shared.metrics.surface import TOLERANCE_MM
+from shared.metrics.uncertainty import SAMPLES
+from shared.schema import Strict
+
+RULES: Final = "rules.json"
+"""Name of the file in the folder of the ground truth."""
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Rules(Strict):
+    """The open choices, with the project's defaults.
+
+    Attributes
+    ----------
+    both_empty, one_empty : DSC of a label that neither, or exactly one, of the two masks has.
+    min_iou : a predicted lesion detects a true one if their IoU exceeds this (set by the
+        challenge).
+    connectivity : number of neighbours of a voxel within a lesion.
+    matching : how lesions are paired if several pairings are possible.
+    tolerance_mm : tolerance of the surface DSC.
+    bootstrap_samples : number of resamples for each interval.
+    """
+
+    both_empty: Fraction = 1.0
+    one_empty: Fraction = 0.0
+    min_iou: Fraction = MIN_IOU
+    connectivity: Connectivity = 26
+    matching: Matching = "greedy"
+    tolerance_mm: NonNegativeFloat = TOLERANCE_MM
+    bootstrap_samples: PositiveInt = SAMPLES
+
+
+_RULES: TypeAdapter[Rules] = TypeAdapter(Rules)
+
+
+def read_rules(path: Path) -> Rules:
+    """Read a JSON object with some of the fields of `Rules`; the others keep their defaults.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not a JSON object, or has an unknown or invalid field.
+    """
+    return strict_json.read(
+        path, _RULES, f"a JSON object with some of {', '.join(Rules.model_fields)}"
+    )
+
+
+def rules_of(truth_dir: Path) -> Rules:
+    """Return the rules that come with a ground truth, else the defaults."""
+    path = truth_dir / RULES
+    return read_rules(path) if path.is_file() else Rules()

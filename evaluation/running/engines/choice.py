@@ -1,0 +1,47 @@
+"""The choice of an engine by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evaluation.running.engines.container import ContainerEngine
+from evaluation.running.engines.native import NativeEngine, PythonOf
+from evaluation.running.engines.process import succeeds
+from evaluation.running.engines.protocol import Engine, EngineError
+
+
+def choose(
+    *,
+    root: Path,
+    name: str,
+    variant: str,
+    build: bool,
+    work: Path,
+    python_of: PythonOf | None = None,
+) -> Engine:
+    """Return the engine of a name; "auto" takes Docker, else Podman, else native.
+
+    Parameters
+    ----------
+    root : the checkout.
+    variant : "cpu" or "gpu" images.
+    build : whether to build images, or use existing ones.
+    work : folder for the files of the native engine.
+    python_of : for the native engine, returns a program's interpreter.
+
+    Raises
+    ------
+    EngineError
+        If the engine that was asked for does not work here.
+    """
+    if name == "auto":
+        name = next((c for c in ("docker", "podman") if succeeds(c, "info")), "native")
+    elif name != "native" and not succeeds(name, "info"):
+        raise EngineError(
+            f"expected a working {name}, but '{name} info' fails; start it, or use --engine native"
+        )
+    if name != "native":
+        return ContainerEngine(root=root, command=name, variant=variant, build=build)
+    if variant == "gpu":
+        raise EngineError("expected Docker or Podman for --variant gpu, found neither")
+    return NativeEngine(root=root, work=work, python_of=python_of)

@@ -1,0 +1,223 @@
+"""Runs in containers of Docker or Podman."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import subprocess
+import tarfile
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from evaluation.running.engines.process import (
+    last_lines,
+    prefix_of_death_with_parent,
+    run_process,
+    succeeds,
+)
+from evaluation.running.engines.protocol import EngineError, Image, Run
+from evaluation.running.programs import Program
+
+CASE_MOUNT: Final = PurePosixPath("/mnt/case")
+"""Where the case lies in the container; `/input` is a symbolic link to it, as on the platform."""
+OUTPUT_MOUNT: Final = PurePosixPath("/output")
+NEVER: Final = "0001-01-01"
+"""The start time that both engines report of a container that never started."""
+
+
+def hardening(memory_limit_bytes: int) -> list[str]:
+    """Return the options for the platform's limits and stricter ones.
+
+    Memory plus swap equals memory alone, so there is no swap.
+    """
+    return [
+        *("--network", "none"),
+        "--read-only",
+        *("--tmpfs", "/tmp"),
+        *("--cap-drop", "ALL"),
+        *("--security-opt", "no-new-privileges"),
+        *("--memory", str(memory_limit_bytes)),
+        *("--memory-swap", str(memory_limit_bytes)),
+        *("--ulimit", f"data={memory_limit_bytes}"),
+        *("--pids-limit", "128"),
+    ]
+
+
+class ContainerEngine:
+    """Docker or Podman.
+
+    Parameters
+    ----------
+    root : the checkout.
+    command : "docker" or "podman".
+    variant : "cpu" or "gpu" images.
+    build : whether to build images, or use existing ones.
+    """
+
+    def __init__(self, *, root: Path, command: str, variant: str, build: bool) -> None:
+        self._root = root
+        self._command = command
+        self._variant = variant
+        self._build = build
+        self._gpu = variant == "gpu" and succeeds("nvidia-smi")
+        # Unique to this engine: another engine removes its own images while this one runs.
+        self._token = secrets.token_hex(4)
+        self._linked_images: list[str] = []
+        self._prefix = prefix_of_death_with_parent()
+
+    @property
+    def description(self) -> str:
+        """The engine with its version."""
+        version = subprocess.run(
+            [self._command, "--version"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        gpu = ", with GPU" if self._gpu else ", no GPU"
+        return f"engine {self._command}: {self._variant} images{gpu} ({version})"
+
+    def prepare(self, program: Program, log: Path) -> Image:
+        """Build the image, and a second one in which `/input` is a symbolic link."""
+        if self._build:
+            script = self._root / program.name / "do_build.sh"
+            variant = ["--variant", self._variant] if program.has_variants else []
+            with log.open("w", encoding="utf-8") as file:
+                code = subprocess.run(
+                    [str(script), *variant],
+                    env={**os.environ, "ENGINE": self._command},
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                ).returncode
+            if code != 0:
+                raise EngineError(f"{script.name} ended with exit code {code}:\n{last_lines(log)}")
+        image = self._inspect(self._image(program), "leave out --no-build")
+        self._link_input(program)
+        return image
+
+    def identify(self, program: Program) -> str:
+        """Return the image's identifier."""
+        return self._inspect(self._image(program), "prepare it first").identifier
+
+    def prepare_machine(self, program: Program) -> None:
+        """Make another machine ready; it has the image from `do_save.sh` or a registry."""
+        self._inspect(self._image(program), "load it on every worker's machine")
+        self._link_input(program)
+
+    def leave_machine(self) -> None:
+        """Remove the images with the linked input."""
+        for name in self._linked_images:
+            subprocess.run([self._command, "rmi", name], capture_output=True)
+
+    def run(
+        self,
+        program: Program,
+        *,
+        case: Path,
+        output: Path,
+        logs: Path,
+        uploaded: Path | None = None,
+        cpus: frozenset[int] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Run:
+        """Run a program in a new container, which is removed afterwards, whatever happens."""
+        output.mkdir()
+        output.chmod(0o777)  # The image's user, not ours, writes here.
+        name = f"hecktor-{hashlib.sha256(str(logs.resolve()).encode()).hexdigest()[:16]}"
+        self._call("rm", "--force", name, check=False)
+        options = [*hardening(program.memory_limit_bytes), *self._dialect(), "--name", name]
+        options += [*_mount(case, CASE_MOUNT), *_mount(output, OUTPUT_MOUNT, writable=True)]
+        if uploaded is not None:
+            options += _mount(uploaded, program.upload_mount)
+        if cpus is not None:
+            options += ["--cpus", str(len(cpus))]
+        # Created first and then started, so that warnings of the engine do not appear as stderr of
+        # the algorithm.
+        container = self._call("create", *options, self._linked_image(program)).split()[-1]
+        try:
+            run = run_process(
+                [*self._prefix, self._command, "start", "--attach", container],
+                limit_s=program.limit_s,
+                logs=logs,
+                stop=lambda: self._call("kill", container),
+                cancelled=cancelled,
+            )
+            template = "{{.State.OOMKilled}} {{.State.StartedAt}}"
+            killed, started = self._call("inspect", "--format", template, container).split()[:2]
+            if started.startswith(NEVER):
+                raise EngineError(f"{self._command} could not start it: {run.stderr.strip()}")
+            if killed == "true":
+                run = replace(run, note=f"exceeded the memory limit of {program.memory_limit}")
+        finally:
+            self._call("rm", "--force", container)
+            if os.geteuid() != 0:
+                self._hand_over(program, output)
+        return run
+
+    def close(self) -> None:
+        """Remove the images with the linked input."""
+        self.leave_machine()
+
+    def _image(self, program: Program) -> str:
+        return f"hecktor2025/{program.name}:{self._variant if program.has_variants else 'cpu'}"
+
+    def _inspect(self, name: str, remedy: str) -> Image:
+        try:
+            answer = self._call("image", "inspect", "--format", "{{.Id}} {{.Size}}", name)
+        except EngineError:
+            raise EngineError(f"expected the image {name}, found none; {remedy}") from None
+        identifier, size = answer.split()
+        return Image(name, identifier.removeprefix("sha256:")[:12], int(size))
+
+    def _linked_image(self, program: Program) -> str:
+        # With the process: of two workers on one machine, one may leave before the other.
+        return f"{self._image(program)}-linked-{self._token}-{os.getpid()}"
+
+    def _link_input(self, program: Program) -> None:
+        """Build a program's image plus one file: the link /input -> /mnt/case.
+
+        A container's root is read-only here, so the link cannot be made in it, and bind mounts
+        follow links on the host.
+        """
+        link = tarfile.TarInfo("input")
+        link.type, link.linkname = tarfile.SYMTYPE, str(CASE_MOUNT)
+        with tempfile.TemporaryDirectory() as context:
+            with tarfile.open(Path(context) / "input.tar", "w") as archive:
+                archive.addfile(link)
+            recipe = f"FROM {self._image(program)}\nADD input.tar /\n"
+            (Path(context) / "Dockerfile").write_text(recipe, encoding="utf-8")
+            self._call("build", "--quiet", "--tag", self._linked_image(program), context)
+        self._linked_images.append(self._linked_image(program))
+
+    def _dialect(self) -> list[str]:
+        if self._command == "podman":
+            # SELinux, which protects Podman's home distributions, would hide the mounted folders.
+            # Podman's own limits on files and processes may exceed what the machine permits.
+            return [
+                *("--security-opt", "label=disable"),
+                *("--ulimit", "nofile=1024:1024"),
+                *("--ulimit", "nproc=1024:1024"),
+                *(("--device", "nvidia.com/gpu=all") if self._gpu else ()),
+            ]
+        return ["--gpus", "all"] if self._gpu else []
+
+    def _hand_over(self, program: Program, output: Path) -> None:
+        """Let us delete what the image's user wrote; only that user may change its permissions."""
+        mount = _mount(output, OUTPUT_MOUNT, writable=True)
+        options = ["run", "--rm", "--network", "none", *self._dialect(), *mount]
+        command = [self._image(program), "-R", "a+rwX", str(OUTPUT_MOUNT)]
+        self._call(*options, "--entrypoint", "chmod", *command, check=False)
+
+    def _call(self, *arguments: str, check: bool = True) -> str:
+        """Return what the engine prints for a command."""
+        process = subprocess.run([self._command, *arguments], capture_output=True, text=True)
+        if check and process.returncode != 0:
+            raise EngineError(f"{self._command} {arguments[0]}: {process.stderr.strip()}")
+        return process.stdout.strip()
+
+
+def _mount(source: Path, target: PurePosixPath, writable: bool = False) -> list[str]:
+    mode = "" if writable else ",readonly"
+    return ["--mount", f"type=bind,source={source},target={target}{mode}"]

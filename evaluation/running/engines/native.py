@@ -1,0 +1,165 @@
+"""Runs without containers: the same code in a Python environment made from an image's lock file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from evaluation.running.engines.process import (
+    prefix_of_death_with_parent,
+    prefix_without_network,
+    run_process,
+)
+from evaluation.running.engines.protocol import EngineError, Run
+from evaluation.running.programs import Program, stage_models
+
+PythonOf: TypeAlias = Callable[[Program], Path]
+"""Returns the interpreter with a program's libraries."""
+
+
+class NativeEngine:
+    """The programs of the checkout as processes on this machine.
+
+    Parameters
+    ----------
+    root : the checkout.
+    work : folder for the applications.
+    python_of : returns a program's interpreter; by default `locked_python` makes it.
+    """
+
+    def __init__(self, *, root: Path, work: Path, python_of: PythonOf | None = None) -> None:
+        self._root = root
+        self._work = work
+        self._python_of = python_of
+        self._pythons: dict[str, Path] = {}
+        self._isolation = prefix_without_network()
+        self._prefix = [*prefix_of_death_with_parent(), *self._isolation]
+
+    @property
+    def description(self) -> str:
+        """What this way of running leaves out."""
+        network = "cut off" if self._isolation else "not cut off (unshare is not permitted)"
+        return (
+            "engine native: no image was built; the code runs here, in the environment of the "
+            f"images' lock file; limited data memory, network {network}"
+        )
+
+    def prepare(self, program: Program, log: Path) -> None:
+        """Lay the application out as it is in the image."""
+        app = self._app(program)
+        app.mkdir(parents=True)
+        for path in ("shared", *program.code):
+            source = self._root / path
+            if source.is_dir():
+                (app / source.name).symlink_to(source)
+            else:
+                shutil.copy(source, app)  # not linked: its model folder is next to it
+        models = {place: self._root / folder for place, folder in program.models.items()}
+        stage_models(models, app / "model")
+        python_of = self._python_of or locked_python(self._root)
+        self._pythons[program.name] = python_of(program)
+
+    def identify(self, program: Program) -> str:
+        """Return a digest of the code and the model cards, which hold digests of the networks."""
+        app = self._app(program)
+        files = [*app.rglob("*.py"), *(self._root / "shared").rglob("*.py"), *app.rglob("*.json")]
+        digest = hashlib.sha256()
+        for path in sorted(files):
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()[:12]
+
+    def prepare_machine(self, program: Program) -> None:
+        """Check that another machine sees the application."""
+        for path in (self._pythons[program.name], self._app(program)):
+            if not path.exists():
+                raise EngineError(
+                    f"expected {path} on every worker's machine, found none; share the checkout "
+                    "and the results folder among the machines"
+                )
+
+    def leave_machine(self) -> None:
+        """Leave the application, which all machines share."""
+
+    def run(
+        self,
+        program: Program,
+        *,
+        case: Path,
+        output: Path,
+        logs: Path,
+        uploaded: Path | None = None,
+        cpus: frozenset[int] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Run:
+        """Run a program in a new process."""
+        output.mkdir()
+        link = logs / "input"
+        link.symlink_to(case)
+        app = self._app(program)
+        options = [
+            *("--input", str(link)),
+            *("--output", str(output)),
+            *(program.upload_option, str(uploaded or app / "model")),
+        ]
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(logs),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONNOUSERSITE": "1",
+        }
+        _set_writable(case, False)
+        try:
+            return run_process(
+                [*self._prefix, str(self._pythons[program.name]), *program.arguments, *options],
+                limit_s=program.limit_s,
+                logs=logs,
+                folder=app,
+                environment=environment,
+                memory_limit_bytes=program.memory_limit_bytes,
+                cpus=cpus,
+                cancelled=cancelled,
+            )
+        finally:
+            _set_writable(case, True)
+            link.unlink()
+
+    def close(self) -> None:
+        """Remove the applications."""
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def _app(self, program: Program) -> Path:
+        return self._work / program.name
+
+
+def locked_python(root: Path) -> PythonOf:
+    """Return a function that makes a program's environment in the checkout, unless it exists.
+
+    The function raises EngineError if the environment cannot be made.
+    """
+
+    def make(program: Program) -> Path:
+        script = root / "shared" / "docker" / "environment.sh"
+        venv = root / program.environment
+        process = subprocess.run(
+            [str(script), str(venv), str(root / program.lock)], capture_output=True, text=True
+        )
+        if process.returncode != 0:
+            raise EngineError(
+                f"{script.name} ended with exit code {process.returncode}:\n{process.stderr}"
+            )
+        return venv / "bin" / "python"
+
+    return make
+
+
+def _set_writable(folder: Path, writable: bool) -> None:
+    for path in (folder, *folder.rglob("*")):
+        mode = path.stat().st_mode & 0o555
+        path.chmod(mode | 0o200 if writable else mode)

@@ -1,0 +1,126 @@
+"""Run a command to its end, its time limit or its cancellation, and keep what it prints."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from evaluation.running.engines.protocol import Cancelled, Run
+
+POLL_S: Final = 0.5
+"""How often a run checks whether it is out of time or cancelled."""
+
+
+def run_process(
+    command: Sequence[str],
+    *,
+    limit_s: int,
+    logs: Path,
+    stop: Callable[[], object] | None = None,
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
+    memory_limit_bytes: int | None = None,
+    cpus: frozenset[int] | None = None,
+    cancelled: threading.Event | None = None,
+) -> Run:
+    """Run a command; its output goes to files in `logs`.
+
+    The command's processes form a group of their own, so an interrupt reaches them through us, in
+    order.
+
+    Parameters
+    ----------
+    stop : ends what the command runs elsewhere, at the time limit.
+    folder : working directory.
+    memory_limit_bytes : limit of the data segment.
+
+    Raises
+    ------
+    Cancelled
+        If `cancelled` was set before the end.
+    """
+
+    def set_limits() -> None:
+        if memory_limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, memory_limit_bytes))
+        if cpus is not None:
+            os.sched_setaffinity(0, cpus)
+
+    out, err = logs / "stdout.txt", logs / "stderr.txt"
+    note = ""
+    start = time.perf_counter()
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out_file,
+            stderr=err_file,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=set_limits,
+        )
+        try:
+            while not _ends_within(process, POLL_S):
+                if cancelled is not None and cancelled.is_set():
+                    raise Cancelled
+                if time.perf_counter() - start > limit_s:
+                    note = f"stopped at the time limit of {limit_s} s"
+                    if stop is not None:
+                        stop()
+                    break
+        finally:
+            seconds = time.perf_counter() - start
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return Run(
+        exit_code=None if note else process.returncode,
+        stdout=out.read_text(encoding="utf-8", errors="replace"),
+        stderr=err.read_text(encoding="utf-8", errors="replace"),
+        seconds=seconds,
+        note=note,
+    )
+
+
+def succeeds(*command: str) -> bool:
+    """Return whether a short command exists and ends with exit code 0."""
+    try:
+        return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def prefix_of_death_with_parent() -> list[str]:
+    """Return the command prefix that kills a process when the thread that started it ends."""
+    prefix = ["setpriv", "--pdeathsig", "KILL"]
+    return prefix if succeeds(*prefix, "true") else []
+
+
+def prefix_without_network() -> list[str]:
+    """Return the command prefix that cuts a process off the network; empty if not permitted."""
+    for prefix in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
+        if succeeds(*prefix, "true"):
+            return prefix
+    return []
+
+
+def last_lines(log: Path, lines: int = 15) -> str:
+    """Return the end of a log file."""
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(text[-lines:])
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

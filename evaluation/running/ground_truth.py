@@ -1,0 +1,96 @@
+"""Makes the evaluation's ground truth from the `truth.*` files of case folders.
+
+The masks are links: the cases stay where they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from evaluation.running.case_folders import CaseError, CaseFolder
+from evaluation.truth import MASKS, TABLE
+from shared.files import locked
+
+GROUND_TRUTH: Final = "ground_truth"
+"""Its name in the results folder."""
+COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", "Relapse", "RFS", "HPV Status")
+
+
+def write_ground_truth(cases: Sequence[CaseFolder], folder: Path) -> Path:
+    """Write the truth of the cases to a folder, in place of an earlier ground truth.
+
+    The folder is replaced once the new one is complete, and by one run at a time.
+
+    `truth.json` holds `relapse`, `rfs_days` and `hpv`, and may hold the phantoms' `facts`; the
+    centre is that of the health record.
+
+    Raises
+    ------
+    CaseError
+        If a `truth.json` is not a JSON object.
+    """
+    folder = folder.resolve()
+    # In the same parent folder, so that relative links stay valid when the folder is renamed.
+    draft, old = (folder.with_name(f".{folder.name}.{what}") for what in ("draft", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        for leftover in (draft, old):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        _write(cases, draft)
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _write(cases: Sequence[CaseFolder], folder: Path) -> None:
+    (folder / MASKS).mkdir(parents=True)
+    rows = []
+    for case in cases:
+        if case.truth is not None:
+            (folder / MASKS / f"{case.name}.nii.gz").symlink_to(
+                os.path.relpath(case.truth, (folder / MASKS).resolve())
+            )
+        truth = _read(case.input.parent / "truth.json")
+        rows.append(_row(case, truth))  # even if nothing is known: the case has a job
+    with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row(case: CaseFolder, truth: Mapping[str, Any]) -> dict[str, object]:
+    whole_body = truth.get("facts", {}).get("whole_body")
+    hpv = truth.get("hpv")
+    try:
+        centre = _read(case.input / "ehr.json").get("CenterID")
+    except CaseError:  # for the algorithm to complain about
+        centre = None
+    values = (
+        case.name,
+        centre,
+        None if whole_body is None else ("whole_body" if whole_body else "head_neck"),
+        truth.get("relapse"),
+        truth.get("rfs_days"),
+        None if hpv is None else int(hpv),
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise CaseError(f"expected a JSON object in {path}, found something else; correct the file")
+    return content

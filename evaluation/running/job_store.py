@@ -1,0 +1,270 @@
+"""Keeps the jobs of one algorithm, laid out as an evaluation container receives them.
+
+::
+
+    RESULTS/task1_segmentation/
+      predictions.json        the jobs, as the platform lists them; written when all have ended
+      origin.json             what made them
+      <case>/                 one job; the name is the platform's pk
+        output/               what the algorithm has written
+        stdout.txt stderr.txt job.json
+      .work/                  unfinished jobs
+
+A job is made below `.work` and moved in as a whole, so a job folder is either complete or absent,
+even if the run was killed. A lock for each case keeps two runs of one folder from doing a case
+twice; they share the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Literal
+
+from pydantic import NonNegativeFloat, ValidationError
+
+from evaluation.jobs import SUCCEEDED
+from evaluation.predictions import PREDICTIONS
+from evaluation.running.case_folders import CaseFolder
+from shared.editions import CURRENT, Edition
+from shared.errors import InputError
+from shared.files import locked, write_whole
+from shared.schema import Strict
+from shared.tasks import Algorithm, Output
+
+OUTPUT: Final = "output"
+JOB: Final = "job.json"
+ORIGIN: Final = "origin.json"
+APPLICATION: Final = "app-"
+
+
+class JobRecord(Strict):
+    """How a job has ended.
+
+    Attributes
+    ----------
+    case : its name.
+    status : in the platform's words.
+    reason : for a failure, the last line on stderr, else what is known; null on success.
+    seconds : from start to end, starting the container included.
+    peak_memory_gb : from the log.
+    """
+
+    case: str
+    status: Literal["Succeeded", "Failed"]
+    reason: str | None
+    seconds: NonNegativeFloat
+    peak_memory_gb: NonNegativeFloat | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the platform would keep its outputs."""
+        return self.status.lower() == SUCCEEDED
+
+
+class JobsOrigin(Strict):
+    """What made the jobs of a folder; they must all come from one algorithm.
+
+    Attributes
+    ----------
+    algorithm : name.
+    source : the image's identifier, or a digest of the code and the models.
+    engine : description of the engine.
+    cases : folder of the cases.
+    """
+
+    algorithm: str
+    source: str
+    engine: str
+    cases: str
+
+
+class JobStore:
+    """The jobs of one algorithm in a folder.
+
+    Attributes
+    ----------
+    folder : where the jobs are kept.
+    application : where this process may lay out the application of a native run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.work = self.folder / ".work"
+        self.application = self.work / f"{APPLICATION}{socket.gethostname()}-{os.getpid()}"
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make the folder, or resume with the folder of an earlier run and remove its leftovers.
+
+        Raises
+        ------
+        InputError
+            If the folder holds something else.
+        """
+        is_ours = (self.folder / ORIGIN).exists() or self.work.exists()
+        if not is_ours and self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(
+                f"expected a new folder or one of an earlier run, found {self.folder} with other "
+                "files; name another folder"
+            )
+        self.work.mkdir(parents=True, exist_ok=True)
+        # Opened for reading and writing: NFS grants no shared lock on a file open for writing only.
+        with (self.work / "runs.lock").open("a+") as lock:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for folder in self.work.glob(f"{APPLICATION}*"):  # no other run uses them
+                    shutil.rmtree(folder)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    def claim(self, origin: JobsOrigin) -> None:
+        """Record the origin of the jobs, or check that earlier jobs have the same one.
+
+        Raises
+        ------
+        InputError
+            If they are jobs of another algorithm or of other cases.
+        """
+        path = self.folder / ORIGIN
+        if not path.exists():
+            write_whole(path, origin.model_dump_json(indent=2) + "\n")
+        earlier = self.origin()
+        differences = [
+            f"{name} {getattr(earlier, name)} instead of {getattr(origin, name)}"
+            for name in ("algorithm", "source", "cases")
+            if getattr(earlier, name) != getattr(origin, name)
+        ]
+        if differences:
+            raise InputError(
+                f"expected jobs of the same origin in {self.folder}, found "
+                f"{', '.join(differences)}; name a new folder"
+            )
+
+    def origin(self) -> JobsOrigin:
+        """Return what made the jobs.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no jobs.
+        """
+        path = self.folder / ORIGIN
+        try:
+            return JobsOrigin.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            raise InputError(
+                f"expected {path}, which `python -m evaluation run` writes, found none; name the "
+                "folder that it wrote to"
+            ) from None
+
+    def record(self, case: str) -> JobRecord | None:
+        """Return how a case has ended, or None if it has not."""
+        path = self.folder / case / JOB
+        return JobRecord.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+    def records(self) -> list[JobRecord]:
+        """Return how the cases have ended, by name, without those that have not."""
+        records = (self.record(path.parent.name) for path in sorted(self.folder.glob(f"*/{JOB}")))
+        return [record for record in records if record is not None]
+
+    def forget_failures(self) -> None:
+        """Remove the failed jobs, so that they run again."""
+        for record in self.records():
+            if not record.succeeded:
+                self._discard(self.folder / record.case)
+
+    def locked(self, case: str) -> AbstractContextManager[None]:
+        """Keep every other run, thread and machine from a case; a lock ends with its process."""
+        return locked(self.work / case)
+
+    def draft(self, case: str) -> Path:
+        """Return a new folder to make a job in; the caller holds the case's lock."""
+        folder = self.work / case
+        if folder.exists():
+            self._sweep(folder)
+        folder.mkdir()
+        return folder
+
+    def move_in(self, draft: Path, record: JobRecord) -> None:
+        """Turn a draft into the job of its case in one step; the caller holds the case's lock."""
+        (draft / JOB).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        draft.rename(self.folder / record.case)
+
+    def write_predictions(
+        self, algorithm: Algorithm, cases: Iterable[CaseFolder], edition: Edition = CURRENT
+    ) -> Path:
+        """Write `predictions.json` of the cases that have ended, and return its path."""
+        jobs = []
+        for case in cases:
+            record = self.record(case.name)
+            if record is not None:
+                jobs.append(_prediction(algorithm, case=case, record=record, edition=edition))
+        path = self.folder / PREDICTIONS
+        write_whole(path, json.dumps(jobs, indent=2, allow_nan=False) + "\n")
+        return path
+
+    def _sweep(self, folder: Path) -> None:
+        """Move the leftovers of a killed run aside, and delete as much of them as possible.
+
+        Files in them may belong to a container's user, and only that user or root may delete them.
+        """
+        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.left-", dir=self.work))
+        folder.rename(aside / folder.name)
+        _make_writable(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _discard(self, job: Path) -> None:
+        trash = self.work / f"{job.name}.failed"
+        self.work.mkdir(exist_ok=True)
+        shutil.rmtree(trash, ignore_errors=True)
+        job.rename(trash)
+        shutil.rmtree(trash)
+
+
+def _prediction(
+    algorithm: Algorithm, *, case: CaseFolder, record: JobRecord, edition: Edition
+) -> dict[str, Any]:
+    """Return a job as the platform lists it.
+
+    On the platform a case goes by the name of its CT; here by the name of its folder, whatever the
+    file is called.
+    """
+    inputs = [
+        {
+            "socket": {"slug": socket.slug, "relative_path": socket.path},
+            "image": None if socket == edition.ehr else {"name": f"{case.name}.mha"},
+        }
+        for socket in (edition.ct, edition.pet, edition.ehr)
+    ]
+    return {
+        "pk": record.case,
+        "status": record.status,
+        "inputs": inputs,
+        "outputs": [_output_value(output) for output in algorithm.outputs],
+        "exec_duration": f"PT{record.seconds:.3f}S",
+    }
+
+
+def _output_value(output: Output) -> dict[str, Any]:
+    name = PurePosixPath(output.path).name
+    return {
+        "socket": {"slug": output.slug, "relative_path": output.socket_path},
+        "image": {"name": name} if output.is_image else None,
+    }
+
+
+def _make_writable(folder: Path) -> None:
+    """Let us delete a case that a killed run left read-only, as far as it is ours."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.chmod(path.stat().st_mode | 0o200)

@@ -1,0 +1,86 @@
+"""The command `python -m evaluation score`: scores results as the evaluation container does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from evaluation.evaluate import NoTruthError, evaluate
+from evaluation.metrics_file import METRICS, summary, write_metrics
+from evaluation.predictions import PREDICTIONS
+from evaluation.rules import Rules, read_rules
+from evaluation.running.ground_truth import GROUND_TRUTH
+from evaluation.schema import MetricsFile
+from shared.editions import CURRENT, Edition
+from shared.errors import InputError
+from shared.resources import granted_cpus
+
+WORKERS: Final = granted_cpus()
+RULES_HELP: Final = (
+    "JSON file with the open choices (default: rules.json of the ground truth, if any)."
+)
+
+
+def score(
+    results: Annotated[Path, typer.Argument(help="Folder that `run` wrote to.")],
+    truth: Annotated[
+        Path | None, typer.Option(help="Ground truth (default: ground_truth in the folder).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read masks.")] = WORKERS,
+    rules: Annotated[Path | None, typer.Option(help=RULES_HELP)] = None,
+) -> None:
+    """Score the jobs of each algorithm and write metrics.json next to them.
+
+    An algorithm is left out if no case has a truth of its tasks.
+    """
+    scores = score_results(
+        results,
+        truth or results / GROUND_TRUTH,
+        workers=workers,
+        rules=None if rules is None else read_rules(rules),
+    )
+    for metrics in scores.values():
+        print("\n".join(summary(metrics)), flush=True)
+
+
+def score_results(
+    results: Path,
+    truth: Path,
+    *,
+    workers: int,
+    rules: Rules | None = None,
+    edition: Edition = CURRENT,
+) -> dict[str, MetricsFile]:
+    """Score the jobs of each algorithm, and write and return the metrics by the algorithm's name.
+
+    An algorithm without a truth of its tasks is reported and left out.
+
+    Raises
+    ------
+    InputError
+        If there are no jobs, no task has a truth, or jobs and truth do not fit together.
+    """
+    names = [a.name for a in edition.algorithms if (results / a.name / PREDICTIONS).is_file()]
+    if not names:
+        raise InputError(
+            f"expected {edition.algorithms[0].name}/{PREDICTIONS} or that of another algorithm in "
+            f"{results}, found none; name the folder that `python -m evaluation run` wrote to"
+        )
+    scores: dict[str, MetricsFile] = {}
+    problems: list[NoTruthError] = []
+    for name in names:
+        path = results / name / METRICS
+        try:
+            metrics = evaluate(results / name, truth, edition, rules=rules, workers=workers)
+        except NoTruthError as error:
+            path.unlink(missing_ok=True)  # of an earlier truth
+            problems.append(error)
+            print(f"{name}: not scored: {error}", flush=True)
+            continue
+        write_metrics(path, metrics)
+        scores[name] = metrics
+    if not scores:
+        raise problems[0]
+    return scores

@@ -1,0 +1,90 @@
+"""The editions of the challenge: one `Edition` per year states inputs, algorithms and limits.
+
+Another year is another constant here, not another code path. `CURRENT` is the edition that the
+containers, the training and the evaluation serve. This module uses only the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from shared.tasks import Algorithm, Input, Output, TaskName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """One year's challenge.
+
+    Attributes
+    ----------
+    name : of the challenge, with its year.
+    ct, pet, ehr : the inputs that every algorithm reads.
+    unused : inputs that no algorithm here reads; the log says if they are present.
+    algorithms : in the order of their numbers.
+    memory_limit_bytes : what a job may use.
+    """
+
+    name: str
+    ct: Input
+    pet: Input
+    ehr: Input
+    unused: tuple[Input, ...] = ()
+    algorithms: tuple[Algorithm, ...]
+    memory_limit_bytes: int
+
+    @property
+    def outputs(self) -> dict[TaskName, Output]:
+        """The output that answers each task, whichever algorithm writes it."""
+        return {output.task: output for each in self.algorithms for output in each.outputs}
+
+    def algorithm(self, task: TaskName) -> Algorithm:
+        """Return the algorithm that answers a task.
+
+        Raises
+        ------
+        KeyError
+            If the edition does not ask for this task.
+        """
+        return {name: each for each in self.algorithms for name in each.tasks}[task]
+
+
+HECKTOR_2025: Final = Edition(
+    name="HECKTOR 2025",
+    ct=Input(slug="ct-image", path="images/ct"),
+    pet=Input(slug="pet-image", path="images/pet"),
+    ehr=Input(slug="electronic-health-record", path="ehr.json"),
+    unused=(
+        Input(slug="planning-ct-image", path="images/ct-planning"),
+        Input(slug="rt-dose-image", path="images/rt-dose"),
+    ),
+    algorithms=(
+        Algorithm(
+            name="task1_segmentation",
+            outputs=(
+                Output(
+                    task="segmentation",
+                    slug="tumor-lymph-node-segmentation",
+                    path="images/tumor-lymph-node-segmentation/output.mha",
+                ),
+            ),
+            limit_s=600,
+        ),
+        Algorithm(
+            name="task2_survival",
+            outputs=(Output(task="survival", slug="rfs", path="rfs.json"),),
+            limit_s=900,
+            bundled={"segmentation": "task1_segmentation", "hpv": "task3_hpv"},
+        ),
+        Algorithm(
+            name="task3_hpv",
+            outputs=(Output(task="hpv", slug="hpv-status", path="hpv-status.json"),),
+            limit_s=600,
+            bundled={"segmentation": "task1_segmentation"},
+        ),
+    ),
+    memory_limit_bytes=15 * 2**30,  # 16 GB, of which the platform reserves 1 GiB
+)
+
+CURRENT: Final = HECKTOR_2025
+"""The edition that the containers, the training and the evaluation serve."""

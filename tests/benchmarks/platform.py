@@ -1,0 +1,187 @@
+"""Exec against invoke, and memory over many calls: `python -m tests.benchmarks.platform`.
+
+For each algorithm, prints the seconds of a case in exec mode, from the start of the process to its
+end, and those of the first and the second call in invoke mode. Then one server answers many calls,
+in turn a case, a bad case and another case. Fails if an answer differs from exec mode by a byte, or
+if the memory of the process after the last 20 calls is not within 5 % of that after the first 20.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from shared.editions import CURRENT
+from shared.tasks import Algorithm
+from tests.platform.shim import ROOT, Mode, image_environment, lay_out
+
+CASES: Final = ("no_primary", "oblique_flipped")
+EXEC_ROUNDS: Final = 3
+SHARE: Final = 0.05
+"""By which the memory may differ."""
+WINDOW: Final = 20
+"""Calls at the start and at the end whose memory is compared."""
+
+
+class Workplace:
+    """An algorithm, and the folders that the platform shows it."""
+
+    def __init__(self, algorithm: Algorithm, folder: Path) -> None:
+        self._program = lay_out(algorithm, folder / "app")
+        self._folder = folder
+        self._output = folder / "output" / algorithm.outputs[0].path
+        for name in CASES:
+            shutil.copytree(ROOT / "tests/cases" / name / "input", folder / name)
+        shutil.copytree(folder / CASES[0], folder / "bad")
+        shutil.rmtree(folder / "bad/images/pet")
+
+    def lay_out_case(self, name: str) -> None:
+        """Empty the output and let the input point to a case."""
+        (self._folder / "input").unlink(missing_ok=True)
+        (self._folder / "input").symlink_to(self._folder / name)
+        shutil.rmtree(self._folder / "output", ignore_errors=True)
+        (self._folder / "output").mkdir()
+
+    def answer(self) -> bytes:
+        """Return the file that the algorithm wrote."""
+        return self._output.read_bytes()
+
+    @property
+    def log(self) -> str:
+        """What the last process has printed, on both streams."""
+        return (self._folder / "log.txt").read_text(encoding="utf-8")
+
+    def start(self, mode: Mode) -> subprocess.Popen[bytes]:
+        """Start the program as its image does."""
+        paths = [
+            argument
+            for name in ("input", "output")
+            for argument in (f"--{name}", str(self._folder / name))
+        ]
+        with (self._folder / "log.txt").open("wb") as file:
+            return subprocess.Popen(
+                [sys.executable, str(self._program), *paths, "--port", "0"],
+                env=image_environment(mode),
+                stdout=file,
+                stderr=file,
+            )
+
+    def run(self, name: str) -> float:
+        """Answer a case in exec mode and return the seconds."""
+        self.lay_out_case(name)
+        start = time.perf_counter()
+        code = self.start("exec").wait()
+        seconds = time.perf_counter() - start
+        assert code == 0, self.log
+        return seconds
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, workplace: Workplace, process: subprocess.Popen[bytes], port: int) -> None:
+        self._workplace = workplace
+        self._process = process
+        self._port = port
+
+    def call(self, name: str) -> tuple[int, float]:
+        """Have a case answered; return the status and the seconds."""
+        self._workplace.lay_out_case(name)
+        start = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        connection.request("POST", "/invoke")
+        status = connection.getresponse().status
+        connection.close()
+        return status, time.perf_counter() - start
+
+    def memory_mb(self) -> float:
+        """Return the resident memory of the process now, in MB (10^6 bytes)."""
+        text = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
+        return int(text.split("VmRSS:")[1].split()[0]) * 1024 / 1e6
+
+
+@contextmanager
+def serving(workplace: Workplace) -> Iterator[Server]:
+    """Start the algorithm in invoke mode."""
+    workplace.lay_out_case(CASES[0])
+    process = workplace.start("invoke")
+    try:
+        while not (port := re.search(r"^ready for .* port (\d+)\n", workplace.log, re.M)):
+            assert process.poll() is None, workplace.log
+            time.sleep(0.1)
+        yield Server(workplace, process, int(port[1]))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def compare_modes(workplace: Workplace) -> dict[str, bytes]:
+    """Print the seconds of both modes, and return the answers of exec mode by case."""
+    name = CASES[0]
+    seconds = min(workplace.run(name) for _ in range(EXEC_ROUNDS))
+    with serving(workplace) as server:
+        (_, first), (_, second) = server.call(name), server.call(name)
+    print(f"  exec {seconds:.2f} s, first call {first:.2f} s, second call {second:.2f} s: ", end="")
+    print(f"{seconds - second:.2f} s saved, {seconds / second:.1f} times as fast")
+    answers = {}
+    for name in CASES:
+        workplace.run(name)
+        answers[name] = workplace.answer()
+    return answers
+
+
+def watch_memory(workplace: Workplace, calls: int, answers: dict[str, bytes]) -> bool:
+    """Answer many calls, and return whether the memory stays and the answers are those of exec."""
+    names = (CASES[0], "bad", CASES[1])
+    memory, same = [], True
+    with serving(workplace) as server:
+        for index in range(calls):
+            name = names[index % len(names)]
+            status, _ = server.call(name)
+            memory.append(server.memory_mb())
+            if name == "bad":
+                same &= status == 500
+            else:
+                same &= status == 201 and workplace.answer() == answers[name]
+    first, last = statistics.mean(memory[:WINDOW]), statistics.mean(memory[-WINDOW:])
+    is_flat = abs(last - first) <= SHARE * first
+    print(
+        f"  {calls} calls: {first:.0f} MB after the first {WINDOW}, {last:.0f} MB after the last "
+        f"{WINDOW} ({last / first - 1:+.1%}) {'ok' if is_flat else 'TOO DIFFERENT'}; "
+        f"answers {'as in exec mode' if same else 'DIFFER'}"
+    )
+    return is_flat and same
+
+
+def main(
+    algorithm: Annotated[
+        list[str] | None, typer.Option(help="Name of a task's folder (default: all).")
+    ] = None,
+    calls: Annotated[int, typer.Option(min=2 * WINDOW, help="Calls of one server.")] = 200,
+) -> None:
+    """Measure, print, and fail if the memory grows or an answer differs."""
+    is_good = True
+    for each in CURRENT.algorithms:
+        if algorithm and each.name not in algorithm:
+            continue
+        print(each.name)
+        with tempfile.TemporaryDirectory() as folder:
+            workplace = Workplace(each, Path(folder))
+            is_good &= watch_memory(workplace, calls, compare_modes(workplace))
+    raise SystemExit(0 if is_good else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

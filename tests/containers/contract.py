@@ -1,0 +1,75 @@
+"""The platform's contract, written from the platform's own description and not from our code.
+
+`shared.tasks` states the same for the containers; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final, Literal, TypeAlias
+
+Holds: TypeAlias = Literal["mask", "number", "boolean", "metrics"]
+
+LABELS: Final = {"GTVp": 1, "GTVn": 2}
+"""Values in a mask; 0 is background."""
+MEMORY_LIMIT_GB: Final = 15.0
+"""The platform's 16 GB, minus the 1 GiB that it reserves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file that a container must write.
+
+    Attributes
+    ----------
+    path : below /output.
+    holds : its content.
+    higher_is_earlier : for a risk, whether higher means earlier recurrence.
+    """
+
+    path: str
+    holds: Holds
+    higher_is_earlier: bool = True
+
+    @property
+    def socket_path(self) -> str:
+        """What the platform lists; for an image the folder, since the platform names the file."""
+        return str(PurePosixPath(self.path).parent) if self.holds == "mask" else self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What the platform expects of a container.
+
+    Attributes
+    ----------
+    name : of its folder in the repository.
+    files : exactly what it must write.
+    limit_s : seconds for a run, start-up included.
+    """
+
+    name: str
+    files: tuple[File, ...]
+    limit_s: int
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of the files, sorted."""
+        return sorted(file.path for file in self.files)
+
+
+ALGORITHMS: Final = (
+    Contract(
+        name="task1_segmentation",
+        files=(File(path="images/tumor-lymph-node-segmentation/output.mha", holds="mask"),),
+        limit_s=600,
+    ),
+    Contract(name="task2_survival", files=(File(path="rfs.json", holds="number"),), limit_s=900),
+    Contract(name="task3_hpv", files=(File(path="hpv-status.json", holds="boolean"),), limit_s=600),
+)
+
+EVALUATION: Final = Contract(
+    name="evaluation", files=(File(path="metrics.json", holds="metrics"),), limit_s=600
+)
+"""600 s is the project's own aim, for 400 cases; the platform grants an hour."""

@@ -1,0 +1,264 @@
+"""A made-up edition: one algorithm answers all tasks, with other names and the sign of risk turned.
+
+It goes through job, runner, checks, evaluation and report. It is defined here alone, so a new
+edition needs no other file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from evaluation import container
+from evaluation.outputs import HPV_PROBABILITY
+from evaluation.predictions import read_predictions
+from evaluation.report.page import write_report
+from evaluation.report.sections import Sources
+from evaluation.rules import Rules
+from evaluation.running.case_folders import CaseFolder, open_case
+from evaluation.running.engines.protocol import Run
+from evaluation.running.ground_truth import write_ground_truth
+from evaluation.running.job_store import JobsOrigin, JobStore
+from evaluation.running.programs import Program, stage_models
+from evaluation.running.runner import local_pool, run_cohort
+from evaluation.running.score_command import score_results
+from evaluation.schema import HpvMetrics, SegmentationMetrics, SubmissionMetrics, SurvivalMetrics
+from shared.editions import CURRENT, Edition
+from shared.grand_challenge.inputs import read_case
+from shared.grand_challenge.job import log, main
+from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
+from shared.models.chain import Chain
+from shared.postprocessing.restore import restore
+from shared.tasks import Algorithm, Output
+from tests.containers import checks
+from tests.containers.contract import Contract, File
+from tests.containers.submission import check_metrics, stage
+
+ROOT = Path(__file__).parents[2]
+CASES = ("no_primary", "oblique_flipped")
+"""Sample cases: one patient has a recurrence while the other is under observation."""
+
+EDITION = Edition(
+    name="Made-up challenge",
+    ct=CURRENT.ct,
+    pet=CURRENT.pet,
+    ehr=CURRENT.ehr,
+    algorithms=(
+        Algorithm(
+            name="everything",
+            outputs=(
+                Output(
+                    task="segmentation",
+                    slug="head-neck-tumor-segmentation",
+                    path="images/head-neck-tumor-segmentation/output.mha",
+                ),
+                Output(task="survival", slug="rfs-days", path="rfs-days.json", risk_sign=-1),
+                Output(task="hpv", slug="hpv", path="hpv.json"),
+            ),
+            limit_s=1500,
+            bundled={"segmentation": "task1_segmentation", "hpv": "task3_hpv"},
+        ),
+    ),
+    memory_limit_bytes=CURRENT.memory_limit_bytes,
+)
+ALGORITHM = EDITION.algorithms[0]
+CONTRACT = Contract(
+    name="everything",
+    files=(
+        File(path="images/head-neck-tumor-segmentation/output.mha", holds="mask"),
+        File(path="rfs-days.json", holds="number", higher_is_earlier=False),
+        File(path="hpv.json", holds="boolean"),
+    ),
+    limit_s=1500,
+)
+
+
+def init_model(model_dir: Path) -> Chain:
+    """Load the three models."""
+    return Chain.load(
+        survival=model_dir, segmentation=model_dir / "segmentation", hpv=model_dir / "hpv"
+    )
+
+
+def run(chain: Chain, input_dir: Path, output_dir: Path) -> None:
+    """Answer the case with all outputs."""
+    case = read_case(input_dir, EDITION)
+    prepared = chain.prepare(case)
+    answers = chain.answer(prepared, case.clinical, report=log)
+    assert answers.labels is not None
+    assert answers.risk is not None
+    assert answers.hpv is not None
+    write_segmentation(output_dir, restore(answers.labels, prepared.undo), EDITION)
+    write_risk(output_dir, answers.risk, EDITION)
+    write_hpv(output_dir, answers.hpv.decision, EDITION)
+
+
+@dataclass(frozen=True)
+class InProcessEngine:
+    """Runs the job in this process, with the models of a folder."""
+
+    model: Path
+
+    @property
+    def description(self) -> str:
+        return "this process"
+
+    def prepare(self, program: Program, log: Path) -> None: ...
+
+    def identify(self, program: Program) -> str:
+        return "0123"
+
+    def prepare_machine(self, program: Program) -> None: ...
+
+    def leave_machine(self) -> None: ...
+
+    def run(
+        self,
+        program: Program,
+        *,
+        case: Path,
+        output: Path,
+        logs: Path,
+        uploaded: Path | None = None,
+        cpus: frozenset[int] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Run:
+        output.mkdir()
+        arguments = ["--input", str(case), "--output", str(output)]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(init_model, run, baked_model=self.model, arguments=arguments)
+        (logs / "stdout.txt").write_text(out.getvalue())
+        return Run(exit_code=code, stdout=out.getvalue(), stderr=err.getvalue(), seconds=1.0)
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Results:
+    """The jobs of the algorithm on two cases."""
+
+    folder: Path
+    store: JobStore
+    cases: list[CaseFolder]
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """Output folder of each case."""
+        return {case.name: self.store.folder / case.name / "output" for case in self.cases}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("made_up")
+    # The algorithm has no folder in the repository; the survival model stands for its own model.
+    own = {".": ROOT / "task2_survival/model"}
+    stage_models({**ALGORITHM.model_folders(ROOT), **own}, folder / "model")
+    cases = [open_case(ROOT / "tests/cases" / name) for name in CASES]
+    store = JobStore(folder / "results" / ALGORITHM.name)
+    with store.opened():
+        origin = JobsOrigin(
+            algorithm=ALGORITHM.name, source="x", engine="x", cases=str(ROOT / "tests/cases")
+        )
+        store.claim(origin)
+        summary = run_cohort(
+            ALGORITHM,
+            cases,
+            edition=EDITION,
+            engine=InProcessEngine(folder / "model"),
+            store=store,
+            pool=local_pool(1),
+        )
+    assert [record.reason for record in summary.records] == [None, None]
+    write_ground_truth(cases, folder / "results" / "ground_truth")
+    return Results(folder / "results", store, cases)
+
+
+def test_jobs_are_listed_with_all_outputs(results: Results) -> None:
+    predictions = read_predictions(results.store.folder / "predictions.json")
+    for prediction in predictions:
+        sockets = {value.socket.slug: value.socket.relative_path for value in prediction.outputs}
+        assert sockets == {
+            "head-neck-tumor-segmentation": "images/head-neck-tumor-segmentation",
+            "rfs-days": "rfs-days.json",
+            "hpv": "hpv.json",
+        }
+
+
+def test_outputs_pass_the_checks_of_the_contract(results: Results, tmp_path: Path) -> None:
+    for case in results.cases:
+        output = tmp_path / case.name
+        added_by_the_runner = shutil.ignore_patterns(HPV_PROBABILITY)
+        shutil.copytree(results.outputs[case.name], output, ignore=added_by_the_runner)
+        assert checks.check_files(output, CONTRACT).problem is None
+        content = list(checks.check_content(output, CONTRACT, case.input))
+        assert [check.name for check in content] == [
+            *("mask", "geometry", "value of rfs-days.json", "value of hpv.json")
+        ]
+        assert all(check.passed for check in content)
+
+
+def test_answers_are_those_of_the_single_algorithms(results: Results) -> None:
+    for name, output in results.outputs.items():
+        mask = checks.read_mask(output / ALGORITHM.outputs[0].path)
+        expected = ROOT / "task1_segmentation/test" / name / CURRENT.outputs["segmentation"].path
+        assert min(checks.dsc_by_label(mask, checks.read_mask(expected)).values()) > 0.98
+        risk = json.loads((ROOT / "task2_survival/test" / name / "rfs.json").read_bytes())
+        turned = json.loads((output / "rfs-days.json").read_bytes())
+        assert turned == pytest.approx(-risk, abs=1e-3)
+        status = json.loads((ROOT / "task3_hpv/test" / name / "hpv-status.json").read_bytes())
+        assert json.loads((output / "hpv.json").read_bytes()) is status
+
+
+def test_container_scores_every_task_as_the_checks_do(results: Results, tmp_path: Path) -> None:
+    submission = stage(
+        CONTRACT,
+        outputs=results.outputs,
+        cases=results.cases,
+        folder=tmp_path / "submission",
+    )
+    arguments = ["--input", str(submission.input), "--truth", str(submission.truth)]
+    arguments += ["--output", str(tmp_path), "--workers", "1"]
+    assert container.main(arguments, EDITION) == 0
+    results_of_checks = list(
+        check_metrics(tmp_path, CONTRACT, outputs=results.outputs, cases=results.cases)
+    )
+    assert [check.problem for check in results_of_checks if check.problem] == []
+    assert {"survival: c_index", "hpv: balanced_accuracy", "segmentation: gtvp_dice"} <= {
+        check.name for check in results_of_checks
+    }
+
+
+def test_every_task_is_scored_and_the_risk_has_the_right_direction(results: Results) -> None:
+    scores = score_results(
+        results.folder,
+        results.folder / "ground_truth",
+        workers=1,
+        rules=Rules(bootstrap_samples=20),
+        edition=EDITION,
+    )
+    metrics = scores[ALGORITHM.name]
+    assert isinstance(metrics, SubmissionMetrics)
+    assert list(metrics.tasks) == ["segmentation", "survival", "hpv"]
+    masks, risks, statuses = metrics.tasks.values()
+    assert isinstance(masks, SegmentationMetrics)
+    assert isinstance(risks, SurvivalMetrics)
+    assert isinstance(statuses, HpvMetrics)
+    assert {each.failed for each in metrics.tasks.values()} == {0}
+    for result in risks.results:
+        turned = json.loads((results.outputs[result.case_id] / "rfs-days.json").read_bytes())
+        assert result.risk == -turned
+
+    sources = Sources(results=results.folder, cases=None, truth=results.folder / "ground_truth")
+    page = write_report(sources, results.folder / "out", title="x", count=0, edition=EDITION)
+    text = page.read_text()
+    for task in ("segmentation", "survival", "hpv"):
+        assert f'<section id="{task}">' in text
+        assert f'data-path="everything/tasks/{task}/cases"' in text
