@@ -77,7 +77,7 @@ def options(tmp_path: Path, hold_out: HoldOut = TWO_FOLDS, **changes: object) ->
 
 def first_two_held_out(patients: Sequence[PreparedPatient], folder: Path) -> HoldOut:
     names = names_of(patients)
-    fold = Fold(name="0", training=names[2:], held_out=names[:2])
+    fold = Fold(name="0", training=tuple(sorted(names[2:])), held_out=tuple(sorted(names[:2])))
     path = folder / "splits.json"
     path.write_text(Folds(how="by hand", strata={}, folds=(fold,)).model_dump_json())
     return HoldOut(splits=path)
