@@ -92,8 +92,8 @@ def lfs_pointer(model: Path) -> None:
     ("spoil", "words"),
     [
         (lambda m: (m / "model.json").unlink(), "expected a model card"),
-        (lambda m: (m / "model.json").write_text("[]"), "to be a model card"),
-        (lambda m: (m / "model.onnx").unlink(), "that the card names, found none"),
+        (lambda m: (m / "model.json").write_text("[]"), "is not a valid model card"),
+        (lambda m: (m / "model.onnx").unlink(), "which its card names, found none"),
         (lambda m: (m / "model.onnx").write_text("x"), "does not match its card"),
         (lfs_pointer, "run: git lfs pull"),
     ],
@@ -132,7 +132,7 @@ def test_build_explains_wrong_options(project: Project, on_path: Callable[..., N
     assert "expected the container engine 'docker'" in call(script).stderr
     assert "found 'tpu'" in call(script, "--variant", "tpu").stderr
     assert "unknown option --fast" in call(script, "--fast").stderr
-    assert "wants a value" in call(script, "--variant").stderr
+    assert "expected a value after the last option" in call(script, "--variant").stderr
 
 
 @pytest.mark.parametrize("name", [*NAMES, EVALUATION.name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -48,9 +47,7 @@ def test_cpus_are_limited_by_quota_and_affinity(
 
 def test_peak_memory_grows_with_an_allocation() -> None:
     before = peak_memory_gb()
-    memory = bytearray(os.urandom(1)) * int((before + 0.05) * 1e9)
-    assert peak_memory_gb() > before
-    status = Path("/proc/self/status").read_text()
-    peak_kib = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
-    assert peak_memory_gb() == pytest.approx(peak_kib * 1024 / 1e9, rel=0.01)
-    assert len(memory) > 0
+    size = int((before + 0.05) * 1e9)
+    memory = bytearray(os.urandom(1)) * size
+    assert size / 1e9 <= peak_memory_gb() <= size / 1e9 + before + 0.05
+    assert len(memory) == size

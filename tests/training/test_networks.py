@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from training.cohort.folds import HoldOut
 from training.config import CONFIGS_DIR, load_configuration
-from training.loop.fit import Hardware
+from training.export.record import Provenance
+from training.loop.hardware import Hardware
 from training.phantom import Kind, make_cohort
 from training.tasks.hpv import Hpv
 from training.tasks.segmentation import Segmentation
@@ -106,10 +108,10 @@ def test_network_is_trained_exported_and_served_in_tasks_1_and_3(
     assert architecture == {"demo": "dynunet"}.get(name, name)
     options = {
         "configuration": str(configuration),
-        "splits": hold_out_two(cohort, tmp_path),
+        "hold_out": HoldOut(splits=hold_out_two(cohort, tmp_path)),
         "workers": 0,
         "hardware": Hardware(devices=1, accelerator="cpu"),
-        "notice": "For tests.",
+        "provenance": Provenance(notice="For tests."),
     }
     train(Segmentation(), cohort, runs, Options(**options, model=tmp_path / "task1"))
     train(Hpv(), cohort, runs, Options(**options, model=tmp_path / "task3"))
