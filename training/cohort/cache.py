@@ -22,60 +22,35 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from shared.conventions import LabelVolume, Volume
 from shared.errors import InputError
-from shared.files import whole, write_first, write_whole
-from shared.geometry import Grid
+from shared.files import write_first
 from shared.preprocessing.pipeline import Prepared, Undo
 from shared.preprocessing.region import BODY_HU, Preparation
-from shared.schema import Strict
+from training.cohort.cache_files import (
+    CACHE_RECORD,
+    FINDING,
+    CacheRecord,
+    FindingRecord,
+    PatientRecord,
+    is_prepared,
+    keep_findings,
+    patient_path,
+    prepare_into,
+    source_bytes,
+)
 from training.cohort.checks import check_images
 from training.cohort.code_version import code_version
-from training.cohort.findings import Finding, Problem
+from training.cohort.findings import Finding
 from training.cohort.layout import Cohort, Patient, read_cohort
-from training.cohort.preparation import prepare_patient
 from training.processes import is_first_process
 from training.records import read_record
 
-CACHE_RECORD: Final = "cache.json"
-FINDING: Final = "finding.json"
-
 BYTES_PER_VOXEL: Final = 2 * 2 + 1
 """CT and PET in float16, labels in uint8."""
-
-
-class CacheRecord(Strict):
-    """`cache.json`: what all patients of a cache have in common."""
-
-    preparation: Preparation
-    code: str
-
-
-class PatientRecord(Strict):
-    """`<ID>.json`: how one patient was prepared.
-
-    Attributes
-    ----------
-    source_bytes : sizes of the patient's files, by which changes are noticed.
-    region, ct : grids, see `Undo`.
-    max_suv : highest SUV in the region.
-    """
-
-    source_bytes: dict[str, int]
-    region: Grid
-    ct: Grid
-    max_suv: float
-
-
-class FindingRecord(Strict):
-    """`<ID>.finding.json`: why one patient could not be prepared from files of these sizes."""
-
-    source_bytes: dict[str, int]
-    finding: Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,16 +150,16 @@ def _known_findings(patients: Sequence[Patient], folder: Path) -> list[Finding]:
     """Return the findings that the cache holds about patients whose files have not changed."""
     findings = []
     for patient in patients:
-        path = _path(folder, patient, FINDING)
-        if path.exists() and not _is_prepared(folder, patient):
+        path = patient_path(folder, patient, FINDING)
+        if path.exists() and not is_prepared(folder, patient):
             record = read_record(FindingRecord, path)
-            if record.source_bytes == _source_bytes(patient):
+            if record.source_bytes == source_bytes(patient):
                 findings.append(record.finding)
     return findings
 
 
 def _require_complete(patients: Sequence[Patient], folder: Path) -> list[Finding]:
-    missing = sum(not _is_prepared(folder, patient) for patient in patients)
+    missing = sum(not is_prepared(folder, patient) for patient in patients)
     if missing:
         raise InputError(
             f"expected a complete cache in {folder}, found {missing} of {len(patients)} "
@@ -194,18 +169,18 @@ def _require_complete(patients: Sequence[Patient], folder: Path) -> list[Finding
 
 
 def _check_new(patients: Sequence[Patient], folder: Path, workers: int) -> list[Finding]:
-    new = [patient for patient in patients if not _is_prepared(folder, patient)]
-    return _keep(check_images(new, workers), folder, new)
+    new = [patient for patient in patients if not is_prepared(folder, patient)]
+    return keep_findings(check_images(new, workers), folder, new)
 
 
 def _prepare_new(
     patients: Sequence[Patient], folder: Path, preparation: Preparation, workers: int
 ) -> list[Finding]:
-    new = [patient for patient in patients if not _is_prepared(folder, patient)]
+    new = [patient for patient in patients if not is_prepared(folder, patient)]
     if not new:
         return []
     _require_room(folder, len(new), preparation)
-    return _keep(_prepare_all(new, folder, preparation, workers), folder, new)
+    return keep_findings(_prepare_all(new, folder, preparation, workers), folder, new)
 
 
 def _claim(folder: Path, record: CacheRecord) -> None:
@@ -245,7 +220,7 @@ def _prepare_all(
     patients: Sequence[Patient], folder: Path, preparation: Preparation, workers: int
 ) -> list[Finding]:
     findings = []
-    work = partial(_prepare_into, folder=folder, preparation=preparation)
+    work = partial(prepare_into, folder=folder, preparation=preparation)
     with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(work, patient) for patient in patients]
         try:
@@ -256,7 +231,7 @@ def _prepare_all(
                     findings.append(finding)
         except OSError as error:
             pool.shutdown(cancel_futures=True)
-            count = sum(_is_prepared(folder, patient) for patient in patients)
+            count = sum(is_prepared(folder, patient) for patient in patients)
             free = shutil.disk_usage(folder).free
             raise InputError(
                 f"writing the cache in {folder} failed after {count} of {len(patients)} patients "
@@ -269,74 +244,12 @@ def _prepare_all(
     return findings
 
 
-def _prepare_into(patient: Patient, folder: Path, preparation: Preparation) -> Finding | None:
-    """Write one patient; the record comes last, so an interrupted run leaves no half patient."""
-
-    def finding(problem: Problem, detail: str) -> Finding:
-        return Finding(patient_id=patient.patient_id, problem=problem, detail=detail)
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        source_bytes = _source_bytes(patient)
-        volumes = prepare_patient(patient, preparation)
-    except OSError as error:
-        return finding("unreadable", str(error))
-    except (RuntimeError, InputError) as error:
-        # SimpleITK's message has many lines; the last one says what happened.
-        return finding("unusable", str(error).strip().splitlines()[-1][:300])
-    record = PatientRecord(
-        source_bytes=source_bytes,
-        region=volumes.undo.region,
-        ct=volumes.undo.ct,
-        max_suv=float(volumes.image[1].max()),
-    )
-    _path(folder, patient, "json").unlink(missing_ok=True)
-    for suffix, array in (("labels.npy", volumes.labels), ("image.npy", volumes.image)):
-        with whole(_path(folder, patient, suffix)) as draft:
-            np.save(draft, array)
-    write_whole(_path(folder, patient, "json"), record.model_dump_json())
-    _path(folder, patient, FINDING).unlink(missing_ok=True)
-    return None
-
-
-def _path(folder: Path, patient: Patient, suffix: str) -> Path:
-    return folder / f"{patient.patient_id}.{suffix}"
-
-
-def _source_bytes(patient: Patient) -> dict[str, int]:
-    """Return the sizes of a patient's files; 0 for a file that is gone."""
-    paths = {"CT": patient.ct, "PET": patient.pet, "labels": patient.labels}
-    return {
-        name: path.stat().st_size if path.exists() else 0
-        for name, path in paths.items()
-        if path is not None
-    }
-
-
-def _is_prepared(folder: Path, patient: Patient) -> bool:
-    path = _path(folder, patient, "json")
-    if not path.exists():
-        return False
-    record = read_record(PatientRecord, path)
-    return record.source_bytes == _source_bytes(patient)
-
-
-def _keep(findings: list[Finding], folder: Path, patients: Sequence[Patient]) -> list[Finding]:
-    """Write findings into the cache, each with the sizes of the patient's files; return them."""
-    by_id = {patient.patient_id: patient for patient in patients}
-    for finding in findings:
-        patient = by_id[finding.patient_id]
-        record = FindingRecord(source_bytes=_source_bytes(patient), finding=finding)
-        write_whole(_path(folder, patient, FINDING), record.model_dump_json())
-    return findings
-
-
 def _open(folder: Path, patient: Patient) -> PreparedPatient:
-    record = read_record(PatientRecord, _path(folder, patient, "json"))
+    record = read_record(PatientRecord, patient_path(folder, patient, "json"))
     return PreparedPatient(
         patient=patient,
-        image=np.load(_path(folder, patient, "image.npy"), mmap_mode="r"),
-        labels=np.load(_path(folder, patient, "labels.npy"), mmap_mode="r"),
+        image=np.load(patient_path(folder, patient, "image.npy"), mmap_mode="r"),
+        labels=np.load(patient_path(folder, patient, "labels.npy"), mmap_mode="r"),
         undo=Undo(record.region, record.ct),
         max_suv=record.max_suv,
     )

@@ -24,7 +24,8 @@ from shared.geometry import resample
 from shared.preprocessing.pipeline import prepare
 from shared.preprocessing.region import Preparation
 from tests.training.synthetic import names_of
-from training.cohort.cache import CACHE_RECORD, PreparedPatient, build_cache, prepare_cohort
+from training.cohort.cache import PreparedPatient, build_cache, prepare_cohort
+from training.cohort.cache_files import CACHE_RECORD
 from training.cohort.findings import Finding
 from training.cohort.layout import Cohort, Patient, index_cohort
 from training.phantom import Kind, make_cohort

@@ -14,7 +14,7 @@ from shared.clinical import ClinicalFeature
 from shared.errors import HecktorError, InputError
 from shared.schema import Strict
 from tests.training.synthetic import configuration
-from training.cohort.cache import CACHE_RECORD, CacheRecord
+from training.cohort.cache_files import CACHE_RECORD, CacheRecord
 from training.cohort.folds import FOLDS, Fold, Folds, read_folds
 from training.export.record import (
     MEMBER,
