@@ -103,6 +103,7 @@ def assert_masks_agree(mask: sitk.Image, expected: sitk.Image) -> None:
         assert total == 0 or 2 * np.count_nonzero(one & other) / total >= LEAST_AGREEMENT_DSC
 
 
+@pytest.mark.slow  # CI runs it in a step of its own
 @pytest.mark.parametrize("algorithm", CURRENT.algorithms, ids=lambda each: each.name)
 def test_algorithm_in_both_modes(
     start: Start, image: Callable[..., App], tmp_path: Path, algorithm: Algorithm
