@@ -20,13 +20,14 @@ from shared.geometry import Grid
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Statistic, bootstrap
-from shared.models.card import CARDS, Member, Score, load_card, write_card
+from shared.models.card import Member, Score, load_card, write_card
 from shared.models.chain import Answers, Chain
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Undo
 from shared.tasks import TASK_NAMES, TaskName
 from training.cohort.layout import Patient
 from training.cohort.preparation import read_case, read_labels
+from training.tasks.discovery import TASKS
 from training.tasks.segmentation import Totals
 
 
@@ -127,7 +128,7 @@ def score_models(
                 f"({score.patients} patients: {cohort})"
             )
         if write:
-            card = load_card(model_folders[task], CARDS[task])
+            card = load_card(model_folders[task], TASKS[task].model_type.card_type)
             card = card.model_copy(update={"scores": tuple(task_scores)})
             write_card(model_folders[task], card)
     return scores

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
-from shared.models.card import BaseCard, Kind
+from shared.models.card import MemberKind
+from shared.models.ensemble import Ensemble
 from shared.models.networks.base import NetworkConfig
 from shared.preprocessing.intensity import Channel
 from shared.schema import Strict
@@ -66,15 +67,20 @@ class TrainedFold:
     """The models of a fold, by kind, with what the card states about each."""
 
     training: FoldTraining
-    models: Mapping[Kind, nn.Module]
-    statistics: Mapping[Kind, MemberStatistics]
+    models: Mapping[MemberKind, nn.Module]
+    statistics: Mapping[MemberKind, MemberStatistics]
 
 
 class Task(ABC):
     """One of the three tasks in training."""
 
     name: ClassVar[TaskName]
-    card_type: ClassVar[type[BaseCard]]
+    model_type: ClassVar[type[Ensemble[Any]]]
+    """The class that serves the exported models; it names the class of the card."""
+    about: ClassVar[str]
+    """What its training command says about itself."""
+    follows: ClassVar[tuple[TaskName, ...]] = ()
+    """The tasks to train first, because it can start from their weights or predictions."""
     default_held_out: ClassVar[int] = 60
     """Patients held out if nothing else is asked for."""
     starts_from_segmentation: ClassVar[bool] = False
@@ -128,19 +134,19 @@ class Task(ABC):
         del configuration, patients
         return ()
 
-    def kinds(self, configuration: Configuration) -> tuple[Kind, ...]:
+    def kinds(self, configuration: Configuration) -> tuple[MemberKind, ...]:
         """Return the kinds of models that each fold has."""
         del configuration
         return ("network",)
 
-    def fit_linear(self, training: FoldTraining) -> dict[Kind, nn.Module]:
+    def fit_linear(self, training: FoldTraining) -> dict[MemberKind, nn.Module]:
         """Return the linear models of a fold; none for most tasks."""
         del training
         return {}
 
     @abstractmethod
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has.
 
@@ -155,8 +161,8 @@ class Task(ABC):
         del training
 
     def statistics(
-        self, models: Mapping[Kind, nn.Module], training: FoldTraining
-    ) -> dict[Kind, MemberStatistics]:
+        self, models: Mapping[MemberKind, nn.Module], training: FoldTraining
+    ) -> dict[MemberKind, MemberStatistics]:
         """Return what the card states about each model of a fold."""
         del training
         return {kind: MemberStatistics() for kind in models}

@@ -18,7 +18,8 @@ from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold
-from shared.models.card import HpvCard, Kind
+from shared.models.card import MemberKind
+from shared.models.hpv import HpvModel
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from shared.preprocessing.intensity import Channel
 from training.cohort.cache import PreparedPatient
@@ -82,7 +83,12 @@ class Hpv(PrognosisTask):
     """Task 3: the Task 1 network with a head on its bottleneck, linear models, or both."""
 
     name = "hpv"
-    card_type = HpvCard
+    model_type = HpvModel
+    about = (
+        "Train Task 3, starting from Task 1's weights in RUNS, and write its model folder. By "
+        "default the held-out patients are those of Task 1."
+    )
+    follows = ("segmentation",)
     starts_from_segmentation = True
 
     def settings(self, configuration: Configuration) -> HpvSettings:
@@ -194,7 +200,7 @@ class Hpv(PrognosisTask):
                 )
 
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         settings, threshold = configuration.hpv, 0.5

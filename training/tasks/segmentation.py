@@ -19,9 +19,9 @@ from shared.clinical import ClinicalFeature
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import InputError
 from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
-from shared.models.card import Kind, SegmentationCard
+from shared.models.card import MemberKind
 from shared.models.networks.base import SegmentationNetworkConfig
-from shared.models.segmentation import LABELS, mean_probabilities
+from shared.models.segmentation import LABELS, SegmentationModel, mean_probabilities
 from shared.postprocessing.components import remove_small
 from shared.preprocessing.intensity import Channel, network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
@@ -133,7 +133,8 @@ class Segmentation(Task):
     """Task 1: a network on crops."""
 
     name = "segmentation"
-    card_type = SegmentationCard
+    model_type = SegmentationModel
+    about = "Train Task 1 and write its model folder. By default 36 patients are held out."
     default_held_out = 36  # as in the paper
     lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
     """The lesions that every fold must have."""
@@ -211,7 +212,7 @@ class Segmentation(Task):
                     )
 
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         del run_folder, kinds

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from shared.clinical import ClinicalFeature, encode
 from shared.errors import InputError
 from shared.metrics.survival import concordance_index
-from shared.models.card import Kind, SurvivalCard
+from shared.models.card import MemberKind
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
+from shared.models.survival import SurvivalModel
 from shared.preprocessing.intensity import Channel
 from shared.preprocessing.window import lesion_centre
 from training.cohort.cache import PreparedPatient
@@ -56,7 +57,12 @@ class Survival(PrognosisTask):
     """Task 2: ResNet18 on image and lesions, linear models, or both."""
 
     name = "survival"
-    card_type = SurvivalCard
+    model_type = SurvivalModel
+    about = (
+        "Train Task 2, on true or predicted masks and HPV status, and write its model folder. By "
+        "default the held-out patients are those of Task 1."
+    )
+    follows = ("segmentation", "hpv")
 
     def settings(self, configuration: Configuration) -> SurvivalSettings:
         """Return the task's part of a configuration."""
@@ -145,15 +151,15 @@ class Survival(PrognosisTask):
             )
 
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         del run_folder, kinds
         return {"window_zyx": configuration.survival.window_zyx}
 
     def statistics(
-        self, models: Mapping[Kind, nn.Module], training: FoldTraining
-    ) -> dict[Kind, MemberStatistics]:
+        self, models: Mapping[MemberKind, nn.Module], training: FoldTraining
+    ) -> dict[MemberKind, MemberStatistics]:
         """Return mean and standard deviation of each model's risks on the patients trained on."""
         risks = self.outputs(models, training.patients, training)
         return {

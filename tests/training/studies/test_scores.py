@@ -16,7 +16,7 @@ from shared.clinical import ClinicalRecord
 from shared.conventions import Label, LabelVolume
 from shared.editions import CURRENT
 from shared.errors import InputError
-from shared.models.card import Kind, Member
+from shared.models.card import Member, MemberKind
 from shared.models.chain import Chain
 from shared.preprocessing.pipeline import Prepared
 from tests.training.synthetic import GRID, make_patient, with_facts
@@ -26,7 +26,7 @@ from training.studies.scores import by_kind, observe, repository_models
 CARD = SimpleNamespace(preparation=None, threshold=0.5)
 
 
-def member(kind: Kind) -> Member:
+def member(kind: MemberKind) -> Member:
     return Member(file=f"{kind}.onnx", sha256="", kind=kind)
 
 
@@ -68,7 +68,7 @@ class FixedHpv:
     """Gives each patient fixed logits of a network and a linear model."""
 
     number: Any
-    logits: dict[Kind, tuple[float, ...]]
+    logits: dict[MemberKind, tuple[float, ...]]
     card: ClassVar[object] = CARD
 
     def outputs(self, prepared: Prepared, *_: object) -> list[tuple[Member, float]]:
