@@ -14,13 +14,16 @@ from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
 from shared.models.card import MemberKind
+from shared.models.chain import Answers
 from shared.models.ensemble import Ensemble
 from shared.models.networks.base import NetworkConfig
 from shared.preprocessing.intensity import Channel
+from shared.preprocessing.pipeline import Prepared
 from shared.schema import Strict
 from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import Fold
+from training.cohort.layout import Patient
 from training.config import Configuration, Schedule
 from training.loop.hardware import Device
 from training.loop.module import TrainedModule
@@ -71,8 +74,23 @@ class TrainedFold:
     statistics: Mapping[MemberKind, MemberStatistics]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredCase:
+    """A patient whom the models have answered about, to be compared with the truth.
+
+    Attributes
+    ----------
+    prepared : the input of the models.
+    answers : of the models that the containers chain.
+    """
+
+    patient: Patient
+    prepared: Prepared
+    answers: Answers
+
+
 class Task(ABC):
-    """One of the three tasks in training."""
+    """A task in training."""
 
     name: ClassVar[TaskName]
     model_type: ClassVar[type[Ensemble[Any]]]
@@ -91,8 +109,12 @@ class Task(ABC):
         """Return the task's part of a configuration."""
 
     @abstractmethod
+    def has_truth(self, patient: Patient) -> bool:
+        """Whether the truth is known, so that the task can learn from the patient and be scored."""
+
     def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
         """Return a patient as training sees it; None if the task has nothing to learn from it."""
+        return patient if self.has_truth(patient.patient) else None
 
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
@@ -170,3 +192,38 @@ class Task(ABC):
     @abstractmethod
     def predict_held_out(self, trained: TrainedFold) -> None:
         """Write predictions for the patients that a fold's models have not seen."""
+
+    @abstractmethod
+    def require_predictions(self, folder: Path, patient_ids: Sequence[str]) -> None:
+        """Raise InputError if a patient has no prediction.
+
+        Parameters
+        ----------
+        folder : in which `predict_held_out` has written.
+        """
+
+    @abstractmethod
+    def write_answer(self, folder: Path, patient: PreparedPatient, output_dir: Path) -> None:
+        """Write the out-of-fold prediction for a patient as the task's container writes its answer.
+
+        Parameters
+        ----------
+        folder : in which `predict_held_out` has written.
+        """
+
+    @abstractmethod
+    def observe(self, model: Any, case: ScoredCase) -> dict[str, Any]:
+        """Return what the task's metrics are computed from, for one patient.
+
+        Parameters
+        ----------
+        model : of the class `model_type`. If its answer is not in `case.answers`, it is run here.
+
+        Returns
+        -------
+        By the name of the metric as the card states it; empty if the truth is unknown.
+        """
+
+    @abstractmethod
+    def score(self, metric: str, observations: Sequence[Any]) -> float:
+        """Return a metric of patients from what `observe` returned for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from shared.clinical import ClinicalFeature, encode
 from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.lesions import MEASURES, measure_lesions
-from shared.models.card import MemberKind
+from shared.models.card import Member, MemberKind
 from shared.models.networks.linear import LinearModel
 from training.cohort.cache import PreparedPatient
 from training.cohort.features import fit_features
@@ -137,6 +137,22 @@ def measures_of(patient: PreparedPatient, labels: LabelVolume) -> NDArray[np.flo
     ct_hu, pet_suv = np.asarray(patient.image, dtype=np.float32)
     measures = measure_lesions(labels, ct_hu, pet_suv, patient.undo.region)
     return measures.vector().astype(np.float32)
+
+
+def by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Member, float]]]:
+    """Return the outputs of all members and, if they are of several kinds, those of each kind.
+
+    Returns
+    -------
+    By the suffix of the score's name, which is empty for all members.
+    """
+    everything = list(outputs)
+    kinds = dict.fromkeys(member.kind for member, _ in everything)
+    alone = {
+        f"_{kind}_alone": [(m, value) for m, value in everything if m.kind == kind]
+        for kind in (kinds if len(kinds) > 1 else ())
+    }
+    return {"": everything, **alone}
 
 
 def _number(scorer: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:

@@ -133,7 +133,7 @@ def test_evaluation_scores_the_out_of_fold_predictions(
     with pytest.raises(InputError, match="expected out_of_fold of a task in"):
         write_jobs(patients, runs, cases=cases, folder=run)
     predict(patients, runs)
-    with pytest.raises(InputError, match="found none for MDA-000; make them"):
+    with pytest.raises(InputError, match="found none for MDA-000; make the cases"):
         write_jobs(patients, runs, cases=cases, folder=run)
     write_cases([p.patient for p in patients], cases)
     tasks = ["task1_segmentation", "task2_survival", "task3_hpv"]
