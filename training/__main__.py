@@ -1,14 +1,15 @@
-"""Train the networks of the three tasks, export them, and measure what they are worth.
+"""Train the networks of the tasks, export them, and measure how good they are.
 
-One cohort folder in the challenge's layout, one folder of runs. The tasks are trained in the order
-segmentation, hpv, survival, because each can start from what the one before it has predicted.
+A command takes a cohort folder in the challenge's layout and a folder of runs. The tasks are
+trained in the order segmentation, hpv, survival, because each can use the weights or predictions of
+those before it.
 """
 
 from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,9 +17,8 @@ import typer
 from typer._completion_classes import completion_init
 
 from shared.errors import HecktorError
-from shared.models.card import Kind
+from shared.models.card import MemberKind
 from shared.models.segmentation import SegmentationModel
-from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.checks import check_images
 from training.cohort.code_version import REPOSITORY
@@ -26,16 +26,14 @@ from training.cohort.folds import HoldOut
 from training.cohort.layout import Patient, index_cohort, read_cohort
 from training.config import Origin, Precision, load_configuration
 from training.export.record import Provenance
-from training.export.run import export_run
+from training.export.run import export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
 from training.studies import ablation, baselines
 from training.studies.platform import write_cases, write_jobs
 from training.studies.scores import repository_models, score_models
 from training.tasks import out_of_fold
 from training.tasks.base import Task
-from training.tasks.hpv import Hpv
-from training.tasks.segmentation import Segmentation
-from training.tasks.survival import Survival
+from training.tasks.discovery import TASKS
 from training.train import Options, train
 
 app = typer.Typer(
@@ -47,16 +45,12 @@ app = typer.Typer(
 
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 
-TASKS: Final[Mapping[TaskName, Task]] = {
-    task.name: task for task in (Segmentation(), Hpv(), Survival())
-}
-
 CohortArgument = Annotated[Path, typer.Argument(help="Training data in the challenge's layout.")]
 HeldOutCohortArgument = Annotated[
     Path, typer.Argument(help="Patients not trained on, in the challenge's layout.")
 ]
 RunsArgument = Annotated[Path, typer.Argument(help="Folder for cache, checkpoints and logs.")]
-TaskArgument = Annotated[str, typer.Argument(help="segmentation, hpv or survival.")]
+TaskArgument = Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}.")]
 ConfigurationOption = Annotated[
     str, typer.Option(help="A name in training/configs, or the path of a .toml file.")
 ]
@@ -81,10 +75,10 @@ ModelOption = Annotated[
 ]
 SegmentationModelOption = Annotated[Path, typer.Option(help="A Task 1 model folder.")]
 TableOption = Annotated[Path | None, typer.Option(help="Also write the table to this file.")]
-TASK1_MODEL: Final = REPOSITORY / "task1_segmentation/model"
+TASK1_MODEL: Final = model_folder(TASKS["segmentation"])
 
 
-def _training_command(task: Task, about: str) -> Callable[..., None]:
+def _training_command(task: Task) -> Callable[..., None]:
     """Return the command that trains a task."""
 
     def command(
@@ -147,30 +141,12 @@ def _training_command(task: Task, about: str) -> Callable[..., None]:
         )
         train(task, cohort, runs, options)
 
-    command.__doc__ = about
+    command.__doc__ = task.about
     return command
 
 
-app.command("segmentation")(
-    _training_command(
-        TASKS["segmentation"],
-        "Train Task 1 and write its model folder. By default 36 patients are held out.",
-    )
-)
-app.command("hpv")(
-    _training_command(
-        TASKS["hpv"],
-        "Train Task 3, starting from Task 1's weights in RUNS, and write its model folder. By "
-        "default the held-out patients are those of Task 1.",
-    )
-)
-app.command("survival")(
-    _training_command(
-        TASKS["survival"],
-        "Train Task 2, on true or predicted masks and HPV status, and write its model folder. By "
-        "default the held-out patients are those of Task 1.",
-    )
-)
+for _name, _each in TASKS.items():
+    app.command(_name)(_training_command(_each))
 
 
 @app.command()
@@ -207,7 +183,7 @@ def export(
         str | None, typer.Option(help="Take the rules for serving from this configuration.")
     ] = None,
     kind: Annotated[
-        Kind | None, typer.Option(help="Only models of this kind; by default all.")
+        MemberKind | None, typer.Option(help="Only models of this kind; by default all.")
     ] = None,
 ) -> None:
     """Write a model folder from trained folds: one fold is a single model, several an ensemble."""
@@ -347,7 +323,7 @@ def _prepared(
 
 
 def _task(name: str) -> Task:
-    tasks: dict[str, Task] = {task.name: task for task in TASKS.values()}
+    tasks: dict[str, Task] = dict(TASKS.items())
     if name not in tasks:
         raise HecktorError(f"expected a task, one of {', '.join(tasks)}, found {name!r}")
     return tasks[name]

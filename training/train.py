@@ -16,7 +16,7 @@ import lightning
 from torch import nn
 
 from shared.files import write_whole
-from shared.models.card import Kind
+from shared.models.card import MemberKind
 from training.cohort import folds as folds_module
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import HoldOut
@@ -145,7 +145,7 @@ def _complete(
     """Fit a fold's linear models, predict its held-out patients, and mark it as complete."""
     folder = run_folder / f"fold{training.fold.name}"
     folder.mkdir(exist_ok=True)
-    models: dict[Kind, nn.Module] = {} if network is None else {"network": network}
+    models: dict[MemberKind, nn.Module] = {} if network is None else {"network": network}
     for kind, model in task.fit_linear(training).items():
         save_weights(model, folder / WEIGHTS[kind])
         models[kind] = model

@@ -2,8 +2,8 @@
 
 A model folder explains itself. Its card states geometry, channels and clinical features in the
 order in which the network takes them, how its outputs become predictions, what it was trained on
-and how well it scored. Each task has its own card. `load_card` rejects a folder whose files are not
-the ones that the card was written for.
+and how well it scored. Each task has its own card, in the file of its model. `load_card` rejects a
+folder whose files are not the ones that the card was written for.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import (
+    BaseModel,
     Field,
     PositiveFloat,
     PositiveInt,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
-from shared.clinical import ClinicalFeature
 from shared.errors import ModelError
-from shared.postprocessing.rules import Rules
 from shared.preprocessing.intensity import Channel, Intensity
 from shared.preprocessing.region import Preparation
 from shared.schema import Strict
@@ -33,11 +31,9 @@ from shared.tasks import TaskName
 
 CARD_NAME: Final = "model.json"
 
-Kind: TypeAlias = Literal["network", "linear"]
+MemberKind: TypeAlias = Literal["network", "linear"]
 """A network sees the image and the clinical values; a linear model the clinical values and the
 lesion measures."""
-
-MirrorAxis: TypeAlias = Literal["x", "y", "z"]
 
 _FIELDS_OF_ONE_TASK: Final = frozenset(
     {
@@ -51,7 +47,7 @@ _FIELDS_OF_ONE_TASK: Final = frozenset(
         "threshold",
     }
 )
-"""The card of version 0.1 was one for all tasks; fields of other tasks are empty in it."""
+"""A card of version 0.1 had the fields of all tasks; those of other tasks are empty in it."""
 
 
 class Member(Strict):
@@ -59,7 +55,7 @@ class Member(Strict):
 
     file: str
     sha256: str
-    kind: Kind = "network"
+    kind: MemberKind = "network"
     risk_mean: float = 0.0
     risk_std: PositiveFloat = 1.0
 
@@ -85,7 +81,13 @@ class Training(Strict):
 
 
 class BaseCard(Strict):
-    """What the cards of all tasks state."""
+    """What the cards of all tasks state.
+
+    A task's card is a subclass with a default for `task` and a value for `graph_output`.
+    """
+
+    graph_output: ClassVar[str]
+    """Name of the output of the members' graphs."""
 
     format: Literal[1] = 1
     task: TaskName
@@ -114,81 +116,19 @@ class BaseCard(Strict):
             if name in cls.model_fields or name not in _FIELDS_OF_ONE_TASK or not _is_empty(value)
         }
 
-    def input_shapes(self, kind: Kind) -> dict[str, tuple[int, ...]]:
+    def input_shapes(self, kind: MemberKind) -> dict[str, tuple[int, ...]]:
         """Return the shape of each input of a member's graph, by name, in the graph's order."""
         del kind
         return {"image": (1, len(self.channels), *self.window_zyx)}
 
 
-class SegmentationCard(BaseCard):
-    """The card of a Task 1 model."""
-
-    task: Literal["segmentation"] = "segmentation"
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of a window's side that it shares with the next."""
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The meaning of the output channels, in order."""
-    min_component_mm3: dict[str, float] = Field(default_factory=dict)
-    """Smaller components of a label are removed."""
-    rules: Rules = Rules()
-    """Further limits that lesions must meet; by default all are off."""
-    mirror_axes: tuple[MirrorAxis, ...] = ()
-    """Predictions are averaged over mirrorings along each subset of these axes."""
-
-    @model_validator(mode="after")
-    def _check_members(self) -> SegmentationCard:
-        if any(member.kind != "network" for member in self.members):
-            raise ValueError("expected only networks as members of a segmentation card")
-        return self
-
-
-class PrognosisCard(BaseCard):
-    """What the cards of Tasks 2 and 3 share."""
-
-    clinical: tuple[ClinicalFeature, ...] = ()
-    measures: tuple[str, ...] = ()
-    """The lesion measures that the linear members take, in order; empty without such members."""
-
-    @model_validator(mode="after")
-    def _check_measures(self) -> PrognosisCard:
-        has_linear = any(member.kind == "linear" for member in self.members)
-        if has_linear != bool(self.measures):
-            raise ValueError("a card has linear members and the measures they take, or neither")
-        return self
-
-    def input_shapes(self, kind: Kind) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each input of a member's graph, by name, in the graph's order."""
-        clinical = {"clinical": (1, len(self.clinical))} if self.clinical else {}
-        if kind == "linear":
-            return {**clinical, "measures": (1, len(self.measures))}
-        return {**super().input_shapes(kind), **clinical}
-
-
-class SurvivalCard(PrognosisCard):
-    """The card of a Task 2 model."""
-
-    task: Literal["survival"] = "survival"
-
-
-class HpvCard(PrognosisCard):
-    """The card of a Task 3 model."""
-
-    task: Literal["hpv"] = "hpv"
-    threshold: float
-    """The probability from which the decision is positive."""
-
-
-Card: TypeAlias = Annotated[SegmentationCard | SurvivalCard | HpvCard, Field(discriminator="task")]
-
-CARDS: Final[dict[str, type[BaseCard]]] = {
-    "segmentation": SegmentationCard,
-    "survival": SurvivalCard,
-    "hpv": HpvCard,
-}
-
 CardT = TypeVar("CardT", bound=BaseCard)
 
-_ANY_CARD: Final[TypeAdapter[Card]] = TypeAdapter(Card)
+
+class _TaskOfCard(BaseModel):
+    """The one field that must be read to know which card a file holds."""
+
+    task: str
 
 
 def _is_empty(value: object) -> bool:
@@ -213,7 +153,7 @@ def load_card(folder: Path, card_type: type[CardT]) -> CardT:
 
     Parameters
     ----------
-    card_type : the class of the task's card, such as `HpvCard`.
+    card_type : the class of the task's card, such as `HpvModel.card_type`.
 
     Raises
     ------
@@ -221,26 +161,23 @@ def load_card(folder: Path, card_type: type[CardT]) -> CardT:
         If there is no card, it does not follow the schema, it is for another task, or a file it
         names is missing or differs from the one it was written for.
     """
-    path = folder / CARD_NAME
+    path, expected = folder / CARD_NAME, card_type.model_fields["task"].default
     try:
-        card = _ANY_CARD.validate_json(path.read_bytes())
+        text = path.read_bytes()
+        task = _TaskOfCard.model_validate_json(text).task
+        if task != expected:
+            raise ModelError(f"expected a model for {expected} in {folder}, found one for {task}")
+        card = card_type.model_validate_json(text)
     except OSError:
         raise ModelError(
             f"expected a model card at {path}, found none; export a model to {folder}"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
-        # The union puts the task first.
-        place = (
-            first["loc"][1:] if first["loc"][:1] in [(task,) for task in CARDS] else first["loc"]
-        )
-        where = ".".join(map(str, place)) or "the card"
+        where = ".".join(map(str, first["loc"])) or "the card"
         raise ModelError(
             f"{path} is not a valid model card: {where}: {first['msg']}; export the model again"
         ) from None
-    if not isinstance(card, card_type):
-        task = card_type.model_fields["task"].default
-        raise ModelError(f"expected a model for {task} in {folder}, found one for {card.task}")
     for member in card.members:
         file = folder / member.file
         if not file.is_file():

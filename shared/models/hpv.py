@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
-from shared.models.card import HpvCard, Member
-from shared.models.prognosis import PrognosisModel
+from shared.models.card import Member
+from shared.models.prognosis import PrognosisCard, PrognosisModel
 from shared.preprocessing.pipeline import Prepared
+
+
+class HpvCard(PrognosisCard):
+    """The card of a Task 3 model."""
+
+    graph_output = "logit"
+    task: Literal["hpv"] = "hpv"
+    threshold: float
+    """The probability from which the decision is positive."""
 
 
 @dataclass(frozen=True, kw_only=True)

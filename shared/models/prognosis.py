@@ -8,17 +8,41 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
-from shared.clinical import ClinicalRecord, encode
+from shared.clinical import ClinicalFeature, ClinicalRecord, encode
 from shared.conventions import IntTriple, LabelVolume
 from shared.errors import ModelError
 from shared.lesions import MEASURES, measure_lesions
-from shared.models.card import Member, PrognosisCard
+from shared.models.card import BaseCard, Member, MemberKind
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
 from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.window import window_box
+
+
+class PrognosisCard(BaseCard):
+    """What the cards of Tasks 2 and 3 share."""
+
+    clinical: tuple[ClinicalFeature, ...] = ()
+    measures: tuple[str, ...] = ()
+    """The lesion measures that the linear members take, in order; empty without such members."""
+
+    @model_validator(mode="after")
+    def _check_measures(self) -> PrognosisCard:
+        has_linear = any(member.kind == "linear" for member in self.members)
+        if has_linear != bool(self.measures):
+            raise ValueError("a card has linear members and the measures they take, or neither")
+        return self
+
+    def input_shapes(self, kind: MemberKind) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input of a member's graph, by name, in the graph's order."""
+        clinical = {"clinical": (1, len(self.clinical))} if self.clinical else {}
+        if kind == "linear":
+            return {**clinical, "measures": (1, len(self.measures))}
+        return {**super().input_shapes(kind), **clinical}
+
 
 PrognosisCardT = TypeVar("PrognosisCardT", bound=PrognosisCard)
 
@@ -42,7 +66,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
         if self.card.measures not in ((), MEASURES):
             raise ModelError(
                 f"expected the {self.card.task} model in {folder} to take the measures "
-                f"{', '.join(MEASURES)}, found {', '.join(self.card.measures)}; export it again "
+                f"{', '.join(MEASURES)}, found {', '.join(self.card.measures)}; train it again "
                 "with this version"
             )
 

@@ -6,23 +6,50 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import ModelError
-from shared.models.card import SegmentationCard
+from shared.models.card import BaseCard
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
 from shared.models.sliding_window import sliding_window
-from shared.postprocessing.rules import label_map
+from shared.postprocessing.rules import Rules, label_map
 from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 
 LABELS: Final = {"background": Label.BACKGROUND, **LESIONS}
 """Names in cards; a network's outputs are in this order."""
+
+
+MirrorAxis: TypeAlias = Literal["x", "y", "z"]
+
+
+class SegmentationCard(BaseCard):
+    """The card of a Task 1 model."""
+
+    graph_output = "logits"
+    task: Literal["segmentation"] = "segmentation"
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of a window's side that it shares with the next."""
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The meaning of the output channels, in order."""
+    min_component_mm3: dict[str, float] = Field(default_factory=dict)
+    """Smaller components of a label are removed."""
+    rules: Rules = Rules()
+    """Further limits that lesions must meet; by default all are off."""
+    mirror_axes: tuple[MirrorAxis, ...] = ()
+    """Predictions are averaged over mirrorings along each subset of these axes."""
+
+    @model_validator(mode="after")
+    def _check_members(self) -> SegmentationCard:
+        if any(member.kind != "network" for member in self.members):
+            raise ValueError("expected only networks as members of a segmentation card")
+        return self
 
 
 class SegmentationModel(Ensemble[SegmentationCard]):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import IntTriple, LabelVolume
-from shared.models.card import Member, SurvivalCard
-from shared.models.prognosis import PrognosisModel
+from shared.models.card import Member
+from shared.models.prognosis import PrognosisCard, PrognosisModel
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.window import lesion_centre
+
+
+class SurvivalCard(PrognosisCard):
+    """The card of a Task 2 model."""
+
+    graph_output = "risk"
+    task: Literal["survival"] = "survival"
 
 
 class SurvivalModel(PrognosisModel[SurvivalCard]):

@@ -30,7 +30,7 @@ from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold, roc_auc
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Interval, bootstrap, paired_difference
-from shared.models.card import Kind
+from shared.models.card import MemberKind
 from shared.models.hpv import HpvModel
 from shared.models.prognosis import PrognosisModel
 from shared.models.segmentation import SegmentationModel
@@ -97,7 +97,7 @@ class Served:
     """
 
     way: str
-    kinds: tuple[Kind, ...] = ("network",)
+    kinds: tuple[MemberKind, ...] = ("network",)
     best_fold: bool = False
 
 
@@ -295,7 +295,7 @@ class UnseenCohort:
         return np.load(path)
 
 
-def _exported(task: Task, run: Path, fold: str, kind: Kind) -> PrognosisModel[Any]:
+def _exported(task: Task, run: Path, fold: str, kind: MemberKind) -> PrognosisModel[Any]:
     """Return one model of a fold, exported and loaded as a container would."""
     folder = run / "models" / f"{fold}-{kind}"
     if not (folder / "model.json").is_file():

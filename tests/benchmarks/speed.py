@@ -122,9 +122,10 @@ def window(name: str) -> None:
     import torch
     from numpy.random import default_rng
 
-    from shared.models.card import SegmentationCard, load_card
+    from shared.models.card import load_card
     from shared.models.networks.dynunet import DynUNetConfig
     from shared.models.onnx import Network
+    from shared.models.segmentation import SegmentationCard
     from training.export.model_folder import MemberModel, export_model
 
     torch.manual_seed(0)

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from shared.models.card import SegmentationCard, load_card
+from shared.models.card import load_card
+from shared.models.segmentation import SegmentationCard
 from training.config import CONFIGS_DIR
 
 ROOT = Path(__file__).resolve().parents[2]

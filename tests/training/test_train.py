@@ -16,7 +16,7 @@ import pytest
 from shared.errors import HecktorError, InputError
 from shared.lesions import MEASURES
 from shared.metrics.probability import best_threshold
-from shared.models.card import CARDS, BaseCard, Kind, load_card
+from shared.models.card import BaseCard, MemberKind, load_card
 from shared.models.hpv import HpvModel
 from shared.models.survival import SurvivalModel
 from shared.tasks import TaskName
@@ -34,6 +34,7 @@ from training.export.record import Provenance
 from training.export.run import export_run
 from training.loop.hardware import Hardware
 from training.tasks import out_of_fold
+from training.tasks.discovery import TASKS
 from training.tasks.hpv import Hpv
 from training.tasks.segmentation import Segmentation
 from training.tasks.survival import Survival
@@ -92,7 +93,7 @@ def with_models(models: str) -> Configuration:
 
 
 def card_of(folder: Path, task: TaskName) -> BaseCard:
-    return load_card(folder, CARDS[task])
+    return load_card(folder, TASKS[task].model_type.card_type)
 
 
 def files_of(card: BaseCard) -> list[str]:
@@ -152,7 +153,7 @@ def test_tasks_2_and_3_train_on_the_folds_of_task_1(
         default = options(tmp_path, HoldOut(), model=tmp_path / task.name)
         train_patients(task, patients, ONE_EPOCH, runs=runs, options=default)
         assert read_folds(runs / task.name).folds == read_folds(runs / "segmentation").folds
-        card = load_card(tmp_path / task.name, task.card_type)
+        card = load_card(tmp_path / task.name, task.model_type.card_type)
         assert [f.key for f in card.clinical] == list(task.settings(ONE_EPOCH).clinical)
         assert card.training.patients == 4
     (member,) = card_of(tmp_path / "survival", "survival").members
@@ -295,7 +296,7 @@ def test_linear_models_serve_what_was_fitted(
     runs, settings = tmp_path / "runs", with_models("linear")
     # They need no network of Task 1.
     train_patients(Hpv(), patients, settings, runs=runs, options=options(tmp_path))
-    card = load_card(tmp_path / "model", Hpv.card_type)
+    card = load_card(tmp_path / "model", Hpv.model_type.card_type)
     assert files_of(card) == ["hpv_fold0_linear.onnx", "hpv_fold1_linear.onnx"]
     assert card.measures == MEASURES
     assert (
@@ -329,7 +330,7 @@ def test_networks_and_linear_models_are_averaged(
     risks = {}
     names: tuple[Literal["both", "network", "linear"], ...] = ("both", "network", "linear")
     for name in names:
-        kinds: tuple[Kind, ...] = () if name == "both" else (name,)
+        kinds: tuple[MemberKind, ...] = () if name == "both" else (name,)
         export_run(Survival(), runs, folds=["0"], model=tmp_path / name, kinds=kinds)
         model = SurvivalModel.load(tmp_path / name)
         first = patients[0]

@@ -28,8 +28,8 @@ from shared.models.card import (
     CARD_NAME,
     BaseCard,
     CardT,
-    Kind,
     Member,
+    MemberKind,
     Score,
     load_card,
     sha256_of,
@@ -37,7 +37,6 @@ from shared.models.card import (
 )
 from shared.models.networks.base import NetworkConfig
 from shared.models.onnx import PROVIDERS, Network
-from shared.tasks import TaskName
 
 OPSET: Final = 18
 """The exporter's default; ONNX Runtime 1.24 and 1.26 and their OpenVINO provider support it."""
@@ -48,13 +47,6 @@ MAX_DIFFERENCE: Final = 2e-2
 
 MIN_AGREEMENT: Final = 0.999
 """Least part of the voxels with the same label; measured 0.9995 at 192³."""
-
-OUTPUTS: Final[dict[TaskName, str]] = {
-    "segmentation": "logits",
-    "hpv": "logit",
-    "survival": "risk",
-}
-"""Name of the graphs' output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +69,7 @@ class MemberModel:
     risk_std: float = 1.0
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> MemberKind:
         """What the card calls it."""
         return "linear" if self.config is None else "network"
 
@@ -97,7 +89,7 @@ def export(
         other files are kept. The scores of the card are kept if the model is the same.
     card_type : the class of the task's card.
     members : the ensemble, at least one model, names all different.
-    fields : what the card says besides `task`, `members` and `measures`.
+    fields : what the card says in addition to `task`, `members` and `measures`.
 
     Returns
     -------
@@ -168,7 +160,7 @@ def export_model(member: MemberModel, path: Path, card: BaseCard) -> None:
         name: torch.randn(shape, generator=rng)
         for name, shape in card.input_shapes(member.kind).items()
     }
-    onnx.save(_graph(serving, inputs, OUTPUTS[card.task]), path)
+    onnx.save(_graph(serving, inputs, card.graph_output), path)
     with torch.inference_mode():
         expected = reference(*inputs.values()).numpy()
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}

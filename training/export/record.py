@@ -18,7 +18,7 @@ from typing import Final, Self
 from shared.clinical import ClinicalFeature
 from shared.errors import HecktorError
 from shared.files import write_first
-from shared.models.card import Kind
+from shared.models.card import MemberKind
 from shared.schema import Strict
 from training.cohort.code_version import REPOSITORY
 from training.config import Configuration, Precision, Schedule
@@ -153,7 +153,7 @@ class RunRecord(Strict):
 class FoldRecord(Strict):
     """`member.json`: a fold is complete, and what the card states about each of its models."""
 
-    members: dict[Kind, MemberStatistics]
+    members: dict[MemberKind, MemberStatistics]
 
 
 def read_run(folder: Path) -> RunRecord:

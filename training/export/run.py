@@ -13,7 +13,7 @@ from shared.clinical import ClinicalFeature
 from shared.editions import CURRENT
 from shared.errors import HecktorError
 from shared.lesions import MEASURES
-from shared.models.card import Kind, Training
+from shared.models.card import MemberKind, Training
 from shared.models.networks.linear import LinearModel
 from training.cohort.code_version import REPOSITORY
 from training.cohort.folds import Fold, read_folds
@@ -24,7 +24,7 @@ from training.loop.fit import NETWORK
 from training.records import read_record
 from training.tasks.base import Task
 
-WEIGHTS: Final[dict[Kind, str]] = {"network": NETWORK, "linear": "linear.pt"}
+WEIGHTS: Final[dict[MemberKind, str]] = {"network": NETWORK, "linear": "linear.pt"}
 
 
 def model_folder(task: Task) -> Path:
@@ -44,7 +44,7 @@ def export_run(
     folds: Sequence[str] = (),
     model: Path | None = None,
     configuration: str | None = None,
-    kinds: Sequence[Kind] = (),
+    kinds: Sequence[MemberKind] = (),
 ) -> None:
     """Write a model folder from a training run's models.
 
@@ -104,12 +104,12 @@ def export_run(
         **task.card(serving, run_folder, exported_kinds),
     }
     target = model or model_folder(task)
-    export(target, task.card_type, members=members, fields=fields)
+    export(target, task.model_type.card_type, members=members, fields=fields)
     print(f"exported {len(members)} model(s) of {run_folder} to {target}")
 
 
 def _empty_model(
-    task: Task, kind: Kind, configuration: Configuration, features: Sequence[ClinicalFeature]
+    task: Task, kind: MemberKind, configuration: Configuration, features: Sequence[ClinicalFeature]
 ) -> nn.Module:
     if kind == "linear":
         return LinearModel(len(features), len(MEASURES))

@@ -17,12 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from evaluation.outputs import HPV_PROBABILITY
 from evaluation.running.case_folders import find_cases
 from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
 from evaluation.running.job_store import OUTPUT, JobRecord, JobsOrigin, JobStore
@@ -30,13 +29,13 @@ from shared.clinical import EHR_VARIABLES
 from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.files import write_whole
-from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
 from shared.models.card import sha256_of
-from shared.postprocessing.restore import restore
 from shared.tasks import Algorithm, TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.tasks import out_of_fold
+from training.tasks.base import Task
+from training.tasks.discovery import TASKS
 
 DRAFTS: Final = ".partial"
 """Folder of unfinished cases, which do not count as cases."""
@@ -112,7 +111,7 @@ def write_jobs(
         folder has jobs of other predictions. No job is written then.
     """
     case_folders = {case.name: case for case in find_cases(cases)}
-    predictions = _predictions(patients, runs)
+    predictions = {name: _Predictions.of(task, patients, runs) for name, task in TASKS.items()}
     algorithms = [
         algorithm
         for algorithm in CURRENT.algorithms
@@ -159,51 +158,34 @@ class _Predictions:
     Attributes
     ----------
     patients : those whose truth is known.
-    require : takes `folder` and patient IDs; raises InputError if a prediction is missing.
-    write_answer : takes `folder`, a patient and the output folder of its job; writes the answer as
-        the task's container does.
     """
 
+    task: Task
     folder: Path
     patients: Sequence[PreparedPatient]
-    require: Callable[[Path, Sequence[str]], object]
-    write_answer: Callable[[Path, PreparedPatient, Path], None]
+
+    @classmethod
+    def of(cls, task: Task, patients: Sequence[PreparedPatient], runs: Path) -> Self:
+        """Return the predictions of a task in a folder of runs."""
+        return cls(
+            task=task,
+            folder=runs / task.name / out_of_fold.FOLDER,
+            patients=[patient for patient in patients if task.has_truth(patient.patient)],
+        )
 
     def require_all(self) -> None:
         """Raise InputError if a patient's prediction is missing."""
-        self.require(self.folder, [patient.patient_id for patient in self.patients])
+        names = [patient.patient_id for patient in self.patients]
+        self.task.require_predictions(self.folder, names)
 
     def write(self, patient: PreparedPatient, output: Path) -> None:
         """Write the answer about a patient into the output folder of its job."""
-        self.write_answer(self.folder, patient, output)
+        self.task.write_answer(self.folder, patient, output)
 
     def digest(self) -> str:
         """Return a hash of the predictions, which changes with every training."""
         files = sorted(self.folder.glob("[!.]*"))
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
-
-
-def _predictions(patients: Sequence[PreparedPatient], runs: Path) -> dict[TaskName, _Predictions]:
-    return {
-        "segmentation": _Predictions(
-            folder=runs / "segmentation" / out_of_fold.FOLDER,
-            patients=[p for p in patients if p.patient.labels is not None],
-            require=out_of_fold.require,
-            write_answer=_write_labels,
-        ),
-        "survival": _Predictions(
-            folder=runs / "survival" / out_of_fold.FOLDER,
-            patients=[p for p in patients if None not in (p.patient.relapse, p.patient.rfs_days)],
-            require=out_of_fold.read_risks,
-            write_answer=_write_risk,
-        ),
-        "hpv": _Predictions(
-            folder=runs / "hpv" / out_of_fold.FOLDER,
-            patients=[p for p in patients if p.patient.hpv is not None],
-            require=out_of_fold.read_hpv_probabilities,
-            write_answer=_write_hpv,
-        ),
-    }
 
 
 def _answered(
@@ -245,19 +227,3 @@ def _write_job(
             case=name, status="Succeeded", reason=None, seconds=0.0, peak_memory_gb=None
         )
         store.move_in(draft, record)
-
-
-def _write_labels(folder: Path, patient: PreparedPatient, output: Path) -> None:
-    labels = out_of_fold.read(folder, patient.patient_id).labels
-    write_segmentation(output, restore(labels, patient.undo), CURRENT)
-
-
-def _write_risk(folder: Path, patient: PreparedPatient, output: Path) -> None:
-    (risk,) = out_of_fold.read_risks(folder, [patient.patient_id])
-    write_risk(output, risk, CURRENT)
-
-
-def _write_hpv(folder: Path, patient: PreparedPatient, output: Path) -> None:
-    (probability,) = out_of_fold.read_hpv_probabilities(folder, [patient.patient_id])
-    write_hpv(output, probability >= 0.5, CURRENT)
-    (output / HPV_PROBABILITY).write_text(json.dumps(probability), encoding="utf-8")

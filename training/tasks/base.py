@@ -13,13 +13,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
-from shared.models.card import BaseCard, Kind
+from shared.models.card import MemberKind
+from shared.models.chain import Answers
+from shared.models.ensemble import Ensemble
 from shared.models.networks.base import NetworkConfig
 from shared.preprocessing.intensity import Channel
+from shared.preprocessing.pipeline import Prepared
 from shared.schema import Strict
 from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import Fold
+from training.cohort.layout import Patient
 from training.config import Configuration, Schedule
 from training.loop.hardware import Device
 from training.loop.module import TrainedModule
@@ -66,15 +70,35 @@ class TrainedFold:
     """The models of a fold, by kind, with what the card states about each."""
 
     training: FoldTraining
-    models: Mapping[Kind, nn.Module]
-    statistics: Mapping[Kind, MemberStatistics]
+    models: Mapping[MemberKind, nn.Module]
+    statistics: Mapping[MemberKind, MemberStatistics]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredCase:
+    """A patient whom the models have answered about, to be compared with the truth.
+
+    Attributes
+    ----------
+    prepared : the input of the models.
+    answers : of the models that the containers chain.
+    """
+
+    patient: Patient
+    prepared: Prepared
+    answers: Answers
 
 
 class Task(ABC):
-    """One of the three tasks in training."""
+    """A task in training."""
 
     name: ClassVar[TaskName]
-    card_type: ClassVar[type[BaseCard]]
+    model_type: ClassVar[type[Ensemble[Any]]]
+    """The class that serves the exported models; it names the class of the card."""
+    about: ClassVar[str]
+    """What its training command says about itself."""
+    follows: ClassVar[tuple[TaskName, ...]] = ()
+    """The tasks to train first, because it can start from their weights or predictions."""
     default_held_out: ClassVar[int] = 60
     """Patients held out if nothing else is asked for."""
     starts_from_segmentation: ClassVar[bool] = False
@@ -85,8 +109,12 @@ class Task(ABC):
         """Return the task's part of a configuration."""
 
     @abstractmethod
+    def has_truth(self, patient: Patient) -> bool:
+        """Whether the truth is known, so that the task can learn from the patient and be scored."""
+
     def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
         """Return a patient as training sees it; None if the task has nothing to learn from it."""
+        return patient if self.has_truth(patient.patient) else None
 
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
@@ -128,19 +156,19 @@ class Task(ABC):
         del configuration, patients
         return ()
 
-    def kinds(self, configuration: Configuration) -> tuple[Kind, ...]:
+    def kinds(self, configuration: Configuration) -> tuple[MemberKind, ...]:
         """Return the kinds of models that each fold has."""
         del configuration
         return ("network",)
 
-    def fit_linear(self, training: FoldTraining) -> dict[Kind, nn.Module]:
+    def fit_linear(self, training: FoldTraining) -> dict[MemberKind, nn.Module]:
         """Return the linear models of a fold; none for most tasks."""
         del training
         return {}
 
     @abstractmethod
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has.
 
@@ -155,8 +183,8 @@ class Task(ABC):
         del training
 
     def statistics(
-        self, models: Mapping[Kind, nn.Module], training: FoldTraining
-    ) -> dict[Kind, MemberStatistics]:
+        self, models: Mapping[MemberKind, nn.Module], training: FoldTraining
+    ) -> dict[MemberKind, MemberStatistics]:
         """Return what the card states about each model of a fold."""
         del training
         return {kind: MemberStatistics() for kind in models}
@@ -164,3 +192,38 @@ class Task(ABC):
     @abstractmethod
     def predict_held_out(self, trained: TrainedFold) -> None:
         """Write predictions for the patients that a fold's models have not seen."""
+
+    @abstractmethod
+    def require_predictions(self, folder: Path, patient_ids: Sequence[str]) -> None:
+        """Raise InputError if a patient has no prediction.
+
+        Parameters
+        ----------
+        folder : in which `predict_held_out` has written.
+        """
+
+    @abstractmethod
+    def write_answer(self, folder: Path, patient: PreparedPatient, output_dir: Path) -> None:
+        """Write the out-of-fold prediction for a patient as the task's container writes its answer.
+
+        Parameters
+        ----------
+        folder : in which `predict_held_out` has written.
+        """
+
+    @abstractmethod
+    def observe(self, model: Any, case: ScoredCase) -> dict[str, Any]:
+        """Return what the task's metrics are computed from, for one patient.
+
+        Parameters
+        ----------
+        model : of the class `model_type`. If its answer is not in `case.answers`, it is run here.
+
+        Returns
+        -------
+        By the name of the metric as the card states it; empty if the truth is unknown.
+        """
+
+    @abstractmethod
+    def score(self, metric: str, observations: Sequence[Any]) -> float:
+        """Return a metric of patients from what `observe` returned for it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -13,25 +14,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from evaluation.outputs import HPV_PROBABILITY
 from shared.clinical import ClinicalFeature, encode
 from shared.conventions import LabelVolume
+from shared.editions import CURRENT
 from shared.errors import InputError
+from shared.grand_challenge.outputs import write_hpv
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold
-from shared.models.card import HpvCard, Kind
+from shared.models.card import MemberKind
+from shared.models.hpv import HpvModel
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
 from shared.preprocessing.intensity import Channel
 from training.cohort.cache import PreparedPatient
+from training.cohort.layout import Patient
 from training.config import Configuration, HpvSettings
 from training.loop.module import TrainedModule
 from training.samples.batches import BalancedBatches
 from training.samples.crops import JitteredWindow, middle
 from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader, variation
 from training.tasks import out_of_fold
-from training.tasks.base import FoldTraining, TrainedFold
+from training.tasks.base import FoldTraining, ScoredCase, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear
-from training.tasks.prognosis import PrognosisTask
+from training.tasks.prognosis import PrognosisTask, by_kind
 from training.tasks.segmentation import segmentation_loss
+
+BALANCED_ACCURACY: Final = "balanced_accuracy"
 
 
 class HpvModule(TrainedModule[tuple[float, bool]]):
@@ -72,7 +80,7 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
             functional.binary_cross_entropy_with_logits(logits, torch.tensor(truth).float())
         )
         return {
-            "balanced_accuracy": accuracy,
+            BALANCED_ACCURACY: accuracy,
             "entropy": entropy,
             "score": accuracy - 1e-3 * entropy,
         }
@@ -82,16 +90,21 @@ class Hpv(PrognosisTask):
     """Task 3: the Task 1 network with a head on its bottleneck, linear models, or both."""
 
     name = "hpv"
-    card_type = HpvCard
+    model_type = HpvModel
+    about = (
+        "Train Task 3, starting from Task 1's weights in RUNS, and write its model folder. By "
+        "default the held-out patients are those of Task 1."
+    )
+    follows = ("segmentation",)
     starts_from_segmentation = True
 
     def settings(self, configuration: Configuration) -> HpvSettings:
         """Return the task's part of a configuration."""
         return configuration.hpv
 
-    def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
-        """Return a patient whose status is known, else None."""
-        return patient if patient.patient.hpv is not None else None
+    def has_truth(self, patient: Patient) -> bool:
+        """Whether the status is known."""
+        return patient.hpv is not None
 
     def stratum(self, patient: PreparedPatient) -> str:
         """Return the status."""
@@ -181,20 +194,45 @@ class Hpv(PrognosisTask):
         folder = training.runs / self.name / out_of_fold.FOLDER
         out_of_fold.write_logits(folder, training.fold.name, patients, logits)
 
+    def require_predictions(self, folder: Path, patient_ids: Sequence[str]) -> None:
+        """Raise InputError if a patient has no logit."""
+        out_of_fold.read_hpv_probabilities(folder, patient_ids)
+
+    def write_answer(self, folder: Path, patient: PreparedPatient, output_dir: Path) -> None:
+        """Write the decision at a probability of 0.5, and the probability for the evaluation."""
+        (probability,) = out_of_fold.read_hpv_probabilities(folder, [patient.patient_id])
+        write_hpv(output_dir, probability >= 0.5, CURRENT)
+        (output_dir / HPV_PROBABILITY).write_text(json.dumps(probability), encoding="utf-8")
+
+    def observe(self, model: HpvModel, case: ScoredCase) -> dict[str, tuple[bool, bool]]:
+        """Return the decisions of all members and of each kind, with the status."""
+        status = case.patient.hpv
+        if status is None:
+            return {}
+        return {
+            f"{BALANCED_ACCURACY}{suffix}": (model.combine(outputs).decision, status)
+            for suffix, outputs in by_kind(case.answers.hpv_outputs).items()
+        }
+
+    def score(self, metric: str, observations: Sequence[tuple[bool, bool]]) -> float:
+        """Return the balanced accuracy."""
+        del metric
+        return balanced_accuracy(*map(np.asarray, zip(*observations, strict=True)))
+
     def check(self, training: FoldTraining) -> None:
-        """Raise InputError if one part of a fold has one status only."""
-        parts = {"trained on": training.patients, "held out": training.held_out}
+        """Raise InputError if all training or all held-out patients have the same status."""
+        parts = {"training": training.patients, "held-out": training.held_out}
         for part, patients in parts.items():
             positive = sum(bool(patient.patient.hpv) for patient in patients)
             if positive in (0, len(patients)):
                 raise InputError(
                     f"fold {training.fold.name}: expected patients of both HPV statuses among the "
-                    f"{len(patients)} {part}, found {positive} positive; hold out more, or use "
-                    "other folds or a larger cohort"
+                    f"{len(patients)} {part} patients, found {positive} positive; hold out more, "
+                    "or use other folds or a larger cohort"
                 )
 
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         settings, threshold = configuration.hpv, 0.5

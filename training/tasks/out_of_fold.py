@@ -33,7 +33,7 @@ from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import InputError
 from shared.files import locked, whole, write_whole
 from shared.metrics.segmentation import detections, dice, overlap
-from shared.models.card import Kind
+from shared.models.card import MemberKind
 from shared.postprocessing.restore import restore
 from shared.postprocessing.rules import label_map
 from shared.preprocessing.pipeline import Prepared
@@ -148,7 +148,7 @@ def write_logits(
     folder: Path,
     fold: str,
     patients: Sequence[PreparedPatient],
-    logits: Mapping[Kind, NDArray[np.float64]],
+    logits: Mapping[MemberKind, NDArray[np.float64]],
 ) -> None:
     """Write the logits of one fold's models for patients that they have not seen."""
     rows = _rows(fold, patients, logits, "logit")
@@ -160,14 +160,14 @@ def write_risks(
     folder: Path,
     fold: str,
     patients: Sequence[PreparedPatient],
-    risks: Mapping[Kind, NDArray[np.float64]],
+    risks: Mapping[MemberKind, NDArray[np.float64]],
 ) -> None:
     """Write the standardised risks of one fold's models for patients that they have not seen."""
     _write_fold(folder / RISKS, _rows(fold, patients, risks, "risk"))
 
 
 def read_known_hpv(
-    folder: Path, kinds: Sequence[Kind]
+    folder: Path, kinds: Sequence[MemberKind]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return out-of-fold probabilities and truth of all patients whose status is known.
 
@@ -206,7 +206,7 @@ def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
 def _rows(
     fold: str,
     patients: Sequence[PreparedPatient],
-    outputs: Mapping[Kind, NDArray[np.float64]],
+    outputs: Mapping[MemberKind, NDArray[np.float64]],
     name: str,
 ) -> pd.DataFrame:
     rows = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from shared.clinical import ClinicalFeature, encode
 from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.lesions import MEASURES, measure_lesions
-from shared.models.card import Kind
+from shared.models.card import Member, MemberKind
 from shared.models.networks.linear import LinearModel
 from training.cohort.cache import PreparedPatient
 from training.cohort.features import fit_features
@@ -24,7 +24,7 @@ from training.samples.dataset import Windows
 from training.tasks.base import FoldTraining, Task
 from training.tasks.linear import Linear, linear_model
 
-_KINDS: dict[str, tuple[Kind, ...]] = {
+_KINDS: dict[str, tuple[MemberKind, ...]] = {
     "networks": ("network",),
     "linear": ("linear",),
     "both": ("network", "linear"),
@@ -66,7 +66,7 @@ class PrognosisTask(Task):
             )
         return patients
 
-    def kinds(self, configuration: Configuration) -> tuple[Kind, ...]:
+    def kinds(self, configuration: Configuration) -> tuple[MemberKind, ...]:
         """Return what is trained."""
         return _KINDS[self.settings(configuration).models]
 
@@ -84,7 +84,7 @@ class PrognosisTask(Task):
     ) -> Linear:
         """Return a model fitted to patients and their `linear_inputs`."""
 
-    def fit_linear(self, training: FoldTraining) -> dict[Kind, nn.Module]:
+    def fit_linear(self, training: FoldTraining) -> dict[MemberKind, nn.Module]:
         """Return the linear model of a fold, if the configuration asks for one."""
         if "linear" not in self.kinds(training.configuration):
             return {}
@@ -112,12 +112,12 @@ class PrognosisTask(Task):
     @torch.inference_mode()
     def outputs(
         self,
-        models: Mapping[Kind, nn.Module],
+        models: Mapping[MemberKind, nn.Module],
         patients: Sequence[PreparedPatient],
         training: FoldTraining,
-    ) -> dict[Kind, NDArray[np.float64]]:
+    ) -> dict[MemberKind, NDArray[np.float64]]:
         """Return what each model of a fold returns for patients, shape (patients,)."""
-        outputs: dict[Kind, NDArray[np.float64]] = {}
+        outputs: dict[MemberKind, NDArray[np.float64]] = {}
         for kind, model in models.items():
             if isinstance(model, LinearModel):
                 clinical, measures = np.split(
@@ -137,6 +137,22 @@ def measures_of(patient: PreparedPatient, labels: LabelVolume) -> NDArray[np.flo
     ct_hu, pet_suv = np.asarray(patient.image, dtype=np.float32)
     measures = measure_lesions(labels, ct_hu, pet_suv, patient.undo.region)
     return measures.vector().astype(np.float32)
+
+
+def by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Member, float]]]:
+    """Return the outputs of all members and, if they are of several kinds, those of each kind.
+
+    Returns
+    -------
+    By the suffix of the score's name, which is empty for all members.
+    """
+    everything = list(outputs)
+    kinds = dict.fromkeys(member.kind for member, _ in everything)
+    alone = {
+        f"_{kind}_alone": [(m, value) for m, value in everything if m.kind == kind]
+        for kind in (kinds if len(kinds) > 1 else ())
+    }
+    return {"": everything, **alone}
 
 
 def _number(scorer: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from monai.inferers.utils import sliding_window_inference
 from monai.losses.dice import DiceCELoss
@@ -17,35 +18,44 @@ from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
+from shared.editions import CURRENT
 from shared.errors import InputError
+from shared.geometry import Grid
+from shared.grand_challenge.outputs import write_segmentation
 from shared.metrics.segmentation import Detections, Overlap, detections, dice, overlap
-from shared.models.card import Kind, SegmentationCard
+from shared.models.card import MemberKind
 from shared.models.networks.base import SegmentationNetworkConfig
-from shared.models.segmentation import LABELS, mean_probabilities
+from shared.models.segmentation import LABELS, SegmentationModel, mean_probabilities
 from shared.postprocessing.components import remove_small
+from shared.postprocessing.restore import restore
 from shared.preprocessing.intensity import Channel, network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import PreparedPatient
+from training.cohort.layout import Patient
+from training.cohort.preparation import read_labels
 from training.config import Configuration, SegmentationSettings
 from training.loop.module import TrainedModule
 from training.samples.batches import ShuffledBatches
 from training.samples.crops import LesionCrops, middle
 from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader
 from training.tasks import out_of_fold
-from training.tasks.base import FoldTraining, Task, TrainedFold
+from training.tasks.base import FoldTraining, ScoredCase, Task, TrainedFold
+
+NO_PRIMARY_FOUND: Final = "no_primary_found"
+"""Metric: of the patients without a primary, the share for whom none was predicted."""
 
 
 def segmentation_loss(batch_dice: bool) -> DiceCELoss:
     """Return the paper's DiceCE on softmax outputs and label maps of shape (n, 1, z, y, x).
 
-    With `batch_dice` the Dice part counts the voxels of a process's batch together.
+    With `batch_dice`, Dice is computed over all voxels of the process's batch.
     """
     return DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=batch_dice)
 
 
 @dataclass
 class Totals:
-    """The challenge's scores of Task 1, summed up case by case."""
+    """The challenge's scores of Task 1, accumulated case by case."""
 
     gtvp_dice: list[float] = field(default_factory=list)
     gtvn_overlap: Overlap = field(default_factory=Overlap)
@@ -117,7 +127,10 @@ class SegmentationModule(TrainedModule[Totals]):
 
 
 def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSettings) -> Tensor:
-    """Return the logits of whole regions, shape (n, 3, z, y, x), in the windows of serving."""
+    """Return the logits of whole regions with the sliding window used in serving.
+
+    Their shape is (n, 3, z, y, x).
+    """
     logits = sliding_window_inference(
         image,
         settings.window_zyx,
@@ -133,7 +146,8 @@ class Segmentation(Task):
     """Task 1: a network on crops."""
 
     name = "segmentation"
-    card_type = SegmentationCard
+    model_type = SegmentationModel
+    about = "Train Task 1 and write its model folder. By default 36 patients are held out."
     default_held_out = 36  # as in the paper
     lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
     """The lesions that every fold must have."""
@@ -142,9 +156,9 @@ class Segmentation(Task):
         """Return the task's part of a configuration."""
         return configuration.segmentation
 
-    def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
-        """Return a patient with a label map, else None."""
-        return patient if patient.patient.labels is not None else None
+    def has_truth(self, patient: Patient) -> bool:
+        """Whether the patient has a label map."""
+        return patient.labels is not None
 
     def stratum(self, patient: PreparedPatient) -> str:
         """Return lesions and outcomes of all tasks, so that the tasks can share the folds."""
@@ -199,19 +213,19 @@ class Segmentation(Task):
         return loader(samples, batches, training.workers), validation
 
     def check(self, training: FoldTraining) -> None:
-        """Raise InputError if one part of a fold has no node or no primary at all."""
-        parts = {"trained on": training.patients, "held out": training.held_out}
+        """Raise InputError if no training or no held-out patient has a node, or a primary."""
+        parts = {"training": training.patients, "held-out": training.held_out}
         for name in self.lesions:
             for part, patients in parts.items():
                 if not any(np.any(p.labels == LESIONS[name]) for p in patients):
                     raise InputError(
                         f"fold {training.fold.name}: expected a patient with {name} among the "
-                        f"{len(patients)} {part}, found none, so its score would be meaningless; "
-                        "use other folds or a larger cohort"
+                        f"{len(patients)} {part} patients, found none; the score for {name} would "
+                        "be meaningless; use other folds or a larger cohort"
                     )
 
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         del run_folder, kinds
@@ -255,3 +269,40 @@ class Segmentation(Task):
             folder, training.fold.name, patients, predict=probabilities, settings=settings
         )
         network.cpu()
+
+    def require_predictions(self, folder: Path, patient_ids: Sequence[str]) -> None:
+        """Raise InputError if a patient has no label map."""
+        out_of_fold.require(folder, patient_ids)
+
+    def write_answer(self, folder: Path, patient: PreparedPatient, output_dir: Path) -> None:
+        """Write a patient's label map on the CT's grid."""
+        labels = out_of_fold.read(folder, patient.patient_id).labels
+        write_segmentation(output_dir, restore(labels, patient.undo), CURRENT)
+
+    def observe(self, model: SegmentationModel, case: ScoredCase) -> dict[str, Totals | bool]:
+        """Compare label maps on the CT's grid.
+
+        Without a true primary, `no_primary_found` says whether none was predicted.
+
+        Raises
+        ------
+        InputError
+            If the patient has no label map.
+        """
+        del model
+        assert case.answers.labels is not None
+        image = read_labels(case.patient)
+        truth = sitk.GetArrayFromImage(image)
+        prediction = sitk.GetArrayFromImage(restore(case.answers.labels, case.prepared.undo))
+        totals = Totals()
+        totals.add(prediction, truth, Grid.of(image).voxel_volume_mm3)
+        observations: dict[str, Totals | bool] = dict.fromkeys(totals.scores(), totals)
+        if not np.any(truth == Label.GTVP):
+            observations[NO_PRIMARY_FOUND] = not np.any(prediction == Label.GTVP)
+        return observations
+
+    def score(self, metric: str, observations: Sequence[Any]) -> float:
+        """Return one of the challenge's scores, or the share of cases without a false primary."""
+        if metric == NO_PRIMARY_FOUND:
+            return float(np.mean(observations))
+        return Totals.of(observations).scores()[metric]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
+from shared.editions import CURRENT
 from shared.errors import InputError
+from shared.grand_challenge.outputs import write_risk
 from shared.metrics.survival import concordance_index
-from shared.models.card import Kind, SurvivalCard
+from shared.models.card import MemberKind
 from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
+from shared.models.survival import SurvivalModel
 from shared.preprocessing.intensity import Channel
 from shared.preprocessing.window import lesion_centre
 from training.cohort.cache import PreparedPatient
+from training.cohort.layout import Patient
 from training.config import Configuration, SurvivalSettings
 from training.loop.losses import cox_loss
 from training.loop.module import TrainedModule
@@ -28,9 +32,11 @@ from training.samples.batches import ShuffledBatches
 from training.samples.crops import JitteredWindow
 from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader, variation
 from training.tasks import out_of_fold
-from training.tasks.base import FoldTraining, MemberStatistics, TrainedFold
+from training.tasks.base import FoldTraining, MemberStatistics, ScoredCase, TrainedFold
 from training.tasks.linear import Linear, RidgeCox
-from training.tasks.prognosis import PrognosisTask
+from training.tasks.prognosis import PrognosisTask, by_kind
+
+C_INDEX: Final = "c_index"
 
 
 class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
@@ -49,25 +55,34 @@ class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
     def scores(self, observations: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
         """Return the C-index."""
         c_index = concordance_index(*zip(*observations, strict=True))
-        return {"c_index": c_index, "score": c_index}
+        return {C_INDEX: c_index, "score": c_index}
 
 
 class Survival(PrognosisTask):
     """Task 2: ResNet18 on image and lesions, linear models, or both."""
 
     name = "survival"
-    card_type = SurvivalCard
+    model_type = SurvivalModel
+    about = (
+        "Train Task 2, on true or predicted masks and HPV status, and write its model folder. By "
+        "default the held-out patients are those of Task 1."
+    )
+    follows = ("segmentation", "hpv")
 
     def settings(self, configuration: Configuration) -> SurvivalSettings:
         """Return the task's part of a configuration."""
         return configuration.survival
 
+    def has_truth(self, patient: Patient) -> bool:
+        """Whether the patient was followed up."""
+        return patient.relapse is not None and patient.rfs_days is not None
+
     def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
         """Return a patient with follow-up, the true HPV status in the record, else None."""
-        facts = patient.patient
-        if facts.relapse is None or facts.rfs_days is None:
+        if not self.has_truth(patient.patient):
             return None
-        return _with_hpv(patient, None if facts.hpv is None else float(facts.hpv))
+        hpv = patient.patient.hpv
+        return _with_hpv(patient, None if hpv is None else float(hpv))
 
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
@@ -129,7 +144,7 @@ class Survival(PrognosisTask):
         )
 
     def check(self, training: FoldTraining) -> None:
-        """Raise InputError if no recurrence is trained on, or no two held-out risks can be ranked.
+        """Raise InputError without a recurrence to train on, or two held-out risks to rank.
 
         A patient with a recurrence can be ranked against patients followed up for longer.
         """
@@ -139,21 +154,21 @@ class Survival(PrognosisTask):
         if not can_rank or not any(patient.patient.relapse for patient in training.patients):
             raise InputError(
                 f"fold {training.fold.name}: expected a recurrence among the "
-                f"{len(training.patients)} trained on, and one earlier than another patient's "
-                f"follow-up among the {len(outcomes)} held out, found none; hold out more, or use "
-                "other folds or a larger cohort"
+                f"{len(training.patients)} training patients, and one earlier than another "
+                f"patient's follow-up among the {len(outcomes)} held-out patients, found none; "
+                "hold out more, or use other folds or a larger cohort"
             )
 
     def card(
-        self, configuration: Configuration, run_folder: Path, kinds: Sequence[Kind]
+        self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         del run_folder, kinds
         return {"window_zyx": configuration.survival.window_zyx}
 
     def statistics(
-        self, models: Mapping[Kind, nn.Module], training: FoldTraining
-    ) -> dict[Kind, MemberStatistics]:
+        self, models: Mapping[MemberKind, nn.Module], training: FoldTraining
+    ) -> dict[MemberKind, MemberStatistics]:
         """Return mean and standard deviation of each model's risks on the patients trained on."""
         risks = self.outputs(models, training.patients, training)
         return {
@@ -171,6 +186,32 @@ class Survival(PrognosisTask):
         }
         folder = training.runs / self.name / out_of_fold.FOLDER
         out_of_fold.write_risks(folder, training.fold.name, training.held_out, risks)
+
+    def require_predictions(self, folder: Path, patient_ids: Sequence[str]) -> None:
+        """Raise InputError if a patient has no risk."""
+        out_of_fold.read_risks(folder, patient_ids)
+
+    def write_answer(self, folder: Path, patient: PreparedPatient, output_dir: Path) -> None:
+        """Write the patient's risk."""
+        (risk,) = out_of_fold.read_risks(folder, [patient.patient_id])
+        write_risk(output_dir, risk, CURRENT)
+
+    def observe(
+        self, model: SurvivalModel, case: ScoredCase
+    ) -> dict[str, tuple[float, float, bool]]:
+        """Return the risks of all members and of each kind, with days and event."""
+        days, relapse = case.patient.rfs_days, case.patient.relapse
+        if days is None or relapse is None:
+            return {}
+        return {
+            f"{C_INDEX}{suffix}": (model.combine(outputs), days, relapse)
+            for suffix, outputs in by_kind(case.answers.risk_outputs).items()
+        }
+
+    def score(self, metric: str, observations: Sequence[tuple[float, float, bool]]) -> float:
+        """Return the C-index."""
+        del metric
+        return concordance_index(*map(np.asarray, zip(*observations, strict=True)))
 
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
         """Return patients' windows around their lesions."""

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from shared.geometry import Grid
-from shared.models.card import HpvCard, SegmentationCard, SurvivalCard
+from shared.models.hpv import HpvCard
+from shared.models.segmentation import SegmentationCard
+from shared.models.survival import SurvivalCard
 from shared.preprocessing.pipeline import Prepared, Undo
 from tests.shared.models.small_networks import (
     HPV,

@@ -13,18 +13,17 @@ from pydantic import ValidationError
 from shared.errors import ModelError
 from shared.lesions import MEASURES
 from shared.models.card import (
-    CARDS,
     BaseCard,
-    HpvCard,
     Member,
     Score,
-    SegmentationCard,
-    SurvivalCard,
     load_card,
     require_same_preparation,
     sha256_of,
     write_card,
 )
+from shared.models.hpv import HpvCard
+from shared.models.segmentation import SegmentationCard
+from shared.models.survival import SurvivalCard
 from tests.shared.models.small_networks import HPV, SEGMENTATION, SURVIVAL
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -32,6 +31,11 @@ SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a
 MEMBER = {"file": "model.onnx", "sha256": SHA256_OF_ABC}
 
 
+CARDS: dict[str, type[BaseCard]] = {
+    "segmentation": SegmentationCard,
+    "survival": SurvivalCard,
+    "hpv": HpvCard,
+}
 FIELDS_BY_TASK = {"segmentation": SEGMENTATION, "hpv": HPV, "survival": SURVIVAL}
 REPOSITORY = Path(__file__).parents[3]
 
@@ -203,6 +207,12 @@ def no_file(folder: Path) -> None:
     (folder / "model.onnx").unlink()
 
 
+def no_task(folder: Path) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    del card["task"]
+    (folder / "model.json").write_text(json.dumps(card))
+
+
 def text(content: str) -> Callable[[Path], None]:
     return lambda folder: (folder / "model.json").write_text(content) and None
 
@@ -231,7 +241,8 @@ REFUSALS = {
         field(clinical=[{"key": "weight"}]),
         r"card: clinical\.0\.key: .*expected a clinical variable, .* found 'weight'",
     ),
-    "unknown task": (field(task="biopsy"), "not a valid model card: the card: .*'task'"),
+    "unknown task": (field(task="biopsy"), "expected a model for hpv in .*, found one for biopsy"),
+    "no task": (no_task, "not a valid model card: task: Field required"),
     "empty window": (field(window_zyx=[16, 0, 16]), r"not a valid model card: window_zyx\.1: "),
     "another task": (
         field(task="survival", threshold=None),

@@ -22,8 +22,8 @@ from shared.conventions import Label, LabelVolume, Volume
 from shared.errors import ModelError
 from shared.lesions import MEASURES, measure_lesions
 from shared.models import ensemble
-from shared.models.card import BaseCard, HpvCard
-from shared.models.hpv import HpvModel
+from shared.models.card import BaseCard
+from shared.models.hpv import HpvCard, HpvModel
 from shared.models.networks.linear import LinearModel
 from shared.models.segmentation import SegmentationModel, softmax
 from shared.models.sliding_window import sliding_window

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from shared.errors import ExportError
 from shared.lesions import MEASURES
 from shared.models.card import (
-    HpvCard,
     Score,
-    SegmentationCard,
-    SurvivalCard,
     load_card,
     write_card,
 )
+from shared.models.hpv import HpvCard
 from shared.models.networks.base import NetworkConfig
 from shared.models.networks.dynunet import DynUNetConfig
 from shared.models.networks.hpv import HpvConfig
 from shared.models.networks.linear import LinearModel
 from shared.models.networks.survival import SurvivalConfig
 from shared.models.onnx import Network
+from shared.models.segmentation import SegmentationCard
+from shared.models.survival import SurvivalCard
 from training.export import model_folder as module
 from training.export.model_folder import MemberModel, compare, export, export_model
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shared.models.card import SegmentationCard, load_card
+from shared.models.card import load_card
+from shared.models.segmentation import SegmentationCard
 from tests.training.synthetic import TINY
 from training.cohort.folds import read_folds
 from training.loop.fit import RESULT, FitResult

@@ -16,8 +16,8 @@ from shared.clinical import ClinicalRecord
 from shared.conventions import Label, Volume
 from shared.errors import InputError
 from shared.geometry import resample
-from shared.models.card import SegmentationCard, load_card
-from shared.models.segmentation import SegmentationModel
+from shared.models.card import load_card
+from shared.models.segmentation import SegmentationCard, SegmentationModel
 from shared.postprocessing.rules import Rules
 from shared.preprocessing.pipeline import Prepared
 from tests.training.synthetic import configuration

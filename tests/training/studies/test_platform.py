@@ -20,7 +20,7 @@ from shared.conventions import Label, Volume
 from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.grand_challenge.inputs import read_case
-from shared.models.card import Kind
+from shared.models.card import MemberKind
 from shared.preprocessing.pipeline import Prepared
 from tests.training.synthetic import GRID, configuration, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
@@ -199,7 +199,7 @@ def write_folds(folder: Path, folds: range) -> None:
 
     for fold in folds:
         held_out = [make_patient(n, folder=folder) for n in (2 * fold, 2 * fold + 1)]
-        outputs: dict[Kind, NDArray[np.float64]] = {"network": np.zeros(2)}
+        outputs: dict[MemberKind, NDArray[np.float64]] = {"network": np.zeros(2)}
         out_of_fold.write(
             folder,
             str(fold),

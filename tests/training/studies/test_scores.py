@@ -16,17 +16,19 @@ from shared.clinical import ClinicalRecord
 from shared.conventions import Label, LabelVolume
 from shared.editions import CURRENT
 from shared.errors import InputError
-from shared.models.card import Kind, Member
+from shared.models.card import Member, MemberKind
 from shared.models.chain import Chain
 from shared.preprocessing.pipeline import Prepared
+from shared.tasks import TaskName
 from tests.training.synthetic import GRID, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
-from training.studies.scores import by_kind, observe, repository_models
+from training.studies.scores import observe, repository_models, scores_of
+from training.tasks.prognosis import by_kind
 
 CARD = SimpleNamespace(preparation=None, threshold=0.5)
 
 
-def member(kind: Kind) -> Member:
+def member(kind: MemberKind) -> Member:
     return Member(file=f"{kind}.onnx", sha256="", kind=kind)
 
 
@@ -68,7 +70,7 @@ class FixedHpv:
     """Gives each patient fixed logits of a network and a linear model."""
 
     number: Any
-    logits: dict[Kind, tuple[float, ...]]
+    logits: dict[MemberKind, tuple[float, ...]]
     card: ClassVar[object] = CARD
 
     def outputs(self, prepared: Prepared, *_: object) -> list[tuple[Member, float]]:
@@ -118,6 +120,10 @@ def chain_for(patients: list[PreparedPatient], answers: list[LabelVolume]) -> Ch
     return FixedChain(segmentation=segmentation, hpv=hpv, survival=survival)
 
 
+def models_of(chain: Chain) -> dict[TaskName, Any]:
+    return {"segmentation": chain.segmentation, "hpv": chain.hpv, "survival": chain.survival}
+
+
 def test_scores_by_hand(tmp_path: Path) -> None:
     """A perfect mask, an empty one, and a patient without a primary for whom none is predicted."""
     cohort = [
@@ -128,7 +134,8 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     answers = [cohort[0].labels, np.zeros_like(nodes), nodes]
 
     chain = chain_for(cohort, answers)
-    scores = observe(chain, [p.patient for p in cohort]).scores("three")
+    observations = observe(chain, models_of(chain), [p.patient for p in cohort])
+    scores = scores_of(observations, "three")
     values = {s.metric: (s.value, s.patients) for task in scores.values() for s in task}
     assert values == {
         "gtvp_dice": (pytest.approx(2 / 3), 3),
@@ -156,7 +163,7 @@ def test_survival_is_served_the_predicted_hpv_status(tmp_path: Path) -> None:
         make_patient(0, folder=tmp_path, hpv=True), clinical=ClinicalRecord(age=50.0, hpv=1.0)
     )
     chain = chain_for([patient], [patient.labels])
-    observe(chain, [patient.patient])
+    observe(chain, models_of(chain), [patient.patient])
     survival: Any = chain.survival
     assert survival.records == [ClinicalRecord(age=50.0, hpv=0.5)]
 
@@ -164,8 +171,9 @@ def test_survival_is_served_the_predicted_hpv_status(tmp_path: Path) -> None:
 def test_patient_without_labels_is_refused(tmp_path: Path) -> None:
     patient = make_patient(0, folder=tmp_path)
     unlabelled = with_facts(patient, labels=None).patient
+    chain = chain_for([patient], [patient.labels])
     with pytest.raises(InputError, match="expected a label map of patient MDA-000, found none"):
-        observe(chain_for([patient], [patient.labels]), [unlabelled])
+        observe(chain, models_of(chain), [unlabelled])
 
 
 def test_models_of_the_repository_are_those_of_the_current_edition(tmp_path: Path) -> None:
