@@ -47,11 +47,13 @@ class Contract:
     name : of its folder in the repository.
     files : exactly what it must write.
     limit_s : seconds for a run, start-up included.
+    ct_slug : input socket of the CT, after whose file the platform names the case.
     """
 
     name: str
     files: tuple[File, ...]
     limit_s: int
+    ct_slug: str = "ct-image"
 
     @property
     def paths(self) -> list[str]:
