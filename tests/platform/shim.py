@@ -1,8 +1,8 @@
 """Run the platform's own runtime, sagemaker-shim, on this machine, with moto as its S3.
 
-The platform adds the runtime to the image, and the runtime starts the image's entry point as a child
-process. Here it starts the same entry point natively. Nothing else is simulated: the real runtime
-provides the inputs and collects the outputs.
+The platform adds the runtime to the image, and the runtime starts the image's entry point as a
+child process. Here it starts the same entry point natively. Nothing else is simulated: the real
+runtime provides the inputs and collects the outputs.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True)
 class App:
-    """The contents of an image: program and environment variables; and the model tarball, if any."""
+    """The program and environment variables of an image, and the model tarball, if any."""
 
     program: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
