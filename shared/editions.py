@@ -1,7 +1,7 @@
 """The editions of the challenge: one `Edition` per year states inputs, algorithms and limits.
 
-Another year is another constant here, not another code path. `CURRENT` is the edition that the
-containers, the training and the evaluation serve. This module uses only the standard library.
+Another year needs another constant, not other code. The containers, the training and the evaluation
+use `CURRENT`. This module uses only the standard library.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from shared.tasks import Algorithm, Input, Output, TaskName
 
 @dataclass(frozen=True, kw_only=True)
 class Edition:
-    """One year's challenge.
+    """The challenge of one year.
 
     Attributes
     ----------
-    name : of the challenge, with its year.
+    name : name of the challenge, with the year.
     ct, pet, ehr : the inputs that every algorithm reads.
-    unused : inputs that no algorithm here reads; the log says if they are present.
-    algorithms : in the order of their numbers.
-    memory_limit_bytes : what a job may use.
+    unused : inputs that no algorithm reads; the log mentions them if present.
+    algorithms : the algorithms, in the order of the task numbers.
+    memory_limit_bytes : memory that a job may use.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Edition:
 
     @property
     def outputs(self) -> dict[TaskName, Output]:
-        """The output that answers each task, whichever algorithm writes it."""
+        """The output for each task, from whichever algorithm writes it."""
         return {output.task: output for each in self.algorithms for output in each.outputs}
 
     def algorithm(self, task: TaskName) -> Algorithm:
@@ -44,7 +44,7 @@ class Edition:
         Raises
         ------
         KeyError
-            If the edition does not ask for this task.
+            If the edition does not have this task.
         """
         return {name: each for each in self.algorithms for name in each.tasks}[task]
 
@@ -87,4 +87,4 @@ HECKTOR_2025: Final = Edition(
 )
 
 CURRENT: Final = HECKTOR_2025
-"""The edition that the containers, the training and the evaluation serve."""
+"""The edition that the containers, the training and the evaluation use."""

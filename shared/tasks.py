@@ -1,9 +1,9 @@
-"""The registry of tasks and algorithms: what each algorithm writes, needs and may take.
+"""Tasks and algorithms: what each algorithm writes, which models it needs, and its time limit.
 
 A *task* is a question about a case: segmentation, survival or HPV status. An *algorithm* is one
-container; it answers one task or several. An *edition* is one year's challenge, see `editions`.
+container; it answers one or more tasks. An *edition* is the challenge of one year, see `editions`.
 
-This module uses only the standard library, so scripts and tests can read it anywhere.
+This module uses only the standard library, so any script or test can import it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal, TypeAlias, get_args
 
 TaskName: TypeAlias = Literal["segmentation", "survival", "hpv"]
-"""The tasks by the names that model cards, metrics and commands use."""
+"""The names of the tasks in model cards, metrics and commands."""
 TASK_NAMES: Final[tuple[TaskName, ...]] = get_args(TaskName)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """An input socket, and where it lies below the input folder if `inputs.json` does not say."""
+    """An input socket, and its path in the input folder unless `inputs.json` gives another one."""
 
     slug: str
     path: str
@@ -32,10 +32,10 @@ class Output:
 
     Attributes
     ----------
-    task : the question that it answers.
-    slug : of the output socket.
-    path : of the file below the output folder.
-    risk_sign : for survival, 1 if the platform wants higher = earlier recurrence, -1 for the
+    task : the task that it answers.
+    slug : slug of the output socket.
+    path : path of the file below the output folder.
+    risk_sign : for survival, 1 if the platform expects higher = earlier recurrence, -1 for the
         reverse.
     """
 
@@ -51,7 +51,7 @@ class Output:
 
     @property
     def socket_path(self) -> str:
-        """What the platform lists: of an image the folder, since the platform names the file."""
+        """The path that the platform lists; for an image, its folder."""
         return str(PurePosixPath(self.path).parent) if self.is_image else self.path
 
 
@@ -61,11 +61,11 @@ class Algorithm:
 
     Attributes
     ----------
-    name : of its folder in the repository.
-    outputs : the files that it writes; one for each task that it answers.
-    limit_s : seconds that the platform grants for a case, start-up included.
-    bundled : algorithms whose model folders its image also holds, by the name of the folder below
-        its own model folder.
+    name : name of its folder in the repository.
+    outputs : the files that it writes, one for each task that it answers.
+    limit_s : the platform's time limit for a case in seconds, including start-up.
+    bundled : other algorithms whose models the image contains: from the name of the folder below
+        its own model folder to the algorithm.
     """
 
     name: str
@@ -79,11 +79,12 @@ class Algorithm:
         return tuple(output.task for output in self.outputs)
 
     def model_folders(self, root: Path) -> dict[str, Path]:
-        """Return the model folders of its image in a checkout.
+        """Return where the models of its image are in a checkout.
 
         Returns
         -------
-        By the path below the image's model folder; "." is the algorithm's own.
+        The folders in the checkout by their path below the image's model folder; "." is the
+        algorithm's own model.
         """
         owners = {".": self.name, **self.bundled}
         return {place: root / owner / "model" for place, owner in owners.items()}

@@ -15,14 +15,18 @@ from typing import Any, Final
 
 from evaluation.running.case_folders import CaseError, CaseFolder
 from evaluation.truth import MASKS, TABLE
+from shared.editions import CURRENT, Edition
 from shared.files import locked
+from shared.tasks import Input
 
 GROUND_TRUTH: Final = "ground_truth"
 """Its name in the results folder."""
 COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", "Relapse", "RFS", "HPV Status")
 
 
-def write_ground_truth(cases: Sequence[CaseFolder], folder: Path) -> Path:
+def write_ground_truth(
+    cases: Sequence[CaseFolder], folder: Path, edition: Edition = CURRENT
+) -> Path:
     """Write the truth of the cases to a folder, in place of an earlier ground truth.
 
     The folder is replaced once the new one is complete, and by one run at a time.
@@ -42,7 +46,7 @@ def write_ground_truth(cases: Sequence[CaseFolder], folder: Path) -> Path:
     with locked(folder):
         for leftover in (draft, old):  # of a run that was killed
             shutil.rmtree(leftover, ignore_errors=True)
-        _write(cases, draft)
+        _write(cases, draft, edition.ehr)
         if folder.exists():
             folder.rename(old)
         draft.rename(folder)
@@ -50,7 +54,7 @@ def write_ground_truth(cases: Sequence[CaseFolder], folder: Path) -> Path:
     return folder
 
 
-def _write(cases: Sequence[CaseFolder], folder: Path) -> None:
+def _write(cases: Sequence[CaseFolder], folder: Path, ehr: Input) -> None:
     (folder / MASKS).mkdir(parents=True)
     rows = []
     for case in cases:
@@ -59,18 +63,18 @@ def _write(cases: Sequence[CaseFolder], folder: Path) -> None:
                 os.path.relpath(case.truth, (folder / MASKS).resolve())
             )
         truth = _read(case.input.parent / "truth.json")
-        rows.append(_row(case, truth))  # even if nothing is known: the case has a job
+        rows.append(_row(case, truth, ehr))  # even if nothing is known: the case has a job
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _row(case: CaseFolder, truth: Mapping[str, Any]) -> dict[str, object]:
+def _row(case: CaseFolder, truth: Mapping[str, Any], ehr: Input) -> dict[str, object]:
     whole_body = truth.get("facts", {}).get("whole_body")
     hpv = truth.get("hpv")
     try:
-        centre = _read(case.input / "ehr.json").get("CenterID")
+        centre = _read(case.input / ehr.path).get("CenterID")
     except CaseError:  # for the algorithm to complain about
         centre = None
     values = (

@@ -1,4 +1,4 @@
-"""Image files of the platform: reading one scalar volume, writing one label map."""
+"""Read the platform's image files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import SimpleITK as sitk
 from shared.errors import InputError
 
 IMAGE_READERS: Final = {".mha": "MetaImageIO", ".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"}
-"""SimpleITK's readers of the platform's image files, by file suffix in lower case."""
+"""SimpleITK's reader for each suffix of the platform's image files, in lower case."""
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the image files in a folder, by name; none if there is no such folder."""
+    """Return the image files in a folder, sorted by name; empty if the folder does not exist."""
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_READERS)
@@ -30,8 +30,8 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
 
     Parameters
     ----------
-    slug : of the input socket, for messages.
-    outside : replaces values that are not finite.
+    slug : slug of the input socket, for messages.
+    outside : value that replaces NaN and infinity.
 
     Returns
     -------
@@ -40,7 +40,8 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
     Raises
     ------
     InputError
-        If the file cannot be read, is not 3-D, has several values a voxel, or has no finite value.
+        If the file cannot be read, is not 3-D, has several values per voxel, or has no finite
+        value.
     """
     try:
         with library_errors_in_log():
@@ -76,13 +77,13 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
 
 @contextmanager
 def library_errors_in_log() -> Iterator[None]:
-    """Send what C libraries print on stderr to stdout: the platform shows stderr to the user."""
+    """Redirect stderr to stdout, also for C libraries, because users see stderr."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     os.dup2(1, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)

@@ -1,4 +1,4 @@
-"""From the platform's input folder to a `Case`."""
+"""Read a `Case` from the platform's input folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from shared.tasks import Input
 
 
 def read_case(input_dir: Path, edition: Edition) -> Case:
-    """Read the case that the platform has laid out.
+    """Read the case in the platform's input folder.
 
     Parameters
     ----------
-    input_dir : folder of the inputs; may be a symbolic link. If it holds `inputs.json`, that file
-        says where each input lies; otherwise the edition's paths do.
+    input_dir : folder of the inputs; may be a symbolic link. If it contains `inputs.json`, that
+        file gives the path of each input; otherwise the edition does.
 
     Raises
     ------
     InputError
-        If a required input is missing, ambiguous or unreadable, or an image is not one 3-D scalar
-        volume.
+        If a required input is missing, ambiguous or unreadable, or an image is not a single 3-D
+        scalar volume.
     """
     entries = _read_inputs_json(input_dir / "inputs.json")
     ct_path = _find_image(input_dir, entries, edition.ct)
@@ -61,14 +61,14 @@ def _read_inputs_json(path: Path) -> dict[str, _Entry] | None:
     items = _read_json(path)
     hint = f'expected {path} to be a list of objects with "socket" or "interface"'
     if not isinstance(items, list):
-        raise InputError(f"{hint}, found something else; send the platform's own file or none")
+        raise InputError(f"{hint}, found something else; use the platform's own file or none")
     entries = {}
     for item in items:
         socket = None
         if isinstance(item, dict):
             socket = item.get("socket") or item.get("interface")
         if not isinstance(socket, dict) or not isinstance(socket.get("slug"), str):
-            raise InputError(f"{hint}, found an entry without either; send the platform's own file")
+            raise InputError(f"{hint}, found an entry without either; use the platform's own file")
         relative = socket.get("relative_path")
         entries[socket["slug"]] = _Entry(
             relative if isinstance(relative, str) else None, item.get("value")
@@ -106,7 +106,7 @@ def _find_image(input_dir: Path, entries: dict[str, _Entry] | None, socket: Inpu
 def _read_ehr(
     input_dir: Path, entries: dict[str, _Entry] | None, socket: Input
 ) -> tuple[object, tuple[str, ...]]:
-    """Return the EHR, and a remark if it has a trailing comma, as the organisers' sample has."""
+    """Return the EHR, and a remark if it has a trailing comma like the organisers' sample."""
     _require_entry(entries, socket)
     path = input_dir / _relative_path(entries, socket)
     entry = (entries or {}).get(socket.slug)
@@ -144,6 +144,6 @@ def _parse_json(content: bytes, path: Path) -> object:
 
 
 def _without_trailing_commas(content: bytes) -> bytes:
-    """Drop commas before a closing bracket, except in strings; for UTF-8."""
+    """Remove commas before closing brackets, except in strings. The content is UTF-8."""
     string_or_comma = rb'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])'
     return re.sub(string_or_comma, lambda match: match[1] or b"", content)

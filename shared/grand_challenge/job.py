@@ -1,9 +1,9 @@
-"""How a job of the platform runs and ends: the entry point of every container.
+"""The entry point of every container: it runs a job and handles its failure.
 
-The image's mode decides how cases arrive. In exec mode the process starts, answers one case and
-ends. In invoke mode it loads the models once and answers a case per HTTP call, see `server`.
-Stdout is the log. Stderr is for the one line that explains a failure: the platform shows its last
-line to the user, and marks a good job that wrote there as "with warnings".
+In exec mode, the process starts, processes one case and ends. In invoke mode, it loads the models
+once and processes one case per HTTP call, see `server`. The log goes to stdout. If a case fails,
+one line on stderr explains why. The platform shows the last line of stderr to the user, and marks a
+successful job that wrote to stderr as "with warnings".
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from shared.models.card import CARD_NAME
 from shared.resources import granted_cpus, peak_memory_gb, reset_peak_memory
 
 MODEL_TARBALL: Final = Path("/opt/ml/model")
-"""Where the platform unpacks a model tarball; empty if none was uploaded."""
+"""Where the platform unpacks a model tarball; empty if no tarball was uploaded."""
 
 Mode = Literal["exec", "invoke"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 MODE_VARIABLES: Final = ("GRAND_CHALLENGE_COMPONENT_API_METHOD", "HECKTOR_API_METHOD")
-"""Environment variables that select the mode; the first that is set decides.
+"""Environment variables that select the mode; the first one that is set is used.
 
-The platform's runtime hides all variables whose names begin with GRAND_CHALLENGE_ from the image's
-program (sagemaker-shim 0.8.3, `UserProcess.proc_env`). The first variable therefore serves runs
-without that runtime. The build sets the second one in the image, with the same value as the label
+The platform's runtime hides all variables that begin with GRAND_CHALLENGE_ from the program
+(sagemaker-shim 0.8.3, `UserProcess.proc_env`). The first variable therefore works only without that
+runtime. The build sets the second variable in the image, with the same value as the label
 `org.grand-challenge.api-method`, which the platform reads.
 """
 
 LINE_LIMIT_BYTES: Final = 32 * 1024
-"""Length of a line on stdout or stderr. The platform's runtime drops a line over 64 KiB and puts a
-warning on stderr instead."""
+"""Maximum length of a line on stdout or stderr. The platform's runtime discards lines over 64 KiB
+and prints a warning to stderr instead."""
 
 Model = TypeVar("Model")
 
@@ -69,25 +69,31 @@ def main(
     Parameters
     ----------
     init_model : loads the models from a model folder.
-    run : answers one case; takes the models, the input folder and the output folder.
-    baked_model : the model folder in the image, used unless a model tarball was uploaded.
+    run : processes one case, given the models, the input folder and the output folder.
+    baked_model : the model folder in the image, which is used unless a model tarball was uploaded.
     arguments : the command line; `sys.argv` by default.
 
     Returns
     -------
-    0; or 1 after one line on stderr, which the platform shows to the user. Invoke mode returns only
-    if the server cannot start: a signal ends it.
+    0 on success; 1 after an error, with one line on stderr for the user. Invoke mode ends on a
+    signal and returns only if the server cannot start.
     """
-    parser = argparse.ArgumentParser(description="Run the algorithm on one case, or serve cases.")
-    parser.add_argument("--input", type=Path, default=Path("/input"), help="folder of the inputs")
-    parser.add_argument("--output", type=Path, default=Path("/output"), help="folder to write to")
-    parser.add_argument("--model", type=Path, help="model folder (default: tarball, else baked in)")
+    parser = argparse.ArgumentParser(
+        description="Run the algorithm on one case, or serve cases over HTTP."
+    )
+    parser.add_argument("--input", type=Path, default=Path("/input"), help="input folder")
+    parser.add_argument("--output", type=Path, default=Path("/output"), help="output folder")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="model folder (default: the uploaded tarball, else the one in the image)",
+    )
     parser.add_argument(
         "--api-method",
         choices=MODES,
-        help=f"mode (default: {', else '.join(MODE_VARIABLES)}, else exec)",
+        help=f"mode (default: {' or '.join(MODE_VARIABLES)}, else exec)",
     )
-    parser.add_argument("--port", type=int, default=PORT, help="port of invoke mode")
+    parser.add_argument("--port", type=int, default=PORT, help="port in invoke mode")
     options = parser.parse_args(arguments)
     is_uploaded = (MODEL_TARBALL / CARD_NAME).is_file()
     model_dir = options.model or (MODEL_TARBALL if is_uploaded else baked_model)
@@ -116,12 +122,12 @@ def main(
 
 
 def read_mode(environment: Mapping[str, str]) -> Mode:
-    """Return the mode that environment variables select; exec by default.
+    """Return the mode that the environment variables select; exec by default.
 
     Raises
     ------
     HecktorError
-        If the variable's value is neither exec nor invoke.
+        If the value is neither exec nor invoke.
     """
     for name in MODE_VARIABLES:
         value = environment.get(name, "")
@@ -134,18 +140,19 @@ def read_mode(environment: Mapping[str, str]) -> Mode:
 
 
 def run_job(work: Callable[[], None], *, output_dir: Path | None = None) -> int:
-    """Do a container's work and return its exit code.
+    """Run the work of a container and return the exit code.
 
-    SIGTERM and SIGINT end the process within a second, without a word on stderr; the exit code is
-    then 128 + the signal's number.
+    SIGTERM and SIGINT end the process within a second without a message on stderr. The exit code is
+    then 128 plus the number of the signal.
 
     Parameters
     ----------
-    output_dir : cleared of incomplete files if a signal ends the process.
+    output_dir : folder from which incomplete files are removed if a signal ends the process.
 
     Returns
     -------
-    0, the last line of the log being time and memory; or 1 after one line on stderr.
+    0 on success, when the last line of the log gives time and memory; 1 after an error, with one
+    line on stderr.
     """
     _prepare_streams()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -160,7 +167,7 @@ def run_job(work: Callable[[], None], *, output_dir: Path | None = None) -> int:
 
 
 def _answer_call(work: Callable[[], None]) -> int:
-    """Answer one call of invoke mode; the memory of the case before is given back first."""
+    """Process one call in invoke mode. Memory of the previous case is freed first."""
     gc.collect()
     _return_free_memory()
     reset_peak_memory()
@@ -173,7 +180,7 @@ def _attempt(work: Callable[[], None]) -> int:
         work()
     except HecktorError as error:
         return _fail(str(error))
-    except Exception as error:  # a job must end with one readable line, whatever happened
+    except Exception as error:  # any failure must end with one readable line
         log(*traceback.format_exc().splitlines())
         name = f"unexpected {type(error).__name__}: {error}"
         return _fail(
@@ -185,7 +192,7 @@ def _attempt(work: Callable[[], None]) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; SimpleITK and ONNX Runtime raise errors of their own."""
+    """Whether memory ran out. SimpleITK and ONNX Runtime raise their own errors for it."""
     texts = ("allocate memory", "bad_alloc", "bad allocation")
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
@@ -205,10 +212,10 @@ def _shorten(line: str) -> str:
 
 
 def _prepare_streams() -> None:
-    """Keep stdout and stderr in UTF-8, and Python's warnings off stderr.
+    """Write stdout and stderr in UTF-8, and send Python's warnings to the log.
 
-    One byte that is not UTF-8 fails a job on the platform. By default, Python prints the parts of a
-    file name that are not UTF-8 as they are.
+    On the platform, a single byte that is not UTF-8 makes a job fail. By default, Python would
+    print such bytes of a file name unchanged.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -228,7 +235,7 @@ def _log_warning(
 
 
 def _return_free_memory() -> None:
-    """Give freed memory back to the system, where the C library can (glibc)."""
+    """Return freed memory to the system if the C library supports it (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""From answers to the files that the platform collects, each written whole or not at all."""
+"""Write the files that the platform collects. Each file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import SimpleITK as sitk
 from shared.editions import Edition
 
 PARTIAL_PREFIX: Final = ".partial-"
-"""Of the folders for files that are not complete yet. The platform collects hidden files too."""
+"""Prefix of the folders for incomplete files. The platform also collects hidden files."""
 
 
 def write_segmentation(output_dir: Path, mask: sitk.Image, edition: Edition) -> None:
-    """Write a label map as the platform's compressed image."""
+    """Write a label map as a compressed image."""
     with _whole_file(output_dir, edition.outputs["segmentation"].path) as path:
         sitk.WriteImage(mask, str(path), useCompression=True)
 
 
 def write_risk(output_dir: Path, risk: float, edition: Edition) -> None:
-    """Write a risk (higher = earlier recurrence) with the sign that the edition asks for."""
+    """Write a risk (higher = earlier recurrence) with the sign that the edition expects."""
     output = edition.outputs["survival"]
     _write_json(output_dir, output.path, output.risk_sign * risk)
 
@@ -37,7 +37,7 @@ def write_hpv(output_dir: Path, is_positive: bool, edition: Edition) -> None:
 
 
 def remove_partials(output_dir: Path) -> None:
-    """Remove incomplete files, which a process leaves behind that is killed while it writes."""
+    """Remove incomplete files of a process that was killed while it was writing."""
     for folder in output_dir.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -51,10 +51,10 @@ def _write_json(output_dir: Path, name: str, value: float | bool) -> None:
 
 @contextmanager
 def _whole_file(output_dir: Path, name: str) -> Iterator[Path]:
-    """Yield a temporary path, and move the file to its name once it is complete.
+    """Yield a temporary path, then move the complete file to its final path.
 
-    The temporary folder lies in `output_dir` itself, so that the move is atomic and no folder of
-    images ever holds two files.
+    The temporary folder is directly below `output_dir`, so that the move is atomic and the folder
+    of an image never contains two files.
     """
     target = output_dir / name
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -1,22 +1,23 @@
 """Invoke mode: an HTTP server that answers one case per call.
 
-The platform asks `GET /health` until it answers 200, lays a case out, calls `POST /invoke`, which
-answers 201 once the outputs are written, collects them, lays the next case out, and so on.
-A failed case answers 500 after one line on stderr, and the server stays ready for the next one.
+The platform polls `GET /health` until the server returns 200. For each case, it then places the
+inputs, calls `POST /invoke` and, when that returns 201, collects the outputs. If a case fails, the
+server prints one line to stderr, returns 500 and is ready for the next case.
 
-The threads:
-- The main thread loads the models before the port opens, then answers the cases one after another.
-  Only this thread touches models, input and output.
-- One thread accepts connections. Each connection has a thread of its own, so `/health` answers at
-  once, also during a case.
-- The thread of `POST /invoke` hands the call to the main thread and waits for the result. One call
-  at a time: a call during another one answers 503 and changes nothing.
-- If the client hangs up, as the platform does at the time limit, the case runs to its end
-  unnoticed; until then calls answer 503.
-- SIGTERM and SIGINT end the process at once from yet another thread, see `signals`. All threads but
-  the main one are daemons, which never keep the process alive.
+Threads:
+- The main thread loads the models before the port opens, then processes the cases one by one. Only
+  this thread uses the models, the input and the output.
+- One thread accepts connections. Each connection has its own thread, so `/health` responds at once,
+  even while a case is running.
+- The thread of `POST /invoke` passes the case to the main thread and waits for the result. Only one
+  call runs at a time: a second call returns 503 and has no effect.
+- If the client disconnects, as the platform does at the time limit, the case still runs to its end.
+  Until then, calls return 503.
+- SIGTERM and SIGINT end the process at once from another thread, see `signals`. All threads except
+  the main one are daemons, so they never keep the process alive.
 
-The server listens on the loopback address only: the platform's runtime runs in the container.
+The server listens only on the loopback address, because the platform's runtime is in the same
+container.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ from shared.errors import HecktorError
 PORT: Final = 4743
 HOST: Final = "127.0.0.1"
 READ_LIMIT_S: Final = 10
-"""How long a client may take to send its request."""
+"""Time limit for a client to send its request."""
 BODY_LIMIT_BYTES: Final = 1024**2
 
 
 def serve(answer: Callable[[], int], *, port: int = PORT) -> NoReturn:
-    """Answer calls until a signal ends the process.
+    """Process calls until a signal ends the process.
 
     Parameters
     ----------
-    answer : answers the case that lies in the input folder at that moment, and returns 0; or 1
-        after one line on stderr.
+    answer : processes the case that is now in the input folder. It returns 0 on success, or prints
+        one line to stderr and returns 1.
 
     Raises
     ------
@@ -68,9 +69,9 @@ def serve(answer: Callable[[], int], *, port: int = PORT) -> NoReturn:
 
 
 class _Server(ThreadingTCPServer):
-    """Hands calls to the thread that answers them.
+    """Passes calls to the main thread.
 
-    `http.server.HTTPServer` is not used: it looks its own host name up, which can reach out to the
+    `http.server.HTTPServer` is not used, because it looks up its own host name, possibly over the
     network.
     """
 
@@ -83,7 +84,10 @@ class _Server(ThreadingTCPServer):
         super().__init__(address, handler)
 
     def call(self) -> int | None:
-        """Have the case answered and return the exit code, or None during another call."""
+        """Pass the case to the main thread and return its exit code.
+
+        None if another call is running.
+        """
         if not self._turn.acquire(blocking=False):
             return None
         try:
@@ -94,7 +98,7 @@ class _Server(ThreadingTCPServer):
             self._turn.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Log that a client hung up or was too slow; the default prints a traceback to stderr."""
+        """Log that a client disconnected or was too slow, instead of a traceback on stderr."""
         print(f"HTTP: {sys.exception()!r}", flush=True)
 
 
@@ -119,16 +123,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif code == 0:
             self._reply(HTTPStatus.CREATED, "done")
         else:
-            self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, "failed; stderr says why")
+            self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, "failed; see stderr")
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Print nothing; the default logs each request to stderr."""
+        """Print nothing. The default logs each request to stderr."""
 
     def _refuse(self) -> None:
         self._reply(HTTPStatus.NOT_FOUND, "expected GET /health or POST /invoke")
 
     def _skip_body(self) -> None:
-        """Read a body, which the platform does not send: unread bytes would cut the reply off."""
+        """Read any request body: unread bytes would cut off the reply. The platform sends none."""
         length = self.headers.get("Content-Length", "0")
         self.rfile.read(min(int(length) if length.isdecimal() else 0, BODY_LIMIT_BYTES))
 

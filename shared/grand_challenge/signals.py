@@ -1,8 +1,8 @@
-"""SIGTERM and SIGINT end the process at once, even during a long call into C code.
+"""End the process at once on SIGTERM or SIGINT, even during a long call to C code.
 
-Python runs a signal handler only between two instructions of the main thread, which a network's
-run can delay by many seconds. The C part of Python writes the signal's number to a pipe at once,
-though, and a thread that reads from the pipe ends the process.
+Python runs signal handlers only between instructions of the main thread, so running a network can
+delay them by many seconds. Python's C code, however, immediately writes the number of the signal to
+a pipe. A thread reads from this pipe and ends the process.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def stop_on_signals(clean_up: Callable[[], object]) -> Iterator[None]:
-    """End the process on SIGTERM or SIGINT with exit code 128 + the signal's number.
+    """End the process on SIGTERM or SIGINT with exit code 128 plus the signal's number.
 
-    Nothing happens outside the main thread, where Python sets no signal handlers.
+    This has no effect outside the main thread, because only that thread can set signal handlers.
 
     Parameters
     ----------
-    clean_up : called first, in a thread of its own.
+    clean_up : is called before the process ends, in a separate thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -48,11 +48,11 @@ def stop_on_signals(clean_up: Callable[[], object]) -> Iterator[None]:
 
 
 def _leave_to_thread(*_: object) -> None:
-    """Do nothing, instead of the default: SIGTERM would leave files, SIGINT print a traceback."""
+    """Do nothing. By default, SIGTERM would leave files behind and SIGINT print a traceback."""
 
 
 def _reset_in_child() -> None:
-    """Give a forked process Python's handlers back: its signals would end the parent."""
+    """Restore the default handlers in a forked process. Its signals would end the parent."""
     if signal.getsignal(signal.SIGTERM) is _leave_to_thread:
         signal.set_wakeup_fd(-1)
         for number in STOPPING:
@@ -65,7 +65,7 @@ os.register_at_fork(after_in_child=_reset_in_child)
 def _wait(reader: int, clean_up: Callable[[], object]) -> None:
     while numbers := os.read(reader, 1):
         if numbers[0] in STOPPING:
-            # The main thread still runs, and may fail when its files disappear.
+            # The main thread is still running and may print errors when its files disappear.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             try:
                 clean_up()

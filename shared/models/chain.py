@@ -1,8 +1,8 @@
-"""The models of an image, chained on one prepared case: mask, then HPV status, then risk.
+"""Run several models on one prepared case: mask, then HPV status, then risk.
 
-The only place where models are chained. Task 1 outlines the lesions; Task 3 measures them; Task 2
-takes the lesions and the HPV probability. The containers call `Chain.answer`, and so do the studies
-that score the models on a cohort.
+No other module chains models. Task 1 outlines the lesions, Task 3 may measure them, and Task 2 uses
+the lesions and the HPV probability. The containers of Tasks 2 and 3 call `Chain.answer`, as does
+the study that scores the models on a cohort. Task 1's container needs only its own model.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from shared.preprocessing.pipeline import Prepared, prepare
 from shared.preprocessing.region import Preparation
 
 Outputs = tuple[tuple[Member, float], ...]
-"""What each member of an ensemble returned for a case."""
+"""The output of each member of an ensemble for a case."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What the models say about one case; None where the chain lacks the model.
+    """The predictions of the models for one case; None if the chain does not include the model.
 
     Attributes
     ----------
-    labels : GTVp and GTVn on the region, [z, y, x].
+    labels : label map of the region with GTVp and GTVn, [z, y, x].
     hpv : prediction of the HPV status.
-    hpv_outputs, risk_outputs : what it was combined from, member by member.
+    hpv_outputs, risk_outputs : outputs of the members, which give `hpv` and `risk`.
     risk : higher = earlier recurrence.
     """
 
@@ -47,12 +47,12 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """Models that take the same prepared case.
+    """Models that use the same prepared case.
 
     Attributes
     ----------
-    segmentation : None only if no other model needs lesions.
-    hpv : needed by `survival`, for the HPV status that the record lacks.
+    segmentation : may be None only if no other model needs lesions.
+    hpv : required by `survival`, because the health record has no HPV status.
     """
 
     segmentation: SegmentationModel | None = None
@@ -74,16 +74,16 @@ class Chain:
         hpv: Path | None = None,
         survival: Path | None = None,
     ) -> Chain:
-        """Load model folders once; `answer` may be called many times.
+        """Load the models once. `answer` may then be called many times.
 
         Parameters
         ----------
-        segmentation : with `hpv` alone it is loaded only if the HPV model measures lesions.
+        segmentation : without `survival`, it is loaded only if the HPV model measures lesions.
 
         Raises
         ------
         ModelError
-            If a folder does not hold the model expected, or the models take different regions.
+            If a folder does not contain the expected model, or the models use different regions.
         """
         survival_model = None if survival is None else SurvivalModel.load(survival)
         hpv_model = None if hpv is None else HpvModel.load(hpv)
@@ -95,11 +95,11 @@ class Chain:
 
     @property
     def preparation(self) -> Preparation:
-        """The region and spacing that all models of the chain take."""
+        """The region and spacing that all models of the chain use."""
         return self._models()[0].card.preparation
 
     def describe(self) -> list[str]:
-        """Return what the log should say about the models, the last in the chain first."""
+        """Return lines for the log about the models, starting with the last one in the chain."""
         return [line for model in self._models() for line in model.describe()]
 
     def prepare(self, case: Case) -> Prepared:
@@ -112,11 +112,11 @@ class Chain:
         clinical: ClinicalRecord,
         report: Callable[[str], object] = lambda line: None,
     ) -> Answers:
-        """Run the models one after another on one prepared case.
+        """Run the models in order on one prepared case.
 
         Parameters
         ----------
-        report : receives a line for the log as soon as a model has answered.
+        report : is called with a line for the log after each model.
         """
         answers = Answers()
         if self.segmentation is not None:

@@ -88,11 +88,11 @@ def main(
     reading = per_call_ms(read, 10)
     print(f"{'place and read a crop':32} {reading:8.1f} ms")
     for name in augment.TRANSFORMS:
-        drawn = next(d for d in iter(lambda: augment.draw(rng), None) if d.transform == name)
+        augmentation = next(d for d in iter(lambda: augment.draw(rng), None) if d.transform == name)
 
-        def transform(drawn: augment.Drawn = drawn) -> None:
+        def transform(augmentation: augment.Augmentation = augmentation) -> None:
             index, box = pick()
-            augmented(patients[index], box, intensity=intensity, drawn=drawn)
+            augmented(patients[index], box, intensity=intensity, augmentation=augmentation)
 
         extra = per_call_ms(transform, 6) - reading
         print(f"{'  augment: ' + name:32} {extra:8.1f} ms more")

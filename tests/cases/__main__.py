@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import SimpleITK as sitk
 
+from shared.editions import CURRENT
 from training.phantom import Kind, make_patient
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -59,11 +60,11 @@ def make_cases() -> None:
         pet = np.round(sitk.GetArrayFromImage(patient.pet_suv) / PET_STEP_SUV) * PET_STEP_SUV
         pet_suv = sitk.GetImageFromArray(pet.astype(np.float32))
         pet_suv.CopyInformation(patient.pet_suv)
-        for modality, image in (("ct", patient.ct_hu), ("pet", pet_suv)):
-            path = folder / f"input/images/{modality}/{name}.mha"
+        for socket, image in ((CURRENT.ct, patient.ct_hu), (CURRENT.pet, pet_suv)):
+            path = folder / "input" / socket.path / f"{name}.mha"
             path.parent.mkdir(parents=True)
             sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=9)
-        _write_json(folder / "input/ehr.json", patient.ehr)
+        _write_json(folder / "input" / CURRENT.ehr.path, patient.ehr)
         sitk.WriteImage(patient.labels, str(folder / "truth.nii.gz"), useCompression=True)
         outcome = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
         _write_json(folder / "truth.json", outcome)

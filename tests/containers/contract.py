@@ -23,8 +23,8 @@ class File:
 
     Attributes
     ----------
-    path : below /output.
-    holds : its content.
+    path : path below /output.
+    holds : what the file contains.
     higher_is_earlier : for a risk, whether higher means earlier recurrence.
     """
 
@@ -44,14 +44,16 @@ class Contract:
 
     Attributes
     ----------
-    name : of its folder in the repository.
-    files : exactly what it must write.
+    name : name of its folder in the repository.
+    files : the files that it must write, and no others.
     limit_s : seconds for a run, start-up included.
+    ct_slug : slug of the input socket of the CT. The name of its file is the name of the case.
     """
 
     name: str
     files: tuple[File, ...]
     limit_s: int
+    ct_slug: str = "ct-image"
 
     @property
     def paths(self) -> list[str]:

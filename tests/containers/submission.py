@@ -111,7 +111,7 @@ def stage(
     for number, case in enumerate(cases):
         pk = f"{number:08}-0000-4000-8000-000000000000"
         shutil.copytree(outputs[case.name], submission.input / pk / "output")
-        ct = {"slug": "ct-image", "relative_path": "images/ct"}
+        ct = {"slug": contract.ct_slug, "relative_path": "images/ct"}
         jobs.append(
             {
                 "pk": pk,

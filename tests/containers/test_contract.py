@@ -28,5 +28,6 @@ def test_registry_agrees_with_the_contract() -> None:
         for contract in ALGORITHMS
     ]
     assert from_registry == from_contract
+    assert {contract.ct_slug for contract in ALGORITHMS} == {CURRENT.ct.slug}
     assert {name: int(label) for name, label in LESIONS.items()} == LABELS
     assert CURRENT.memory_limit_bytes == MEMORY_LIMIT_GB * 2**30

@@ -1,12 +1,13 @@
-"""A made-up edition: one algorithm answers all tasks, with other names and the sign of risk turned.
+"""A made-up edition: one algorithm answers all tasks, and inputs, outputs and sign of risk differ.
 
-It goes through job, runner, checks, evaluation and report. It is defined here alone, so a new
-edition needs no other file.
+Job, runner, checks, evaluation and report work with it. It is defined only here, which shows that a
+new edition needs no other file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import shutil
@@ -36,7 +37,7 @@ from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
 from shared.models.chain import Chain
 from shared.postprocessing.restore import restore
-from shared.tasks import Algorithm, Output
+from shared.tasks import Algorithm, Input, Output
 from tests.containers import checks
 from tests.containers.contract import Contract, File
 from tests.containers.submission import check_metrics, stage
@@ -47,9 +48,9 @@ CASES = ("no_primary", "oblique_flipped")
 
 EDITION = Edition(
     name="Made-up challenge",
-    ct=CURRENT.ct,
-    pet=CURRENT.pet,
-    ehr=CURRENT.ehr,
+    ct=Input(slug="planning-scan", path="scans/anatomy"),
+    pet=Input(slug="tracer-scan", path="scans/tracer"),
+    ehr=Input(slug="patient-record", path="patient-record.json"),
     algorithms=(
         Algorithm(
             name="everything",
@@ -77,6 +78,7 @@ CONTRACT = Contract(
         File(path="hpv.json", holds="boolean"),
     ),
     limit_s=1500,
+    ct_slug="planning-scan",
 )
 
 
@@ -155,17 +157,31 @@ class Results:
         return {case.name: self.store.folder / case.name / "output" for case in self.cases}
 
 
+def lay_out(name: str, folder: Path) -> CaseFolder:
+    """Copy a sample case, with the inputs where the made-up edition has them."""
+    shutil.copytree(ROOT / "tests/cases" / name, folder)
+    for old, new in (
+        (CURRENT.ct, EDITION.ct),
+        (CURRENT.pet, EDITION.pet),
+        (CURRENT.ehr, EDITION.ehr),
+    ):
+        target = folder / "input" / new.path
+        target.parent.mkdir(exist_ok=True)
+        (folder / "input" / old.path).rename(target)
+    return open_case(folder)
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("made_up")
     # The algorithm has no folder in the repository; the survival model stands for its own model.
     own = {".": ROOT / "task2_survival/model"}
     stage_models({**ALGORITHM.model_folders(ROOT), **own}, folder / "model")
-    cases = [open_case(ROOT / "tests/cases" / name) for name in CASES]
+    cases = [lay_out(name, folder / "cases" / name) for name in CASES]
     store = JobStore(folder / "results" / ALGORITHM.name)
     with store.opened():
         origin = JobsOrigin(
-            algorithm=ALGORITHM.name, source="x", engine="x", cases=str(ROOT / "tests/cases")
+            algorithm=ALGORITHM.name, source="x", engine="x", cases=str(folder / "cases")
         )
         store.claim(origin)
         summary = run_cohort(
@@ -177,13 +193,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
             pool=local_pool(1),
         )
     assert [record.reason for record in summary.records] == [None, None]
-    write_ground_truth(cases, folder / "results" / "ground_truth")
+    write_ground_truth(cases, folder / "results" / "ground_truth", EDITION)
     return Results(folder / "results", store, cases)
 
 
-def test_jobs_are_listed_with_all_outputs(results: Results) -> None:
+def test_jobs_are_listed_with_all_inputs_and_outputs(results: Results) -> None:
     predictions = read_predictions(results.store.folder / "predictions.json")
     for prediction in predictions:
+        inputs = {value.socket.slug: value.socket.relative_path for value in prediction.inputs}
+        assert inputs == {
+            "planning-scan": "scans/anatomy",
+            "tracer-scan": "scans/tracer",
+            "patient-record": "patient-record.json",
+        }
         sockets = {value.socket.slug: value.socket.relative_path for value in prediction.outputs}
         assert sockets == {
             "head-neck-tumor-segmentation": "images/head-neck-tumor-segmentation",
@@ -192,13 +214,23 @@ def test_jobs_are_listed_with_all_outputs(results: Results) -> None:
         }
 
 
+def test_ground_truth_takes_the_centre_from_the_record(results: Results) -> None:
+    table = (results.folder / "ground_truth" / "patients.csv").read_text()
+    rows = {row["PatientID"]: row for row in csv.DictReader(table.splitlines())}
+    for case in results.cases:
+        record = json.loads((case.input / EDITION.ehr.path).read_bytes())
+        assert rows[case.name]["CenterID"] == str(record["CenterID"])
+
+
 def test_outputs_pass_the_checks_of_the_contract(results: Results, tmp_path: Path) -> None:
     for case in results.cases:
         output = tmp_path / case.name
         added_by_the_runner = shutil.ignore_patterns(HPV_PROBABILITY)
         shutil.copytree(results.outputs[case.name], output, ignore=added_by_the_runner)
         assert checks.check_files(output, CONTRACT).problem is None
-        content = list(checks.check_content(output, CONTRACT, case.input))
+        # The checks look for the CT in the platform's current layout.
+        original = ROOT / "tests/cases" / case.name / "input"
+        content = list(checks.check_content(output, CONTRACT, original))
         assert [check.name for check in content] == [
             *("mask", "geometry", "value of rfs-days.json", "value of hpv.json")
         ]
@@ -256,8 +288,12 @@ def test_every_task_is_scored_and_the_risk_has_the_right_direction(results: Resu
         turned = json.loads((results.outputs[result.case_id] / "rfs-days.json").read_bytes())
         assert result.risk == -turned
 
-    sources = Sources(results=results.folder, cases=None, truth=results.folder / "ground_truth")
-    page = write_report(sources, results.folder / "out", title="x", count=0, edition=EDITION)
+    sources = Sources(
+        results=results.folder,
+        cases=results.folder.parent / "cases",
+        truth=results.folder / "ground_truth",
+    )
+    page = write_report(sources, results.folder / "out", title="x", count=1, edition=EDITION)
     text = page.read_text()
     for task in ("segmentation", "survival", "hpv"):
         assert f'<section id="{task}">' in text

@@ -1,8 +1,8 @@
-"""The platform's own runtime on this machine: sagemaker-shim, with moto as its S3.
+"""Run the platform's own runtime, sagemaker-shim, on this machine, with moto as its S3.
 
-On the platform, the runtime is put into the image and starts the image's entry point as a child
-process. Here it starts the same entry point natively. Nothing else of the platform is imitated:
-what an algorithm is told, and what becomes of its output, is decided by the real runtime.
+The platform adds the runtime to the image, and the runtime starts the image's entry point as a
+child process. Here it starts the same entry point natively. Nothing else is simulated: the real
+runtime provides the inputs and collects the outputs.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from shared.tasks import Algorithm
 ROOT: Final = Path(__file__).resolve().parents[2]
 REQUIREMENTS: Final = ("sagemaker-shim==0.8.3", "moto[server]==5.2.5")
 START_LIMIT_S: Final = 120
-"""Generous: many tests may run at once."""
+"""A generous limit, because many tests may run at once."""
 
 Mode = Literal["exec", "invoke"]
 
-# What `sagemaker-shim serve` does, whose port is fixed.
+# The same as `sagemaker-shim serve`, whose port cannot be chosen.
 SERVE: Final = """
 import logging.config, sys, uvicorn
 from sagemaker_shim.app import app
@@ -51,21 +51,21 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_config=None, loop=
 
 
 def find_python() -> str | None:
-    """Return an interpreter of Python 3.12, which the runtime needs, or None."""
+    """Return a Python 3.12 interpreter, which the runtime needs, or None."""
     names = [shutil.which("python3.12")]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     names += map(str, sorted(pyenv.glob("versions/3.12.*/bin/python3.12")))
     for name in names:
-        # The python3.12 of pyenv fails if its version is not selected.
+        # pyenv's python3.12 fails unless this version is selected.
         if name and subprocess.run([name, "-c", ""], capture_output=True).returncode == 0:
             return name
     return None
 
 
 def install() -> Path:
-    """Return the folder of the runtime's programs; they are installed once, below the checkout.
+    """Install the runtime below the checkout if necessary, and return the folder of its programs.
 
-    Skips the test if there is no Python 3.12.
+    Skips the test if Python 3.12 is not available.
     """
     venv = ROOT / ".venv-shim"
     venv.mkdir(exist_ok=True)
@@ -110,8 +110,8 @@ class S3:
         return sorted(e.text or "" for e in tree.iter() if e.tag.endswith("}Key"))
 
     def _call(self, path: str, content: bytes | None = None) -> bytes:
-        # moto asks for a signature and does not check it. It would read urllib's default type of
-        # content as a form.
+        # moto requires a signature but does not check it. It would parse the content as a form if
+        # the content type were urllib's default.
         headers = {
             "Authorization": "AWS4-HMAC-SHA256 Credential=none/20260101/us-east-1/s3/aws4",
             "Content-Type": "application/octet-stream",
@@ -136,7 +136,7 @@ def local_s3(programs: Path, log: Path) -> Iterator[S3]:
     try:
         s3 = S3(f"http://127.0.0.1:{port}")
         _wait_for(f"{s3.endpoint}/moto-api/", process)
-        s3.put("", b"")  # makes the bucket
+        s3.put("", b"")  # creates the bucket
         yield s3
     finally:
         process.kill()
@@ -157,7 +157,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True)
 class App:
-    """What an image holds: the program, its environment variables, its model tarball."""
+    """The program and environment variables of an image, and the model tarball, if any."""
 
     program: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -165,7 +165,7 @@ class App:
 
 
 def lay_out(algorithm: Algorithm, folder: Path) -> Path:
-    """Lay an algorithm out as in its image and return its program."""
+    """Arrange the files of an algorithm as in its image, and return its program."""
     folder.mkdir()
     (folder / "shared").symlink_to(ROOT / "shared")
     for place, source in algorithm.model_folders(ROOT).items():
@@ -180,7 +180,7 @@ def image_environment(mode: Mode) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Line:
-    """A line that the platform stores in a job's log."""
+    """A line in the platform's log of a job."""
 
     job: str | None
     stream: Literal["stdout", "stderr"]
@@ -189,13 +189,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Result:
-    """What the platform knows of a job.
+    """What the platform records about a job.
 
     Attributes
     ----------
-    message : of the runtime itself, shown to the user.
-    last_stderr : the last lines on stderr, of which the user sees the last.
-    outputs : content of the collected files by path.
+    message : message of the runtime itself for the user.
+    last_stderr : the last lines on stderr; the user sees only the very last one.
+    outputs : contents of the collected files, by path.
     """
 
     return_code: int
@@ -205,7 +205,7 @@ class Result:
 
 
 class Session:
-    """One start of the runtime, which may take several jobs."""
+    """One start of the runtime, which can run several jobs."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class Session:
             (folder / name).mkdir()
 
     def run(self, cases: Mapping[str, Path]) -> list[Result | None]:
-        """Run jobs in one invocation, as the platform does; None for a job that was not begun."""
+        """Run jobs in one invocation, as the platform does; None for jobs that were not started."""
         tasks = json.dumps([self._task(job, case) for job, case in cases.items()])
         with self._output.open("ab") as file:
             subprocess.run(
@@ -247,7 +247,7 @@ class Session:
 
     @contextmanager
     def served(self) -> Iterator[Session]:
-        """Keep the runtime up, so that `post` can follow a failed job with another one."""
+        """Keep the runtime running, so that `post` can run another job after a failed one."""
         with self._output.open("ab") as file:
             process = subprocess.Popen(
                 [self._programs / "python", "-c", SERVE, str(self._port)],
@@ -264,7 +264,7 @@ class Session:
             process.wait(START_LIMIT_S)
 
     def post(self, job: str, case: Path) -> Result:
-        """Run one job of a runtime that is up."""
+        """Run one job in a running runtime."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}/invocations",
             json.dumps(self._task(job, case)).encode(),
@@ -276,14 +276,14 @@ class Session:
         return result
 
     def lines(self, stream: str, job: str | None = None) -> list[str]:
-        """Return what the platform logs for its user: of one job, or of all."""
+        """Return the lines that the user sees in the platform's log, for one job or for all."""
         return [
             line.text for line in self._lines() if line.stream == stream and job in (None, line.job)
         ]
 
     @property
     def runtime_log(self) -> str:
-        """What the runtime says of itself."""
+        """The log of the runtime itself."""
         return self._output.read_text(encoding="utf-8")
 
     def _lines(self) -> Iterator[Line]:
@@ -334,7 +334,7 @@ class Session:
         }
 
     def _task(self, job: str, case: Path) -> dict[str, Any]:
-        """Upload a case and return the task that the platform makes of it."""
+        """Upload a case and return the task that the platform creates for it."""
         inputs = []
         for path in sorted(p for p in case.rglob("*") if p.is_file()):
             key = f"{self._prefix}/{job}/input/{path.relative_to(case)}"
@@ -380,7 +380,7 @@ def _encoded(words: Sequence[str]) -> str:
 
 
 def tarball(folder: Path) -> bytes:
-    """Return a model folder as the archive that a user uploads."""
+    """Return a model folder as a tarball, as a user uploads it."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
         for path in sorted(folder.iterdir()):

@@ -14,44 +14,40 @@ from training.phantom.patient import Kind
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="New, empty, or an incomplete cohort.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder, or an incomplete cohort.")],
     patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of the cohort; equal seeds give equal bits.")] = 0,
-    small: Annotated[
-        bool, typer.Option("--small", help="Coarse voxels and small matrices.")
-    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives identical files.")] = 0,
+    small: Annotated[bool, typer.Option("--small", help="Coarse voxels and small images.")] = False,
     as_cases: Annotated[
-        bool, typer.Option("--as-cases", help="Write cases of the platform.")
+        bool, typer.Option("--as-cases", help="Write cases in the platform's layout.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     prevalence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of HPV-positive patients.")
+        float | None, typer.Option(min=0, max=1, help="Proportion of HPV-positive patients.")
     ] = None,
     tasks: Annotated[
-        str, typer.Option(help="Tasks whose folders are written, such as 1,2.")
+        str, typer.Option(help="Numbers of the tasks to write, such as 1,2.")
     ] = "1,2,3",
     centres: Annotated[
         Literal["training", "unseen", "all"],
-        typer.Option(help="Centres of the training set, two others, or all."),
+        typer.Option(help="The centres of the training set, two other centres, or all of them."),
     ] = "training",
     whole_body: Annotated[
         bool | None,
-        typer.Option("--whole-body/--head-neck", help="Kind of scan; drawn if not set."),
+        typer.Option("--whole-body/--head-neck", help="Field of view; random by default."),
     ] = None,
     primary: Annotated[
         bool | None,
         typer.Option(
-            "--primary/--no-primary", help="Whether all have a primary; drawn if not set."
+            "--primary/--no-primary", help="Primary in all patients or in none; random by default."
         ),
     ] = None,
     anatomy: Annotated[
-        Path | None, typer.Option(help="Build patients on the CTs and labels in this folder.")
+        Path | None, typer.Option(help="Build patients on the real CTs and labels in this folder.")
     ] = None,
     real_share: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="Share of patients on these CTs; the others are synthetic."
-        ),
+        typer.Option(min=0, max=1, help="With --anatomy: share of patients built on these CTs."),
     ] = 1.0,
 ) -> None:
     """Make a cohort of phantom patients in FOLDER, or complete an interrupted one."""

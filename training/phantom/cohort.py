@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import SimpleITK as sitk
 from tqdm import tqdm
 
+from shared.editions import CURRENT
 from shared.files import write_whole
 from training.phantom.oracle import oracle_scores
 from training.phantom.patient import ANY_KIND, Kind, PhantomPatient, make_patient
@@ -95,13 +96,13 @@ def _write_json(value: object, path: Path) -> None:
 def write_case(patient: PhantomPatient, folder: Path) -> None:
     """Write one case of the platform: `input/`, `truth.nii.gz`, `truth.json`."""
     name = patient.patient_id
-    _write_image(patient.ct_hu, folder / "input/images/ct" / f"{name}.mha")
-    _write_image(patient.pet_suv, folder / "input/images/pet" / f"{name}.mha")
+    _write_image(patient.ct_hu, folder / "input" / CURRENT.ct.path / f"{name}.mha")
+    _write_image(patient.pet_suv, folder / "input" / CURRENT.pet.path / f"{name}.mha")
     if patient.plan:
         _write_image(patient.plan.ct_hu, folder / "input/images/ct-planning" / f"{name}.mha")
         _write_image(patient.plan.dose_gy, folder / "input/images/rt-dose" / f"{name}.mha")
     _write_image(patient.labels, folder / "truth.nii.gz")
-    _write_json(patient.ehr, folder / "input/ehr.json")
+    _write_json(patient.ehr, folder / "input" / CURRENT.ehr.path)
     truth = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
     _write_json({**truth, "facts": patient.facts}, folder / "truth.json")
 

@@ -109,7 +109,7 @@ def main(
     small: Annotated[bool, typer.Option("--small", help="Coarse voxels.")] = False,
     whole_body: Annotated[
         bool | None,
-        typer.Option("--whole-body/--head-neck", help="Kind of scan; drawn if not set."),
+        typer.Option("--whole-body/--head-neck", help="Field of view; random by default."),
     ] = None,
     anatomy: Annotated[
         Path | None, typer.Option(help="Build the patient on a CT of this folder.")

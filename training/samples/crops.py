@@ -1,4 +1,4 @@
-"""Where a sample is cut out of a patient's region."""
+"""Where a training sample is cropped from a patient's region."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from shared.conventions import IntTriple, Label, LabelVolume
 from shared.preprocessing.window import window_box
 
 
-def middle(_: LabelVolume) -> None:
-    """Centre a window in the region, whatever the labels."""
+def no_lesion_centre(_: LabelVolume) -> None:
+    """Return no lesion centre: the window is centred on the region."""
 
 
 @dataclass(frozen=True)
 class LesionCrops:
-    """Crops around a voxel of a lesion, or at times anywhere."""
+    """Crops around a random lesion voxel or, with a given probability, anywhere."""
 
     crop_zyx: IntTriple
     random_probability: float
 
     def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
-        """Return the crop's slices; GTVp and GTVn are equally likely if both are present."""
+        """Return the crop's slices. GTVp and GTVn are equally likely if both are present."""
         present = [label for label in (Label.GTVP, Label.GTVN) if np.any(labels == label)]
         if not present or rng.random() < self.random_probability:
             centre = tuple(int(rng.integers(size)) for size in labels.shape)
         else:
             voxels = np.flatnonzero(labels == present[rng.integers(len(present))])
             voxel = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
-            # With a lesion in the middle of every crop, the network would learn to look there.
+            # The shift keeps the network from learning that lesions lie at the centre of a crop.
             shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.crop_zyx]
             centre = tuple(int(c + s) for c, s in zip(voxel, shift, strict=True))
         return window_box(labels.shape, self.crop_zyx, centre)
@@ -38,11 +38,12 @@ class LesionCrops:
 
 @dataclass(frozen=True)
 class JitteredWindow:
-    """The window that serving takes, shifted a little at random.
+    """The window that the containers use, with a small random shift.
 
     Attributes
     ----------
-    centre_of : where serving centres the window; None is the middle of the region.
+    centre_of : returns the voxel on which the containers centre the window, or None for the centre
+        of the region.
     """
 
     window_zyx: IntTriple

@@ -1,8 +1,8 @@
-"""What a network is shown in training: seeded draws from the cache.
+"""The training samples of a network: seeded random crops from the cache.
 
-A sample is a pure function of (seed, epoch, patient): the sampler draws the patients and a seed for
-each, which decides crop, augmentation and noise. So a run does not depend on how many processes
-load its data.
+A sample depends only on seed, epoch and patient. The sampler draws the patients and a seed for each
+of them, and this seed determines crop, augmentation and noise. The number of loading processes
+therefore does not change the result.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def loader(
 
 
 def validation_loader(windows: Windows, workers: int) -> DataLoader[Sample]:
-    """Return a loader of one patient at a time, each for one of the processes of a training."""
+    """Return a loader of single patients, which the processes of a training divide among them."""
     return DataLoader(
         windows,
         batch_size=1,
@@ -57,13 +57,13 @@ def validation_loader(windows: Windows, workers: int) -> DataLoader[Sample]:
 
 @dataclass(frozen=True)
 class Variation:
-    """Random exchange of left and right, and random removal of clinical values.
+    """Random swap of left and right, and random removal of clinical values.
 
     Attributes
     ----------
-    mirror : whether half of the samples are mirrored; x is the last axis of a region.
-    clinical_dropout : how often each clinical value is shown as missing.
-    missing : the code for missing of each clinical value, in their order.
+    mirror : whether a random half of the samples is mirrored along x, the last axis.
+    clinical_dropout : probability that a clinical value is shown as missing.
+    missing : for each clinical value, the code that marks it as missing.
     """
 
     mirror: bool
@@ -71,7 +71,7 @@ class Variation:
     missing: tuple[float, ...]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return the sample varied."""
+        """Return the sample with its random changes."""
         is_mirrored = self.mirror and rng.random() < 0.5
         is_missing = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
         mirrored = {key: sample[key].flip(-1) for key in ("image", "labels") if is_mirrored}
@@ -84,7 +84,7 @@ class Variation:
 
 
 def variation(settings: PrognosisSettings, features: Sequence[ClinicalFeature]) -> Variation:
-    """Return what a configuration varies in the samples of Tasks 2 and 3."""
+    """Return the variation that a configuration sets for Tasks 2 and 3."""
     missing = tuple(feature.missing for feature in features)
     return Variation(settings.mirror, settings.clinical_dropout, missing)
 
@@ -95,10 +95,10 @@ class Samples(Dataset[Sample]):
 
     Attributes
     ----------
-    channels : what the network sees, in order.
-    place : chooses the window of a patient from its labels and a generator.
-    targets : what a sample carries in addition to image and labels, by patient.
-    variation : random changes of the whole sample, after the augmentation of the image.
+    channels : the network's input channels, in order.
+    place : chooses a patient's window, given the labels and a random generator.
+    targets : for each patient, the values that a sample has in addition to image and labels.
+    variation : random changes of the whole sample, after the image has been augmented.
     """
 
     patients: Sequence[PreparedPatient]
@@ -109,7 +109,7 @@ class Samples(Dataset[Sample]):
     variation: Variation | None = None
 
     def __len__(self) -> int:
-        """How many patients there are."""
+        """Return the number of patients."""
         return len(self.patients)
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -121,7 +121,7 @@ class Samples(Dataset[Sample]):
             patient,
             self.place(patient.labels, rng),
             intensity=self.intensity,
-            drawn=augment.draw(rng),
+            augmentation=augment.draw(rng),
         )
         sample = _sample(image, labels, channels=self.channels, targets=self.targets[index])
         return sample if self.variation is None else self.variation(sample, rng)
@@ -129,13 +129,14 @@ class Samples(Dataset[Sample]):
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Dataset[Sample]):
-    """Patients' windows as serving takes them, for validation.
+    """Patients' windows as the containers use them, for validation.
 
     Attributes
     ----------
-    window_zyx : None is the whole region.
-    centre_of : where a window is centred; None is the middle of the region.
-    channels, targets : as those of `Samples`.
+    window_zyx : None for the whole region.
+    centre_of : returns the voxel on which a window is centred, or None for the centre of the
+        region.
+    channels, targets : as in `Samples`.
     """
 
     patients: Sequence[PreparedPatient]
@@ -146,7 +147,7 @@ class Windows(Dataset[Sample]):
     targets: Sequence[Mapping[str, Any]]
 
     def __len__(self) -> int:
-        """How many patients there are."""
+        """Return the number of patients."""
         return len(self.patients)
 
     def __getitem__(self, index: int) -> Sample:
@@ -161,7 +162,7 @@ class Windows(Dataset[Sample]):
 def _sample(
     image: Tensor, labels: Tensor, *, channels: Sequence[Channel], targets: Mapping[str, Any]
 ) -> Sample:
-    """Return a sample from CT and PET as `window` gives them, augmented or not."""
+    """Return a sample, given CT and PET as `window` returns them, augmented or not."""
     images = dict(zip(IMAGE_CHANNELS, image.numpy(), strict=True))
     shown = network_channels(images, channels, labels.numpy())
     tensors = {name: torch.as_tensor(value) for name, value in targets.items()}
@@ -169,13 +170,17 @@ def _sample(
 
 
 def augmented(
-    patient: PreparedPatient, box: augment.Crop, *, intensity: Intensity, drawn: augment.Drawn
+    patient: PreparedPatient,
+    box: augment.Crop,
+    *,
+    intensity: Intensity,
+    augmentation: augment.Augmentation,
 ) -> tuple[Tensor, Tensor]:
     """Return one window of the augmented region: CT and PET, and the label map."""
-    reach = augment.reach(drawn, [side.stop - side.start for side in box])
+    margins = augment.source_margin_vox(augmentation, [side.stop - side.start for side in box])
     z, y, x = (
-        slice(max(0, side.start - more), min(size, side.stop + more))
-        for side, more, size in zip(box, reach, patient.labels.shape, strict=True)
+        slice(max(0, side.start - margin), min(size, side.stop + margin))
+        for side, margin, size in zip(box, margins, patient.labels.shape, strict=True)
     )
     source = (z, y, x)
     inner_z, inner_y, inner_x = (
@@ -183,10 +188,10 @@ def augmented(
         for side, start in zip(box, source, strict=True)
     )
     image, labels = window(patient, source, intensity)
-    # A region shows air and bone, so CT spans its window; PET goes up to its own maximum.
+    # A region contains air and bone, so CT spans its whole window; PET ends at its own maximum.
     highest = float(scale_pet(np.asarray(patient.max_suv, np.float32), intensity))
     ranges = torch.tensor([[-1.0, 1.0], [0.0, highest]])
-    return augment.apply(drawn, image, labels, (inner_z, inner_y, inner_x), ranges)
+    return augment.apply(augmentation, image, labels, (inner_z, inner_y, inner_x), ranges)
 
 
 def window(

@@ -31,7 +31,7 @@ from training.cohort.layout import Patient
 from training.config import Configuration, HpvSettings
 from training.loop.module import TrainedModule
 from training.samples.batches import BalancedBatches
-from training.samples.crops import JitteredWindow, middle
+from training.samples.crops import JitteredWindow, no_lesion_centre
 from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader, variation
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, TrainedFold
@@ -142,7 +142,7 @@ class Hpv(PrognosisTask):
             patients=training.patients,
             intensity=intensity,
             channels=self.channels(training.configuration),
-            place=JitteredWindow(settings.window_zyx, middle),
+            place=JitteredWindow(settings.window_zyx, no_lesion_centre),
             targets=[_targets(patient, training.features) for patient in training.patients],
             variation=variation(settings, training.features),
         )
@@ -163,7 +163,7 @@ class Hpv(PrognosisTask):
             intensity=training.configuration.intensity,
             channels=self.channels(training.configuration),
             window_zyx=training.configuration.hpv.window_zyx,
-            centre_of=middle,
+            centre_of=no_lesion_centre,
             targets=[_targets(patient, training.features) for patient in patients],
         )
 

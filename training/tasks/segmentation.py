@@ -36,7 +36,7 @@ from training.cohort.preparation import read_labels
 from training.config import Configuration, SegmentationSettings
 from training.loop.module import TrainedModule
 from training.samples.batches import ShuffledBatches
-from training.samples.crops import LesionCrops, middle
+from training.samples.crops import LesionCrops, no_lesion_centre
 from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, Task, TrainedFold
@@ -206,7 +206,7 @@ class Segmentation(Task):
             intensity=intensity,
             channels=settings.channels,
             window_zyx=None,
-            centre_of=middle,
+            centre_of=no_lesion_centre,
             targets=[{} for _ in training.held_out],
         )
         validation = validation_loader(regions, training.workers)

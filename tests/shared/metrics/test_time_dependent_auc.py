@@ -1,4 +1,4 @@
-"""Time-dependent AUC: by hand, censoring, errors, and comparison with scikit-survival."""
+"""Time-dependent AUC: small cases by hand, censoring, errors, comparison with scikit-survival."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tests.shared.metrics.test_concordance import NAN, random_patients
 
 def test_by_hand_without_censoring() -> None:
     times = [100, 200, 300, 400]
-    # By 250 days: the first two patients against the last two; 3 of 4 pairs are concordant.
+    # At 250 days, the first two patients are compared with the last two: 3 of 4 pairs concordant.
     assert time_dependent_auc([4, 2, 3, 1], times, [True] * 4, horizon_days=250) == 3 / 4
     assert time_dependent_auc([4, 3, 2, 1], times, [True] * 4, horizon_days=250) == 1
 
 
 def test_by_hand_with_a_censored_patient() -> None:
     times, events = [100, 200, 300, 400], [True, False, True, True]
-    # By 350 days: patients 1 and 3 against 4. At 200 days one of three patients at risk was
-    # censored, so patient 3 has a weight of 1.5: (1 * 1 + 1.5 * 0) / 2.5.
+    # At 350 days, patients 1 and 3 are compared with patient 4. At 200 days, one of the three
+    # patients at risk was censored, so patient 3 has a weight of 1.5: (1 * 1 + 1.5 * 0) / 2.5.
     assert time_dependent_auc([3, 9, 1, 2], times, events, horizon_days=350) == pytest.approx(
         1 / 2.5
     )
 
 
 @pytest.mark.parametrize("censored_first", [True, False])
-def test_censoring_at_the_time_of_a_recurrence_counts_after_it(censored_first: bool) -> None:
-    # At 100 days the recurrence comes first, then one of two patients at risk is censored. So the
-    # weights of the recurrences at 50 and 100 days are 1 and 2.
+def test_at_equal_times_recurrence_comes_before_censoring(censored_first: bool) -> None:
+    # At 100 days, the recurrence comes first. Two patients are then at risk, and one of them is
+    # censored. The recurrences at 50 and 100 days therefore have weights of 1 and 2.
     order = [0, 2, 1, 3] if censored_first else [0, 1, 2, 3]
     risks, times = np.array([3, 1, 9, 2])[order], np.array([50, 100, 100, 400])[order]
     events = np.array([True, True, False, True])[order]
@@ -40,10 +40,10 @@ def test_censoring_at_the_time_of_a_recurrence_counts_after_it(censored_first: b
     assert auc == pytest.approx(1 / 3)
 
 
-def test_weights_grow_with_every_censoring() -> None:
+def test_weights_increase_with_each_censored_patient() -> None:
     times, events = [10, 100, 200, 300, 400], [False, True, False, True, True]
-    # Not censored by 100 days: 4/5; by 300 days: 4/5 * 2/3. The weights are 5/4 and 15/8, and only
-    # the first recurrence has a higher risk than the patient who was followed longer.
+    # The probability of not being censored is 4/5 at 100 days and 4/5 * 2/3 at 300 days, so the
+    # weights are 5/4 and 15/8. Only the first recurrence has a higher risk than the last patient.
     auc = time_dependent_auc([9, 3, 9, 1, 2], times, events, horizon_days=350)
     assert auc == pytest.approx((5 / 4) / (5 / 4 + 15 / 8))
 
@@ -62,12 +62,12 @@ def test_equal_and_missing_risks_count_one_half() -> None:
 
 
 @pytest.mark.parametrize("horizon", [50, 500])
-def test_without_patients_in_both_groups_there_is_no_score(horizon: float) -> None:
+def test_an_empty_group_is_an_error(horizon: float) -> None:
     with pytest.raises(ValueError, match="patients with recurrence by"):
         time_dependent_auc([1, 2], [100, 200], [True, True], horizon_days=horizon)
 
 
-def test_columns_are_checked() -> None:
+def test_invalid_columns_are_errors() -> None:
     with pytest.raises(ValueError, match="finite times"):
         time_dependent_auc([1, 2], [NAN, 3], [True, True], horizon_days=2)
     with pytest.raises(ValueError, match=r"\(2,\), \(3,\) and \(2,\)"):
@@ -78,7 +78,7 @@ def test_columns_are_checked() -> None:
 @pytest.mark.parametrize("ties", [False, True])
 def test_equals_scikit_survival(seed: int, ties: bool) -> None:
     risks, times, events = random_patients(seed, ties)
-    # scikit-survival needs an event at the last time.
+    # scikit-survival requires an event at the latest time.
     events[np.argmax(times)] = True
     events |= times == times.max()
     survival = Surv.from_arrays(events, times)

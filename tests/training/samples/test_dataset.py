@@ -22,9 +22,9 @@ from shared.preprocessing.window import lesion_centre, window_box
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.samples import augmentation as augment
-from training.samples.augmentation import Drawn
+from training.samples.augmentation import Augmentation
 from training.samples.batches import BalancedBatches, Draw, Share, ShuffledBatches
-from training.samples.crops import JitteredWindow, LesionCrops, middle
+from training.samples.crops import JitteredWindow, LesionCrops, no_lesion_centre
 from training.samples.dataset import Sample, Samples, Variation, Windows, augmented, loader, window
 
 INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
@@ -262,19 +262,19 @@ def test_sample_depends_only_on_its_draw() -> None:
 def test_sample_is_augmented_exactly_once_and_transforms_differ(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    applied: list[Drawn] = []
+    applied: list[Augmentation] = []
     apply = augment.apply
 
-    def counting(drawn: Drawn, *arguments: object) -> tuple[Tensor, Tensor]:
-        applied.append(drawn)
-        return apply(drawn, *arguments)  # type: ignore[arg-type]
+    def counting(augmentation: Augmentation, *arguments: object) -> tuple[Tensor, Tensor]:
+        applied.append(augmentation)
+        return apply(augmentation, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(augment, "apply", counting)
     data = samples()
     for number in range(60):
         data[number % 2, number]
         assert len(applied) == number + 1
-    assert {drawn.transform for drawn in applied} == set(augment.TRANSFORMS)
+    assert {augmentation.transform for augmentation in applied} == set(augment.TRANSFORMS)
     assert len(set(applied)) == 60
 
 
@@ -298,23 +298,23 @@ def test_channels_come_in_the_order_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "drawn",
+    "augmentation",
     [
-        Drawn("affine", angles_degrees=(14, -9, 6), scale=0.9),
-        Drawn("gamma", strength=0.7),
-        Drawn("blur", strength=0.9),
+        Augmentation("affine", angles_degrees=(14, -9, 6), scale=0.9),
+        Augmentation("gamma", strength=0.7),
+        Augmentation("blur", strength=0.9),
     ],
     ids=lambda d: d.transform,
 )
-def test_a_sample_is_the_crop_of_the_augmented_region(drawn: Drawn) -> None:
+def test_a_sample_is_the_crop_of_the_augmented_region(augmentation: Augmentation) -> None:
     """As in the paper, the region is augmented and then cropped; here about the crop's centre."""
     patient = cached()
     box = (slice(6, 14), slice(8, 16), slice(10, 18))
     everything = (slice(0, 20), slice(0, 24), slice(0, 28))
     image, labels = window(patient, everything, INTENSITY)
     ranges = torch.tensor([[-1.0, 1.0], [0.0, float(image[1].max())]])
-    expected = augment.apply(drawn, image, labels, box, ranges)
-    found = augmented(patient, box, intensity=INTENSITY, drawn=drawn)
+    expected = augment.apply(augmentation, image, labels, box, ranges)
+    found = augmented(patient, box, intensity=INTENSITY, augmentation=augmentation)
     torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
     assert torch.equal(found[1], expected[1])
 
@@ -358,7 +358,7 @@ def test_validation_sees_the_windows_of_serving() -> None:
         intensity=INTENSITY,
         channels=IMAGES,
         window_zyx=None,
-        centre_of=middle,
+        centre_of=no_lesion_centre,
         targets=[{}],
     )[0]
     prepared = patient.prepared()
