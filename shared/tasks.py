@@ -47,7 +47,7 @@ class Output:
     @property
     def is_image(self) -> bool:
         """Whether the file is an image; otherwise it is JSON."""
-        return self.task == "segmentation"
+        return PurePosixPath(self.path).suffix != ".json"
 
     @property
     def socket_path(self) -> str:

@@ -285,7 +285,7 @@ def evaluate(
     name: Annotated[str, typer.Option(help="The cohort in words, for the cards.")],
     write: Annotated[bool, typer.Option(help="Write the scores into the model cards.")] = False,
 ) -> None:
-    """Score the three model folders of the repository as the containers run them."""
+    """Score the model folders of the repository as the containers run them."""
     score_models(repository_models(REPOSITORY), index_cohort(cohort), name, write=write)
 
 

@@ -1,4 +1,4 @@
-"""What a training run depends on: a TOML file in `configs/`, checked; unknown keys are errors."""
+"""The configuration of a training run: a validated TOML file. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Averaging(Strict):
     """Stochastic weight averaging (SWA): a second training, from the best checkpoint of the first.
 
     It has a constant learning rate and fresh moments of Adam; the result is the mean of the weights
-    after each epoch. Instance norm and group norm keep no running statistics, so none have to be
-    measured again.
+    after each epoch. Instance norm and group norm keep no running statistics that would have to be
+    updated afterwards.
 
     References
     ----------
@@ -73,17 +73,17 @@ class Averaging(Strict):
     epochs: PositiveInt
     learning_rate: PositiveFloat
     keep: Literal["always", "better"]
-    """Whether to keep the mean in any case, or only if it scores better in validation."""
+    """Whether to keep the mean always, or only if it scores better in validation."""
 
 
 class Schedule(Strict):
-    """How a network is trained, whatever the task."""
+    """Settings of the training that all tasks have."""
 
     epochs: PositiveInt
     batch_size: PositiveInt
-    """Of each process, that is of each GPU."""
+    """Per process, i.e. per GPU."""
     accumulate_batches: PositiveInt
-    """How many batches add up their gradients for one step."""
+    """Number of batches whose gradients are summed for one step of the optimiser."""
     learning_rate: PositiveFloat
     cosine_decay: bool
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
@@ -96,7 +96,7 @@ class SegmentationSettings(Schedule):
     """Task 1."""
 
     network: AnySegmentationNetwork
-    """The architecture and its shape; Task 3 uses the same."""
+    """The architecture and its size; Task 3 uses the same."""
     channels: Annotated[
         tuple[ImageChannel, ...], Field(min_length=1), AfterValidator(_check_different)
     ]
@@ -105,9 +105,9 @@ class SegmentationSettings(Schedule):
     crop_zyx: Shape
     overlap: Probability
     batch_dice: bool
-    """Whether the Dice loss counts the voxels of a batch together rather than image by image."""
+    """Compute the Dice loss over all voxels of a batch; otherwise it is the mean over images."""
     random_crop_probability: Probability
-    """How often a crop is drawn anywhere rather than on a lesion."""
+    """Probability that a crop is placed anywhere instead of on a lesion."""
     min_component_mm3: LesionSizes
     rules: Rules = Rules()
     """Rules on lesions beyond their size; the paper has none."""
@@ -116,38 +116,38 @@ class SegmentationSettings(Schedule):
 
 
 Origin: TypeAlias = Literal["true", "predicted"]
-"""Where training takes an input from that serving predicts: from the truth, or from the models that
-were not trained on the patient."""
+"""Source, in training, of an input that is predicted in serving: the truth, or out-of-fold
+predictions."""
 
 
 class PrognosisSettings(Schedule):
-    """What Tasks 2 and 3 share: one window of the region and clinical values."""
+    """The settings that Tasks 2 and 3 share: both take one window and clinical values."""
 
     clinical: ClinicalKeys
     """The clinical variables that the models take, in order."""
     window_zyx: Shape
     clinical_dropout: Probability = 0.0
-    """How often training shows a clinical value as missing; the paper never does."""
+    """Probability of hiding a clinical value in training; 0 in the paper."""
     missing: Literal["minus one", "mean"] = "minus one"
-    """What a network is shown for a missing clinical value: the paper's -1, or the mean of the
-    patients trained on, which carries no information."""
+    """The network's input for a missing clinical value: -1, as in the paper, or the mean of the
+    training patients, which carries no information."""
     models: Literal["networks", "linear", "both"] = "networks"
-    """What is trained and served: the paper's networks; linear models of the clinical values and
-    the lesion measures; or both, averaged."""
+    """The kinds of models: networks, as in the paper; linear models of the clinical values and the
+    lesion measures; or both, averaged."""
     masks: Origin = "true"
-    """The lesions that training shows; the paper shows the true ones."""
+    """The lesions used in training; the true ones in the paper."""
     mirror: bool = False
-    """Exchange left and right in every other training sample; the paper does not."""
+    """Mirror a random half of the training samples left to right; off in the paper."""
 
 
 class HpvSettings(PrognosisSettings):
     """Task 3: the Task 1 network with a linear head on its bottleneck."""
 
     network: HpvConfig
-    """The shape of the head and the clinical branch."""
+    """The size of the head and the clinical branch."""
     threshold: Literal["half", "out of fold"] = "half"
-    """The probability from which a status is positive: 0.5, since each batch has as many positive
-    as negative patients, or the one with the best balanced accuracy on out-of-fold predictions."""
+    """The least probability that counts as positive: 0.5, since batches have as many positive as
+    negative patients, or the one with the best balanced accuracy on out-of-fold predictions."""
 
     @model_validator(mode="after")
     def _check_clinical(self) -> Self:
@@ -163,11 +163,11 @@ class SurvivalSettings(PrognosisSettings):
     channels: Annotated[tuple[Channel, ...], Field(min_length=1), AfterValidator(_check_different)]
     """What the network sees, in order."""
     hpv: Origin = "true"
-    """The HPV status that training shows; the paper shows the true one."""
+    """The HPV status used in training; the true one in the paper."""
 
 
 class Configuration(Strict):
-    """All three tasks on one preparation, so that Task 2 can chain them on one case."""
+    """The settings of all tasks, with one preparation so that their models can be chained."""
 
     preparation: Preparation
     intensity: Intensity

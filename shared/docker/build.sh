@@ -2,6 +2,20 @@
 # Builds the image of one task or of the evaluation. Each do_build.sh calls it with its folder.
 set -euo pipefail
 
+# shellcheck source=shared/docker/python.sh
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+
+# Prints the model folders that the image of an algorithm holds, one a line.
+readonly MODEL_FOLDERS='
+import sys
+from pathlib import Path
+from shared.editions import CURRENT
+folders = {each.name: each.model_folders(Path()).values() for each in CURRENT.algorithms}
+if sys.argv[1] not in folders:
+    sys.exit(f"expected one of {list(folders)} in shared/editions.py, found {sys.argv[1]!r}")
+print(*folders[sys.argv[1]], sep="\n")
+'
+
 usage() {
   cat <<'USAGE'
 Usage: do_build.sh [--variant cpu|gpu] [--api-method exec|invoke] [--base IMAGE] [--network NAME]
@@ -48,14 +62,15 @@ main() {
   command -v "$engine" >/dev/null || die "expected the container engine '$engine' on the PATH, found none; install it, or set ENGINE=podman"
 
   cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-  local models=() code=("$task/inference.py")
-  case $task in
-    evaluation) code=(evaluation) ;;
-    task2_survival) models=(task2_survival/model task1_segmentation/model task3_hpv/model) ;;
-    task3_hpv) models=(task3_hpv/model task1_segmentation/model) ;;
-    *) models=("$task/model") ;;
-  esac
-  python3 shared/docker/check_model.py "${models[@]}" || die "no image was built"
+  local python folders models=() code=("$task/inference.py")
+  python=$(find_python) || die "no image was built"
+  if [[ $task == evaluation ]]; then
+    code=(evaluation)
+  else
+    folders=$("$python" -B -c "$MODEL_FOLDERS" "$task") || die "no image was built"
+    mapfile -t models <<<"$folders"
+  fi
+  "$python" -B shared/docker/check_model.py "${models[@]}" || die "no image was built"
 
   # After a checkout with umask 077 the image's user could not read the files.
   find shared "${code[@]}" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +

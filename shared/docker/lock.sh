@@ -46,8 +46,8 @@ main() {
   # shellcheck disable=SC2064  # expand the path now
   trap "rm -rf '$scratch'" EXIT
   local images=(evaluation/requirements)
-  for folder in task1_segmentation task2_survival task3_hpv; do
-    images+=("$folder/requirements-cpu" "$folder/requirements-gpu")
+  for name in task*/requirements-*.in; do
+    images+=("${name%.in}")
   done
   for image in "${images[@]}"; do
     folder=${image%/*} name=${image#*/}

@@ -14,6 +14,7 @@ from typing import Final
 import SimpleITK as sitk
 
 from shared.editions import Edition
+from shared.tasks import TaskName
 
 PARTIAL_PREFIX: Final = ".partial-"
 """Prefix of the folders for incomplete files. The platform also collects hidden files."""
@@ -27,26 +28,33 @@ def write_segmentation(output_dir: Path, mask: sitk.Image, edition: Edition) -> 
 
 def write_risk(output_dir: Path, risk: float, edition: Edition) -> None:
     """Write a risk (higher = earlier recurrence) with the sign that the edition expects."""
-    output = edition.outputs["survival"]
-    _write_json(output_dir, output.path, output.risk_sign * risk)
+    write_value(output_dir, "survival", edition.outputs["survival"].risk_sign * risk, edition)
 
 
 def write_hpv(output_dir: Path, is_positive: bool, edition: Edition) -> None:
     """Write the decision on HPV status."""
-    _write_json(output_dir, edition.outputs["hpv"].path, is_positive)
+    write_value(output_dir, "hpv", is_positive, edition)
+
+
+def write_value(output_dir: Path, task: TaskName, value: float | bool, edition: Edition) -> None:
+    """Write the answer of a task whose output is a bare number or boolean in JSON.
+
+    Raises
+    ------
+    ValueError
+        If the number is infinite or NaN.
+    """
+    path = edition.outputs[task].path
+    if not math.isfinite(value):
+        raise ValueError(f"JSON cannot hold {value}; {path} was not written")
+    with _whole_file(output_dir, path) as draft:
+        draft.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
 
 
 def remove_partials(output_dir: Path) -> None:
     """Remove incomplete files of a process that was killed while it was writing."""
     for folder in output_dir.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_json(output_dir: Path, name: str, value: float | bool) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"JSON cannot hold {value}; {name} was not written")
-    with _whole_file(output_dir, name) as path:
-        path.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Model folders: the card, the networks in ONNX Runtime, and the three tasks on top of them."""
+"""Model folders: the card, the networks in ONNX Runtime, and one file for each task."""

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Ensemble(Generic[CardT]):
-    """A model folder whose card, files and graphs agree; the base of the three tasks' models.
+    """A model folder whose card, files and graphs agree; the base of each task's model.
 
     A server may go on using it after a member failed to load: the next call tries again.
 

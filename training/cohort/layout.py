@@ -21,6 +21,8 @@ from shared.errors import InputError
 from training.cohort.findings import Finding, table_of
 
 TASK_NUMBERS: Final = (1, 2, 3)
+"""The tasks that HECKTOR 2025 has tables for; another table needs its number here, and its outcome
+a field of `Patient`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,24 @@ def write_risks(
     risks: Mapping[MemberKind, NDArray[np.float64]],
 ) -> None:
     """Write the standardised risks of one fold's models for patients that they have not seen."""
-    _write_fold(folder / RISKS, _rows(fold, patients, risks, "risk"))
+    write_values(folder / RISKS, fold, patients, values=risks, column="risk")
+
+
+def write_values(
+    path: Path,
+    fold: str,
+    patients: Sequence[PreparedPatient],
+    *,
+    values: Mapping[MemberKind, NDArray[np.float64]],
+    column: str,
+) -> None:
+    """Write a number per patient and model of one fold into a table that all folds share.
+
+    Parameters
+    ----------
+    column : name of the numbers.
+    """
+    _write_fold(path, _rows(fold, patients, values, column))
 
 
 def read_known_hpv(
@@ -189,7 +206,8 @@ def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[flo
     InputError
         If a patient has no logit.
     """
-    return [float(expit(logit)) for logit in _means(folder / LOGITS, "logit", patient_ids, 3)]
+    logits = read_means(folder / LOGITS, patient_ids, column="logit", task_number=3)
+    return [float(expit(logit)) for logit in logits]
 
 
 def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
@@ -200,7 +218,27 @@ def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
     InputError
         If a patient has no risk.
     """
-    return _means(folder / RISKS, "risk", patient_ids, 2)
+    return read_means(folder / RISKS, patient_ids, column="risk", task_number=2)
+
+
+def read_means(
+    path: Path, patient_ids: Sequence[str], *, column: str, task_number: int
+) -> list[float]:
+    """Return patients' means over the models in a table that `write_values` has written.
+
+    Raises
+    ------
+    InputError
+        If a patient is not in the table.
+    """
+    means = _read_table(path).groupby("PatientID")[column].mean() if path.is_file() else {}
+    missing = [name for name in patient_ids if name not in means]
+    if missing:
+        raise InputError(
+            f"expected an out-of-fold {column} of {missing[0]} in {path}, found none; train all "
+            f"folds of Task {task_number}"
+        )
+    return [float(means[name]) for name in patient_ids]
 
 
 def _rows(
@@ -226,17 +264,6 @@ def _write_fold(path: Path, rows: pd.DataFrame) -> None:
             before = _read_table(path)
             rows = pd.concat([before[~before["fold"].isin(rows["fold"])], rows])
         write_whole(path, rows.sort_values(["PatientID", "fold", "kind"]).to_csv(index=False))
-
-
-def _means(path: Path, column: str, patient_ids: Sequence[str], task: int) -> list[float]:
-    means = _read_table(path).groupby("PatientID")[column].mean() if path.is_file() else {}
-    missing = [name for name in patient_ids if name not in means]
-    if missing:
-        raise InputError(
-            f"expected an out-of-fold {column} of {missing[0]} in {path}, found none; train all "
-            f"folds of Task {task}"
-        )
-    return [float(means[name]) for name in patient_ids]
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Task 1: train the network on crops, keep the checkpoint with the best combined score."""
+"""Task 1: a network is trained on crops; the checkpoint with the best combined score is kept."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Totals:
 
 
 class SegmentationModule(TrainedModule[Totals]):
-    """A network with DiceCE; validated on whole regions, selected by the paper's combined score."""
+    """A network with the DiceCE loss, validated on whole regions by the paper's combined score."""
 
     schedule: SegmentationSettings
 
@@ -143,14 +143,14 @@ def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSetti
 
 
 class Segmentation(Task):
-    """Task 1: a network on crops."""
+    """Task 1: a network that is trained on crops."""
 
     name = "segmentation"
     model_type = SegmentationModel
     about = "Train Task 1 and write its model folder. By default 36 patients are held out."
     default_held_out = 36  # as in the paper
     lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
-    """The lesions that every fold must have."""
+    """The lesions that the training and the held-out patients of every fold must have."""
 
     def settings(self, configuration: Configuration) -> SegmentationSettings:
         """Return the task's part of a configuration."""
@@ -161,7 +161,7 @@ class Segmentation(Task):
         return patient.labels is not None
 
     def stratum(self, patient: PreparedPatient) -> str:
-        """Return lesions and outcomes of all tasks, so that the tasks can share the folds."""
+        """Return the lesions and the outcomes of all tasks, so that the tasks can share folds."""
         lesions = [name for name, label in LESIONS.items() if np.any(patient.labels == label)]
         outcomes = {"HPV": patient.patient.hpv, "relapse": patient.patient.relapse}
         words = [f"{name} {value:d}" for name, value in outcomes.items() if value is not None]
@@ -242,8 +242,8 @@ class Segmentation(Task):
     def predict_held_out(self, trained: TrainedFold) -> None:
         """Write label maps and probabilities of the held-out patients, and their scores.
 
-        Patients without a label map are in no fold: their predictions are those of the fold that
-        was trained last.
+        Patients without a label map belong to no fold; the fold that was trained last predicts
+        them.
         """
         training = trained.training
         settings = training.configuration.segmentation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from shared.grand_challenge.outputs import (
     write_hpv,
     write_risk,
     write_segmentation,
+    write_value,
 )
+from shared.tasks import Algorithm, Output
 from tests.shared.editions import with_risk_sign
 from tests.shared.grand_challenge.platform_case import (
     SIZE_XYZ,
@@ -42,6 +45,14 @@ def test_mask_is_written_as_it_is(tmp_path: Path) -> None:
 def test_hpv_is_a_bare_boolean(tmp_path: Path, decision: bool, text: str) -> None:
     write_hpv(tmp_path, decision, CURRENT)
     assert (tmp_path / "hpv-status.json").read_text() == text
+
+
+def test_value_of_a_new_task_needs_only_its_row_in_the_edition(tmp_path: Path) -> None:
+    answer = Output(task="hpv", slug="stage", path="texts/stage.json")
+    stage = Algorithm(name="task4_stage", outputs=(answer,), limit_s=1)
+    write_value(tmp_path, "hpv", 3, replace(CURRENT, algorithms=(stage,)))
+    assert (tmp_path / "texts/stage.json").read_text() == "3"
+    assert not answer.is_image
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 0.125), (-1, -0.125)])
