@@ -84,10 +84,7 @@ class _Server(ThreadingTCPServer):
         super().__init__(address, handler)
 
     def call(self) -> int | None:
-        """Pass the case to the main thread and return its exit code.
-
-        None if another call is running.
-        """
+        """Pass the case to the main thread and return its exit code, or None if it is busy."""
         if not self._turn.acquire(blocking=False):
             return None
         try:
