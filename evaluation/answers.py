@@ -17,8 +17,8 @@ import numpy as np
 from evaluation.images import read_grid, read_labels
 from evaluation.jobs import Job, output_folder
 from evaluation.outputs import read_decision, read_mask, read_probability, read_risk
-from evaluation.rules import Rules
 from evaluation.schema import HpvCase, SegmentationCase, SurvivalCase
+from evaluation.scoring_rules import ScoringRules
 from evaluation.segmentation import LesionCounts, score_masks
 from evaluation.truth import CaseTruth
 from shared.editions import Edition
@@ -36,7 +36,7 @@ class Entry:
 
 
 def segmentation_case(
-    entry: Entry, *, input_dir: Path, edition: Edition, rules: Rules
+    entry: Entry, *, input_dir: Path, edition: Edition, rules: ScoringRules
 ) -> tuple[SegmentationCase, LesionCounts]:
     """Score the label map of a case; parameters as for `evaluate`.
 

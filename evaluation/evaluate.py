@@ -21,7 +21,6 @@ from evaluation import hpv, segmentation, survival
 from evaluation.answers import Answer, Entry, hpv_case, segmentation_case, survival_case
 from evaluation.jobs import Job, answered_tasks, jobs_by_case
 from evaluation.predictions import PREDICTIONS, read_predictions
-from evaluation.rules import Rules, rules_of
 from evaluation.schema import (
     HpvMetrics,
     Metrics,
@@ -30,6 +29,7 @@ from evaluation.schema import (
     SubmissionMetrics,
     SurvivalMetrics,
 )
+from evaluation.scoring_rules import ScoringRules, rules_of
 from evaluation.truth import CaseTruth, read_truth
 from shared.editions import Edition
 from shared.errors import InputError
@@ -49,7 +49,7 @@ def evaluate(
     edition: Edition,
     *,
     task: TaskName | None = None,
-    rules: Rules | None = None,
+    rules: ScoringRules | None = None,
     workers: int = 1,
 ) -> MetricsFile:
     """Score the jobs in a folder.
@@ -107,7 +107,7 @@ class _Submission:
     edition: Edition
     jobs: Mapping[str, Job]
     truths: Mapping[str, CaseTruth]
-    rules: Rules
+    rules: ScoringRules
     workers: int
 
     def score(self, task: TaskName) -> Metrics:

@@ -26,7 +26,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
-from evaluation.rules import Fraction, Rules
+from evaluation.scoring_rules import Fraction, ScoringRules
 from shared.metrics.calibration import CalibrationBin
 from shared.schema import Strict
 from shared.tasks import TaskName
@@ -176,7 +176,7 @@ class _Metrics(Strict):
 
     format: Literal[1] = 1
     edition: str
-    rules: Rules
+    rules: ScoringRules
     failure_rule: str
     ranked: tuple[str, ...]
     cases: NonNegativeInt

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from evaluation.rules import Rules
 from evaluation.schema import CaseResult, Estimate, Estimates, Group
+from evaluation.scoring_rules import ScoringRules
 from shared.metrics.uncertainty import Statistic, bootstrap
 
 Result = TypeVar("Result", bound=CaseResult)
@@ -105,7 +105,7 @@ class Scoring(Generic[Result]):
     scores_of: ScoresOf[Result]
     group_kinds: Mapping[str, GroupOf[Result]] = field(default_factory=dict)
 
-    def summary(self, results: Sequence[Result], rules: Rules) -> dict[str, Any]:
+    def summary(self, results: Sequence[Result], rules: ScoringRules) -> dict[str, Any]:
         """Return the parts of `metrics.json` that concern all cases together, by their names."""
         kinds = {"centre": by_centre, "field_of_view": by_field_of_view, **self.group_kinds}
         return {
@@ -120,12 +120,12 @@ class Scoring(Generic[Result]):
             },
         }
 
-    def _measure(self, results: Sequence[Result], rules: Rules) -> Estimates:
+    def _measure(self, results: Sequence[Result], rules: ScoringRules) -> Estimates:
         scores = self.scores_of(results)
         return {name: score.estimate(rules.bootstrap_samples) for name, score in scores.items()}
 
     def _groups(
-        self, results: Sequence[Result], group_of: GroupOf[Result], rules: Rules
+        self, results: Sequence[Result], group_of: GroupOf[Result], rules: ScoringRules
     ) -> dict[str, Group]:
         members: dict[str, list[Result]] = {}
         for result in results:

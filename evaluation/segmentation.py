@@ -11,9 +11,9 @@ from typing import Final, TypeAlias, get_args
 
 import numpy as np
 
-from evaluation.rules import Rules
 from evaluation.schema import LabelScores, Lesion, LesionGroup, SegmentationCase
 from evaluation.scoring import GroupOf, Scores, Scoring, mean, of_columns
+from evaluation.scoring_rules import ScoringRules
 from shared.conventions import LESIONS, Label, LabelVolume
 from shared.geometry import Grid
 from shared.metrics.segmentation import (
@@ -42,7 +42,7 @@ def score_masks(
     truth: LabelVolume,
     *,
     grid: Grid,
-    rules: Rules,
+    rules: ScoringRules,
     failed: bool = False,
 ) -> tuple[dict[str, LabelScores], LesionCounts]:
     """Return the scores of a label map, and the counts of GTVn lesions under other rules.
@@ -71,7 +71,7 @@ def scores_of(results: Sequence[SegmentationCase]) -> Scores:
 
 
 def alternatives(
-    results: Sequence[SegmentationCase], counts: Sequence[LesionCounts], rules: Rules
+    results: Sequence[SegmentationCase], counts: Sequence[LesionCounts], rules: ScoringRules
 ) -> dict[str, dict[str, float | None]]:
     """Return the scores under the other choices that the organisers have left open.
 
@@ -108,7 +108,7 @@ def alternatives(
 
 
 def lesions_by_volume(
-    results: Sequence[SegmentationCase], rules: Rules
+    results: Sequence[SegmentationCase], rules: ScoringRules
 ) -> dict[str, dict[str, LesionGroup]]:
     """Return by label how many true lesions are detected, by the volume of the single lesion."""
     volumes = [_volume_name(lowest_ml, LESION_EDGES_ML) for lowest_ml in (0.0, *LESION_EDGES_ML)]
@@ -150,7 +150,7 @@ def _score_label(
     *,
     label: Label,
     grid: Grid,
-    rules: Rules,
+    rules: ScoringRules,
     failed: bool,
 ) -> LabelScores:
     pairs = lesion_pairs(prediction, truth, label, connectivity=rules.connectivity)
@@ -194,7 +194,7 @@ def _false_lesions(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> t
 
 
 def _counts_by_other_rules(
-    prediction: LabelVolume, truth: LabelVolume, rules: Rules
+    prediction: LabelVolume, truth: LabelVolume, rules: ScoringRules
 ) -> LesionCounts:
     counts: LesionCounts = {}
     connectivities: tuple[Connectivity, ...] = get_args(Connectivity)

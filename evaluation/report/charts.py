@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
-from evaluation.report.drawing import BLUE, GREEN, INK, ORANGE, PALE, VERMILION
+from evaluation.report.figure_style import BLUE, GREEN, INK, ORANGE, PALE, VERMILION
 from evaluation.report.numbers import Measure, format_number, format_p_value
 from evaluation.report.risk import Curve, RiskGroups
 from evaluation.schema import Estimate, Group, HpvMetrics, SegmentationMetrics

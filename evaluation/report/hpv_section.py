@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from evaluation.report import charts
-from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import KeyPath, Number, format_number, natural_list
 from evaluation.schema import HpvMetrics
 

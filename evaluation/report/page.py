@@ -16,7 +16,7 @@ from markupsafe import Markup
 from evaluation.metrics_file import METRICS
 from evaluation.report import pictures
 from evaluation.report.case_pictures import MOST_ERRORS
-from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import Number, format_number
 from evaluation.report.sections import Section, Sources, read_sections
 from shared.editions import CURRENT, Edition

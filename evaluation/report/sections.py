@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from evaluation.metrics_file import METRICS, read_metrics
-from evaluation.report.drawing import FigureFiles
+from evaluation.report.figure_style import FigureFiles
 from evaluation.report.hpv_section import HpvDetails, hpv_details
 from evaluation.report.numbers import KeyPath, Number
 from evaluation.report.segmentation_section import SegmentationDetails, segmentation_details

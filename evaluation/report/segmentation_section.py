@@ -14,8 +14,8 @@ from evaluation.report.case_pictures import (
     picture_case,
     worst_and_best,
 )
-from evaluation.report.drawing import FigureFiles, render
 from evaluation.report.errors import LesionError
+from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import (
     KeyPath,
     Number,

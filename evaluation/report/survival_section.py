@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from evaluation.report import charts
-from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import format_p_value, natural_list
 from evaluation.report.risk import RiskGroups, risk_groups
 from evaluation.schema import SurvivalMetrics

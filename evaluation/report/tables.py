@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from evaluation.report import charts
-from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import (
     LABELS,
     KeyPath,

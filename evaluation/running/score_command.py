@@ -10,9 +10,9 @@ import typer
 from evaluation.evaluate import NoTruthError, evaluate
 from evaluation.metrics_file import METRICS, summary, write_metrics
 from evaluation.predictions import PREDICTIONS
-from evaluation.rules import Rules, read_rules
 from evaluation.running.ground_truth import GROUND_TRUTH
 from evaluation.schema import MetricsFile
+from evaluation.scoring_rules import ScoringRules, read_rules
 from shared.editions import CURRENT, Edition
 from shared.errors import InputError
 from shared.resources import granted_cpus
@@ -50,7 +50,7 @@ def score_results(
     truth: Path,
     *,
     workers: int,
-    rules: Rules | None = None,
+    rules: ScoringRules | None = None,
     edition: Edition = CURRENT,
 ) -> dict[str, MetricsFile]:
     """Score the jobs of each algorithm, and write and return the metrics by the algorithm's name.

@@ -12,7 +12,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from evaluation.evaluate import evaluate
-from evaluation.rules import Rules
 from evaluation.schema import (
     HpvMetrics,
     Metrics,
@@ -21,6 +20,7 @@ from evaluation.schema import (
     SubmissionMetrics,
     SurvivalMetrics,
 )
+from evaluation.scoring_rules import ScoringRules
 from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.tasks import TaskName
@@ -32,7 +32,7 @@ SLUGS = {
     "survival": ("rfs", "rfs.json"),
     "hpv": ("hpv-status", "hpv-status.json"),
 }
-QUICK = Rules(bootstrap_samples=50)
+QUICK = ScoringRules(bootstrap_samples=50)
 
 
 def labels(*boxes: tuple[int, slice, slice, slice]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -134,7 +134,7 @@ class Submission:
                 writer.writerows(self.rows)
 
     def evaluate_file(
-        self, task: TaskName | None = None, rules: Rules = QUICK, workers: int = 1
+        self, task: TaskName | None = None, rules: ScoringRules = QUICK, workers: int = 1
     ) -> MetricsFile:
         """Write and evaluate."""
         self.write()

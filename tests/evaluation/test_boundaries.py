@@ -16,8 +16,8 @@ from evaluation.case_name import case_name
 from evaluation.container import main
 from evaluation.evaluate import evaluate
 from evaluation.metrics_file import read_metrics, summary, write_metrics
-from evaluation.rules import Rules
 from evaluation.schema import SegmentationCase, SubmissionMetrics
+from evaluation.scoring_rules import ScoringRules
 from evaluation.segmentation import SCORING, score_masks
 from evaluation.truth import read_truth
 from shared.editions import CURRENT
@@ -322,7 +322,7 @@ def blobs(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
 def test_order_of_cases_and_numbering_of_components_do_not_matter(
     order: list[int], seed: int
 ) -> None:
-    rules = Rules(bootstrap_samples=2)
+    rules = ScoringRules(bootstrap_samples=2)
     rng = np.random.default_rng(seed)
     masks = [blobs(rng) for _ in range(4)]
     flipped = (slice(None), slice(None, None, -1), slice(None), slice(None, None, -1))

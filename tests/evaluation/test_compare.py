@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from evaluation.__main__ import app
 from evaluation.compare import describe, describe_files, differences, rank
 from evaluation.metrics_file import write_metrics
-from evaluation.rules import Rules
 from evaluation.schema import Metrics, SubmissionMetrics
+from evaluation.scoring_rules import ScoringRules
 from shared.errors import InputError
 from tests.evaluation.submission import Submission, image, labels
 
@@ -107,9 +107,9 @@ def test_files_are_compared_for_each_common_task(tmp_path: Path) -> None:
 
 def test_other_rules_are_rejected(tmp_path: Path) -> None:
     first = survival(tmp_path / "a", 0)
-    same = first.model_copy(update={"rules": Rules(bootstrap_samples=7)})
+    same = first.model_copy(update={"rules": ScoringRules(bootstrap_samples=7)})
     assert differences(first, same)["c_index"] is not None
-    other = first.model_copy(update={"rules": Rules(both_empty=0)})
+    other = first.model_copy(update={"rules": ScoringRules(both_empty=0)})
     with pytest.raises(
         ValueError, match="by the same rules, found different values of both_empty; evaluate"
     ):

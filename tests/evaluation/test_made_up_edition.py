@@ -21,7 +21,6 @@ from evaluation.outputs import HPV_PROBABILITY
 from evaluation.predictions import read_predictions
 from evaluation.report.page import write_report
 from evaluation.report.sections import Sources
-from evaluation.rules import Rules
 from evaluation.running.case_folders import CaseFolder, open_case
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth
@@ -30,6 +29,7 @@ from evaluation.running.programs import Program, stage_models
 from evaluation.running.runner import local_pool, run_cohort
 from evaluation.running.score_command import score_results
 from evaluation.schema import HpvMetrics, SegmentationMetrics, SubmissionMetrics, SurvivalMetrics
+from evaluation.scoring_rules import ScoringRules
 from shared.editions import CURRENT, Edition
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
@@ -241,7 +241,7 @@ def test_every_task_is_scored_and_the_risk_has_the_right_direction(results: Resu
         results.folder,
         results.folder / "ground_truth",
         workers=1,
-        rules=Rules(bootstrap_samples=20),
+        rules=ScoringRules(bootstrap_samples=20),
         edition=EDITION,
     )
     metrics = scores[ALGORITHM.name]

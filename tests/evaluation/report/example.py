@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from evaluation.rules import Rules
 from evaluation.running.case_folders import CaseFolder, find_cases
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth
@@ -22,6 +21,7 @@ from evaluation.running.job_store import OUTPUT, JobsOrigin, JobStore
 from evaluation.running.runner import judge
 from evaluation.running.score_command import score_results
 from evaluation.schema import Metrics, SubmissionMetrics
+from evaluation.scoring_rules import ScoringRules
 from evaluation.truth import TABLE
 from shared.editions import CURRENT
 from shared.tasks import Algorithm
@@ -66,7 +66,7 @@ def make_results(folder: Path, patients: int = 60) -> dict[str, Metrics]:
     _fill(folder, survival, names, write_risk)
     _fill(folder, hpv, names, write_hpv)
     scores = score_results(
-        folder, folder / "ground_truth", workers=1, rules=Rules(bootstrap_samples=60)
+        folder, folder / "ground_truth", workers=1, rules=ScoringRules(bootstrap_samples=60)
     )
     return {
         name: metrics

@@ -16,9 +16,9 @@ from evaluation.metrics_file import write_metrics
 from evaluation.report.numbers import format_number, measure
 from evaluation.report.page import write_report
 from evaluation.report.sections import Sources
-from evaluation.rules import Rules
 from evaluation.running.score_command import score_results
 from evaluation.schema import SegmentationMetrics
+from evaluation.scoring_rules import ScoringRules
 from shared.errors import InputError
 from tests.evaluation.report.conftest import Reported
 from tests.evaluation.report.example import FAILED
@@ -207,7 +207,7 @@ def test_errors_without_a_picture_are_named(reported: Reported, tmp_path: Path) 
                 mask[0:size, 0:size, 10 * index : 10 * index + size] = 2
             sitk.WriteImage(mask, str(path))
     truth = reported.results / "ground_truth"
-    score_results(run, truth, workers=1, rules=Rules(bootstrap_samples=5))
+    score_results(run, truth, workers=1, rules=ScoringRules(bootstrap_samples=5))
     written = write(run, tmp_path / "out", truth)
     captions = [" ".join(words.split()) for words in re.findall(
         r"Not pictured: (.*?)\.\s*</figcaption>", written.read_text(), re.DOTALL)]  # fmt: skip
