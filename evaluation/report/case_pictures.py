@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from evaluation.images import read_grid, read_labels
-from evaluation.outputs import read_mask
 from evaluation.report import pictures
 from evaluation.report.errors import LesionError, find_errors
 from evaluation.report.figure_style import FigureFiles, render
-from evaluation.schema import SegmentationCase, SegmentationMetrics
 from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics, read_mask
 from shared.editions import Edition
 from shared.grand_challenge.inputs import read_case
 

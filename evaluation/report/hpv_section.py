@@ -9,7 +9,7 @@ from functools import partial
 from evaluation.report import charts
 from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import KeyPath, Number, format_number, natural_list
-from evaluation.schema import HpvMetrics
+from evaluation.tasks.hpv import HpvMetrics
 
 
 @dataclass(frozen=True, kw_only=True)

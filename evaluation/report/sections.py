@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from evaluation.metrics_file import METRICS, read_metrics
+from evaluation.metrics_file import METRICS, SubmissionMetrics, metrics_by_task, read_metrics
 from evaluation.report.figure_style import FigureFiles
 from evaluation.report.hpv_section import HpvDetails, hpv_details
 from evaluation.report.numbers import KeyPath, Number
@@ -26,14 +26,12 @@ from evaluation.report.tables import (
     score_table,
 )
 from evaluation.running.job_store import JobStore
-from evaluation.schema import (
-    Metrics,
-    SegmentationMetrics,
-    SubmissionMetrics,
-    SurvivalMetrics,
-    metrics_by_task,
-)
+from evaluation.schema import TaskMetrics
+from evaluation.tasks.hpv import HpvMetrics
+from evaluation.tasks.segmentation import SegmentationMetrics
+from evaluation.tasks.survival import SurvivalMetrics
 from shared.editions import Edition
+from shared.errors import InputError
 from shared.tasks import TaskName
 
 Details: TypeAlias = SegmentationDetails | SurvivalDetails | HpvDetails
@@ -90,7 +88,7 @@ class Section:
 
     task: TaskName
     title: str
-    metrics: Metrics
+    metrics: TaskMetrics
     cases: Number
     failed: Number
     tiles: Sequence[Tile]
@@ -133,7 +131,7 @@ def read_sections(sources: Sources, *, count: int, edition: Edition) -> list[Sec
 
 
 def _section(
-    metrics: Metrics,
+    metrics: TaskMetrics,
     keys: KeyPath,
     *,
     store: JobStore,
@@ -155,8 +153,10 @@ def _section(
         )
     elif isinstance(metrics, SurvivalMetrics):
         details = survival_details(metrics)
-    else:
+    elif isinstance(metrics, HpvMetrics):
         details = hpv_details(metrics, keys)
+    else:
+        raise InputError(f"expected a task with a section, found {metrics.task}")
     return Section(
         task=metrics.task,
         title=TITLES[metrics.task],
@@ -175,7 +175,7 @@ def _section(
     )
 
 
-def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
+def _failures(metrics: TaskMetrics, store: JobStore) -> list[Failure]:
     failures = []
     for result in metrics.results:
         if result.failure is not None:
@@ -192,7 +192,7 @@ def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
     return failures
 
 
-def _notices(metrics: Metrics, store: JobStore) -> frozenset[str]:
+def _notices(metrics: TaskMetrics, store: JobStore) -> frozenset[str]:
     for result in metrics.results:
         log = store.folder / (result.pk or "") / "stdout.txt"
         if result.pk and log.is_file():

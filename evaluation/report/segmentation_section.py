@@ -25,7 +25,7 @@ from evaluation.report.numbers import (
     range_name,
 )
 from evaluation.running.job_store import OUTPUT, JobStore
-from evaluation.schema import SegmentationCase, SegmentationMetrics
+from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics
 from evaluation.truth import CaseTruth, read_truth
 from shared.editions import Edition
 from shared.errors import HecktorError

@@ -9,7 +9,7 @@ from evaluation.report import charts
 from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import format_p_value, natural_list
 from evaluation.report.risk import RiskGroups, risk_groups
-from evaluation.schema import SurvivalMetrics
+from evaluation.tasks.survival import SurvivalMetrics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from evaluation.report.numbers import (
     natural_list,
     range_name,
 )
-from evaluation.schema import Group, Metrics
+from evaluation.schema import Group, TaskMetrics
 from shared.tasks import TaskName
 
 GROUP_NAMES: Final = {
@@ -90,17 +90,17 @@ class Alternative:
     number: Number
 
 
-def ranked_tiles(metrics: Metrics, keys: KeyPath) -> list[Tile]:
+def ranked_tiles(metrics: TaskMetrics, keys: KeyPath) -> list[Tile]:
     """Return the ranked scores; `keys` lead to the metrics."""
     return [Tile(measure(score), _overall_score(metrics, keys, score)) for score in metrics.ranked]
 
 
-def _overall_score(metrics: Metrics, keys: KeyPath, score: str) -> ScoreText:
+def _overall_score(metrics: TaskMetrics, keys: KeyPath, score: str) -> ScoreText:
     path = (*keys, "aggregates", score)
     return format_score(metrics.aggregates[score], path, measure(score).digits)
 
 
-def score_table(metrics: Metrics, keys: KeyPath) -> ScoreTable:
+def score_table(metrics: TaskMetrics, keys: KeyPath) -> ScoreTable:
     """Return the scores as rows; the scores of labels are in adjacent columns."""
     prefixes = {score.partition("_")[0] for score in metrics.aggregates}
     labels = [label for label in LABELS if label in prefixes]
@@ -123,7 +123,7 @@ def score_table(metrics: Metrics, keys: KeyPath) -> ScoreTable:
     return ScoreTable([LABELS[label] for label in labels], rows)
 
 
-def forest(metrics: Metrics) -> FigureFiles | None:
+def forest(metrics: TaskMetrics) -> FigureFiles | None:
     """Return the ranked scores of each group as a figure; None if no case is in a group."""
     groups: list[tuple[str, list[tuple[str, Group]]]] = [
         (_kind_name(kind), [(_group_name(name), group) for name, group in members.items()])
@@ -144,7 +144,7 @@ def forest(metrics: Metrics) -> FigureFiles | None:
     )
 
 
-def group_tables(metrics: Metrics, keys: KeyPath) -> list[GroupTable]:
+def group_tables(metrics: TaskMetrics, keys: KeyPath) -> list[GroupTable]:
     """Return a table of the ranked scores for each kind of group."""
     tables = []
     for kind, groups in metrics.groups.items():
@@ -173,7 +173,7 @@ def _group_name(name: str) -> str:
     return "absent" if name == "0" else FIELDS_OF_VIEW.get(name, range_name(name))
 
 
-def alternatives(metrics: Metrics, keys: KeyPath) -> list[Alternative]:
+def alternatives(metrics: TaskMetrics, keys: KeyPath) -> list[Alternative]:
     """Return the scores under other rules."""
     return [
         Alternative(

@@ -8,10 +8,9 @@ from typing import Annotated, Final
 import typer
 
 from evaluation.evaluate import NoTruthError, evaluate
-from evaluation.metrics_file import METRICS, summary, write_metrics
+from evaluation.metrics_file import METRICS, MetricsFile, summary, write_metrics
 from evaluation.predictions import PREDICTIONS
 from evaluation.running.ground_truth import GROUND_TRUTH
-from evaluation.schema import MetricsFile
 from evaluation.scoring_rules import ScoringRules, read_rules
 from shared.editions import CURRENT, Edition
 from shared.errors import InputError

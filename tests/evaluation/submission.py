@@ -12,15 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from evaluation.evaluate import evaluate
-from evaluation.schema import (
-    HpvMetrics,
-    Metrics,
-    MetricsFile,
-    SegmentationMetrics,
-    SubmissionMetrics,
-    SurvivalMetrics,
-)
+from evaluation.metrics_file import MetricsFile, SubmissionMetrics
+from evaluation.schema import TaskMetrics
 from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.hpv import HpvMetrics
+from evaluation.tasks.segmentation import SegmentationMetrics
+from evaluation.tasks.survival import SurvivalMetrics
 from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.tasks import TaskName
@@ -140,7 +137,7 @@ class Submission:
         self.write()
         return evaluate(self.input, self.truth, CURRENT, task=task, rules=rules, workers=workers)
 
-    def evaluate(self, **options: Any) -> Metrics:
+    def evaluate(self, **options: Any) -> TaskMetrics:
         """Write and evaluate a submission that answers one task."""
         metrics = self.evaluate_file(**options)
         assert not isinstance(metrics, SubmissionMetrics)

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from evaluation.__main__ import app
 from evaluation.compare import describe, describe_files, differences, rank
-from evaluation.metrics_file import write_metrics
-from evaluation.schema import Metrics, SubmissionMetrics
+from evaluation.metrics_file import SubmissionMetrics, write_metrics
+from evaluation.schema import TaskMetrics
 from evaluation.scoring_rules import ScoringRules
 from shared.errors import InputError
 from tests.evaluation.submission import Submission, image, labels
@@ -17,7 +17,7 @@ ROWS = (slice(2, 4), slice(3, 5))
 PATIENTS = 8
 
 
-def survival(folder: Path, wrong: int) -> Metrics:
+def survival(folder: Path, wrong: int) -> TaskMetrics:
     """Return a method with wrong risks for some patients."""
     submission = Submission(folder)
     for number in range(PATIENTS):
@@ -27,7 +27,7 @@ def survival(folder: Path, wrong: int) -> Metrics:
     return submission.evaluate()
 
 
-def masks(folder: Path, primary_off: int, nodes_off: int, false_nodes: bool) -> Metrics:
+def masks(folder: Path, primary_off: int, nodes_off: int, false_nodes: bool) -> TaskMetrics:
     """Return a method whose lesions lack some of four voxels, with false nodes if wanted."""
     submission = Submission(folder)
     for number in range(3):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import container
+from evaluation.metrics_file import SubmissionMetrics
 from evaluation.outputs import HPV_PROBABILITY
 from evaluation.predictions import read_predictions
 from evaluation.report.page import write_report
@@ -28,8 +29,10 @@ from evaluation.running.job_store import JobsOrigin, JobStore
 from evaluation.running.programs import Program, stage_models
 from evaluation.running.runner import local_pool, run_cohort
 from evaluation.running.score_command import score_results
-from evaluation.schema import HpvMetrics, SegmentationMetrics, SubmissionMetrics, SurvivalMetrics
 from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.hpv import HpvMetrics
+from evaluation.tasks.segmentation import SegmentationMetrics
+from evaluation.tasks.survival import SurvivalMetrics
 from shared.editions import CURRENT, Edition
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main

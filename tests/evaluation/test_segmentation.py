@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.schema import LabelScores
 from evaluation.scoring_rules import ScoringRules
-from evaluation.segmentation import score_masks
+from evaluation.tasks.segmentation import LabelScores, score_masks
 from shared.conventions import Label
 from shared.geometry import Grid
 from tests.evaluation.submission import GRID, QUICK, Submission, image, labels

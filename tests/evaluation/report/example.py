@@ -14,13 +14,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from evaluation.metrics_file import SubmissionMetrics
 from evaluation.running.case_folders import CaseFolder, find_cases
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth
 from evaluation.running.job_store import OUTPUT, JobsOrigin, JobStore
 from evaluation.running.runner import judge
 from evaluation.running.score_command import score_results
-from evaluation.schema import Metrics, SubmissionMetrics
+from evaluation.schema import TaskMetrics
 from evaluation.scoring_rules import ScoringRules
 from evaluation.truth import TABLE
 from shared.editions import CURRENT
@@ -33,7 +34,7 @@ CENTRES: Final = {"CHUM": 1, "CHUP": 2, "MDA": 5, "USZ": 8}
 LOG: Final = "NOTICE: written for a test.\ndone in 1.0 s, peak memory 0.40 GB\n"
 
 
-def make_results(folder: Path, patients: int = 60) -> dict[str, Metrics]:
+def make_results(folder: Path, patients: int = 60) -> dict[str, TaskMetrics]:
     """Make and score results in a folder; return the metrics by algorithm."""
     segmentation, survival, hpv = CURRENT.algorithms
     for name in (FAILED, *(sample.name for sample in find_cases(CASES))):

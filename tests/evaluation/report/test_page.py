@@ -17,8 +17,8 @@ from evaluation.report.numbers import format_number, measure
 from evaluation.report.page import write_report
 from evaluation.report.sections import Sources
 from evaluation.running.score_command import score_results
-from evaluation.schema import SegmentationMetrics
 from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.segmentation import SegmentationMetrics
 from shared.errors import InputError
 from tests.evaluation.report.conftest import Reported
 from tests.evaluation.report.example import FAILED
