@@ -25,7 +25,7 @@ RULES_HELP: Final = (
 def score(
     results: Annotated[Path, typer.Argument(help="Folder that `run` wrote to.")],
     truth: Annotated[
-        Path | None, typer.Option(help="Ground truth (default: ground_truth in the folder).")
+        Path | None, typer.Option(help="Ground truth (default: RESULTS/ground_truth).")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read masks.")] = WORKERS,
     rules: Annotated[Path | None, typer.Option(help=RULES_HELP)] = None,

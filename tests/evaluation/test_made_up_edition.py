@@ -21,7 +21,7 @@ from evaluation.metrics_file import SubmissionMetrics
 from evaluation.outputs import HPV_PROBABILITY
 from evaluation.predictions import read_predictions
 from evaluation.report.page import write_report
-from evaluation.report.sections import Sources
+from evaluation.report.task_section import Sources
 from evaluation.running.case_folders import CaseFolder, open_case
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth

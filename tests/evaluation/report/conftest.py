@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.report.page import write_report
-from evaluation.report.sections import Sources
+from evaluation.report.task_section import Sources
 from evaluation.schema import TaskMetrics
 from tests.evaluation.report.example import make_results
 
