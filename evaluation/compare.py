@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from evaluation import hpv, segmentation, survival
-from evaluation.schema import Metrics, MetricsFile, metrics_by_task
+from evaluation.metrics_file import MetricsFile, metrics_by_task
+from evaluation.schema import TaskMetrics
 from evaluation.scoring import Score
+from evaluation.tasks.registry import scoring_of
 from shared.errors import InputError
-from shared.metrics.ranking import rank_segmentation, ranks
 from shared.metrics.uncertainty import Interval, paired_difference
 from shared.tasks import TASK_NAMES
 
 
-def differences(first: Metrics, second: Metrics) -> dict[str, Interval | None]:
+def differences(first: TaskMetrics, second: TaskMetrics) -> dict[str, Interval | None]:
     """Return the ranked scores of the first method minus those of the second.
 
     Returns
@@ -42,7 +42,7 @@ def differences(first: Metrics, second: Metrics) -> dict[str, Interval | None]:
     return intervals
 
 
-def rank(methods: Mapping[str, Metrics]) -> dict[str, float]:
+def rank(methods: Mapping[str, TaskMetrics]) -> dict[str, float]:
     """Return the challenge's rank of each method, best first; a method without a score is last.
 
     Raises
@@ -54,14 +54,10 @@ def rank(methods: Mapping[str, Metrics]) -> dict[str, float]:
     for other in others:
         _require_comparable(first, other)
     scores = {name: _values(metrics) for name, metrics in methods.items()}
-    if first.task == "segmentation":
-        return rank_segmentation(scores)
-    (score,) = first.ranked
-    places = zip(ranks([each[score] for each in scores.values()]).tolist(), scores, strict=True)
-    return {name: place for place, name in sorted(places)}
+    return scoring_of(first.task).rank(scores)
 
 
-def describe(methods: Mapping[str, Metrics]) -> list[str]:
+def describe(methods: Mapping[str, TaskMetrics]) -> list[str]:
     """Return lines about one task: scores and ranks, then the differences of each pair."""
     lines = []
     for name, place in rank(methods).items():
@@ -101,23 +97,18 @@ def describe_files(files: Mapping[str, MetricsFile]) -> list[str]:
     return lines
 
 
-def _ranked(metrics: Metrics) -> dict[str, Score]:
+def _ranked(metrics: TaskMetrics) -> dict[str, Score]:
     """Return the scores that the challenge ranks by, for all cases."""
-    if metrics.task == "segmentation":
-        scores = segmentation.scores_of(metrics.results)
-    elif metrics.task == "survival":
-        scores = survival.scores_of(metrics.results)
-    else:
-        scores = hpv.scores_of(metrics.results)
+    scores = scoring_of(metrics.task).scores_of(metrics.results)
     return {name: scores[name] for name in metrics.ranked}
 
 
-def _values(metrics: Metrics) -> dict[str, float]:
+def _values(metrics: TaskMetrics) -> dict[str, float]:
     values = {name: metrics.aggregates[name].value for name in metrics.ranked}
     return {name: float("nan") if value is None else value for name, value in values.items()}
 
 
-def _require_comparable(first: Metrics, second: Metrics) -> None:
+def _require_comparable(first: TaskMetrics, second: TaskMetrics) -> None:
     ours, theirs = ({result.case_id for result in m.results} for m in (first, second))
     if first.task != second.task or ours != theirs:
         raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.evaluate import evaluate
 from evaluation.metrics_file import METRICS, summary, write_metrics
-from evaluation.rules import read_rules
+from evaluation.scoring_rules import read_rules
 from shared.editions import CURRENT, Edition
 from shared.grand_challenge.job import log, run_job
 from shared.resources import granted_cpus

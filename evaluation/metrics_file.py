@@ -1,17 +1,40 @@
-"""`metrics.json`: its name, reading, writing, and a summary of it for the log."""
+"""Read, write and summarise `metrics.json`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter
+from pydantic import Discriminator, Tag, TypeAdapter
 
 from evaluation import strict_json
-from evaluation.schema import Metrics, MetricsFile, SubmissionMetrics, metrics_by_task
+from evaluation.schema import TaskMetrics
+from evaluation.tasks.registry import AnyTaskMetrics
+from shared.schema import Strict
+from shared.tasks import TaskName
 
 METRICS: Final = "metrics.json"
+
+
+class SubmissionMetrics(Strict):
+    """Metrics of a submission that answers several tasks.
+
+    Attributes
+    ----------
+    edition : name of the challenge's year.
+    tasks : the metrics of each task, as in the file of a submission that answers it alone.
+    without_truth : tasks that the submission answers, but for which no case has a truth.
+    """
+
+    format: Literal[1] = 1
+    edition: str
+    tasks: dict[TaskName, AnyTaskMetrics]
+    without_truth: tuple[TaskName, ...] = ()
+
+
+MetricsFile: TypeAlias = TaskMetrics | SubmissionMetrics
+"""What a `metrics.json` may hold."""
 
 
 def _kind(value: Any) -> str:
@@ -19,17 +42,22 @@ def _kind(value: Any) -> str:
     return "several tasks" if has_tasks else "one task"
 
 
-_ONE_TASK = Annotated[Metrics, Field(discriminator="task")]
 _FILE: TypeAdapter[MetricsFile] = TypeAdapter(
     Annotated[
-        Annotated[_ONE_TASK, Tag("one task")] | Annotated[SubmissionMetrics, Tag("several tasks")],
+        Annotated[AnyTaskMetrics, Tag("one task")]
+        | Annotated[SubmissionMetrics, Tag("several tasks")],
         Discriminator(_kind),
     ]
 )
 
 
+def metrics_by_task(file: MetricsFile) -> dict[TaskName, TaskMetrics]:
+    """Return the metrics of each scored task."""
+    return file.tasks if isinstance(file, SubmissionMetrics) else {file.task: file}
+
+
 def read_metrics(path: Path) -> MetricsFile:
-    """Read a `metrics.json` of this package.
+    """Read a `metrics.json` written by this package.
 
     Raises
     ------
@@ -50,16 +78,16 @@ def summary(file: MetricsFile) -> list[str]:
     """Return lines for the log: the ranked scores, and which cases failed and why."""
     lines = [line for metrics in metrics_by_task(file).values() for line in _lines(metrics)]
     if isinstance(file, SubmissionMetrics):
-        lines += [f"{task}: not scored, no case has a truth" for task in file.without_truth]
+        lines += [f"{task}: not scored: no ground truth" for task in file.without_truth]
     return lines
 
 
-def _lines(metrics: Metrics) -> list[str]:
+def _lines(metrics: TaskMetrics) -> list[str]:
     lines = [f"{metrics.task}, {metrics.edition}: {metrics.cases} cases, {metrics.failed} failed"]
     for name in metrics.ranked:
         score = metrics.aggregates[name]
         if score.value is None:
-            lines.append(f"{name}: none")
+            lines.append(f"{name}: not available")
         elif score.low is None or score.high is None:
             lines.append(f"{name}: {score.value:.4f}")
         else:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from evaluation.rules import Rules
 from evaluation.schema import CaseResult, Estimate, Estimates, Group
 from shared.metrics.uncertainty import Statistic, bootstrap
 
@@ -88,54 +87,45 @@ def by_field_of_view(result: CaseResult) -> str | None:
     return result.field_of_view
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scoring(Generic[Result]):
-    """How the cases of one task are scored together.
+def aggregate(results: Sequence[Result], scores_of: ScoresOf[Result], samples: int) -> Estimates:
+    """Return the scores of some cases with their intervals.
 
-    Attributes
+    Parameters
     ----------
-    ranked : names of the scores that the challenge ranks by.
-    failure_rule : how a failed or missing case is scored, in words.
-    scores_of : returns the scores of cases.
-    group_kinds : how cases are grouped, in addition to centre and field of view.
+    samples : number of bootstrap resamples for each interval.
     """
+    return {name: score.estimate(samples) for name, score in scores_of(results).items()}
 
-    ranked: tuple[str, ...]
-    failure_rule: str
-    scores_of: ScoresOf[Result]
-    group_kinds: Mapping[str, GroupOf[Result]] = field(default_factory=dict)
 
-    def summary(self, results: Sequence[Result], rules: Rules) -> dict[str, Any]:
-        """Return the parts of `metrics.json` that concern all cases together, by their names."""
-        kinds = {"centre": by_centre, "field_of_view": by_field_of_view, **self.group_kinds}
-        return {
-            "rules": rules,
-            "failure_rule": self.failure_rule,
-            "ranked": self.ranked,
-            "cases": len(results),
-            "failed": sum(result.failure is not None for result in results),
-            "aggregates": self._measure(results, rules),
-            "groups": {
-                kind: self._groups(results, group_of, rules) for kind, group_of in kinds.items()
-            },
-        }
+def group_aggregates(
+    results: Sequence[Result],
+    scores_of: ScoresOf[Result],
+    other_kinds: Mapping[str, GroupOf[Result]],
+    *,
+    samples: int,
+) -> dict[str, dict[str, Group]]:
+    """Return the scores by kind of group, then by group; groups without a case are left out.
 
-    def _measure(self, results: Sequence[Result], rules: Rules) -> Estimates:
-        scores = self.scores_of(results)
-        return {name: score.estimate(rules.bootstrap_samples) for name, score in scores.items()}
-
-    def _groups(
-        self, results: Sequence[Result], group_of: GroupOf[Result], rules: Rules
-    ) -> dict[str, Group]:
+    Parameters
+    ----------
+    other_kinds : how cases are grouped, in addition to centre and field of view.
+    """
+    kinds = {"centre": by_centre, "field_of_view": by_field_of_view, **other_kinds}
+    groups: dict[str, dict[str, Group]] = {}
+    for kind, group_of in kinds.items():
         members: dict[str, list[Result]] = {}
         for result in results:
             name = group_of(result)
             if name is not None:
                 members.setdefault(name, []).append(result)
-        return {
-            name: Group(patients=len(members[name]), aggregates=self._measure(members[name], rules))
+        groups[kind] = {
+            name: Group(
+                patients=len(members[name]),
+                aggregates=aggregate(members[name], scores_of, samples),
+            )
             for name in sorted(members, key=_natural)
         }
+    return groups
 
 
 def _natural(name: str) -> tuple[float, str]:

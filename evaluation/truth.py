@@ -6,11 +6,11 @@
       patients.csv               one row per patient
       masks/<PatientID>.nii.gz   (or .mha) for segmentation: the label map on the CT's grid
 
-`patients.csv` has the columns of the challenge's own tables: `PatientID`, `CenterID`, `Relapse`
-(1 recurrence, 0 censored), `RFS` (days), `HPV Status` (1 positive, 0 negative), and one more,
-`FieldOfView` (head_neck or whole_body). All but `PatientID` may be absent or empty. Segmentation
-needs no table. If the table has no centre, it follows from the patient's ID (`MDA-001`); if it has
-no field of view, this follows from the extent of the mask.
+`patients.csv` has the columns of the challenge's own tables: `PatientID`, `CenterID`, those of each
+task (`Relapse`: 1 recurrence, 0 censored; `RFS`: days; `HPV Status`: 1 positive, 0 negative), and
+one more, `FieldOfView` (head_neck or whole_body). All but `PatientID` may be absent or empty.
+Segmentation needs no table. If the table has no centre, it follows from the patient's ID
+(`MDA-001`); if it has no field of view, this follows from the extent of the mask.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import csv
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, get_args
 
@@ -46,31 +46,51 @@ _MISSING: Final = frozenset({"", "nan", "na", "n/a", "none", "null"})
 
 @dataclass(frozen=True, kw_only=True)
 class CaseTruth:
-    """The truth of a case; None for what is unknown.
+    """The ground truth of a case; None for what is unknown.
 
     Attributes
     ----------
     mask : the true label map.
-    event, time_days : whether recurrence was observed, and time to it or to the end of follow-up.
-    hpv : whether the disease is HPV-positive.
+    row : the case's row of the table, by column; each task reads its own columns.
     """
 
     case_id: str
     centre: str | None = None
     field_of_view: FieldOfView | None = None
     mask: Path | None = None
-    event: bool | None = None
-    time_days: float | None = None
-    hpv: bool | None = None
+    row: Mapping[str, str] = field(default_factory=dict)
+
+    def flag(self, column: str) -> bool | None:
+        """Return the value of a column that holds 0 or 1, or None if it is empty.
+
+        Raises
+        ------
+        InputError
+            If the column holds something else.
+        """
+        return _flag(self.case_id, self.row, column)
+
+    def number(self, column: str) -> float | None:
+        """Return the value of a column that holds a finite number, or None if it is empty.
+
+        Raises
+        ------
+        InputError
+            If the column holds something else.
+        """
+        return _number(self.case_id, self.row, column)
 
 
 def read_truth(folder: Path) -> dict[str, CaseTruth]:
     """Read the truth of each case, sorted by the patient's ID.
 
+    The columns of a task are checked when the task reads them.
+
     Raises
     ------
     InputError
-        If there is neither table nor mask, a patient appears twice, or a value is invalid.
+        If there is neither table nor mask, a patient appears twice, or `CenterID` or `FieldOfView`
+        is invalid.
     """
     masks = _masks(folder / MASKS)
     rows = _rows(folder / TABLE)
@@ -118,21 +138,12 @@ def _rows(path: Path) -> dict[str, Mapping[str, str]]:
 
 
 def _case_truth(case_id: str, row: Mapping[str, str], mask: Path | None) -> CaseTruth:
-    event, time_days = _flag(case_id, row, "Relapse"), _number(case_id, row, "RFS")
-    if (event is None) != (time_days is None) or (time_days is not None and time_days < 0):
-        raise InputError(
-            f"expected Relapse and RFS of {case_id} both present, RFS at least 0, or both missing, "
-            f"found '{row.get('Relapse', '')}' and '{row.get('RFS', '')}' in {TABLE}; "
-            "correct the table"
-        )
     return CaseTruth(
         case_id=case_id,
         centre=_centre(case_id, _number(case_id, row, "CenterID")),
         field_of_view=_field_of_view(case_id, _value(row, "FieldOfView"), mask),
         mask=mask,
-        event=event,
-        time_days=time_days,
-        hpv=_flag(case_id, row, "HPV Status"),
+        row=row,
     )
 
 

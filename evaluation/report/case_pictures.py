@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from evaluation.images import read_grid, read_labels
-from evaluation.outputs import read_mask
 from evaluation.report import pictures
-from evaluation.report.drawing import FigureFiles, render
 from evaluation.report.errors import LesionError, find_errors
-from evaluation.rules import Rules
-from evaluation.schema import SegmentationCase, SegmentationMetrics
+from evaluation.report.figure_style import FigureFiles, render
+from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics, read_mask
 from shared.editions import Edition
 from shared.grand_challenge.inputs import read_case
 
@@ -62,7 +61,7 @@ def picture_case(
     case_input: Path,
     truth_path: Path,
     output: Path,
-    rules: Rules,
+    rules: ScoringRules,
     edition: Edition,
 ) -> CasePictures:
     """Read a case with its masks and draw it.

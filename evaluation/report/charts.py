@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
-from evaluation.report.drawing import BLUE, GREEN, INK, ORANGE, PALE, VERMILION
+from evaluation.report.figure_style import BLUE, GREEN, INK, ORANGE, PALE, VERMILION
 from evaluation.report.numbers import Measure, format_number, format_p_value
 from evaluation.report.risk import Curve, RiskGroups
-from evaluation.schema import Estimate, Group, HpvMetrics, SegmentationMetrics
+from evaluation.schema import Estimate, Group
+from evaluation.tasks.hpv import HpvMetrics
+from evaluation.tasks.segmentation import SegmentationMetrics
 from shared.metrics.calibration import CalibrationBin
 
 CURVE_STYLES = {

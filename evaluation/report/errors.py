@@ -9,7 +9,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.rules import Rules
+from evaluation.scoring_rules import ScoringRules
 from shared.conventions import Label, LabelVolume
 from shared.geometry import Grid
 from shared.metrics.segmentation import lesion_pairs
@@ -41,7 +41,7 @@ class LesionError:
 
 
 def find_errors(
-    prediction: LabelVolume, truth: LabelVolume, *, grid: Grid, rules: Rules
+    prediction: LabelVolume, truth: LabelVolume, *, grid: Grid, rules: ScoringRules
 ) -> list[LesionError]:
     """Return the errors of a label map, largest lesion first.
 

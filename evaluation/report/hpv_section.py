@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Final
 
 from evaluation.report import charts
-from evaluation.report.drawing import FigureFiles, render
-from evaluation.report.numbers import KeyPath, Number, format_number, natural_list
-from evaluation.schema import HpvMetrics
+from evaluation.report.figure_style import FigureFiles, render
+from evaluation.report.numbers import KeyPath, Measure, Number, format_number, natural_list
+from evaluation.report.task_section import Request, TaskSection
+from evaluation.tasks.hpv import HpvMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,40 +39,57 @@ class HpvDetails:
         return list(self.curves)
 
 
-def hpv_details(metrics: HpvMetrics, keys: KeyPath) -> HpvDetails:
-    """Return the details of HPV status; `keys` lead to the metrics."""
-    rows = [(r.probability, r.truth) for r in metrics.results if r.probability is not None]
-    curves = []
-    if len({truth for _, truth in rows}) == 2:
-        auc = format_number(metrics.aggregates["auc"].value, 3)
-        curves.append(
-            render(
-                "hpv_roc",
-                f"ROC curve of the HPV probability, AUC {auc}.",
-                partial(charts.draw_roc, metrics),
+class HpvSection(TaskSection[HpvMetrics]):
+    """The section of HPV status."""
+
+    title = "HPV status"
+    template = "hpv_section.html.j2"
+    measures: ClassVar = {
+        "balanced_accuracy": Measure("Balanced accuracy"),
+        "sensitivity": Measure("Sensitivity"),
+        "specificity": Measure("Specificity"),
+        "auc": Measure("AUC"),
+        "brier": Measure("Brier score", better="lower"),
+        "calibration_error": Measure("Calibration error", better="lower"),
+    }
+
+    def details(self, metrics: HpvMetrics, request: Request) -> HpvDetails:
+        """Return the confusion matrix, and the curves if there are probabilities."""
+        rows = [(r.probability, r.truth) for r in metrics.results if r.probability is not None]
+        curves = []
+        if len({truth for _, truth in rows}) == 2:
+            auc = format_number(metrics.aggregates["auc"].value, 3)
+            curves.append(
+                render(
+                    "hpv_roc",
+                    f"ROC curve of the HPV probability, AUC {auc}.",
+                    partial(charts.draw_roc, metrics),
+                )
             )
-        )
-    if rows:
-        points = natural_list(
-            [
-                f"{each.mean_probability:.2f} predicted, {each.observed_fraction:.2f} observed"
-                for each in metrics.calibration
-            ]
-        )
-        curves.append(
-            render(
-                "hpv_calibration",
-                f"Calibration of the HPV probability: {points}.",
-                partial(charts.draw_calibration, metrics.calibration, [p for p, _ in rows]),
+        if rows:
+            points = natural_list(
+                [
+                    f"{each.mean_probability:.2f} predicted, {each.observed_fraction:.2f} observed"
+                    for each in metrics.calibration
+                ]
             )
+            curves.append(
+                render(
+                    "hpv_calibration",
+                    f"Calibration of the HPV probability: {points}.",
+                    partial(charts.draw_calibration, metrics.calibration, [p for p, _ in rows]),
+                )
+            )
+        return HpvDetails(
+            confusion=confusion(metrics),
+            probabilities=len(rows),
+            bins=_bins(metrics, request.keys),
+            classes=sorted({result.truth for result in metrics.results}),
+            curves=curves,
         )
-    return HpvDetails(
-        confusion=confusion(metrics),
-        probabilities=len(rows),
-        bins=_bins(metrics, keys),
-        classes=sorted({result.truth for result in metrics.results}),
-        curves=curves,
-    )
+
+
+SECTION: Final = HpvSection()
 
 
 def confusion(metrics: HpvMetrics) -> Mapping[bool, Sequence[int]]:

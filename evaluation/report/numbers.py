@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import Final, Literal, TypeAlias
 
 from evaluation.schema import Estimate
@@ -34,43 +34,6 @@ class Measure:
     better: Better = "higher"
     digits: int = 3
     scale: tuple[float, float] | None = (0.0, 1.0)
-
-
-MEASURES: Final = {
-    "dice": Measure("Mean DSC"),
-    "aggregated_dice": Measure("Aggregated DSC"),
-    "aggregated_f1": Measure("Aggregated F1"),
-    "sensitivity": Measure("Sensitivity"),
-    "false_positives_per_case": Measure(
-        "False lesions per case", better="lower", digits=2, scale=None
-    ),
-    "hd95_mm": Measure("HD95, mm", better="lower", digits=1, scale=None),
-    "surface_dice": Measure("Surface DSC"),
-    "c_index": Measure("C-index"),
-    "auc_2_years": Measure("AUC at 2 years"),
-    "auc_5_years": Measure("AUC at 5 years"),
-    "balanced_accuracy": Measure("Balanced accuracy"),
-    "specificity": Measure("Specificity"),
-    "auc": Measure("AUC"),
-    "brier": Measure("Brier score", better="lower"),
-    "calibration_error": Measure("Calibration error", better="lower"),
-}
-LABELS: Final = {"gtvp": "GTVp", "gtvn": "GTVn"}
-
-
-def measure(score: str) -> Measure:
-    """Return the measure of a score of `metrics.json`: `gtvp_dice` is "GTVp mean DSC"."""
-    label, _, rest = score.partition("_")
-    if label in LABELS:
-        plain = label_measure(rest)
-        name = plain.name if plain.name[1].isupper() else plain.name[0].lower() + plain.name[1:]
-        return replace(plain, name=f"{LABELS[label]} {name}")
-    return MEASURES.get(score, Measure(score.replace("_", " "), scale=None))
-
-
-def label_measure(score: str) -> Measure:
-    """Return the measure of a label's score, without the label's name."""
-    return Measure("Lesion sensitivity") if score == "sensitivity" else measure(score)
 
 
 @dataclass(frozen=True)

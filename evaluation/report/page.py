@@ -14,11 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.metrics_file import METRICS
-from evaluation.report import pictures
-from evaluation.report.case_pictures import MOST_ERRORS
-from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.figure_style import FigureFiles
 from evaluation.report.numbers import Number, format_number
-from evaluation.report.sections import Section, Sources, read_sections
+from evaluation.report.sections import Section, read_sections
+from evaluation.report.task_section import Sources
 from shared.editions import CURRENT, Edition
 from shared.errors import InputError
 
@@ -93,10 +92,6 @@ def _render_page(sections: list[Section], title: str) -> str:
         title=title,
         sections=sections,
         failures=[failure for section in sections for failure in section.failures],
-        legend=render("legend", "Legend of the outlines.", pictures.draw_legend, vector=False),
-        pet_window=pictures.PET_WINDOW_SUV,
-        ct_window=pictures.CT_WINDOW_HU,
-        most_errors=MOST_ERRORS,
         rules=sections[0].metrics.rules,
         notices=sorted({notice for section in sections for notice in section.notices}),
     )

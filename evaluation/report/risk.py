@@ -11,7 +11,7 @@ from lifelines import KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
 from numpy.typing import NDArray
 
-from evaluation.schema import SurvivalCase
+from evaluation.tasks.survival import SurvivalCase
 
 DAYS_PER_YEAR: Final = 365.25
 LEAST_FOR_THREE: Final = 30

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from importlib import import_module
+from importlib.util import find_spec
 
-from evaluation.metrics_file import METRICS, read_metrics
-from evaluation.report.drawing import FigureFiles
-from evaluation.report.hpv_section import HpvDetails, hpv_details
-from evaluation.report.numbers import KeyPath, Number
-from evaluation.report.segmentation_section import SegmentationDetails, segmentation_details
-from evaluation.report.survival_section import SurvivalDetails, survival_details
+from evaluation.metrics_file import METRICS, SubmissionMetrics, metrics_by_task, read_metrics
+from evaluation.report.figure_style import FigureFiles
+from evaluation.report.numbers import Number
 from evaluation.report.tables import (
-    TITLES,
     Alternative,
     GroupTable,
     ScoreTable,
@@ -25,34 +21,12 @@ from evaluation.report.tables import (
     ranked_tiles,
     score_table,
 )
+from evaluation.report.task_section import AnySection, Details, Request, Sources
 from evaluation.running.job_store import JobStore
-from evaluation.schema import (
-    Metrics,
-    SegmentationMetrics,
-    SubmissionMetrics,
-    SurvivalMetrics,
-    metrics_by_task,
-)
+from evaluation.schema import TaskMetrics
 from shared.editions import Edition
+from shared.errors import InputError
 from shared.tasks import TaskName
-
-Details: TypeAlias = SegmentationDetails | SurvivalDetails | HpvDetails
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Where a report reads from.
-
-    Attributes
-    ----------
-    results : folder with the jobs of each algorithm and their `metrics.json`.
-    cases : folder of the case folders, for the pictures; by default the one that `run` used.
-    truth : the ground truth, for the pictures.
-    """
-
-    results: Path
-    cases: Path | None
-    truth: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +53,7 @@ class Section:
 
     Attributes
     ----------
+    kind : what is the same for every report: title, template.
     cases, failed : number of scored cases, and of failed ones.
     tiles : the ranked scores.
     forest : the ranked scores by group, as a figure; None if no case is in a group.
@@ -89,8 +64,8 @@ class Section:
     """
 
     task: TaskName
-    title: str
-    metrics: Metrics
+    kind: AnySection
+    metrics: TaskMetrics
     cases: Number
     failed: Number
     tiles: Sequence[Tile]
@@ -102,6 +77,11 @@ class Section:
     notices: frozenset[str]
     facts: Sequence[Fact]
     details: Details
+
+    @property
+    def title(self) -> str:
+        """Title of the section."""
+        return self.kind.title
 
     @property
     def figures(self) -> list[FigureFiles]:
@@ -126,56 +106,50 @@ def read_sections(sources: Sources, *, count: int, edition: Edition) -> list[Sec
             several = isinstance(file, SubmissionMetrics)
             keys = (algorithm.name, "tasks", task) if several else (algorithm.name,)
             store = JobStore(sources.results / algorithm.name)
-            sections.append(
-                _section(metrics, keys, store=store, sources=sources, count=count, edition=edition)
-            )
+            request = Request(keys=keys, store=store, sources=sources, count=count, edition=edition)
+            sections.append(_section(metrics, request))
     return sections
 
 
-def _section(
-    metrics: Metrics,
-    keys: KeyPath,
-    *,
-    store: JobStore,
-    sources: Sources,
-    count: int,
-    edition: Edition,
-) -> Section:
-    """Return the section of a task; `keys` lead to its metrics."""
-    details: Details
-    if isinstance(metrics, SegmentationMetrics):
-        details = segmentation_details(
-            metrics,
-            keys,
-            store=store,
-            cases=sources.cases,
-            truth=sources.truth,
-            count=count,
-            edition=edition,
+def section_of(task: TaskName) -> AnySection:
+    """Return the section of a task: `SECTION` in the file of this folder with the task's name.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    module = f"{__package__}.{task}_section"
+    if find_spec(module) is None:
+        raise InputError(
+            f"expected a section for the task {task}, found none; add "
+            f"evaluation/report/{task}_section.py"
         )
-    elif isinstance(metrics, SurvivalMetrics):
-        details = survival_details(metrics)
-    else:
-        details = hpv_details(metrics, keys)
+    section: AnySection = import_module(module).SECTION
+    return section
+
+
+def _section(metrics: TaskMetrics, request: Request) -> Section:
+    section, keys, store = section_of(metrics.task), request.keys, request.store
     return Section(
         task=metrics.task,
-        title=TITLES[metrics.task],
+        kind=section,
         metrics=metrics,
         cases=Number((*keys, "cases"), metrics.cases, str(metrics.cases)),
         failed=Number((*keys, "failed"), metrics.failed, str(metrics.failed)),
-        tiles=ranked_tiles(metrics, keys),
-        table=score_table(metrics, keys),
-        forest=forest(metrics),
-        groups=group_tables(metrics, keys),
-        alternatives=alternatives(metrics, keys),
-        failures=_failures(metrics, store),
+        tiles=ranked_tiles(metrics, section, keys),
+        table=score_table(metrics, section, keys),
+        forest=forest(metrics, section),
+        groups=group_tables(metrics, section, keys),
+        alternatives=alternatives(metrics, section, keys),
+        failures=_failures(metrics, section.title, store),
         notices=_notices(metrics, store),
         facts=_facts(store),
-        details=details,
+        details=section.details(metrics, request),
     )
 
 
-def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
+def _failures(metrics: TaskMetrics, title: str, store: JobStore) -> list[Failure]:
     failures = []
     for result in metrics.results:
         if result.failure is not None:
@@ -183,7 +157,7 @@ def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
             reason = (record.reason if record else None) or ""
             failures.append(
                 Failure(
-                    task=TITLES[metrics.task],
+                    task=title,
                     case=result.case_id,
                     failure=result.failure,
                     reason=reason,
@@ -192,7 +166,7 @@ def _failures(metrics: Metrics, store: JobStore) -> list[Failure]:
     return failures
 
 
-def _notices(metrics: Metrics, store: JobStore) -> frozenset[str]:
+def _notices(metrics: TaskMetrics, store: JobStore) -> frozenset[str]:
     for result in metrics.results:
         log = store.folder / (result.pk or "") / "stdout.txt"
         if result.pk and log.is_file():

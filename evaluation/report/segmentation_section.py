@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar, Final
 
-from evaluation.report import charts
+from evaluation.report import charts, pictures
 from evaluation.report.case_pictures import (
     MOST_ERRORS,
     CasePictures,
     picture_case,
     worst_and_best,
 )
-from evaluation.report.drawing import FigureFiles, render
 from evaluation.report.errors import LesionError
+from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import (
     KeyPath,
+    Measure,
     Number,
     ScoreText,
     format_number,
     format_score,
     range_name,
 )
+from evaluation.report.task_section import Request, ScoreLayout, TaskSection
 from evaluation.running.job_store import OUTPUT, JobStore
-from evaluation.schema import SegmentationCase, SegmentationMetrics
+from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics
 from evaluation.truth import CaseTruth, read_truth
+from shared.conventions import LESIONS
 from shared.editions import Edition
 from shared.errors import HecktorError
+
+LABELS: Final = {name.lower(): name for name in LESIONS}
+"""Names of the labels by the word that a score begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,8 @@ class SegmentationDetails:
     by_volume : DSC of each case against the true volume.
     worst, best : the worst case first, and the best case first.
     problems : why pictures are missing.
+    legend : of the outlines; only the page has it.
+    most_errors : number of errors of a case with a picture.
     """
 
     lesions: Sequence[LesionRow]
@@ -74,6 +83,10 @@ class SegmentationDetails:
     worst: Sequence[CaseBlock]
     best: Sequence[CaseBlock]
     problems: Sequence[str]
+    legend: FigureFiles
+    pet_window_suv: tuple[float, float] = pictures.PET_WINDOW_SUV
+    ct_window_hu: tuple[float, float] = pictures.CT_WINDOW_HU
+    most_errors: int = MOST_ERRORS
 
     @property
     def figures(self) -> list[FigureFiles]:
@@ -85,60 +98,89 @@ class SegmentationDetails:
         return figures
 
 
-def segmentation_details(
-    metrics: SegmentationMetrics,
-    keys: KeyPath,
-    *,
-    store: JobStore,
-    cases: Path | None,
-    truth: Path,
-    count: int,
-    edition: Edition,
-) -> SegmentationDetails:
-    """Return the details of segmentation.
+class SegmentationSection(TaskSection[SegmentationMetrics]):
+    """The section of segmentation."""
 
-    Parameters
-    ----------
-    keys : lead to the metrics.
-    cases : folder of the case folders; by default the one that the jobs were made from.
-    truth : the ground truth.
-    count : number of worst cases, and of best cases, with pictures.
-    """
-    blocks: dict[str, list[CaseBlock]] = {"worst": [], "best": []}
-    problems: list[str] = []
-    worst, best = worst_and_best(metrics, count)
-    try:
-        truths = read_truth(truth)
-        folder = cases or Path(store.origin().cases)
-    except HecktorError as error:
-        truths, folder, worst, best = {}, Path(), [], []
-        problems = [str(error)]
-    for kind, results in (("worst", worst), ("best", best)):
-        for result in results:
-            try:
-                pictures = _pictures(
-                    result,
-                    metrics,
-                    store=store,
-                    case_input=folder / result.case_id / "input",
-                    truth=truths[result.case_id],
-                    edition=edition,
-                )
-            except HecktorError as error:
-                problems.append(f"{result.case_id}: {error}")
-                continue
-            blocks[kind].append(_block(metrics, keys, pictures))
-    return SegmentationDetails(
-        lesions=_lesion_rows(metrics, keys),
-        by_volume=render(
-            "segmentation_dice_by_volume",
-            "DSC of each case against the true volume of the GTVp and of the GTVn.",
-            partial(charts.draw_dice_by_volume, metrics),
+    title = "Segmentation"
+    template = "segmentation_section.html.j2"
+    measures: ClassVar = {
+        "dice": Measure("Mean DSC"),
+        "aggregated_dice": Measure("Aggregated DSC"),
+        "aggregated_f1": Measure("Aggregated F1"),
+        "sensitivity": Measure("Lesion sensitivity"),
+        "false_positives_per_case": Measure(
+            "False lesions per case", better="lower", digits=2, scale=None
         ),
-        worst=blocks["worst"],
-        best=blocks["best"],
-        problems=problems,
-    )
+        "hd95_mm": Measure("HD95, mm", better="lower", digits=1, scale=None),
+        "surface_dice": Measure("Surface DSC"),
+    }
+    group_titles: ClassVar = {
+        "gtvp_volume_ml": "True GTVp of a patient, ml",
+        "gtvn_volume_ml": "True GTVn of a patient, ml",
+    }
+    grouped_by = "centre, field of view and tumour volume"
+    groups_note = "Volumes are those of all true lesions of the label in a patient together."
+
+    def measure(self, score: str) -> Measure:
+        """Return how a score is named and shown: `gtvp_dice` is "GTVp mean DSC"."""
+        label, _, rest = score.partition("_")
+        plain = super().measure(rest)
+        name = plain.name if plain.name[1].isupper() else plain.name[0].lower() + plain.name[1:]
+        return replace(plain, name=f"{LABELS[label]} {name}")
+
+    def layout(self, scores: Sequence[str]) -> ScoreLayout:
+        """Return the layout of the table of scores; those of the labels are in adjacent columns."""
+        names = dict.fromkeys(score.partition("_")[2] for score in scores)
+        rows = [
+            (
+                super(SegmentationSection, self).measure(name),
+                [f"{label}_{name}" if f"{label}_{name}" in scores else None for label in LABELS],
+            )
+            for name in names
+        ]
+        return ScoreLayout(list(LABELS.values()), rows)
+
+    def details(self, metrics: SegmentationMetrics, request: Request) -> SegmentationDetails:
+        """Return lesions by volume, DSC by volume, and the pictures."""
+        blocks: dict[str, list[CaseBlock]] = {"worst": [], "best": []}
+        problems: list[str] = []
+        worst, best = worst_and_best(metrics, request.count)
+        try:
+            truths = read_truth(request.sources.truth)
+            folder = request.sources.cases or Path(request.store.origin().cases)
+        except HecktorError as error:
+            truths, folder, worst, best = {}, Path(), [], []
+            problems = [str(error)]
+        for kind, results in (("worst", worst), ("best", best)):
+            for result in results:
+                try:
+                    picture = _pictures(
+                        result,
+                        metrics,
+                        store=request.store,
+                        case_input=folder / result.case_id / "input",
+                        truth=truths[result.case_id],
+                        edition=request.edition,
+                    )
+                except HecktorError as error:
+                    problems.append(f"{result.case_id}: {error}")
+                    continue
+                blocks[kind].append(_block(metrics, request.keys, picture))
+        return SegmentationDetails(
+            lesions=_lesion_rows(metrics, request.keys),
+            by_volume=render(
+                "segmentation_dice_by_volume",
+                "DSC of each case against the true volume of the GTVp and of the GTVn.",
+                partial(charts.draw_dice_by_volume, metrics),
+            ),
+            legend=render("legend", "Legend of the outlines.", pictures.draw_legend, vector=False),
+            worst=blocks["worst"],
+            best=blocks["best"],
+            problems=problems,
+        )
+
+
+SECTION: Final = SegmentationSection()
 
 
 def _pictures(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Final
 
 from evaluation.report import charts
-from evaluation.report.drawing import FigureFiles, render
-from evaluation.report.numbers import format_p_value, natural_list
+from evaluation.report.figure_style import FigureFiles, render
+from evaluation.report.numbers import Measure, format_p_value, natural_list
 from evaluation.report.risk import RiskGroups, risk_groups
-from evaluation.schema import SurvivalMetrics
+from evaluation.report.task_section import Request, TaskSection
+from evaluation.tasks.survival import SurvivalMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +36,38 @@ class SurvivalDetails:
         return [self.curves] if self.curves else []
 
 
-def survival_details(metrics: SurvivalMetrics) -> SurvivalDetails:
-    """Return the details of survival."""
-    groups = risk_groups(metrics.results)
-    figure = None
-    if groups.curves:
-        counts = [
-            f"{curve.name}, {curve.events} of {curve.patients} recurred" for curve in groups.curves
-        ]
-        figure = render(
-            "survival_curves",
-            "Kaplan-Meier curves of recurrence-free survival by group of predicted risk: "
-            f"{natural_list(counts)}.",
-            partial(charts.draw_survival, groups),
+class SurvivalSection(TaskSection[SurvivalMetrics]):
+    """The section of survival."""
+
+    title = "Recurrence-free survival"
+    template = "survival_section.html.j2"
+    measures: ClassVar = {
+        "c_index": Measure("C-index"),
+        "auc_2_years": Measure("AUC at 2 years"),
+        "auc_5_years": Measure("AUC at 5 years"),
+    }
+
+    def details(self, metrics: SurvivalMetrics, request: Request) -> SurvivalDetails:
+        """Return the curves of the risk groups."""
+        groups = risk_groups(metrics.results)
+        figure = None
+        if groups.curves:
+            counts = [
+                f"{curve.name}, {curve.events} of {curve.patients} recurred"
+                for curve in groups.curves
+            ]
+            figure = render(
+                "survival_curves",
+                "Kaplan-Meier curves of recurrence-free survival by group of predicted risk: "
+                f"{natural_list(counts)}.",
+                partial(charts.draw_survival, groups),
+            )
+        return SurvivalDetails(
+            groups=groups,
+            p_value=None if groups.p_value is None else format_p_value(groups.p_value),
+            events=sum(result.event for result in metrics.results),
+            curves=figure,
         )
-    return SurvivalDetails(
-        groups=groups,
-        p_value=None if groups.p_value is None else format_p_value(groups.p_value),
-        events=sum(result.event for result in metrics.results),
-        curves=figure,
-    )
+
+
+SECTION: Final = SurvivalSection()

@@ -8,35 +8,25 @@ from functools import partial
 from typing import Final
 
 from evaluation.report import charts
-from evaluation.report.drawing import FigureFiles, render
+from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import (
-    LABELS,
     KeyPath,
     Measure,
     Number,
     ScoreText,
     format_number,
     format_score,
-    label_measure,
-    measure,
     natural_list,
     range_name,
 )
-from evaluation.schema import Group, Metrics
-from shared.tasks import TaskName
+from evaluation.report.task_section import AnySection
+from evaluation.schema import Group, TaskMetrics
 
 GROUP_NAMES: Final = {
     "centre": "Centre",
     "field_of_view": "Field of view",
-    "gtvp_volume_ml": "True GTVp of a patient, ml",
-    "gtvn_volume_ml": "True GTVn of a patient, ml",
 }
 FIELDS_OF_VIEW: Final = {"head_neck": "head and neck", "whole_body": "whole body"}
-TITLES: Final[dict[TaskName, str]] = {
-    "segmentation": "Segmentation",
-    "survival": "Recurrence-free survival",
-    "hpv": "HPV status",
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A row of the table of scores; a cell is None if the label does not have the score."""
+    """A row of the table of scores; a cell may be empty."""
 
     measure: Measure
     cells: Sequence[ScoreText | None]
@@ -57,7 +47,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The scores of all patients; the scores of labels are in adjacent columns."""
+    """The scores of all patients."""
 
     columns: Sequence[str]
     rows: Sequence[ScoreRow]
@@ -90,52 +80,45 @@ class Alternative:
     number: Number
 
 
-def ranked_tiles(metrics: Metrics, keys: KeyPath) -> list[Tile]:
+def ranked_tiles(metrics: TaskMetrics, section: AnySection, keys: KeyPath) -> list[Tile]:
     """Return the ranked scores; `keys` lead to the metrics."""
-    return [Tile(measure(score), _overall_score(metrics, keys, score)) for score in metrics.ranked]
+    return [
+        Tile(section.measure(score), _overall_score(metrics, section, keys, score))
+        for score in metrics.ranked
+    ]
 
 
-def _overall_score(metrics: Metrics, keys: KeyPath, score: str) -> ScoreText:
+def _overall_score(
+    metrics: TaskMetrics, section: AnySection, keys: KeyPath, score: str
+) -> ScoreText:
     path = (*keys, "aggregates", score)
-    return format_score(metrics.aggregates[score], path, measure(score).digits)
+    return format_score(metrics.aggregates[score], path, section.measure(score).digits)
 
 
-def score_table(metrics: Metrics, keys: KeyPath) -> ScoreTable:
-    """Return the scores as rows; the scores of labels are in adjacent columns."""
-    prefixes = {score.partition("_")[0] for score in metrics.aggregates}
-    labels = [label for label in LABELS if label in prefixes]
-    if not labels:
-        rows = [
-            ScoreRow(measure(score), [_overall_score(metrics, keys, score)])
-            for score in metrics.aggregates
-        ]
-        return ScoreTable(["All patients"], rows)
-    names = list(dict.fromkeys(score.partition("_")[2] for score in metrics.aggregates))
-    rows = []
-    for name in names:
-        cells = [
-            _overall_score(metrics, keys, f"{label}_{name}")
-            if f"{label}_{name}" in metrics.aggregates
-            else None
-            for label in labels
-        ]
-        rows.append(ScoreRow(label_measure(name), cells))
-    return ScoreTable([LABELS[label] for label in labels], rows)
+def score_table(metrics: TaskMetrics, section: AnySection, keys: KeyPath) -> ScoreTable:
+    """Return the scores of all patients in the layout of the section."""
+
+    def cell(score: str | None) -> ScoreText | None:
+        return None if score is None else _overall_score(metrics, section, keys, score)
+
+    layout = section.layout(list(metrics.aggregates))
+    rows = [ScoreRow(measure, [cell(score) for score in scores]) for measure, scores in layout.rows]
+    return ScoreTable(layout.columns, rows)
 
 
-def forest(metrics: Metrics) -> FigureFiles | None:
+def forest(metrics: TaskMetrics, section: AnySection) -> FigureFiles | None:
     """Return the ranked scores of each group as a figure; None if no case is in a group."""
     groups: list[tuple[str, list[tuple[str, Group]]]] = [
-        (_kind_name(kind), [(_group_name(name), group) for name, group in members.items()])
+        (_kind_name(kind, section), [(_group_name(name), group) for name, group in members.items()])
         for kind, members in metrics.groups.items()
         if members
     ]
     if not groups:
         return None
-    measures = {score: measure(score) for score in metrics.ranked}
+    measures = {score: section.measure(score) for score in metrics.ranked}
     return render(
         f"{metrics.task}_groups",
-        f"{TITLES[metrics.task]}: "
+        f"{section.title}: "
         + natural_list([each.name for each in measures.values()])
         + " with 95 % intervals, by "
         + natural_list([kind.lower() for kind, _ in groups])
@@ -144,7 +127,7 @@ def forest(metrics: Metrics) -> FigureFiles | None:
     )
 
 
-def group_tables(metrics: Metrics, keys: KeyPath) -> list[GroupTable]:
+def group_tables(metrics: TaskMetrics, section: AnySection, keys: KeyPath) -> list[GroupTable]:
     """Return a table of the ranked scores for each kind of group."""
     tables = []
     for kind, groups in metrics.groups.items():
@@ -153,36 +136,39 @@ def group_tables(metrics: Metrics, keys: KeyPath) -> list[GroupTable]:
             path = (*keys, "groups", kind, name)
             cells = [
                 format_score(
-                    group.aggregates[score], (*path, "aggregates", score), measure(score).digits
+                    group.aggregates[score],
+                    (*path, "aggregates", score),
+                    section.measure(score).digits,
                 )
                 for score in metrics.ranked
             ]
             patients = Number((*path, "patients"), group.patients, str(group.patients))
             rows.append(GroupRow(_group_name(name), patients, cells))
         if rows:
-            columns = [measure(score).name for score in metrics.ranked]
-            tables.append(GroupTable(_kind_name(kind), columns, rows))
+            columns = [section.measure(score).name for score in metrics.ranked]
+            tables.append(GroupTable(_kind_name(kind, section), columns, rows))
     return tables
 
 
-def _kind_name(kind: str) -> str:
-    return GROUP_NAMES.get(kind, kind.replace("_", " "))
+def _kind_name(kind: str, section: AnySection) -> str:
+    names = {**GROUP_NAMES, **section.group_titles}
+    return names.get(kind, kind.replace("_", " "))
 
 
 def _group_name(name: str) -> str:
     return "absent" if name == "0" else FIELDS_OF_VIEW.get(name, range_name(name))
 
 
-def alternatives(metrics: Metrics, keys: KeyPath) -> list[Alternative]:
+def alternatives(metrics: TaskMetrics, section: AnySection, keys: KeyPath) -> list[Alternative]:
     """Return the scores under other rules."""
     return [
         Alternative(
-            measure(score).name,
+            section.measure(score).name,
             rule,
             Number(
                 (*keys, "alternatives", score, rule),
                 value,
-                format_number(value, measure(score).digits),
+                format_number(value, section.measure(score).digits),
             ),
         )
         for score, rules in metrics.alternatives.items()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from evaluation.running.case_folders import CaseError, CaseFolder
+from evaluation.tasks.registry import SCORINGS
 from evaluation.truth import MASKS, TABLE
 from shared.editions import CURRENT, Edition
 from shared.files import locked
@@ -21,7 +22,11 @@ from shared.tasks import Input
 
 GROUND_TRUTH: Final = "ground_truth"
 """Its name in the results folder."""
-COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", "Relapse", "RFS", "HPV Status")
+TASK_COLUMNS: Final = {
+    column: key for scoring in SCORINGS.values() for column, key in scoring.truth_columns.items()
+}
+"""Columns of the table that hold a task's truth, each with its key of `truth.json`."""
+COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", *TASK_COLUMNS)
 
 
 def write_ground_truth(
@@ -31,8 +36,8 @@ def write_ground_truth(
 
     The folder is replaced once the new one is complete, and by one run at a time.
 
-    `truth.json` holds `relapse`, `rfs_days` and `hpv`, and may hold the phantoms' `facts`; the
-    centre is that of the health record.
+    `truth.json` holds `relapse`, `rfs_days`, `hpv` and what another task adds, and may hold the
+    phantoms' `facts`; the centre is that of the health record.
 
     Raises
     ------
@@ -72,7 +77,6 @@ def _write(cases: Sequence[CaseFolder], folder: Path, ehr: Input) -> None:
 
 def _row(case: CaseFolder, truth: Mapping[str, Any], ehr: Input) -> dict[str, object]:
     whole_body = truth.get("facts", {}).get("whole_body")
-    hpv = truth.get("hpv")
     try:
         centre = _read(case.input / ehr.path).get("CenterID")
     except CaseError:  # for the algorithm to complain about
@@ -81,11 +85,14 @@ def _row(case: CaseFolder, truth: Mapping[str, Any], ehr: Input) -> dict[str, ob
         case.name,
         centre,
         None if whole_body is None else ("whole_body" if whole_body else "head_neck"),
-        truth.get("relapse"),
-        truth.get("rfs_days"),
-        None if hpv is None else int(hpv),
+        *(_cell(truth.get(key)) for key in TASK_COLUMNS.values()),
     )
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def _cell(value: object) -> object:
+    """Return a value as the challenge's tables hold it: 0 or 1 instead of false or true."""
+    return int(value) if isinstance(value, bool) else value
 
 
 def _read(path: Path) -> dict[str, Any]:

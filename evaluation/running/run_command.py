@@ -14,7 +14,6 @@ from typing import Annotated, Final, Literal, NoReturn
 import typer
 from tqdm import tqdm
 
-from evaluation.rules import read_rules
 from evaluation.running.case_folders import CaseFolder, find_cases
 from evaluation.running.engines.choice import choose
 from evaluation.running.engines.native import PythonOf
@@ -24,6 +23,7 @@ from evaluation.running.job_store import JobsOrigin, JobStore
 from evaluation.running.programs import program_of
 from evaluation.running.runner import Ending, NotStarted, Pool, Summary, local_pool, run_cohort
 from evaluation.running.score_command import RULES_HELP, WORKERS, score
+from evaluation.scoring_rules import read_rules
 from shared.editions import CURRENT, Edition
 from shared.tasks import Algorithm
 

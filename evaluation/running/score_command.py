@@ -8,11 +8,10 @@ from typing import Annotated, Final
 import typer
 
 from evaluation.evaluate import NoTruthError, evaluate
-from evaluation.metrics_file import METRICS, summary, write_metrics
+from evaluation.metrics_file import METRICS, MetricsFile, summary, write_metrics
 from evaluation.predictions import PREDICTIONS
-from evaluation.rules import Rules, read_rules
 from evaluation.running.ground_truth import GROUND_TRUTH
-from evaluation.schema import MetricsFile
+from evaluation.scoring_rules import ScoringRules, read_rules
 from shared.editions import CURRENT, Edition
 from shared.errors import InputError
 from shared.resources import granted_cpus
@@ -26,7 +25,7 @@ RULES_HELP: Final = (
 def score(
     results: Annotated[Path, typer.Argument(help="Folder that `run` wrote to.")],
     truth: Annotated[
-        Path | None, typer.Option(help="Ground truth (default: ground_truth in the folder).")
+        Path | None, typer.Option(help="Ground truth (default: RESULTS/ground_truth).")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read masks.")] = WORKERS,
     rules: Annotated[Path | None, typer.Option(help=RULES_HELP)] = None,
@@ -50,7 +49,7 @@ def score_results(
     truth: Path,
     *,
     workers: int,
-    rules: Rules | None = None,
+    rules: ScoringRules | None = None,
     edition: Edition = CURRENT,
 ) -> dict[str, MetricsFile]:
     """Score the jobs of each algorithm, and write and return the metrics by the algorithm's name.

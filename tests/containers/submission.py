@@ -212,13 +212,18 @@ def _scores(
     if file.holds == "number":
         sign = 1 if file.higher_is_earlier else -1
         return {"c_index": _c_index([(sign * risk, outcome) for risk, outcome in answers])}
+    if file.holds == "boolean":
+        return {"balanced_accuracy": _balanced_accuracy(answers)}
+    raise ValueError(f"expected a file with the answer of a task, found one with {file.holds}")
+
+
+def _balanced_accuracy(answers: Sequence[tuple[bool, Outcome]]) -> float | None:
     recalls = []
     for status in (True, False):
         same = [answer is status for answer, outcome in answers if outcome.hpv is status]
         recalls.append(sum(same) / len(same) if same else None)
     positive, negative = recalls
-    both = None if positive is None or negative is None else (positive + negative) / 2
-    return {"balanced_accuracy": both}
+    return None if positive is None or negative is None else (positive + negative) / 2
 
 
 def _c_index(answers: Sequence[tuple[float, Outcome]]) -> float | None:

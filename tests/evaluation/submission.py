@@ -12,15 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from evaluation.evaluate import evaluate
-from evaluation.rules import Rules
-from evaluation.schema import (
-    HpvMetrics,
-    Metrics,
-    MetricsFile,
-    SegmentationMetrics,
-    SubmissionMetrics,
-    SurvivalMetrics,
-)
+from evaluation.metrics_file import MetricsFile, SubmissionMetrics
+from evaluation.schema import TaskMetrics
+from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.hpv import HpvMetrics
+from evaluation.tasks.segmentation import SegmentationMetrics
+from evaluation.tasks.survival import SurvivalMetrics
 from shared.editions import CURRENT
 from shared.geometry import Grid
 from shared.tasks import TaskName
@@ -32,7 +29,7 @@ SLUGS = {
     "survival": ("rfs", "rfs.json"),
     "hpv": ("hpv-status", "hpv-status.json"),
 }
-QUICK = Rules(bootstrap_samples=50)
+QUICK = ScoringRules(bootstrap_samples=50)
 
 
 def labels(*boxes: tuple[int, slice, slice, slice]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -134,13 +131,13 @@ class Submission:
                 writer.writerows(self.rows)
 
     def evaluate_file(
-        self, task: TaskName | None = None, rules: Rules = QUICK, workers: int = 1
+        self, task: TaskName | None = None, rules: ScoringRules = QUICK, workers: int = 1
     ) -> MetricsFile:
         """Write and evaluate."""
         self.write()
         return evaluate(self.input, self.truth, CURRENT, task=task, rules=rules, workers=workers)
 
-    def evaluate(self, **options: Any) -> Metrics:
+    def evaluate(self, **options: Any) -> TaskMetrics:
         """Write and evaluate a submission that answers one task."""
         metrics = self.evaluate_file(**options)
         assert not isinstance(metrics, SubmissionMetrics)

@@ -15,10 +15,11 @@ from scipy.ndimage import gaussian_filter
 from evaluation.case_name import case_name
 from evaluation.container import main
 from evaluation.evaluate import evaluate
-from evaluation.metrics_file import read_metrics, summary, write_metrics
-from evaluation.rules import Rules
-from evaluation.schema import SegmentationCase, SubmissionMetrics
-from evaluation.segmentation import SCORING, score_masks
+from evaluation.metrics_file import SubmissionMetrics, read_metrics, summary, write_metrics
+from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.registry import SCORINGS
+from evaluation.tasks.segmentation import SCORING, SegmentationCase, score_masks
+from evaluation.tasks.survival import Outcome
 from evaluation.truth import read_truth
 from shared.editions import CURRENT
 from shared.tasks import TASK_NAMES, TaskName
@@ -184,7 +185,7 @@ def test_answered_task_without_truth_is_named(submission: Submission) -> None:
     assert isinstance(metrics, SubmissionMetrics)
     assert list(metrics.tasks) == ["segmentation", "survival"]
     assert metrics.without_truth == ("hpv",)
-    assert summary(metrics)[-1] == "hpv: not scored, no case has a truth"
+    assert summary(metrics)[-1] == "hpv: not scored: no ground truth"
 
 
 def test_predictions_are_required(submission: Submission) -> None:
@@ -212,10 +213,10 @@ def test_predictions_are_required(submission: Submission) -> None:
     ],
 )
 def test_unsound_table_is_rejected(submission: Submission, row: dict[str, Any], words: str) -> None:
-    submission.add_truth("MDA-1", **row)
-    submission.write()
+    submission.add_truth("MDA-1", image(labels(NODE)), **row)
+    submission.add_mask("MDA-1", image(labels(NODE)))
     with pytest.raises(ValueError, match="correct the table") as error:
-        read_truth(submission.truth)
+        submission.evaluate()  # of segmentation: the columns of other tasks are checked too
     assert words in str(error.value)
 
 
@@ -244,9 +245,11 @@ def test_table_from_a_spreadsheet_is_read(submission: Submission) -> None:
         "MDA-1,5,0.0,12.5,NaN,60\r\n\r\nnew-2,11,,,True,\r\nCHUP-3,,,,0,\r\n"
     )
     old, new, third = (read_truth(submission.truth)[c] for c in ("MDA-1", "new-2", "CHUP-3"))
-    assert (old.centre, old.event, old.time_days, old.hpv) == ("MDA", False, 12.5, None)
-    assert (new.centre, new.event, new.hpv) == ("centre 11", None, True)
-    assert (third.centre, third.hpv) == ("CHUP", False)
+    survival, hpv = SCORINGS["survival"], SCORINGS["hpv"]
+    outcome = Outcome(event=False, time_days=12.5)
+    assert (old.centre, survival.truth_of(old), hpv.truth_of(old)) == ("MDA", outcome, None)
+    assert (new.centre, survival.truth_of(new), hpv.truth_of(new)) == ("centre 11", None, True)
+    assert (third.centre, hpv.truth_of(third)) == ("CHUP", False)
 
 
 def test_container_writes_metrics_and_names_failed_cases(
@@ -322,7 +325,7 @@ def blobs(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
 def test_order_of_cases_and_numbering_of_components_do_not_matter(
     order: list[int], seed: int
 ) -> None:
-    rules = Rules(bootstrap_samples=2)
+    rules = ScoringRules()
     rng = np.random.default_rng(seed)
     masks = [blobs(rng) for _ in range(4)]
     flipped = (slice(None), slice(None, None, -1), slice(None), slice(None, None, -1))
@@ -342,8 +345,7 @@ def test_order_of_cases_and_numbering_of_components_do_not_matter(
                     labels=scores_by_label,
                 )
             )
-        aggregates = SCORING.summary(results, rules)["aggregates"]
-        return {name: estimate.value for name, estimate in aggregates.items()}
+        return {name: score.value() for name, score in SCORING.scores_of(results).items()}
 
     expected = scores(masks)
     assert 0 < (expected["gtvn_aggregated_f1"] or 0) < 1  # some lesions are detected, not all

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from evaluation.__main__ import app
 from evaluation.compare import describe, describe_files, differences, rank
-from evaluation.metrics_file import write_metrics
-from evaluation.rules import Rules
-from evaluation.schema import Metrics, SubmissionMetrics
+from evaluation.metrics_file import SubmissionMetrics, write_metrics
+from evaluation.schema import TaskMetrics
+from evaluation.scoring_rules import ScoringRules
 from shared.errors import InputError
 from tests.evaluation.submission import Submission, image, labels
 
@@ -17,7 +17,7 @@ ROWS = (slice(2, 4), slice(3, 5))
 PATIENTS = 8
 
 
-def survival(folder: Path, wrong: int) -> Metrics:
+def survival(folder: Path, wrong: int) -> TaskMetrics:
     """Return a method with wrong risks for some patients."""
     submission = Submission(folder)
     for number in range(PATIENTS):
@@ -27,7 +27,7 @@ def survival(folder: Path, wrong: int) -> Metrics:
     return submission.evaluate()
 
 
-def masks(folder: Path, primary_off: int, nodes_off: int, false_nodes: bool) -> Metrics:
+def masks(folder: Path, primary_off: int, nodes_off: int, false_nodes: bool) -> TaskMetrics:
     """Return a method whose lesions lack some of four voxels, with false nodes if wanted."""
     submission = Submission(folder)
     for number in range(3):
@@ -107,9 +107,9 @@ def test_files_are_compared_for_each_common_task(tmp_path: Path) -> None:
 
 def test_other_rules_are_rejected(tmp_path: Path) -> None:
     first = survival(tmp_path / "a", 0)
-    same = first.model_copy(update={"rules": Rules(bootstrap_samples=7)})
+    same = first.model_copy(update={"rules": ScoringRules(bootstrap_samples=7)})
     assert differences(first, same)["c_index"] is not None
-    other = first.model_copy(update={"rules": Rules(both_empty=0)})
+    other = first.model_copy(update={"rules": ScoringRules(both_empty=0)})
     with pytest.raises(
         ValueError, match="by the same rules, found different values of both_empty; evaluate"
     ):

@@ -51,7 +51,9 @@ def test_dice_equals_theirs_up_to_32_bits(seed: int) -> None:
 
 def test_their_dice_of_two_empty_masks_is_nan_and_ours_follows_the_rule() -> None:
     empty = np.zeros((4, 4, 4), np.uint8)
-    with pytest.warns(RuntimeWarning, match="invalid value"):
+    # lifelines turns NumPy's warnings off for the whole process.
+    warn_again = np.errstate(invalid="warn")
+    with warn_again, pytest.warns(RuntimeWarning, match="invalid value"):
         theirs = dice_from_confusion_matrix(calculate_confusion_matrix(empty, empty, LABELS))
     assert np.isnan(theirs[Label.GTVP])
     assert dice(empty, empty, Label.GTVP, both_empty=0.0) == 0

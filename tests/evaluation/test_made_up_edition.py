@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from evaluation import container
+from evaluation.metrics_file import SubmissionMetrics
 from evaluation.outputs import HPV_PROBABILITY
 from evaluation.predictions import read_predictions
 from evaluation.report.page import write_report
-from evaluation.report.sections import Sources
-from evaluation.rules import Rules
+from evaluation.report.task_section import Sources
 from evaluation.running.case_folders import CaseFolder, open_case
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth
@@ -30,7 +30,10 @@ from evaluation.running.job_store import JobsOrigin, JobStore
 from evaluation.running.programs import Program, stage_models
 from evaluation.running.runner import local_pool, run_cohort
 from evaluation.running.score_command import score_results
-from evaluation.schema import HpvMetrics, SegmentationMetrics, SubmissionMetrics, SurvivalMetrics
+from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.hpv import HpvMetrics
+from evaluation.tasks.segmentation import SegmentationMetrics
+from evaluation.tasks.survival import SurvivalMetrics
 from shared.editions import CURRENT, Edition
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
@@ -273,7 +276,7 @@ def test_every_task_is_scored_and_the_risk_has_the_right_direction(results: Resu
         results.folder,
         results.folder / "ground_truth",
         workers=1,
-        rules=Rules(bootstrap_samples=20),
+        rules=ScoringRules(bootstrap_samples=20),
         edition=EDITION,
     )
     metrics = scores[ALGORITHM.name]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.rules import Rules
-from evaluation.schema import LabelScores
-from evaluation.segmentation import score_masks
+from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.segmentation import LabelScores, score_masks
 from shared.conventions import Label
 from shared.geometry import Grid
 from tests.evaluation.submission import GRID, QUICK, Submission, image, labels
@@ -237,16 +236,16 @@ def test_scores_under_other_rules_are_reported(submission: Submission) -> None:
     assert set(metrics.alternatives["gtvn_aggregated_f1"]) == {
         f"connectivity {c}, matching {m}" for c in (6, 18, 26) for m in ("greedy", "most")
     } - {"connectivity 26, matching greedy"}
-    six = submission.segmentation(rules=Rules(connectivity=6, bootstrap_samples=50))
+    six = submission.segmentation(rules=ScoringRules(connectivity=6, bootstrap_samples=50))
     assert six.results[2].labels["GTVn"].true_positives == 2
-    zero = submission.segmentation(rules=Rules(both_empty=0, bootstrap_samples=50))
+    zero = submission.segmentation(rules=ScoringRules(both_empty=0, bootstrap_samples=50))
     assert zero.aggregates["gtvp_dice"].value == 0
     assert zero.alternatives["gtvp_dice"] == {
         "absent in both masks: 1": pytest.approx(2 / 3),
         "absent in both masks: left out": 0,
         "absent in the truth: left out": 0,
     }
-    half = submission.segmentation(rules=Rules(one_empty=0.5, bootstrap_samples=50))
+    half = submission.segmentation(rules=ScoringRules(one_empty=0.5, bootstrap_samples=50))
     assert half.aggregates["gtvp_dice"].value == pytest.approx(2.5 / 3)
     assert half.alternatives["gtvp_dice"]["absent in one mask: 0"] == pytest.approx(2 / 3)
 

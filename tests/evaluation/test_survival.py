@@ -9,7 +9,7 @@ from lifelines.utils import concordance_index
 from sksurv.metrics import concordance_index_censored
 
 from evaluation.evaluate import evaluate
-from evaluation.schema import SurvivalMetrics
+from evaluation.tasks.survival import SurvivalMetrics
 from shared.editions import CURRENT
 from tests.evaluation.submission import QUICK, Submission
 from tests.shared.editions import with_risk_sign

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from evaluation.report.page import write_report
-from evaluation.report.sections import Sources
-from evaluation.schema import Metrics
+from evaluation.report.task_section import Sources
+from evaluation.schema import TaskMetrics
 from tests.evaluation.report.example import make_results
 
 
@@ -18,7 +18,7 @@ class Reported:
     """Results, their metrics by algorithm, and the folder of the report."""
 
     results: Path
-    metrics: dict[str, Metrics]
+    metrics: dict[str, TaskMetrics]
     out: Path
 
     @property

@@ -14,14 +14,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from evaluation.rules import Rules
+from evaluation.metrics_file import SubmissionMetrics
 from evaluation.running.case_folders import CaseFolder, find_cases
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth
 from evaluation.running.job_store import OUTPUT, JobsOrigin, JobStore
 from evaluation.running.runner import judge
 from evaluation.running.score_command import score_results
-from evaluation.schema import Metrics, SubmissionMetrics
+from evaluation.schema import TaskMetrics
+from evaluation.scoring_rules import ScoringRules
 from evaluation.truth import TABLE
 from shared.editions import CURRENT
 from shared.tasks import Algorithm
@@ -33,7 +34,7 @@ CENTRES: Final = {"CHUM": 1, "CHUP": 2, "MDA": 5, "USZ": 8}
 LOG: Final = "NOTICE: written for a test.\ndone in 1.0 s, peak memory 0.40 GB\n"
 
 
-def make_results(folder: Path, patients: int = 60) -> dict[str, Metrics]:
+def make_results(folder: Path, patients: int = 60) -> dict[str, TaskMetrics]:
     """Make and score results in a folder; return the metrics by algorithm."""
     segmentation, survival, hpv = CURRENT.algorithms
     for name in (FAILED, *(sample.name for sample in find_cases(CASES))):
@@ -66,7 +67,7 @@ def make_results(folder: Path, patients: int = 60) -> dict[str, Metrics]:
     _fill(folder, survival, names, write_risk)
     _fill(folder, hpv, names, write_hpv)
     scores = score_results(
-        folder, folder / "ground_truth", workers=1, rules=Rules(bootstrap_samples=60)
+        folder, folder / "ground_truth", workers=1, rules=ScoringRules(bootstrap_samples=60)
     )
     return {
         name: metrics

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.report.errors import find_errors
-from evaluation.rules import Rules
+from evaluation.scoring_rules import ScoringRules
 from shared.conventions import LabelVolume
 from shared.geometry import Grid
 
@@ -64,7 +64,7 @@ def test_errors_are_named(
     truth: list[tuple[int, slice, slice, slice]],
     expected: list[tuple[str, float]],
 ) -> None:
-    errors = find_errors(volume(*prediction), volume(*truth), grid=GRID, rules=Rules())
+    errors = find_errors(volume(*prediction), volume(*truth), grid=GRID, rules=ScoringRules())
     assert [error.kind for error in errors] == [kind for kind, _ in expected]
     assert [error.volume_ml for error in errors] == pytest.approx([ml for _, ml in expected])
 
@@ -72,7 +72,7 @@ def test_errors_are_named(
 def test_largest_error_comes_first_and_lies_in_its_fullest_plane() -> None:
     truth = volume((N, *box(0, 0, 0, 2)), (P, slice(3, 6), slice(5, 6), slice(5, 6)),
                    (P, slice(5, 6), slice(4, 9), slice(4, 9)))  # fmt: skip
-    first, second = find_errors(volume(), truth, grid=GRID, rules=Rules())
+    first, second = find_errors(volume(), truth, grid=GRID, rules=ScoringRules())
     assert [first.kind, second.kind] == ["missed primary", "missed node"]
     assert first.volume_ml == pytest.approx(0.27)
     # Plane z = 5 holds 25 of its 27 voxels, centred on x = 6, y = 6.
@@ -82,5 +82,7 @@ def test_largest_error_comes_first_and_lies_in_its_fullest_plane() -> None:
 
 def test_error_on_a_flipped_grid_is_placed_in_the_world() -> None:
     flipped = Grid(GRID.size_xyz, GRID.spacing_mm, (0.0, 0.0, 100.0), (-1, 0, 0, 0, 1, 0, 0, 0, -1))
-    (error,) = find_errors(volume(), volume((P, *box(1, 1, 1, 1))), grid=flipped, rules=Rules())
+    (error,) = find_errors(
+        volume(), volume((P, *box(1, 1, 1, 1))), grid=flipped, rules=ScoringRules()
+    )
     assert error.centre_mm == pytest.approx((-1, 2, 95))

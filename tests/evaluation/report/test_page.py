@@ -13,13 +13,15 @@ import pytest
 import SimpleITK as sitk
 
 from evaluation.metrics_file import write_metrics
-from evaluation.report.numbers import format_number, measure
+from evaluation.report.numbers import format_number
 from evaluation.report.page import write_report
-from evaluation.report.sections import Sources
-from evaluation.rules import Rules
+from evaluation.report.sections import section_of
+from evaluation.report.task_section import Sources
 from evaluation.running.score_command import score_results
-from evaluation.schema import SegmentationMetrics
+from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.segmentation import SegmentationMetrics
 from shared.errors import InputError
+from shared.tasks import TaskName
 from tests.evaluation.report.conftest import Reported
 from tests.evaluation.report.example import FAILED
 from tests.evaluation.submission import Submission
@@ -207,7 +209,7 @@ def test_errors_without_a_picture_are_named(reported: Reported, tmp_path: Path) 
                 mask[0:size, 0:size, 10 * index : 10 * index + size] = 2
             sitk.WriteImage(mask, str(path))
     truth = reported.results / "ground_truth"
-    score_results(run, truth, workers=1, rules=Rules(bootstrap_samples=5))
+    score_results(run, truth, workers=1, rules=ScoringRules(bootstrap_samples=5))
     written = write(run, tmp_path / "out", truth)
     captions = [" ".join(words.split()) for words in re.findall(
         r"Not pictured: (.*?)\.\s*</figcaption>", written.read_text(), re.DOTALL)]  # fmt: skip
@@ -223,15 +225,16 @@ def test_results_without_scores_are_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "name", "better"),
+    ("task", "score", "name", "better"),
     [
-        ("gtvp_dice", "GTVp mean DSC", "higher"),
-        ("gtvn_hd95_mm", "GTVn HD95, mm", "lower"),
-        ("c_index", "C-index", "higher"),
-        ("sensitivity", "Sensitivity", "higher"),
-        ("gtvn_sensitivity", "GTVn lesion sensitivity", "higher"),
-        ("auc_3_years", "auc 3 years", "higher"),
+        ("segmentation", "gtvp_dice", "GTVp mean DSC", "higher"),
+        ("segmentation", "gtvn_hd95_mm", "GTVn HD95, mm", "lower"),
+        ("segmentation", "gtvn_sensitivity", "GTVn lesion sensitivity", "higher"),
+        ("survival", "c_index", "C-index", "higher"),
+        ("survival", "auc_3_years", "auc 3 years", "higher"),
+        ("hpv", "sensitivity", "Sensitivity", "higher"),
     ],
 )
-def test_scores_have_names(score: str, name: str, better: str) -> None:
-    assert (measure(score).name, measure(score).better) == (name, better)
+def test_scores_have_names(task: TaskName, score: str, name: str, better: str) -> None:
+    measure = section_of(task).measure(score)
+    assert (measure.name, measure.better) == (name, better)

@@ -8,7 +8,7 @@ from sksurv.compare import compare_survival
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from evaluation.report.risk import DAYS_PER_YEAR, RiskGroups, risk_groups
-from evaluation.schema import SurvivalCase
+from evaluation.tasks.survival import SurvivalCase
 
 
 def patient(risk: float | None, years: float, event: bool) -> SurvivalCase:

@@ -26,6 +26,8 @@ from evaluation.running.engines.protocol import EngineError
 from evaluation.running.job_store import JobStore
 from evaluation.running.run_command import run_algorithm, run_algorithms
 from evaluation.running.runner import Summary, local_pool
+from evaluation.tasks.registry import SCORINGS
+from evaluation.tasks.survival import Outcome
 from evaluation.truth import read_truth
 from shared.editions import CURRENT
 from tests.containers.conftest import Project, this_python
@@ -89,7 +91,8 @@ def test_native_jobs_are_kept_and_the_truth_is_written(
     assert not list((folder / ".work").glob("app-*"))
 
     truth = read_truth(tmp_path / "results/ground_truth")["MDA-001"]
-    assert (truth.event, truth.time_days, truth.hpv) == (True, 600.5, None)
+    assert SCORINGS["survival"].truth_of(truth) == Outcome(event=True, time_days=600.5)
+    assert SCORINGS["hpv"].truth_of(truth) is None
     assert (truth.centre, truth.field_of_view) == ("MDA", "whole_body")
     assert truth.mask is not None
     assert truth.mask.resolve() == cases / "MDA-001/truth.nii.gz"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from evaluation.__main__ import app
 from evaluation.metrics_file import read_metrics
-from evaluation.schema import SegmentationMetrics
+from evaluation.tasks.segmentation import SegmentationMetrics
 from tests.evaluation.submission import Submission, image, labels
 
 NODE = (2, slice(2, 4), slice(3, 5), slice(4, 8))

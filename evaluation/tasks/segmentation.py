@@ -6,16 +6,28 @@ does not have: giving no answer never pays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
 import numpy as np
+import SimpleITK as sitk
+from pydantic import NonNegativeFloat, NonNegativeInt
 
-from evaluation.rules import Rules
-from evaluation.schema import LabelScores, Lesion, LesionGroup, SegmentationCase
-from evaluation.scoring import GroupOf, Scores, Scoring, mean, of_columns
+from evaluation.images import grid_difference, read_grid, read_labels
+from evaluation.schema import CaseResult, Estimate, TaskMetrics
+from evaluation.scoring import GroupOf, Scores, mean, of_columns
+from evaluation.scoring_rules import Fraction, ScoringRules
+from evaluation.tasks.base import Entry, Submission, TaskScoring
+from evaluation.truth import CaseTruth
 from shared.conventions import LESIONS, Label, LabelVolume
+from shared.editions import Edition
+from shared.errors import InputError
 from shared.geometry import Grid
+from shared.grand_challenge.images import IMAGE_READERS
 from shared.metrics.segmentation import (
     Connectivity,
     Detections,
@@ -26,6 +38,7 @@ from shared.metrics.segmentation import (
     overlap,
 )
 from shared.metrics.surface import surface_distances
+from shared.schema import Strict
 
 VOLUME_EDGES_ML: Final = (5.0, 20.0)
 """Limits between small, medium and large, for all lesions of a patient together: spheres of 2.1 and
@@ -37,12 +50,113 @@ LesionCounts: TypeAlias = dict[str, Detections]
 """Counts of GTVn lesions of a case under other rules, by the rule."""
 
 
+class Lesion(Strict):
+    """One true lesion.
+
+    Attributes
+    ----------
+    iou : the highest intersection over union with a predicted lesion; 0 if none overlaps.
+    found : whether a predicted lesion is matched to it, one to one.
+    """
+
+    volume_mm3: NonNegativeFloat
+    iou: Fraction
+    found: bool
+
+
+class LabelScores(Strict):
+    """The scores of one label of one case.
+
+    Attributes
+    ----------
+    dice : follows the rules if a mask is empty.
+    shared_mm3, prediction_mm3, truth_mm3 : volumes, the terms of the aggregated DSC.
+    true_positives, false_positives, false_negatives : lesions, the terms of the aggregated F1.
+    hd95_mm, surface_dice : null unless both masks have the label.
+    lesions : the true lesions, largest first.
+    false_positives_mm3 : volumes of the predicted lesions without a match, largest first.
+    """
+
+    dice: Fraction
+    shared_mm3: NonNegativeFloat
+    prediction_mm3: NonNegativeFloat
+    truth_mm3: NonNegativeFloat
+    true_positives: NonNegativeInt
+    false_positives: NonNegativeInt
+    false_negatives: NonNegativeInt
+    hd95_mm: NonNegativeFloat | None
+    surface_dice: Fraction | None
+    lesions: tuple[Lesion, ...]
+    false_positives_mm3: tuple[NonNegativeFloat, ...]
+
+
+class SegmentationCase(CaseResult):
+    """Result of a case for segmentation; `labels` by name, GTVp and GTVn."""
+
+    labels: dict[str, LabelScores]
+
+
+class LesionGroup(Strict):
+    """The true lesions of one range of volumes, from all cases.
+
+    Attributes
+    ----------
+    lesions : number of lesions.
+    sensitivity : fraction of them that is detected; its `patients` are those with such a lesion.
+    """
+
+    lesions: NonNegativeInt
+    sensitivity: Estimate
+
+
+class SegmentationMetrics(TaskMetrics):
+    """Metrics of segmentation.
+
+    Attributes
+    ----------
+    lesions_by_volume_ml : by label, then by the volume of the single lesion; ranges without a
+        lesion are left out. (The volumes of `groups` are those of all lesions of a patient.)
+    """
+
+    task: Literal["segmentation"] = "segmentation"
+    lesions_by_volume_ml: dict[str, dict[str, LesionGroup]]
+    results: tuple[SegmentationCase, ...]
+
+
+def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
+    """Return the label map of a job, indexed [z, y, x].
+
+    It is never resampled: a mask on another grid than the truth cannot be scored, as the challenge
+    states.
+
+    Parameters
+    ----------
+    output : folder of the job's outputs.
+    truth : the grid that the label map must be on.
+
+    Raises
+    ------
+    InputError
+        If there is not exactly one readable image of whole numbers from 0 to 2 on that grid.
+    """
+    folder = (output / edition.outputs["segmentation"].path).parent
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    images = [path for path in files if path.suffix.lower() in IMAGE_READERS]
+    if len(images) != 1:
+        names = ", ".join(path.name for path in images) or "none"
+        raise InputError(f"expected one label map in {folder.relative_to(output)}, found {names}")
+    # Before the voxels: a grid of the sender's choice might not fit into memory.
+    if problem := grid_difference(read_grid(images[0]), truth):
+        raise InputError(f"expected the label map on the CT's grid, found {problem}")
+    return read_labels(images[0])
+
+
 def score_masks(
     prediction: LabelVolume,
     truth: LabelVolume,
     *,
     grid: Grid,
-    rules: Rules,
+    rules: ScoringRules,
     failed: bool = False,
 ) -> tuple[dict[str, LabelScores], LesionCounts]:
     """Return the scores of a label map, and the counts of GTVn lesions under other rules.
@@ -61,17 +175,8 @@ def score_masks(
     return labels, _counts_by_other_rules(prediction, truth, rules)
 
 
-def scores_of(results: Sequence[SegmentationCase]) -> Scores:
-    """Return the scores for each label."""
-    return {
-        f"{name.lower()}_{score}": value
-        for name in LESIONS
-        for score, value in _label_scores([result.labels[name] for result in results]).items()
-    }
-
-
 def alternatives(
-    results: Sequence[SegmentationCase], counts: Sequence[LesionCounts], rules: Rules
+    results: Sequence[SegmentationCase], counts: Sequence[LesionCounts], rules: ScoringRules
 ) -> dict[str, dict[str, float | None]]:
     """Return the scores under the other choices that the organisers have left open.
 
@@ -108,7 +213,7 @@ def alternatives(
 
 
 def lesions_by_volume(
-    results: Sequence[SegmentationCase], rules: Rules
+    results: Sequence[SegmentationCase], rules: ScoringRules
 ) -> dict[str, dict[str, LesionGroup]]:
     """Return by label how many true lesions are detected, by the volume of the single lesion."""
     volumes = [_volume_name(lowest_ml, LESION_EDGES_ML) for lowest_ml in (0.0, *LESION_EDGES_ML)]
@@ -150,7 +255,7 @@ def _score_label(
     *,
     label: Label,
     grid: Grid,
-    rules: Rules,
+    rules: ScoringRules,
     failed: bool,
 ) -> LabelScores:
     pairs = lesion_pairs(prediction, truth, label, connectivity=rules.connectivity)
@@ -194,7 +299,7 @@ def _false_lesions(pairs: LesionPairs, matched: set[int], voxel_mm3: float) -> t
 
 
 def _counts_by_other_rules(
-    prediction: LabelVolume, truth: LabelVolume, rules: Rules
+    prediction: LabelVolume, truth: LabelVolume, rules: ScoringRules
 ) -> LesionCounts:
     counts: LesionCounts = {}
     connectivities: tuple[Connectivity, ...] = get_args(Connectivity)
@@ -251,9 +356,85 @@ def _box_around(prediction: LabelVolume, truth: LabelVolume) -> tuple[slice, ...
     return tuple(slices)
 
 
-SCORING: Final = Scoring(
-    ranked=("gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1"),
-    failure_rule="as if nothing had been outlined; DSC 0 also of a label that the truth has not",
-    scores_of=scores_of,
-    group_kinds={f"{name.lower()}_volume_ml": _by_volume(name) for name in LESIONS},
-)
+class SegmentationScoring(TaskScoring[Path, SegmentationCase]):
+    """Scoring of segmentation; the truth is the path of a label map."""
+
+    task = "segmentation"
+    metrics = SegmentationMetrics
+    ranked = ("gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1")
+    failure_rule = "as if nothing had been outlined; DSC 0 also of a label that the truth has not"
+    group_kinds: ClassVar = {f"{name.lower()}_volume_ml": _by_volume(name) for name in LESIONS}
+
+    def truth_of(self, case: CaseTruth) -> Path | None:
+        """Return the path of the true label map."""
+        return case.mask
+
+    def score(self, entries: Sequence[Entry[Path]], submission: Submission) -> SegmentationMetrics:
+        """Return the metrics; masks are read, scored and forgotten case by case.
+
+        Raises
+        ------
+        InputError
+            If a true label map cannot be read.
+        """
+        rules = submission.rules
+        score = partial(_score_case, edition=submission.edition, rules=rules)
+        results, counts = zip(*_in_processes(score, entries, submission.workers), strict=True)
+        return SegmentationMetrics(
+            alternatives=alternatives(results, counts, rules),
+            lesions_by_volume_ml=lesions_by_volume(results, rules),
+            results=results,
+            **self.common_parts(results, submission),
+        )
+
+    def scores_of(self, results: Sequence[SegmentationCase]) -> Scores:
+        """Return the scores for each label."""
+        return {
+            f"{name.lower()}_{score}": value
+            for name in LESIONS
+            for score, value in _label_scores([r.labels[name] for r in results]).items()
+        }
+
+    def rank(self, methods: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Return the rank of each method from its ranks in GTVp and GTVn."""
+        from shared.metrics.ranking import rank_segmentation
+
+        return rank_segmentation(methods)
+
+
+SCORING: Final = SegmentationScoring()
+
+
+def _score_case(
+    entry: Entry[Path], *, edition: Edition, rules: ScoringRules
+) -> tuple[SegmentationCase, LesionCounts]:
+    """Score the label map of a case; also return the lesion counts under other rules."""
+    try:
+        grid, truth = read_grid(entry.truth), read_labels(entry.truth)
+    except InputError as error:
+        raise InputError(f"ground truth of {entry.case.case_id}: {error}") from None
+    mask, failure = entry.read(partial(read_mask, edition=edition, truth=grid))
+    labels, counts = score_masks(
+        np.zeros_like(truth) if mask is None else mask,
+        truth,
+        grid=grid,
+        rules=rules,
+        failed=mask is None,
+    )
+    return SegmentationCase(labels=labels, **entry.common_fields(failure)), counts
+
+
+def _in_processes(
+    score: Callable[[Entry[Path]], tuple[SegmentationCase, LesionCounts]],
+    entries: Sequence[Entry[Path]],
+    workers: int,
+) -> Iterator[tuple[SegmentationCase, LesionCounts]]:
+    """Return the results of each entry, in order."""
+    if workers == 1 or len(entries) == 1:
+        yield from map(score, entries)
+        return
+    # Spawned, not forked: a forked child has SimpleITK's locks but none of its threads.
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), sitk.ProcessObject.SetGlobalDefaultNumberOfThreads, (1,)
+    ) as processes:
+        yield from processes.map(score, entries)

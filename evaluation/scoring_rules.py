@@ -18,7 +18,7 @@ RULES: Final = "rules.json"
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
-class Rules(Strict):
+class ScoringRules(Strict):
     """The open choices, with the project's defaults.
 
     Attributes
@@ -41,11 +41,11 @@ class Rules(Strict):
     bootstrap_samples: PositiveInt = SAMPLES
 
 
-_RULES: TypeAdapter[Rules] = TypeAdapter(Rules)
+_RULES: TypeAdapter[ScoringRules] = TypeAdapter(ScoringRules)
 
 
-def read_rules(path: Path) -> Rules:
-    """Read a JSON object with some of the fields of `Rules`; the others keep their defaults.
+def read_rules(path: Path) -> ScoringRules:
+    """Read a JSON object with some of the fields of `ScoringRules`; the others keep their defaults.
 
     Raises
     ------
@@ -53,11 +53,11 @@ def read_rules(path: Path) -> Rules:
         If the file is missing, is not a JSON object, or has an unknown or invalid field.
     """
     return strict_json.read(
-        path, _RULES, f"a JSON object with some of {', '.join(Rules.model_fields)}"
+        path, _RULES, f"a JSON object with some of {', '.join(ScoringRules.model_fields)}"
     )
 
 
-def rules_of(truth_dir: Path) -> Rules:
+def rules_of(truth_dir: Path) -> ScoringRules:
     """Return the rules that come with a ground truth, else the defaults."""
     path = truth_dir / RULES
-    return read_rules(path) if path.is_file() else Rules()
+    return read_rules(path) if path.is_file() else ScoringRules()

@@ -1,0 +1,166 @@
+"""What the file of a task defines: what the truth is, how answers are read, and how they score.
+
+The processes that score masks import this module and `segmentation`, so neither imports
+scikit-learn nor anything that needs it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from evaluation.jobs import Job, output_folder
+from evaluation.schema import CaseResult, TaskMetrics
+from evaluation.scoring import GroupOf, Scores, aggregate, group_aggregates
+from evaluation.scoring_rules import ScoringRules
+from evaluation.truth import CaseTruth
+from shared.editions import Edition
+from shared.errors import InputError
+from shared.tasks import TaskName
+
+Truth = TypeVar("Truth")
+Result = TypeVar("Result", bound=CaseResult)
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Generic[Truth]):
+    """A case to score.
+
+    Attributes
+    ----------
+    case : its row and mask in the ground truth.
+    truth : the truth of the task to score.
+    job : None if no job has this case.
+    input_dir : where the jobs' folders are.
+    """
+
+    case: CaseTruth
+    truth: Truth
+    job: Job | None
+    input_dir: Path
+
+    def read(self, read_output: Callable[[Path], Answer]) -> tuple[Answer | None, str | None]:
+        """Return what the job answered, or None and why the case counts as failed.
+
+        Parameters
+        ----------
+        read_output : reads the answer from the folder of the job's outputs; an `InputError` fails
+            the case.
+        """
+        if self.job is None:
+            return None, "no job has this case"
+        if not self.job.succeeded:
+            return None, f"the job ended as '{self.job.status}'"
+        try:
+            return read_output(output_folder(self.input_dir, self.job)), None
+        except InputError as error:
+            return None, str(error)
+
+    def common_fields(self, failure: str | None) -> dict[str, Any]:
+        """Return the fields of `CaseResult`."""
+        return {
+            "case_id": self.case.case_id,
+            "pk": self.job.pk if self.job else None,
+            "centre": self.case.centre,
+            "field_of_view": self.case.field_of_view,
+            "failure": failure,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What is scored, and how.
+
+    Attributes
+    ----------
+    edition : names the outputs and the sign of the risk.
+    jobs : by case.
+    rules : the open choices.
+    workers : processes that read and score masks.
+    """
+
+    edition: Edition
+    jobs: Mapping[str, Job]
+    rules: ScoringRules
+    workers: int
+
+
+class TaskScoring(ABC, Generic[Truth, Result]):
+    """How one task is scored; it has no state.
+
+    Attributes
+    ----------
+    task : name of the task, and of the file that defines this class.
+    metrics : the record of the task in `metrics.json`.
+    ranked : names of the scores that the challenge ranks by.
+    failure_rule : how a failed or missing case is scored, in words.
+    truth_columns : columns of the ground truth's table that the task adds, each with the key of a
+        case's `truth.json` that holds the same value.
+    group_kinds : how cases are grouped, in addition to centre and field of view.
+    """
+
+    task: ClassVar[TaskName]
+    metrics: ClassVar[type[TaskMetrics]]
+    ranked: ClassVar[tuple[str, ...]]
+    failure_rule: ClassVar[str]
+    truth_columns: ClassVar[Mapping[str, str]] = {}
+    group_kinds: ClassVar[Mapping[str, GroupOf[Any]]] = {}
+
+    @abstractmethod
+    def truth_of(self, case: CaseTruth) -> Truth | None:
+        """Return the truth of a case, or None if it is unknown.
+
+        Raises
+        ------
+        InputError
+            If the table has an invalid value.
+        """
+
+    @abstractmethod
+    def score(self, entries: Sequence[Entry[Truth]], submission: Submission) -> TaskMetrics:
+        """Return the metrics; `common_parts` returns those that all tasks have.
+
+        Parameters
+        ----------
+        entries : the cases with a truth, at least one, sorted by case.
+        """
+
+    @abstractmethod
+    def scores_of(self, results: Sequence[Result]) -> Scores:
+        """Return the scores of some cases by name; the names do not depend on the cases."""
+
+    def rank(self, methods: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Return the challenge's rank of each method, best first; equal methods share a rank.
+
+        A task with several ranked scores must override this.
+
+        Parameters
+        ----------
+        methods : by name, the ranked scores; NaN stands for a missing score and ranks last.
+        """
+        # Not at the top: it needs scipy.stats, which the processes that score masks do without.
+        from shared.metrics.ranking import ranks
+
+        (score,) = self.ranked
+        values = ranks([scores[score] for scores in methods.values()]).tolist()
+        return {name: rank for rank, name in sorted(zip(values, methods, strict=True))}
+
+    def common_parts(self, results: Sequence[Result], submission: Submission) -> dict[str, Any]:
+        """Return the parts of the metrics that all tasks have, by their names."""
+        case_ids = {result.case_id for result in results}
+        samples = submission.rules.bootstrap_samples
+        return {
+            "edition": submission.edition.name,
+            "rules": submission.rules,
+            "failure_rule": self.failure_rule,
+            "ranked": self.ranked,
+            "cases": len(results),
+            "failed": sum(result.failure is not None for result in results),
+            "unscored": tuple(case_id for case_id in submission.jobs if case_id not in case_ids),
+            "aggregates": aggregate(results, self.scores_of, samples),
+            "groups": group_aggregates(results, self.scores_of, self.group_kinds, samples=samples),
+        }
