@@ -53,7 +53,7 @@ class Section:
 
     Attributes
     ----------
-    kind : what is the same for every report: title, template.
+    kind : title, template and words of the section.
     cases, failed : number of scored cases, and of failed ones.
     tiles : the ranked scores.
     forest : the ranked scores by group, as a figure; None if no case is in a group.

@@ -124,16 +124,19 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
     def measure(self, score: str) -> Measure:
         """Return how a score is named and shown: `gtvp_dice` is "GTVp mean DSC"."""
         label, _, rest = score.partition("_")
-        plain = super().measure(rest)
+        plain = self._without_label(rest)
         name = plain.name if plain.name[1].isupper() else plain.name[0].lower() + plain.name[1:]
         return replace(plain, name=f"{LABELS[label]} {name}")
+
+    def _without_label(self, score: str) -> Measure:
+        return super().measure(score)
 
     def layout(self, scores: Sequence[str]) -> ScoreLayout:
         """Return the layout of the table of scores; those of the labels are in adjacent columns."""
         names = dict.fromkeys(score.partition("_")[2] for score in scores)
         rows = [
             (
-                super(SegmentationSection, self).measure(name),
+                self._without_label(name),
                 [f"{label}_{name}" if f"{label}_{name}" in scores else None for label in LABELS],
             )
             for name in names
