@@ -14,7 +14,7 @@ import typer
 from typer._completion_classes import completion_init
 
 from evaluation.compare import describe_files
-from evaluation.metrics_file import read_metrics
+from evaluation.metrics_io import read_metrics
 from evaluation.report.report_command import report
 from evaluation.running.run_command import run
 from evaluation.running.score_command import score

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from evaluation.metrics_file import MetricsFile, metrics_by_task
+from evaluation.metrics_io import MetricsFile, metrics_by_task
 from evaluation.schema import TaskMetrics
 from evaluation.scoring import Score
 from evaluation.tasks.registry import scoring_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
-from evaluation.metrics_file import METRICS, summary, write_metrics
+from evaluation.metrics_io import METRICS, summary, write_metrics
 from evaluation.scoring_rules import read_rules
 from shared.editions import CURRENT, Edition
 from shared.grand_challenge.job import log, run_job

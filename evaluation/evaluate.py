@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from evaluation.jobs import Job, answered_tasks, jobs_by_case
-from evaluation.metrics_file import MetricsFile, SubmissionMetrics
+from evaluation.metrics_io import MetricsFile, SubmissionMetrics
 from evaluation.predictions import PREDICTIONS, read_predictions
 from evaluation.schema import TaskMetrics
 from evaluation.scoring_rules import ScoringRules, rules_of

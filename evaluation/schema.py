@@ -3,7 +3,7 @@
 A submission that answers one task has the metrics of this task. Each task extends `TaskMetrics`:
 see `SegmentationMetrics`, `SurvivalMetrics` and `HpvMetrics` in `evaluation.tasks`; the key `task`
 tells them apart. A submission that answers several tasks has `SubmissionMetrics` of
-`evaluation.metrics_file`, where `tasks` holds the same records by task. Leaderboards read, for
+`evaluation.metrics_io`, where `tasks` holds the same records by task. Leaderboards read, for
 example, `aggregates.c_index.value` or `tasks.survival.aggregates.c_index.value`.
 
 The parts of one task's metrics:

@@ -13,7 +13,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluation.metrics_file import METRICS
+from evaluation.metrics_io import METRICS
 from evaluation.report.figure_style import FigureFiles
 from evaluation.report.numbers import Number, format_number
 from evaluation.report.sections import Section, read_sections

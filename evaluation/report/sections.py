@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
-from evaluation.metrics_file import METRICS, SubmissionMetrics, metrics_by_task, read_metrics
+from evaluation.metrics_io import METRICS, SubmissionMetrics, metrics_by_task, read_metrics
 from evaluation.report.figure_style import FigureFiles
 from evaluation.report.numbers import Number
 from evaluation.report.tables import (

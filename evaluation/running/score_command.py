@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from evaluation.evaluate import NoTruthError, evaluate
-from evaluation.metrics_file import METRICS, MetricsFile, summary, write_metrics
+from evaluation.metrics_io import METRICS, MetricsFile, summary, write_metrics
 from evaluation.predictions import PREDICTIONS
 from evaluation.running.ground_truth import GROUND_TRUTH
 from evaluation.scoring_rules import ScoringRules, read_rules

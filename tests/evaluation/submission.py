@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from evaluation.evaluate import evaluate
-from evaluation.metrics_file import MetricsFile, SubmissionMetrics
+from evaluation.metrics_io import MetricsFile, SubmissionMetrics
 from evaluation.schema import TaskMetrics
 from evaluation.scoring_rules import ScoringRules
 from evaluation.tasks.hpv import HpvMetrics

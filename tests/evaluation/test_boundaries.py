@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from evaluation.case_name import case_name
 from evaluation.container import main
 from evaluation.evaluate import evaluate
-from evaluation.metrics_file import SubmissionMetrics, read_metrics, summary, write_metrics
+from evaluation.metrics_io import SubmissionMetrics, read_metrics, summary, write_metrics
 from evaluation.scoring_rules import ScoringRules
 from evaluation.tasks.registry import SCORINGS
 from evaluation.tasks.segmentation import SCORING, SegmentationCase, score_masks

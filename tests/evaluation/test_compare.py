@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from evaluation.__main__ import app
 from evaluation.compare import describe, describe_files, differences, rank
-from evaluation.metrics_file import SubmissionMetrics, write_metrics
+from evaluation.metrics_io import SubmissionMetrics, write_metrics
 from evaluation.schema import TaskMetrics
 from evaluation.scoring_rules import ScoringRules
 from shared.errors import InputError

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import container
-from evaluation.metrics_file import SubmissionMetrics
+from evaluation.metrics_io import SubmissionMetrics
 from evaluation.outputs import HPV_PROBABILITY
 from evaluation.predictions import read_predictions
 from evaluation.report.page import write_report

@@ -99,7 +99,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation.compare import describe_files
-from evaluation.metrics_file import read_metrics
+from evaluation.metrics_io import read_metrics
 from evaluation.report.page import write_report
 from evaluation.report.task_section import Sources
 from evaluation.running.ground_truth import COLUMNS

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from evaluation.metrics_file import SubmissionMetrics
+from evaluation.metrics_io import SubmissionMetrics
 from evaluation.running.case_folders import CaseFolder, find_cases
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth

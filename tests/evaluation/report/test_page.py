@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import SimpleITK as sitk
 
-from evaluation.metrics_file import write_metrics
+from evaluation.metrics_io import write_metrics
 from evaluation.report.numbers import format_number
 from evaluation.report.page import write_report
 from evaluation.report.sections import section_of

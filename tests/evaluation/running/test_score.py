@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evaluation.__main__ import app
-from evaluation.metrics_file import read_metrics
+from evaluation.metrics_io import read_metrics
 from evaluation.tasks.segmentation import SegmentationMetrics
 from tests.evaluation.submission import Submission, image, labels
 
