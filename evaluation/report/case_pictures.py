@@ -11,7 +11,8 @@ from evaluation.report import pictures
 from evaluation.report.errors import LesionError, find_errors
 from evaluation.report.figure_style import FigureFiles, render
 from evaluation.scoring_rules import ScoringRules
-from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics, read_mask
+from evaluation.tasks.masks import read_mask
+from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics
 from shared.editions import Edition
 from shared.grand_challenge.inputs import read_case
 

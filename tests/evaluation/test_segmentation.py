@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from evaluation.scoring_rules import ScoringRules
-from evaluation.tasks.segmentation import LabelScores, score_masks
+from evaluation.tasks.masks import LabelScores, score_masks
 from shared.conventions import Label
 from shared.geometry import Grid
 from tests.evaluation.submission import GRID, QUICK, Submission, image, labels
