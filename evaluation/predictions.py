@@ -1,4 +1,4 @@
-"""Read `predictions.json`, the platform's list of the jobs of a submission."""
+"""Read `predictions.json`, the platform's list of a submission's jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Socket(_Foreign):
 
 
 class ImageName(_Foreign):
-    """An image on the platform."""
+    """The platform's name of a scan or a mask."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What the user reads: progress during the run, a table at the end, and JUnit XML for machines."""
+"""Reports: progress and a table for the user, JUnit XML for machines."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The checks of one step: an image, a case, or the bad inputs of a container.
+    """The checks of one step, such as building an image, running a case or rejecting bad inputs.
 
     Attributes
     ----------
     container, name : what was checked.
     checks : in order, at least one.
     seconds : duration of the step; for a case, of its first run.
-    limit_s : time limit of the platform, if any.
+    limit_s : time limit; None if the step has no row in the table.
     peak_gb : peak memory, if known.
-    dsc : with the truth, by label, if there is one.
-    note : for the line that is printed.
+    dsc : DSC with the truth, by label; empty if there is no truth.
+    note : text at the end of the printed line.
     logs : where a reader finds more.
     """
 
@@ -84,7 +84,7 @@ class Report:
             self.say(f"          see {_relative(group.logs)}")
 
     def print_table(self) -> None:
-        """Print one row for each case that ran."""
+        """Print one row for each step with a time limit: cases and runs of the evaluation."""
         header = (
             "container",
             "case",

@@ -1,4 +1,4 @@
-"""Before a training starts: who is held out, how inputs are scaled, which weights it starts from.
+"""The plan of a training: who is held out, how inputs are scaled, which weights it starts from.
 
 Tasks share folds: if Task 1 has a training run, the others take its folds unless told otherwise. A
 network never starts from weights that were fitted to a patient whom it holds out.
@@ -30,7 +30,7 @@ class Plan:
     Attributes
     ----------
     folds : all folds of the training run.
-    trainings : those that are trained now.
+    trainings : one for each fold to train now.
     """
 
     folds: Folds
@@ -54,7 +54,7 @@ def plan_training(
 
     Parameters
     ----------
-    only_fold : the fold to train now; None is all.
+    only_fold : the fold to train now; None means all folds.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def plan_training(
         shared=runs / "segmentation",
         seed=seed,
     )
-    # One scale for all networks of an ensemble, since the card states one.
+    # One scale for all networks of an ensemble, because the model card states only one.
     trained_on = sorted({name for fold in folds.folds for name in fold.training})
     features = task.features(configuration, [by_id[name] for name in trained_on])
     needs_weights = task.starts_from_segmentation and "network" in task.kinds(configuration)
@@ -98,7 +98,7 @@ def plan_training(
 
 
 def learnable(task: Task, patients: Sequence[PreparedPatient]) -> list[PreparedPatient]:
-    """Return those patients that a task can learn from, as it sees them.
+    """Return the training views of the patients that a task can learn from.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def learnable(task: Task, patients: Sequence[PreparedPatient]) -> list[PreparedP
     if not views:
         raise InputError(
             f"expected patients that {task.name} can learn from, found none among "
-            f"{len(patients)}; the table of its task may be missing"
+            f"{len(patients)}; this task's table may be missing"
         )
     return views
 
@@ -129,7 +129,7 @@ def make_folds(
     ----------
     patients : those that the task can learn from.
     without_outcome : the cohort's other patients.
-    shared : run folder of Task 1, whose folds are taken if `hold_out` chooses no other way.
+    shared : run folder of Task 1; other tasks take its folds unless `hold_out` chooses a way.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def make_folds(
 def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
     """Return weights of a Task 1 network that was trained on none of a fold's held-out patients.
 
-    Of several such networks, the one of the fold with the same name is taken first.
+    Of several such networks, that of the fold with the same name is preferred.
 
     Raises
     ------
@@ -185,18 +185,18 @@ def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
 
 
 def _check(task: Task, training: FoldTraining, hardware: Hardware) -> None:
-    """Raise InputError if a fold is too small for its batches or processes, or has no outcome."""
-    name, together = training.fold.name, hardware.processes
+    """Raise InputError if a fold is too small, or the task cannot learn or be scored in it."""
+    name, processes = training.fold.name, hardware.processes
     if "network" in task.kinds(training.configuration):
-        batch = task.settings(training.configuration).batch_size * together
+        batch = task.settings(training.configuration).batch_size * processes
         if len(training.patients) < batch:
             raise InputError(
                 f"fold {name}: expected at least the {batch} patients of a batch to train on, "
                 f"found {len(training.patients)}; use a larger cohort or a smaller batch"
             )
-        if len(training.held_out) < together:
+        if len(training.held_out) < processes:
             raise InputError(
-                f"fold {name}: expected at least one held-out patient for each of the {together} "
+                f"fold {name}: expected at least one held-out patient for each of the {processes} "
                 f"processes, found {len(training.held_out)}; hold out more, or use fewer devices"
             )
     task.check(training)

@@ -15,7 +15,7 @@ from typing import Final
 
 from evaluation.running.engines.process import (
     last_lines,
-    prefix_of_death_with_parent,
+    prefix_to_die_with_parent,
     run_process,
     succeeds,
 )
@@ -67,7 +67,7 @@ class ContainerEngine:
         # Unique to this engine: another engine removes its own images while this one runs.
         self._token = secrets.token_hex(4)
         self._linked_images: list[str] = []
-        self._prefix = prefix_of_death_with_parent()
+        self._prefix = prefix_to_die_with_parent()
 
     @property
     def description(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from evaluation.running.engines.process import (
-    prefix_of_death_with_parent,
+    prefix_to_die_with_parent,
     prefix_without_network,
     run_process,
 )
@@ -29,7 +29,7 @@ class NativeEngine:
     Parameters
     ----------
     root : the checkout.
-    work : folder for the applications.
+    work : folder for the programs, each laid out as in its image.
     python_of : returns a program's interpreter; by default `locked_python` makes it.
     """
 
@@ -39,11 +39,11 @@ class NativeEngine:
         self._python_of = python_of
         self._pythons: dict[str, Path] = {}
         self._isolation = prefix_without_network()
-        self._prefix = [*prefix_of_death_with_parent(), *self._isolation]
+        self._prefix = [*prefix_to_die_with_parent(), *self._isolation]
 
     @property
     def description(self) -> str:
-        """What this way of running leaves out."""
+        """One line: how the programs run, and which of the platform's limits apply."""
         network = "cut off" if self._isolation else "not cut off (unshare is not permitted)"
         return (
             "engine native: no image was built; the code runs here, in the environment of the "
@@ -59,7 +59,9 @@ class NativeEngine:
             if source.is_dir():
                 (app / source.name).symlink_to(source)
             else:
-                shutil.copy(source, app)  # not linked: its model folder is next to it
+                shutil.copy(
+                    source, app
+                )  # not linked: Python would import from the folder of the link's target
         models = {place: self._root / folder for place, folder in program.models.items()}
         stage_models(models, app / "model")
         python_of = self._python_of or locked_python(self._root)
@@ -75,7 +77,7 @@ class NativeEngine:
         return digest.hexdigest()[:12]
 
     def prepare_machine(self, program: Program) -> None:
-        """Check that another machine sees the application."""
+        """Check that this machine sees the program's interpreter and its folder."""
         for path in (self._pythons[program.name], self._app(program)):
             if not path.exists():
                 raise EngineError(
@@ -84,7 +86,7 @@ class NativeEngine:
                 )
 
     def leave_machine(self) -> None:
-        """Leave the application, which all machines share."""
+        """Remove nothing: all machines share the folders of the programs."""
 
     def run(
         self,
@@ -139,7 +141,7 @@ class NativeEngine:
 
 
 def locked_python(root: Path) -> PythonOf:
-    """Return a function that makes a program's environment in the checkout, unless it exists.
+    """Return a function from a program to the interpreter of its environment in the checkout.
 
     The function raises EngineError if the environment cannot be made.
     """

@@ -98,7 +98,7 @@ def succeeds(*command: str) -> bool:
         return False
 
 
-def prefix_of_death_with_parent() -> list[str]:
+def prefix_to_die_with_parent() -> list[str]:
     """Return the command prefix that kills a process when the thread that started it ends."""
     prefix = ["setpriv", "--pdeathsig", "KILL"]
     return prefix if succeeds(*prefix, "true") else []

@@ -10,7 +10,7 @@ from shared.geometry import Grid
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import Undo
 
-TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+TURNED_AND_FLIPPED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 
 
 def cube(grid: Grid, first: int, stop: int) -> np.ndarray:
@@ -19,14 +19,14 @@ def cube(grid: Grid, first: int, stop: int) -> np.ndarray:
     return labels
 
 
-def test_each_voxel_takes_the_nearest_label_by_hand() -> None:
+def test_each_voxel_takes_the_nearest_label() -> None:
     region = Grid((2, 1, 1), (4.0, 4.0, 4.0), (10.0, 0.0, 0.0))  # from 8 to 16 mm
     ct = Grid((10, 1, 1), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0))  # centres at 1, 3, … 19 mm
     restored = restore(np.array([[[1, 2]]], np.uint8), Undo(region, ct))
     assert sitk.GetArrayFromImage(restored).ravel().tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 0, 0]
 
 
-@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), TURNED])
+@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), TURNED_AND_FLIPPED])
 def test_mask_has_the_geometry_of_the_ct_and_the_position_of_the_region(
     direction: tuple[float, ...],
 ) -> None:
