@@ -59,9 +59,8 @@ class NativeEngine:
             if source.is_dir():
                 (app / source.name).symlink_to(source)
             else:
-                shutil.copy(
-                    source, app
-                )  # not linked: Python would import from the folder of the link's target
+                # Not linked: Python would import from the folder of the link's target.
+                shutil.copy(source, app)
         models = {place: self._root / folder for place, folder in program.models.items()}
         stage_models(models, app / "model")
         python_of = self._python_of or locked_python(self._root)
