@@ -35,16 +35,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-
-try:
-    from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator, operator_names
-except ModuleNotFoundError:
-    sys.exit(
-        "expected the package cosmic-ray, found none; install it with "
-        "`.venv/bin/python -m pip install cosmic-ray==8.7.0`"
-    )
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
