@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -22,7 +23,7 @@ Observation = TypeVar("Observation")
 """What validation keeps of a patient."""
 
 
-class TrainedModule(lightning.LightningModule, Generic[Observation]):
+class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
     """A network with the paper's optimiser; subclasses add the loss and the validation scores."""
 
     def __init__(self, network: nn.Module, schedule: Schedule, seed: int) -> None:
@@ -35,17 +36,17 @@ class TrainedModule(lightning.LightningModule, Generic[Observation]):
         self.first_epoch = 0
         self._observations: list[Observation] = []
 
+    @abstractmethod
     def loss(self, batch: Sample) -> Tensor:
         """Return the loss of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validate(self, batch: Sample) -> Observation:
         """Return what the scores need to know about one patient."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, observations: Sequence[Observation]) -> dict[str, float]:
         """Return scores over all patients; `score`, higher is better, selects the checkpoint."""
-        raise NotImplementedError
 
     def configure_optimizers(self) -> Any:
         """Return Adam, with the half cosine if the schedule asks for it."""
