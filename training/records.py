@@ -31,6 +31,19 @@ def read_record(schema: type[Record], path: Path) -> Record:
         ) from None
 
 
+def read_training_record(schema: type[Record], path: Path) -> Record:
+    """Read a record that every training writes when it begins.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or does not follow the schema.
+    """
+    if not path.is_file():
+        raise InputError(f"expected {path.name} in {path.parent}, found none; train first")
+    return read_record(schema, path)
+
+
 def first_problem(error: ValidationError) -> str:
     """Return where the first problem is and what it is, in one line."""
     first = error.errors()[0]

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from shared.errors import InputError
 from shared.files import write_first
 from shared.schema import Strict
-from training.records import first_problem, read_record
+from training.records import first_problem, read_training_record
 
 FOLDS: Final = "folds.json"
 
@@ -303,10 +303,7 @@ def read_folds(folder: Path) -> Folds:
     InputError
         If there are none, or the file is not valid.
     """
-    path = folder / FOLDS
-    if not path.is_file():
-        raise InputError(f"expected {FOLDS} in {folder}, found none; train first")
-    return read_record(Folds, path)
+    return read_training_record(Folds, folder / FOLDS)
 
 
 def _read(path: Path) -> tuple[Fold, ...]:

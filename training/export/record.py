@@ -23,7 +23,7 @@ from shared.schema import Strict
 from training.cohort.code_version import REPOSITORY
 from training.config import Configuration, Precision, Schedule
 from training.loop.hardware import Hardware
-from training.records import read_record
+from training.records import read_training_record
 from training.tasks.base import MemberStatistics
 
 RUN: Final = "run.json"
@@ -161,13 +161,10 @@ def read_run(folder: Path) -> RunRecord:
 
     Raises
     ------
-    HecktorError
+    InputError
         If there is none, or the file is not valid.
     """
-    path = folder / RUN
-    if not path.is_file():
-        raise HecktorError(f"expected {RUN} in {folder}, found none; train first")
-    return read_record(RunRecord, path)
+    return read_training_record(RunRecord, folder / RUN)
 
 
 def _revision() -> str:
