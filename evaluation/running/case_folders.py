@@ -66,7 +66,7 @@ def find_cases(folder: Path) -> list[CaseFolder]:
     Raises
     ------
     CaseError
-        If there is no case, or two folders have the same name to the evaluation.
+        If the folder holds no case, or the evaluation would give two cases the same name.
     """
     paths = sorted(path.parent for path in folder.glob("*/input"))
     cases = [open_case(path) for path in paths if not path.name.startswith(".")]

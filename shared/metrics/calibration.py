@@ -45,7 +45,7 @@ def calibration(
     Raises
     ------
     ValueError
-        If shapes differ, a probability is not between 0 and 1, or there is no patient.
+        If shapes differ, a probability is not between 0 and 1, or the arrays are empty.
     """
     probabilities, truths = probability_columns(probability, truth)
     edges = np.quantile(probabilities, np.linspace(0, 1, bins + 1))
@@ -83,7 +83,7 @@ def probability_columns(probability: ArrayLike, truth: ArrayLike) -> _Columns:
     Raises
     ------
     ValueError
-        If shapes differ, a probability is not between 0 and 1, or there is no patient.
+        If shapes differ, a probability is not between 0 and 1, or the arrays are empty.
     """
     probabilities = np.asarray(probability, dtype=np.float64)
     truths = np.asarray(truth, dtype=bool)

@@ -38,7 +38,7 @@ def brier_score(probability: ArrayLike, truth: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes differ, a probability is not between 0 and 1, or there is no patient.
+        If shapes differ, a probability is not between 0 and 1, or the arrays are empty.
     """
     probabilities, truths = probability_columns(probability, truth)
     return float(brier_score_loss(truths, probabilities, pos_label=True))

@@ -40,7 +40,7 @@ class Interval:
     ----------
     value : the score of the cohort.
     low, high : percentiles of the resampled scores; None if too few resamples have a score.
-    standard_error : standard deviation of the resampled scores; None if there is no interval.
+    standard_error : standard deviation of the resampled scores; None without an interval.
     """
 
     value: float
@@ -81,7 +81,7 @@ def bootstrap(
     Raises
     ------
     ValueError
-        If there is no patient, or the cohort has no score.
+        If the cohort is empty or has no score.
     """
     if patients < 1:
         raise ValueError("expected at least one patient, found none")

@@ -43,7 +43,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether there is no problem."""
+        """Whether the check found no problem."""
         return self.problem is None
 
 

@@ -32,7 +32,7 @@ NEVER: Final = "0001-01-01"
 def hardening(memory_limit_bytes: int) -> list[str]:
     """Return the options for the platform's limits and stricter ones.
 
-    Memory plus swap equals memory alone, so there is no swap.
+    The limit of memory plus swap equals that of memory, so the container cannot swap.
     """
     return [
         *("--network", "none"),
