@@ -43,6 +43,8 @@ make_environment() {
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "${scratch}[train,evaluation,test]"
   "$VENV/bin/python" -m pip uninstall -qq --yes hecktor-containers
   rm -r "$scratch"
+  # Scripts and notebooks in any folder can import the packages of this checkout.
+  pwd >"$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hecktor.pth"
   echo "$stamp" >"$VENV/stamp"
 }
 

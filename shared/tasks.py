@@ -88,3 +88,23 @@ class Algorithm:
         """
         owners = {".": self.name, **self.bundled}
         return {place: root / owner / "model" for place, owner in owners.items()}
+
+    def bundled_models(self, model_dir: Path) -> dict[str, Path]:
+        """Return where the models that the algorithm bundles are.
+
+        Parameters
+        ----------
+        model_dir : the algorithm's own model. In an image, it contains the bundled models. In a
+            checkout, they are the models of other algorithms, in folders next to this one.
+
+        Returns
+        -------
+        Model folders by their name in `bundled`; the place in `model_dir` if there are none.
+        """
+        checkout = model_dir.resolve().parent.parent
+        folders = {}
+        for place, owner in self.bundled.items():
+            beside = checkout / owner / "model"
+            inside = model_dir / place
+            folders[place] = beside if beside.is_dir() and not inside.exists() else inside
+        return folders

@@ -15,9 +15,8 @@ from shared.models.chain import Chain
 
 def init_model(model_dir: Path) -> Chain:
     """Load the three models once; `run` may be called many times."""
-    chain = Chain.load(
-        survival=model_dir, segmentation=model_dir / "segmentation", hpv=model_dir / "hpv"
-    )
+    bundled = CURRENT.algorithm("survival").bundled_models(model_dir)
+    chain = Chain.load(survival=model_dir, **bundled)
     log(*chain.describe())
     return chain
 
@@ -27,9 +26,9 @@ def run(chain: Chain, input_dir: Path, output_dir: Path) -> None:
     case = read_case(input_dir, CURRENT)
     prepared = chain.prepare(case)
     log(*prepared.remarks)
-    answers = chain.answer(prepared, case.clinical, report=log)
-    assert answers.risk is not None, "the chain holds a survival model"
-    write_risk(output_dir, answers.risk, CURRENT)
+    predictions = chain.predict(prepared, case.clinical, report=log)
+    assert predictions.risk is not None, "the chain holds a survival model"
+    write_risk(output_dir, predictions.risk, CURRENT)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from shared.models.chain import Chain
 
 def init_model(model_dir: Path) -> Chain:
     """Load the models once; `run` may be called many times."""
-    chain = Chain.load(hpv=model_dir, segmentation=model_dir / "segmentation")
+    bundled = CURRENT.algorithm("hpv").bundled_models(model_dir)
+    chain = Chain.load(hpv=model_dir, **bundled)
     log(*chain.describe())
     return chain
 
@@ -24,9 +25,9 @@ def run(chain: Chain, input_dir: Path, output_dir: Path) -> None:
     case = read_case(input_dir, CURRENT)
     prepared = chain.prepare(case)
     log(*prepared.remarks)
-    answers = chain.answer(prepared, case.clinical, report=log)
-    assert answers.hpv is not None, "the chain holds an HPV model"
-    write_hpv(output_dir, answers.hpv.decision, CURRENT)
+    predictions = chain.predict(prepared, case.clinical, report=log)
+    assert predictions.hpv is not None, "the chain holds an HPV model"
+    write_hpv(output_dir, predictions.hpv.decision, CURRENT)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,66 @@
 """Run several models on one prepared case: mask, then HPV status, then risk.
 
 No other module chains models. Task 1 outlines the lesions, Task 3 may measure them, and Task 2 uses
-the lesions and the HPV probability. The containers of Tasks 2 and 3 call `Chain.answer`, as does
-the study that scores the models on a cohort. Task 1's container needs only its own model.
+the lesions and the HPV probability. The containers of Tasks 2 and 3 call `Chain.predict`, as do the
+study that scores the models on a cohort and `python -m prediction`. Task 1's container needs only
+its own model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Final
+
+import SimpleITK as sitk
 
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
+from shared.editions import CURRENT
 from shared.models.card import Member, require_same_preparation
 from shared.models.hpv import HpvModel, HpvPrediction
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
 from shared.postprocessing.remarks import describe_lesions
-from shared.preprocessing.pipeline import Prepared, prepare
+from shared.postprocessing.restore import restore
+from shared.preprocessing.pipeline import Prepared, Undo, prepare
 from shared.preprocessing.region import Preparation
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+"""The checkout that this file is in."""
 
 Outputs = tuple[tuple[Member, float], ...]
 """The output of each member of an ensemble for a case."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Predictions:
     """The predictions of the models for one case; None if the chain does not include the model.
 
     Attributes
     ----------
+    undo : where the region lies, and the CT's grid.
     labels : label map of the region with GTVp and GTVn, [z, y, x].
     hpv : prediction of the HPV status.
     hpv_outputs, risk_outputs : outputs of the members, which give `hpv` and `risk`.
-    risk : higher = earlier recurrence.
+    risk : higher = earlier recurrence. Each member's risk is standardised on its training patients,
+        so 0 is an average risk among them.
     """
 
+    undo: Undo
     labels: LabelVolume | None = None
     hpv: HpvPrediction | None = None
     hpv_outputs: Outputs = ()
     risk: float | None = None
     risk_outputs: Outputs = ()
+
+    @cached_property
+    def mask(self) -> sitk.Image | None:
+        """The label map on the CT's own grid, uint8: 0 background, 1 GTVp, 2 GTVn."""
+        return None if self.labels is None else restore(self.labels, self.undo)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +92,7 @@ class Chain:
         hpv: Path | None = None,
         survival: Path | None = None,
     ) -> Chain:
-        """Load the models once. `answer` may then be called many times.
+        """Load the models once. `predict` may then be called many times.
 
         Parameters
         ----------
@@ -93,6 +111,25 @@ class Chain:
         )
         return cls(segmentation=segmentation_model, hpv=hpv_model, survival=survival_model)
 
+    @classmethod
+    def load_checkout(cls, checkout: Path = CHECKOUT) -> Chain:
+        """Load the models of all three tasks from a checkout of this repository.
+
+        Parameters
+        ----------
+        checkout : by default, the checkout that this code is in.
+
+        Raises
+        ------
+        ModelError
+            If a model folder is incomplete or modified, or the models use different regions.
+        """
+        return cls.load(
+            segmentation=checkout / CURRENT.algorithm("segmentation").name / "model",
+            hpv=checkout / CURRENT.algorithm("hpv").name / "model",
+            survival=checkout / CURRENT.algorithm("survival").name / "model",
+        )
+
     @property
     def preparation(self) -> Preparation:
         """The region and spacing that all models of the chain use."""
@@ -103,42 +140,55 @@ class Chain:
         return [line for model in self._models() for line in model.describe()]
 
     def prepare(self, case: Case) -> Prepared:
-        """Prepare a case for all models of the chain."""
+        """Prepare a case for all models of the chain.
+
+        Returns
+        -------
+        CT and PET of the head-and-neck region, on the voxels that the models take. Its `remarks`
+        say what is unusual about the case.
+
+        Raises
+        ------
+        InputError
+            If CT and PET do not overlap.
+        """
         return prepare(case, self.preparation)
 
-    def answer(
+    def predict(
         self,
         prepared: Prepared,
         clinical: ClinicalRecord,
         report: Callable[[str], object] = lambda line: None,
-    ) -> Answers:
+    ) -> Predictions:
         """Run the models in order on one prepared case.
 
         Parameters
         ----------
+        prepared : what `prepare` returned for the case.
+        clinical : the clinical record of the case; any value may be missing.
         report : is called with a line for the log after each model.
         """
-        answers = Answers()
+        predictions = Predictions(undo=prepared.undo)
         if self.segmentation is not None:
             labels = self.segmentation.segment(prepared)
-            answers = replace(answers, labels=labels)
+            predictions = replace(predictions, labels=labels)
             for line in describe_lesions(labels, prepared):
                 report(line)
         if self.hpv is not None:
-            outputs = tuple(self.hpv.outputs(prepared, clinical, answers.labels))
+            outputs = tuple(self.hpv.outputs(prepared, clinical, predictions.labels))
             hpv = self.hpv.combine(outputs)
-            answers = replace(answers, hpv=hpv, hpv_outputs=outputs)
+            predictions = replace(predictions, hpv=hpv, hpv_outputs=outputs)
             report(
                 f"HPV: logit {hpv.logit:.3f}, probability {hpv.probability:.3f}, "
                 f"threshold {self.hpv.card.threshold:.3f}"
             )
-        if self.survival is not None and answers.hpv is not None:
-            record = replace(clinical, hpv=answers.hpv.probability)
-            outputs = tuple(self.survival.outputs(prepared, record, answers.labels))
+        if self.survival is not None and predictions.hpv is not None:
+            record = replace(clinical, hpv=predictions.hpv.probability)
+            outputs = tuple(self.survival.outputs(prepared, record, predictions.labels))
             risk = self.survival.combine(outputs)
-            answers = replace(answers, risk=risk, risk_outputs=outputs)
+            predictions = replace(predictions, risk=risk, risk_outputs=outputs)
             report(f"risk: {risk:.4f} (higher = earlier recurrence)")
-        return answers
+        return predictions
 
     def _models(self) -> list[SegmentationModel | HpvModel | SurvivalModel]:
         models = (self.survival, self.hpv, self.segmentation)

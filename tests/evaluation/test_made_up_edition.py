@@ -39,7 +39,6 @@ from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_hpv, write_risk, write_segmentation
 from shared.models.chain import Chain
-from shared.postprocessing.restore import restore
 from shared.tasks import Algorithm, Input, Output
 from tests.containers import checks
 from tests.containers.contract import Contract, File
@@ -87,22 +86,20 @@ CONTRACT = Contract(
 
 def init_model(model_dir: Path) -> Chain:
     """Load the three models."""
-    return Chain.load(
-        survival=model_dir, segmentation=model_dir / "segmentation", hpv=model_dir / "hpv"
-    )
+    return Chain.load(survival=model_dir, **ALGORITHM.bundled_models(model_dir))
 
 
 def run(chain: Chain, input_dir: Path, output_dir: Path) -> None:
     """Answer the case with all outputs."""
     case = read_case(input_dir, EDITION)
     prepared = chain.prepare(case)
-    answers = chain.answer(prepared, case.clinical, report=log)
-    assert answers.labels is not None
-    assert answers.risk is not None
-    assert answers.hpv is not None
-    write_segmentation(output_dir, restore(answers.labels, prepared.undo), EDITION)
-    write_risk(output_dir, answers.risk, EDITION)
-    write_hpv(output_dir, answers.hpv.decision, EDITION)
+    predictions = chain.predict(prepared, case.clinical, report=log)
+    assert predictions.mask is not None
+    assert predictions.risk is not None
+    assert predictions.hpv is not None
+    write_segmentation(output_dir, predictions.mask, EDITION)
+    write_risk(output_dir, predictions.risk, EDITION)
+    write_hpv(output_dir, predictions.hpv.decision, EDITION)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from evaluation.running.programs import stage_models
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
@@ -64,9 +63,9 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
 
 
 def run(task: Algorithm, case: Path, folder: Path) -> Job:
-    stage_models(task.model_folders(ROOT), folder / "model")
+    """Run a task as a user does in a checkout: with the models of the task folders."""
     script = str(ROOT / task.name / "inference.py")
-    places = ["--input", case, "--output", folder / "output", "--model", folder / "model"]
+    places = ["--input", case, "--output", folder / "output"]
     done = subprocess.run(
         [sys.executable, "-c", RUN, script, *map(str, places)],
         capture_output=True,
@@ -114,6 +113,25 @@ def test_an_empty_record_gives_a_finite_risk(jobs: dict[str, Job]) -> None:
 
 def test_an_empty_record_gives_a_boolean(jobs: dict[str, Job]) -> None:
     assert json.loads(jobs["task3_hpv"].output.read_text()) in (True, False)
+
+
+@pytest.mark.parametrize("task", CURRENT.algorithms, ids=lambda task: task.name)
+def test_bundled_models_are_inside_the_model_folder_or_else_beside_it_in_the_checkout(
+    task: Algorithm, tmp_path: Path
+) -> None:
+    own = tmp_path / task.name / "model"
+    in_image = {place: own / place for place in task.bundled}
+    assert task.bundled_models(own) == in_image  # for the message that a model is missing
+    in_checkout = {place: tmp_path / owner / "model" for place, owner in task.bundled.items()}
+    for folder in in_checkout.values():
+        folder.mkdir(parents=True)
+    assert task.bundled_models(own) == in_checkout
+    assert task.bundled_models(own) == {
+        place: folder for place, folder in task.model_folders(tmp_path).items() if place != "."
+    }
+    for folder in in_image.values():
+        folder.mkdir(parents=True)
+    assert task.bundled_models(own) == in_image
 
 
 # What outputs depend on

@@ -85,8 +85,8 @@ def observe(
     for patient in tqdm(patients, desc="evaluating"):
         case = read_case(patient)
         prepared = chain.prepare(case)
-        answers = chain.answer(prepared, case.clinical)
-        scored_case = ScoredCase(patient=patient, prepared=prepared, answers=answers)
+        predictions = chain.predict(prepared, case.clinical)
+        scored_case = ScoredCase(patient=patient, prepared=prepared, predictions=predictions)
         for name, model in models.items():
             for metric, observation in TASKS[name].observe(model, scored_case).items():
                 observations[name].setdefault(metric, []).append(observation)

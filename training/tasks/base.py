@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
 from shared.models.card import MemberKind
-from shared.models.chain import Answers
+from shared.models.chain import Predictions
 from shared.models.ensemble import Ensemble
 from shared.models.networks.base import NetworkConfig
 from shared.preprocessing.intensity import Channel
@@ -81,12 +81,12 @@ class ScoredCase:
     Attributes
     ----------
     prepared : the input of the models.
-    answers : of the models that the containers chain.
+    predictions : of the models that the containers chain.
     """
 
     patient: Patient
     prepared: Prepared
-    answers: Answers
+    predictions: Predictions
 
 
 class Task(ABC):
@@ -217,7 +217,8 @@ class Task(ABC):
 
         Parameters
         ----------
-        model : of the class `model_type`. If its answer is not in `case.answers`, it is run here.
+        model : of the class `model_type`. It is run here if it has no prediction in
+            `case.predictions`.
 
         Returns
         -------

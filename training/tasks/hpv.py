@@ -211,7 +211,7 @@ class Hpv(PrognosisTask):
             return {}
         return {
             f"{BALANCED_ACCURACY}{suffix}": (model.combine(outputs).decision, status)
-            for suffix, outputs in by_kind(case.answers.hpv_outputs).items()
+            for suffix, outputs in by_kind(case.predictions.hpv_outputs).items()
         }
 
     def score(self, metric: str, observations: Sequence[tuple[bool, bool]]) -> float:

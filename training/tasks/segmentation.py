@@ -290,10 +290,10 @@ class Segmentation(Task):
             If the patient has no label map.
         """
         del model
-        assert case.answers.labels is not None
+        assert case.predictions.labels is not None
         image = read_labels(case.patient)
         truth = sitk.GetArrayFromImage(image)
-        prediction = sitk.GetArrayFromImage(restore(case.answers.labels, case.prepared.undo))
+        prediction = sitk.GetArrayFromImage(restore(case.predictions.labels, case.prepared.undo))
         totals = Totals()
         totals.add(prediction, truth, Grid.of(image).voxel_volume_mm3)
         observations: dict[str, Totals | bool] = dict.fromkeys(totals.scores(), totals)

@@ -205,7 +205,7 @@ class Survival(PrognosisTask):
             return {}
         return {
             f"{C_INDEX}{suffix}": (model.combine(outputs), days, relapse)
-            for suffix, outputs in by_kind(case.answers.risk_outputs).items()
+            for suffix, outputs in by_kind(case.predictions.risk_outputs).items()
         }
 
     def score(self, metric: str, observations: Sequence[tuple[float, float, bool]]) -> float:
