@@ -8,6 +8,7 @@ checkpoints, `network.pt` and `result.json` of the network, `linear.pt` of the l
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import lightning
 from torch import nn
 
+from shared.errors import HecktorError
 from shared.files import write_whole
 from shared.models.card import MemberKind
 from training.cohort import folds as folds_module
@@ -125,9 +127,21 @@ def train_patients(
         if not is_trained(run_folder, training.fold):
             _complete(task, training, run_folder, networks.get(training.fold.name))
     if all(is_trained(run_folder, fold) for fold in plan.folds.folds):
-        export_run(task, runs, model=options.model)
+        _export(task, runs, options.model)
     else:
         print(f"folds are left to train; afterwards: python -m training export {task.name} RUNS")
+
+
+def _export(task: Task, runs: Path, model: Path | None) -> None:
+    try:
+        export_run(task, runs, model=model)
+    except HecktorError as error:
+        words = ["python", "-m", "training", "export", task.name, str(runs)]
+        words += [] if model is None else ["--model", str(model)]
+        raise type(error)(
+            f"{error}; the trained weights are in {runs / task.name}, nothing has to be trained "
+            f"again: export them with `{shlex.join(words)}`"
+        ) from None
 
 
 def _fit_network(

@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from shared.errors import HecktorError, InputError
+from shared.errors import ExportError, HecktorError, InputError
 from shared.lesions import MEASURES
 from shared.metrics.probability import best_threshold
 from shared.models.card import BaseCard, MemberKind, load_card
@@ -27,6 +28,7 @@ from tests.training.synthetic import (
     with_facts,
     without_labels,
 )
+from training import __main__ as program
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import Fold, Folds, HoldOut, read_folds
 from training.config import Configuration
@@ -210,6 +212,27 @@ def test_training_resumes_wherever_the_disk_was_full(
         assert not list(runs.rglob(name))
     train_task1()
     assert card_of(tmp_path / "model", "segmentation").training.patients == 4
+
+
+def test_training_whose_export_fails_keeps_its_weights_and_says_how_to_export_again(
+    patients: list[PreparedPatient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, model = tmp_path / "runs", tmp_path / "model"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ExportError("hpv.onnx differs from torch")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.export.run.export", refuse)
+        with pytest.raises(ExportError, match="differs from torch; the trained weights are") as e:
+            train_patients(
+                Hpv(), patients, with_models("linear"), runs=runs, options=options(tmp_path)
+            )
+    command = str(e.value).split("`")[1].split()
+    assert command[:3] == ["python", "-m", "training"]
+    result = CliRunner().invoke(program.app, command[3:], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert files_of(card_of(model, "hpv")) == ["hpv_fold0_linear.onnx", "hpv_fold1_linear.onnx"]
 
 
 def test_missing_gpu_is_reported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from shared.models.onnx import Network
 from shared.models.segmentation import SegmentationCard
 from shared.models.survival import SurvivalCard
 from training.export import model_folder as module
-from training.export.model_folder import MemberModel, compare, export, export_model
+from training.export.model_folder import MemberModel, export, export_model
 
 UNET = DynUNetConfig(filters=(4, 8, 12))
 HEADS = DynUNetConfig(filters=(4, 8, 8, 8), deep_supervision_heads=2)
@@ -147,15 +147,17 @@ def test_old_model_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
 
 
 class Shifted(Network):
-    """A graph that adds something to every output."""
+    """A graph that adds something to the logit of the first label."""
 
     by = 0.0
 
     def __call__(self, **inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        return super().__call__(**inputs) + np.float32(self.by)
+        output = super().__call__(**inputs)
+        output[:, 0] += np.float32(self.by)
+        return output
 
 
-@pytest.mark.parametrize("by", [0.03, float("nan")])
+@pytest.mark.parametrize("by", [0.1, float("nan")])
 def test_graph_that_differs_leaves_the_folder_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: float
 ) -> None:
@@ -166,14 +168,6 @@ def test_graph_that_differs_leaves_the_folder_unchanged(
     with pytest.raises(ExportError, match=r"fold0\.onnx on \w+ differs from torch.*nothing was"):
         export(tmp_path, SegmentationCard, members=[unet(0, "fold0")], fields=SEGMENTATION)
     assert files(tmp_path) == before
-
-
-def test_labels_that_disagree_are_refused_even_if_logits_are_close() -> None:
-    expected = np.zeros((1, 2, 10, 10, 10), np.float32)
-    expected[:, 0] = 1e-3
-    output = expected[:, ::-1].copy()
-    with pytest.raises(ExportError, match=r"agree in at least 99\.9%, found 0\.001 and 0\.00%"):
-        compare(output, expected, "model.onnx")
 
 
 def test_incomplete_card_writes_nothing(tmp_path: Path) -> None:
