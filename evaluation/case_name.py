@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Final
 
-from shared.grand_challenge.images import IMAGE_READERS
+from shared.grand_challenge.images import IMAGE_SUFFIXES
 
 CT_MARK: Final = "__CT"
-_IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", *IMAGE_READERS)
+_IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", *IMAGE_SUFFIXES)
 
 
 def case_name(image_name: str) -> str:

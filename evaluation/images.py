@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,31 +12,21 @@ from numpy.typing import NDArray
 from shared.conventions import Label, LabelVolume
 from shared.errors import InputError
 from shared.geometry import Grid
-from shared.grand_challenge.images import IMAGE_READERS, library_errors_in_log
+from shared.grand_challenge.images import open_image
 
 GRID_TOLERANCE: Final = 1e-3
 """In millimetres, or of a cosine: a NIfTI truth stores its geometry in 32 bits."""
-_READERS: Final = {**IMAGE_READERS, ".gz": "NiftiImageIO"}
-_METAIMAGE_HEADER: Final = 1 << 16
-"""The text header of a MetaImage ends within this number of bytes."""
 
 
 def read_grid(path: Path) -> Grid:
-    """Return the grid of a 3-D image with one value per voxel, from its header.
+    """Return the grid of a 3-D image with one value per voxel.
 
     Raises
     ------
     InputError
         If the file is not such an image.
     """
-    with _readable(path) as reader:
-        reader.ReadImageInformation()
-    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-        raise InputError(
-            f"expected a 3-D image with one value per voxel, found {path.name} with "
-            f"{reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} value(s)"
-        )
-    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return open_image(path).grid
 
 
 def read_labels(path: Path) -> LabelVolume:
@@ -49,8 +37,7 @@ def read_labels(path: Path) -> LabelVolume:
     InputError
         If the file cannot be read, its type is not an integer, or a value is not a label.
     """
-    with _readable(path) as reader:
-        image = reader.Execute()
+    image = open_image(path).read()
     values: NDArray[np.generic] = sitk.GetArrayViewFromImage(image)
     if not np.issubdtype(values.dtype, np.integer):
         raise InputError(f"expected a label map of whole numbers, found {values.dtype}")
@@ -72,37 +59,6 @@ def grid_difference(grid: Grid, expected: Grid) -> str | None:
         if not np.allclose(ours, theirs, rtol=0, atol=GRID_TOLERANCE):
             return f"{name} {_rounded(ours)} instead of {_rounded(theirs)}"
     return None
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[sitk.ImageFileReader]:
-    """Provide a reader for a file; a file that it cannot read becomes an InputError."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(_READERS[path.suffix.lower()])
-    try:
-        _reject_reference(path)
-        with library_errors_in_log():
-            yield reader
-    except (RuntimeError, OSError):
-        raise InputError(
-            f"expected a readable image, but {path.name} is truncated or not an image"
-        ) from None
-
-
-def _reject_reference(path: Path) -> None:
-    """Reject a MetaImage with its voxels in another file: that could be a file of the truth."""
-    if path.suffix.lower() != ".mha":
-        return
-    with path.open("rb") as file:
-        header = file.read(_METAIMAGE_HEADER)
-    for line in header.split(b"\n"):
-        key, _, value = line.partition(b"=")
-        if key.strip().lower() == b"elementdatafile":
-            if value.strip().upper() == b"LOCAL":
-                return
-            break
-    raise InputError(f"expected the voxels of {path.name} in the file itself, found a reference")
 
 
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -171,7 +171,8 @@ class Grid:
 
     def filled(self, value: float, pixel_type: int) -> sitk.Image:
         """Return an image with this geometry, a SimpleITK pixel type and one value everywhere."""
-        return self._placed(sitk.Image(self.size_xyz, pixel_type) + value)
+        image = sitk.Image(self.size_xyz, pixel_type)  # 0 everywhere
+        return self._placed(image + value if value else image)
 
     def _placed(self, image: sitk.Image) -> sitk.Image:
         image.SetSpacing(self.spacing_mm)

@@ -14,7 +14,7 @@ from shared.conventions import LESIONS, Label, LabelVolume
 from shared.editions import Edition
 from shared.errors import InputError
 from shared.geometry import Grid
-from shared.grand_challenge.images import IMAGE_READERS
+from shared.grand_challenge.images import IMAGE_SUFFIXES
 from shared.metrics.segmentation import (
     Connectivity,
     Detections,
@@ -90,7 +90,7 @@ def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     """
     folder = (output / edition.outputs["segmentation"].path).parent
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    images = [path for path in files if path.suffix.lower() in IMAGE_READERS]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if len(images) != 1:
         names = ", ".join(path.name for path in images) or "none"
         raise InputError(f"expected one label map in {folder.relative_to(output)}, found {names}")

@@ -1,4 +1,9 @@
-"""Read the platform's image files."""
+"""Read image files. A strict check in Python passes a file before a parser written in C sees it.
+
+`open_image` is the only way to an image from outside: the containers read their inputs with it, the
+evaluation the masks and the truth. A MetaImage is read here completely. TIFF and NIfTI are checked
+completely, then read by SimpleITK.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,20 +19,123 @@ import numpy as np
 import SimpleITK as sitk
 
 from shared.errors import InputError
+from shared.geometry import Grid
+from shared.grand_challenge.image_bounds import require_plausible
+from shared.grand_challenge.metaimage import Header, read_header, read_voxels
+from shared.grand_challenge.nifti import check_nifti
+from shared.grand_challenge.tiff import check_tiff
+from shared.regular_files import FileError
 
-IMAGE_READERS: Final = {".mha": "MetaImageIO", ".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"}
-"""SimpleITK's reader for each suffix of the platform's image files, in lower case."""
+IMAGE_SUFFIXES: Final = (".mha", ".tif", ".tiff")
+"""Suffixes of the platform's image files, in lower case."""
+NIFTI_SUFFIXES: Final = (".nii.gz", ".nii")
+"""Suffixes of the files of a truth or a cohort, in lower case."""
+
+
+class ImageError(InputError):
+    """An image file cannot be used.
+
+    Attributes
+    ----------
+    problem : a predicate of the file, such as "is truncated", for another message.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(
+            f"expected a readable 3-D image, but {name} {problem}; write it again, for example "
+            "with SimpleITK"
+        )
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A 3-D scalar image file whose header has passed the checks.
+
+    Attributes
+    ----------
+    grid : geometry of the image.
+    """
+
+    path: Path
+    grid: Grid
+    _header: Header | None = field(default=None, repr=False)
+
+    def read(self) -> sitk.Image:
+        """Return the image with its voxels, of the type in the file.
+
+        Raises
+        ------
+        ImageError
+            If the voxels are truncated or damaged.
+        """
+        with _problems_of(self.path):
+            if self._header is not None:
+                return read_voxels(self.path, self._header)
+            with library_errors_in_log():
+                image: sitk.Image = _library_reader(self.path).Execute()
+            return image
+
+
+def open_image(path: Path) -> ImageFile:
+    """Check an image file and return its geometry; `read` of the result returns the voxels.
+
+    Symbolic links are followed; the caller decides where they may lead. Nothing outside the file is
+    read, whatever its header says. A file of any name can be opened; only TIFF and NIfTI need a
+    name in UTF-8.
+
+    Parameters
+    ----------
+    path : a MetaImage (`.mha`), TIFF (`.tif`, `.tiff`) or NIfTI (`.nii`, `.nii.gz`).
+
+    Returns
+    -------
+    The file. Of a MetaImage, only the header is read, so this is fast and needs no memory; TIFF and
+    NIfTI are read and checked as a whole.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, not a regular file, not a 3-D image with one value per voxel, is
+        truncated or damaged, or has an impossible geometry (see `image_bounds`). The message names
+        only the file, not its folder.
+    """
+    with _problems_of(path):
+        if path.suffix.lower() == ".mha":
+            header = read_header(path)
+            return ImageFile(path, header.grid, header)
+        size = check_tiff(path) if path.suffix.lower() in IMAGE_SUFFIXES else check_nifti(path)
+        reader = _library_reader(path)
+        grid = Grid(
+            reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+        )
+        if grid.size_xyz != size or reader.GetNumberOfComponents() != 1:
+            raise FileError(f"is damaged: its parts disagree about its size, {grid.size_xyz}")
+        require_plausible(grid)
+        return ImageFile(path, grid)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name counts as an image. Hidden files, such as `._ct.mha`, do not."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the image files in a folder, sorted by name; empty if the folder does not exist."""
-    if not folder.is_dir():
+    """Return the image files in a folder, sorted by name; empty if the folder does not exist.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if is_image_name(path.name))
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_READERS)
 
 
 def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple[str, ...]]:
-    """Read one 3-D scalar image.
+    """Read one 3-D scalar image of a case.
 
     Parameters
     ----------
@@ -40,24 +149,15 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
     Raises
     ------
     InputError
-        If the file cannot be read, is not 3-D, has several values per voxel, or has no finite
-        value.
+        If `open_image` refuses the file, or it has no finite value.
     """
     try:
-        with library_errors_in_log():
-            image = sitk.ReadImage(str(path), imageIO=IMAGE_READERS[path.suffix.lower()])
-    except RuntimeError:
+        image = open_image(path).read()
+    except ImageError as error:
         raise InputError(
-            f"expected a readable image for {slug}, but {path} is truncated or not an image; "
-            "write it again, for example with SimpleITK"
+            f"expected a readable 3-D image with one value per voxel for {slug}, but {path} "
+            f"{error.problem}; write it again, for example with SimpleITK"
         ) from None
-    components = image.GetNumberOfComponentsPerPixel()
-    if image.GetDimension() != 3 or components != 1:
-        raise InputError(
-            f"expected a 3-D image with one value per voxel for {slug}, found {path} with "
-            f"{image.GetDimension()} dimensions and {components} value(s) per voxel; "
-            "provide one scalar volume"
-        )
     values = sitk.GetArrayViewFromImage(image)
     if not np.issubdtype(values.dtype, np.floating):
         return image, ()
@@ -87,3 +187,30 @@ def library_errors_in_log() -> Iterator[None]:
     finally:
         os.dup2(original, 2)
         os.close(original)
+
+
+def _library_reader(path: Path) -> sitk.ImageFileReader:
+    """Return SimpleITK's reader of a checked TIFF or NIfTI, which has read the header."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise FileError("has a name that is not UTF-8; rename it") from None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    is_tiff = path.suffix.lower() in IMAGE_SUFFIXES
+    reader.SetImageIO("TIFFImageIO" if is_tiff else "NiftiImageIO")
+    with library_errors_in_log():
+        reader.ReadImageInformation()
+    return reader
+
+
+@contextmanager
+def _problems_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileError as problem:
+        raise ImageError(path.name, str(problem)) from None
+    except RuntimeError as error:
+        if "allocate" in str(error):
+            raise MemoryError from None
+        raise ImageError(path.name, "is truncated or not an image") from None

@@ -6,14 +6,19 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from shared.case import Case
 from shared.clinical import parse_ehr
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV
 from shared.editions import Edition
 from shared.errors import InputError
-from shared.grand_challenge.images import IMAGE_READERS, images_in, read_image
+from shared.grand_challenge.images import IMAGE_SUFFIXES, images_in, read_image
+from shared.regular_files import FileError, MissingFileError, read_regular
 from shared.tasks import Input
+
+JSON_BYTES: Final = 2**24
+"""Longest JSON file; a health record has a few hundred bytes."""
 
 
 def read_case(input_dir: Path, edition: Edition) -> Case:
@@ -40,7 +45,7 @@ def read_case(input_dir: Path, edition: Edition) -> Case:
     unused_remarks = tuple(
         f"{socket.slug}: present, not used"
         for socket in edition.unused
-        if images_in(input_dir / _relative_path(entries, socket))
+        if _is_present(input_dir / _relative_path(entries, socket))
     )
     remarks = ct_remarks + pet_remarks + json_remarks + ehr_remarks + unused_remarks
     return Case(ct_hu=ct, pet=pet, clinical=clinical, remarks=remarks)
@@ -92,15 +97,29 @@ def _require_entry(entries: dict[str, _Entry] | None, socket: Input) -> None:
 def _find_image(input_dir: Path, entries: dict[str, _Entry] | None, socket: Input) -> Path:
     _require_entry(entries, socket)
     folder = input_dir / _relative_path(entries, socket)
-    images = images_in(folder)
+    try:
+        images = images_in(folder)
+    except OSError as error:
+        raise InputError(
+            f"expected a readable folder with the image for {socket.slug} at {folder}, but it "
+            f"cannot be read ({error.strerror}); change its permissions"
+        ) from None
     if len(images) != 1:
         names = ", ".join(p.name for p in images) or "none"
         count = "" if not images else f"{len(images)}: "
         raise InputError(
-            f"expected exactly one image ({', '.join(IMAGE_READERS)}) for {socket.slug} in "
+            f"expected exactly one image ({', '.join(IMAGE_SUFFIXES)}) for {socket.slug} in "
             f"{folder}, found {count}{names}; provide one image for this input"
         )
     return images[0]
+
+
+def _is_present(folder: Path) -> bool:
+    """Whether an input that is not used has an image. If its folder is unreadable, this is moot."""
+    try:
+        return bool(images_in(folder))
+    except OSError:
+        return False
 
 
 def _read_ehr(
@@ -129,11 +148,13 @@ def _read_json(path: Path) -> object:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_regular(path, JSON_BYTES)
+    except MissingFileError:
         raise InputError(
             f"expected a JSON file at {path}, found none; add it to the case"
         ) from None
+    except FileError as problem:
+        raise InputError(f"expected a JSON file at {path}, but it {problem}; correct it") from None
 
 
 def _parse_json(content: bytes, path: Path) -> object:

@@ -278,7 +278,7 @@ BAD_INPUTS = {
     "an empty file": (empty_file_for_ct, r"ct-image, \S+ \S+scan.mha is .*not an image"),
     "truncated": (truncated_ct, r"ct-image, \S+ \S+scan.mha is truncated"),
     "truncated raw": (truncated_uncompressed_ct, r"ct-image, \S+ \S+scan.mha is truncated"),
-    "more than memory holds": (huge_ct, r"ct-image, \S+ \S+scan.mha is truncated"),
+    "more than memory holds": (huge_ct, r"ct-image, \S+ \S+scan.mha has a size of 99999 x 99999"),
     "2-D": (flat_ct, "3-D image .* for ct-image, .* 2 dimensions and 1 value"),
     "4-D": (ct_in_time, "3-D image .* for ct-image, .* 4 dimensions and 1 value"),
     "colours": (ct_in_colour, "3-D image .* for ct-image, .* 3 dimensions and 3 value"),

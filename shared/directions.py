@@ -1,0 +1,30 @@
+"""The directions of an image's axes: whether they are orthonormal, and the nearest that are.
+
+A direction matrix with rounded numbers, such as 0.707, is not exactly orthonormal. The nearest
+orthonormal matrix is the orthogonal factor of the polar decomposition (Higham 1986, "Computing the
+polar decomposition"). Reflections are valid directions: a left-handed image stays left-handed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+EXACT: Final = 1e-6
+"""Largest deviation that counts as rounding: NIfTI stores directions in 32 bits."""
+
+LARGEST_DEVIATION: Final = 1e-3
+"""Largest deviation that is corrected: three decimals deviate by at most 5e-4, and over the 0.5 m
+of a CT it moves a voxel by half a millimetre."""
+
+
+def nearest_orthonormal(direction: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the orthonormal 3x3 matrix, row-major, that is nearest to a finite one."""
+    left, _, right = np.linalg.svd(np.asarray(direction, dtype=np.float64).reshape(3, 3))
+    return tuple((left @ right).ravel().tolist())
+
+
+def deviation(direction: tuple[float, ...]) -> float:
+    """Return the largest difference of an entry of a 3x3 matrix to the nearest orthonormal one."""
+    return float(np.abs(np.subtract(direction, nearest_orthonormal(direction))).max())

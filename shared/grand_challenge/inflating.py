@@ -1,0 +1,76 @@
+"""Inflate a compressed stream in bounded pieces: exact length, end, checksum, nothing after it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from shared.regular_files import FileError
+
+READ_BYTES: Final = 2**18
+ZLIB_OR_GZIP: Final = 47
+"""Value of `wbits` with which zlib accepts both headers and checks Adler-32 or CRC-32."""
+
+
+def inflate(file: BinaryIO, piece_bytes: int, total_bytes: int) -> Iterator[memoryview]:
+    """Yield the content of a zlib or gzip stream that extends to the end of the file.
+
+    Each piece is valid until the next one is taken.
+
+    Parameters
+    ----------
+    file : open at the first byte of the stream.
+    piece_bytes : length of each piece, positive; the last one may be shorter.
+    total_bytes : exact length of the content.
+
+    Raises
+    ------
+    FileError
+        If the content is shorter or longer, the stream is cut short or damaged, its checksum is
+        wrong, or bytes follow it.
+    """
+    stream = zlib.decompressobj(ZLIB_OR_GZIP)
+    remaining = total_bytes
+    buffer = memoryview(bytearray(min(piece_bytes, total_bytes)))
+    while remaining:
+        piece = buffer[:remaining]
+        _fill(piece, file, stream)
+        remaining -= len(piece)
+        if not remaining:
+            _require_end(file, stream)
+        yield piece
+
+
+def _fill(view: memoryview, file: BinaryIO, stream: zlib._Decompress) -> None:
+    while view:
+        content = _step(file, stream, len(view))
+        if content is None:
+            raise FileError("is truncated: its compressed voxels end too early")
+        view[: len(content)] = content
+        view = view[len(content) :]
+
+
+def _require_end(file: BinaryIO, stream: zlib._Decompress) -> None:
+    """Raise FileError unless the stream ends here. Zlib checks the checksum when it ends."""
+    while not stream.eof:
+        content = _step(file, stream, 1)
+        if content is None:
+            raise FileError("is truncated: its compressed voxels have no end")
+        if content:
+            raise FileError("is damaged: its compressed voxels are more than its size states")
+    if stream.unused_data or file.read(1):
+        raise FileError("is damaged: bytes follow its compressed voxels")
+
+
+def _step(file: BinaryIO, stream: zlib._Decompress, most_bytes: int) -> bytes | None:
+    """Return the next bytes, possibly none yet, or None at the end of the stream or the file."""
+    if stream.eof:
+        return None
+    source = stream.unconsumed_tail or file.read(READ_BYTES)
+    try:
+        content = stream.decompress(source, most_bytes)
+    except zlib.error as error:
+        raise FileError(f"is damaged: its compressed voxels cannot be read ({error})") from None
+    # Without more input, zlib may still hold output of earlier input.
+    return content if content or source or stream.eof else None
