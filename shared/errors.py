@@ -13,6 +13,10 @@ class InputError(HecktorError):
     """An image, the EHR or the input folder is missing, unreadable or contradictory."""
 
 
+class OutputError(HecktorError):
+    """An output cannot be written."""
+
+
 class ModelError(HecktorError):
     """A model folder is incomplete or modified, or does not fit the code that reads it."""
 

@@ -32,6 +32,10 @@ NIFTI_SUFFIXES: Final = (".nii.gz", ".nii")
 """Suffixes of the files of a truth or a cohort, in lower case."""
 
 
+LARGEST_VALUE: Final = 1e9
+"""Hundred times the activity, in Bq/mL, of a full bladder. Beyond it, sums and splines overflow."""
+
+
 class ImageError(InputError):
     """An image file cannot be used.
 
@@ -149,7 +153,7 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
     Raises
     ------
     InputError
-        If `open_image` refuses the file, or it has no finite value.
+        If `open_image` refuses the file, it has no finite value, or one beyond `LARGEST_VALUE`.
     """
     try:
         image = open_image(path).read()
@@ -158,21 +162,45 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
             f"expected a readable 3-D image with one value per voxel for {slug}, but {path} "
             f"{error.problem}; write it again, for example with SimpleITK"
         ) from None
-    values = sitk.GetArrayViewFromImage(image)
-    if not np.issubdtype(values.dtype, np.floating):
-        return image, ()
-    is_finite = np.isfinite(values)
-    count = values.size - int(np.count_nonzero(is_finite))
-    if count == 0:
-        return image, ()
-    if count == values.size:
+    image, count = _with_finite_values(image, outside)
+    if count is None:
         raise InputError(
             f"expected numbers in {path} for {slug}, found NaN or infinity in every voxel; "
             "convert the image again"
         )
+    largest = _largest_magnitude(image)
+    if largest > LARGEST_VALUE:
+        raise InputError(
+            f"expected values up to {LARGEST_VALUE:g} in {path} for {slug}, found {largest:.3g}; "
+            "convert the image again"
+        )
+    if not count:
+        return image, ()
+    return image, (f"{slug}: {count} voxels are not finite and are replaced by {outside:g}",)
+
+
+def _with_finite_values(image: sitk.Image, outside: float) -> tuple[sitk.Image, int | None]:
+    """Replace NaN and infinity. Return how many voxels were replaced; None if all would be."""
+    values = sitk.GetArrayViewFromImage(image)
+    if not np.issubdtype(values.dtype, np.floating):
+        return image, 0
+    is_finite = np.isfinite(values)
+    count = values.size - int(np.count_nonzero(is_finite))
+    if count == 0:
+        return image, 0
+    if count == values.size:
+        return image, None
     repaired = sitk.GetImageFromArray(np.where(is_finite, values, values.dtype.type(outside)))
     repaired.CopyInformation(image)
-    return repaired, (f"{slug}: {count} voxels are not finite and are replaced by {outside:g}",)
+    return repaired, count
+
+
+def _largest_magnitude(image: sitk.Image) -> float:
+    """Return the largest absolute value; 0 if the type of the voxels cannot exceed the bound."""
+    values = sitk.GetArrayViewFromImage(image)
+    if np.issubdtype(values.dtype, np.integer) and np.iinfo(values.dtype).max <= LARGEST_VALUE:
+        return 0.0
+    return max(abs(float(values.min())), abs(float(values.max())))
 
 
 @contextmanager

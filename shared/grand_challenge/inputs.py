@@ -75,6 +75,8 @@ def _read_inputs_json(path: Path) -> dict[str, _Entry] | None:
         if not isinstance(socket, dict) or not isinstance(socket.get("slug"), str):
             raise InputError(f"{hint}, found an entry without either; use the platform's own file")
         relative = socket.get("relative_path")
+        if isinstance(relative, str) and "\0" in relative:
+            raise InputError(f"{hint}, found a path with a null byte; use the platform's own file")
         entries[socket["slug"]] = _Entry(
             relative if isinstance(relative, str) else None, item.get("value")
         )

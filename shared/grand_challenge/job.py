@@ -24,9 +24,11 @@ from typing import Final, Literal, TypeVar, get_args
 import SimpleITK as sitk
 
 from shared.errors import HecktorError
+from shared.grand_challenge.failures import explain, is_expected, printable
+from shared.grand_challenge.images import library_errors_in_log
 from shared.grand_challenge.outputs import remove_partials
 from shared.grand_challenge.server import PORT, serve
-from shared.grand_challenge.signals import stop_on_signals
+from shared.grand_challenge.signals import is_ending, stop_on_signals
 from shared.models.card import CARD_NAME
 from shared.resources import granted_cpus, peak_memory_gb, reset_peak_memory
 
@@ -100,11 +102,13 @@ def main(
 
     def load() -> Model:
         log(f"models from {model_dir}")
-        return init_model(model_dir)
+        with library_errors_in_log():
+            return init_model(model_dir)
 
     def answer(model: Model) -> None:
         remove_partials(options.output)
-        run(model, options.input, options.output)
+        with library_errors_in_log():
+            run(model, options.input, options.output)
 
     def start_serving() -> None:
         start = time.perf_counter()
@@ -178,32 +182,25 @@ def _attempt(work: Callable[[], None]) -> int:
     start = time.perf_counter()
     try:
         work()
-    except HecktorError as error:
-        return _fail(str(error))
     except Exception as error:  # any failure must end with one readable line
-        log(*traceback.format_exc().splitlines())
-        name = f"unexpected {type(error).__name__}: {error}"
-        return _fail(
-            f"{'out of memory' if _is_out_of_memory(error) else name}; the log has the traceback"
-        )
+        if not is_expected(error):
+            log(*traceback.format_exc().splitlines())
+        return _fail(explain(error))
     seconds = time.perf_counter() - start
     log(f"done in {seconds:.1f} s, peak memory {peak_memory_gb():.2f} GB")
     return 0
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out. SimpleITK and ONNX Runtime raise their own errors for it."""
-    texts = ("allocate memory", "bad_alloc", "bad allocation")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
-
-
 def _fail(message: str) -> int:
+    if is_ending.is_set():
+        return 1
     sys.stdout.flush()
     print(_shorten(" ".join(message.split())), file=sys.stderr, flush=True)
     return 1
 
 
 def _shorten(line: str) -> str:
+    line = printable(line)
     content = line.encode("utf-8", "backslashreplace")
     if len(content) <= LINE_LIMIT_BYTES:
         return line

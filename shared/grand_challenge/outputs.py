@@ -14,6 +14,9 @@ from typing import Final
 import SimpleITK as sitk
 
 from shared.editions import Edition
+from shared.errors import OutputError
+from shared.grand_challenge.failures import is_out_of_memory
+from shared.grand_challenge.images import ImageError, library_errors_in_log, open_image
 from shared.tasks import TaskName
 
 PARTIAL_PREFIX: Final = ".partial-"
@@ -21,9 +24,27 @@ PARTIAL_PREFIX: Final = ".partial-"
 
 
 def write_segmentation(output_dir: Path, mask: sitk.Image, edition: Edition) -> None:
-    """Write a label map as a compressed image."""
+    """Write a label map as a compressed image.
+
+    Raises
+    ------
+    OSError
+        If the output folder cannot be written to.
+    OutputError
+        If SimpleITK cannot write the image, for example because the disk is full.
+    """
     with _whole_file(output_dir, edition.outputs["segmentation"].path) as path:
-        sitk.WriteImage(mask, str(path), useCompression=True)
+        try:
+            with library_errors_in_log():
+                sitk.WriteImage(mask, str(path), useCompression=True)
+            open_image(path)  # MetaIO may leave a truncated file without an error
+        except (RuntimeError, ImageError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise OutputError(
+                f"expected to write the mask to {output_dir}, but it is incomplete; check that the "
+                "folder is writable and has enough space"
+            ) from None
 
 
 def write_risk(output_dir: Path, risk: float, edition: Edition) -> None:

@@ -16,6 +16,9 @@ from typing import Final
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
+is_ending = threading.Event()
+"""Set when a signal ends the process. Errors are no longer reported: files are being removed."""
+
 
 @contextmanager
 def stop_on_signals(clean_up: Callable[[], object]) -> Iterator[None]:
@@ -65,6 +68,7 @@ os.register_at_fork(after_in_child=_reset_in_child)
 def _wait(reader: int, clean_up: Callable[[], object]) -> None:
     while numbers := os.read(reader, 1):
         if numbers[0] in STOPPING:
+            is_ending.set()
             # The main thread is still running and may print errors when its files disappear.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             try:

@@ -181,7 +181,9 @@ def test_too_little_memory_is_one_line(
     (result,) = session.run({"one": case("no_primary", tmp_path)})
     assert result is not None
     assert (result.return_code, result.outputs) == (1, {})
-    assert session.lines("stderr") == ["out of memory; the log has the traceback"]
+    assert session.lines("stderr") == [
+        "out of memory; raise the memory limit (the log has the traceback)"
+    ]
     assert result.last_stderr == session.lines("stderr")
 
 

@@ -49,13 +49,19 @@ def test_each_call_reads_the_case_that_is_there_now(server: Toy) -> None:
     assert server.errors == ""
 
 
+OUT_OF_MEMORY = "out of memory; raise the memory limit (the log has the traceback)"
+
+
 @pytest.mark.parametrize(
     ("do", "line"),
     [
         ("refuse", "expected an age, found none; add it"),
         ("break down", "unexpected ZeroDivisionError: by nothing; the log has the traceback"),
-        ("exhaust memory", "out of memory; the log has the traceback"),
-        ("exhaust memory in C", "out of memory; the log has the traceback"),
+        ("exhaust memory", OUT_OF_MEMORY),
+        (
+            "exhaust memory in C",
+            OUT_OF_MEMORY,
+        ),
     ],
 )
 def test_bad_case_is_one_line_and_the_next_case_is_answered(

@@ -1,0 +1,1 @@
+"""Fuzzing: hostile cases by number, and an oracle that knows what must happen to each."""
