@@ -1,6 +1,7 @@
-"""How many CPUs this process may use, and how much memory it has used."""
+"""How many CPUs and how much memory this process may use, and how much memory it has used."""
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,11 @@ _CGROUP_V1 = (
     Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
     Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
+_CGROUP_MEMORY = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 def granted_cpus() -> int:
@@ -42,3 +48,32 @@ def reset_peak_memory() -> None:
     """Let `peak_memory_gb` count from now on, if the system allows it (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
+def available_memory_bytes() -> int:
+    """Return how much memory can still be filled: that of the machine, or the rest of the cgroup's.
+
+    A container that may use 16 GB of a host's 512 GB still sees 512. Files in the page cache count
+    as available, because the system gives them up.
+    """
+    machine = _machine_memory_bytes()
+    for folder, limit, usage in _CGROUP_MEMORY:
+        try:
+            most = int((folder / limit).read_text("ascii"))  # "max" without a limit
+            used = int((folder / usage).read_text("ascii"))
+            statistics = (folder / "memory.stat").read_text("ascii").split()
+        except (OSError, ValueError):
+            continue
+        values = dict(zip(statistics[::2], map(int, statistics[1::2]), strict=True))
+        return max(0, min(machine, most - used + values.get("inactive_file", 0)))
+    return machine
+
+
+def free_shared_memory_bytes() -> int:
+    """Return how much of /dev/shm is free; 0 if there is none."""
+    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else 0
+
+
+def _machine_memory_bytes() -> int:
+    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

@@ -22,12 +22,14 @@ from shared.models.card import MemberKind
 from training.cohort import folds as folds_module
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import HoldOut
+from training.cohort.layout import read_cohort
 from training.config import Configuration, load_configuration
 from training.export.record import MEMBER, FoldRecord, Provenance, RunRecord
 from training.export.run import WEIGHTS, export_run, is_trained
 from training.loop.fit import fit, save_weights
 from training.loop.hardware import Hardware
 from training.processes import is_first_process
+from training.tasks import requirements
 from training.tasks.base import FoldTraining, Task, TrainedFold
 from training.tasks.planning import plan_training
 
@@ -67,6 +69,8 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     """
     options.hardware.check()
     configuration = load_configuration(options.configuration)
+    if is_first_process():
+        _require_machine(task, cohort, configuration, runs=runs, options=options)
     patients = prepare_cohort(
         cohort,
         runs / "cache",
@@ -75,6 +79,28 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         skip_bad=options.skip_bad,
     )
     train_patients(task, patients, configuration, runs=runs, options=options)
+
+
+def _require_machine(
+    task: Task, cohort: Path, configuration: Configuration, *, runs: Path, options: Options
+) -> None:
+    """Print what the training needs of this machine; raise TrainingError if it lacks something."""
+    patients = read_cohort(cohort).patients
+    folds = requirements.count_folds(
+        task, patients, hold_out=options.hold_out, only_fold=options.only_fold, runs=runs
+    )
+    needed = requirements.needs(
+        task,
+        configuration,
+        patients=patients,
+        runs=runs,
+        folds=folds,
+        workers=options.workers,
+        hardware=options.hardware,
+    )
+    requirements.require_machine(
+        needed, runs=runs, workers=options.workers, hardware=options.hardware
+    )
 
 
 def train_patients(

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from shared import resources
-from shared.resources import granted_cpus, peak_memory_gb
+from shared.resources import (
+    available_memory_bytes,
+    free_shared_memory_bytes,
+    granted_cpus,
+    peak_memory_gb,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +56,40 @@ def test_peak_memory_grows_with_an_allocation() -> None:
     memory = bytearray(os.urandom(1)) * size
     assert size / 1e9 <= peak_memory_gb() <= size / 1e9 + before + 0.05
     assert len(memory) == size
+
+
+@pytest.mark.parametrize(
+    ("version_2", "version_1", "expected"),
+    [
+        (("max", "5"), None, 8000),
+        (("5000", "3000"), None, 2500),  # 500 bytes of files can be given up
+        (("5000", "6000"), None, 0),
+        (("50000", "3000"), None, 8000),  # at most that of the machine
+        (None, ("5000", "4000"), 1500),
+        (None, None, 8000),
+    ],
+)
+def test_available_memory_is_limited_by_the_cgroup(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version_2: tuple[str, str] | None,
+    version_1: tuple[str, str] | None,
+    expected: int,
+) -> None:
+    places = []
+    for name, values in (("v2", version_2), ("v1", version_1)):
+        folder = tmp_path / name
+        folder.mkdir()
+        places.append((folder, "limit", "usage"))
+        if values is not None:
+            for file, text in zip(("limit", "usage"), values, strict=True):
+                (folder / file).write_text(text + "\n")
+            (folder / "memory.stat").write_text("anon 7\ninactive_file 500\n")
+    monkeypatch.setattr(resources, "_CGROUP_MEMORY", tuple(places))
+    monkeypatch.setattr(resources, "_machine_memory_bytes", lambda: 8000)
+    assert available_memory_bytes() == expected
+
+
+def test_machine_has_memory() -> None:
+    assert 10**7 < available_memory_bytes() < 10**14
+    assert free_shared_memory_bytes() >= 0

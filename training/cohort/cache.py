@@ -202,8 +202,13 @@ def _claim(folder: Path, record: CacheRecord) -> None:
         )
 
 
+def patient_bytes(preparation: Preparation) -> int:
+    """Return the size of a patient in the cache."""
+    return int(np.prod(preparation.size_xyz)) * BYTES_PER_VOXEL
+
+
 def _require_room(folder: Path, count: int, preparation: Preparation) -> None:
-    needed = count * int(np.prod(preparation.size_xyz)) * BYTES_PER_VOXEL
+    needed = count * patient_bytes(preparation)
     free = shutil.disk_usage(folder).free
     print(
         f"cache: {count} patients to prepare, {needed / 1e9:.1f} GB in {folder}, where "

@@ -109,8 +109,8 @@ class RunRecord(Strict):
             training=Source(data=data, command=_command(), revision=_revision(), seed=seed),
             configuration=configuration,
             seed=seed,
-            precision=hardware.precision or schedule.precision,
-            accumulate_batches=hardware.accumulate_batches or schedule.accumulate_batches,
+            precision=hardware.precision_of(schedule),
+            accumulate_batches=hardware.accumulation_of(schedule),
             features=tuple(features),
         )
 

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from shared.files import whole, write_whole
 from shared.schema import Strict
+from training.loop.failures import explained_failures
 from training.loop.hardware import Hardware, keep_freed_memory
 from training.loop.module import LOG_EVERY_STEPS, TrainedModule
 from training.processes import is_first_process
@@ -91,7 +92,7 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss is not finite.
+        If the loss is not finite, a loading process died, or memory is full.
     """
     module = make_module()
     if (folder / RESULT).exists():
@@ -190,8 +191,8 @@ def _fit(
         devices=hardware.devices or "auto",
         num_nodes=hardware.nodes,
         max_epochs=epochs,
-        precision=hardware.precision or module.schedule.precision,
-        accumulate_grad_batches=hardware.accumulate_batches or module.schedule.accumulate_batches,
+        precision=hardware.precision_of(module.schedule),
+        accumulate_grad_batches=hardware.accumulation_of(module.schedule),
         check_val_every_n_epoch=min(validate_every_epochs, epochs),
         callbacks=[*extra, timer, scores, best, last, TQDMProgressBar(refresh_rate=10)],
         logger=TensorBoardLogger(folder, name=None, version="log"),
@@ -202,9 +203,10 @@ def _fit(
         use_distributed_sampler=False,
     )
     checkpoint = folder / "last.ckpt"
-    trainer.fit(
-        module, batches, validation, ckpt_path=str(checkpoint) if checkpoint.exists() else None
-    )
+    with explained_failures():
+        trainer.fit(
+            module, batches, validation, ckpt_path=str(checkpoint) if checkpoint.exists() else None
+        )
     return scores.best, timer.time_elapsed()
 
 

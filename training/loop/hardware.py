@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from shared.errors import HecktorError
-from training.config import Precision
+from training.config import Precision, Schedule
 
 # glibc, malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -51,6 +51,23 @@ class Hardware:
         """The number of processes that train together, on all machines."""
         all_gpus = torch.cuda.device_count() if self.device == "cuda" else 1
         return (self.devices or all_gpus) * self.nodes
+
+    @property
+    def local_processes(self) -> int:
+        """The number of processes of the training on this machine."""
+        return self.processes // self.nodes
+
+    def precision_of(self, schedule: Schedule) -> Precision:
+        """Return the precision of a step."""
+        return self.precision or schedule.precision
+
+    def accumulation_of(self, schedule: Schedule) -> int:
+        """Return how many batches a process takes for a step."""
+        return self.accumulate_batches or schedule.accumulate_batches
+
+    def image_type(self, schedule: Schedule) -> torch.dtype:
+        """Return the type of images in a sample: 16 bits if a step rounds them anyway."""
+        return torch.float32 if self.precision_of(schedule) == "32-true" else torch.float16
 
     def check(self) -> None:
         """Raise TrainingError if this machine lacks the devices asked for."""

@@ -19,16 +19,19 @@ Draw: TypeAlias = tuple[int, int]
 class EpochBatches(Sampler[list[Draw]]):
     """Batches that differ from epoch to epoch, dealt out among the processes of a training.
 
-    The processes draw the same order, and each takes its part of every batch: two with a batch of
-    two see in each step what one with a batch of four sees.
+    The processes draw the same order, and each takes its part of every step. A step sees the same
+    samples whether its patients are one batch, are divided among processes, or are several batches
+    whose gradients are accumulated.
 
     Attributes
     ----------
+    batches_per_step : whose gradients are accumulated. A step that is not full is left out.
     first_epoch : number of the first epoch, if the training follows another on the same data.
     """
 
     batch_size: int
     seed: int
+    batches_per_step: int
     epoch: int
     first_epoch: int
 
@@ -44,17 +47,19 @@ class EpochBatches(Sampler[list[Draw]]):
 
 @dataclass
 class ShuffledBatches(EpochBatches):
-    """Every patient once an epoch, in a new order; the last batch is left out if it is not full."""
+    """Every patient once an epoch, in a new order; the last step is left out if it is not full."""
 
     patients: int
     batch_size: int
     seed: int
+    batches_per_step: int = 1
     epoch: int = field(default=0, init=False)
     first_epoch: int = field(default=0, init=False)
 
     def __len__(self) -> int:
         """Batches in an epoch, of each process."""
-        return self.patients // (self.batch_size * processes()[1])
+        step = self.batch_size * self.batches_per_step * processes()[1]
+        return self.patients // step * self.batches_per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Yield this process's part of the epoch's batches."""
@@ -63,8 +68,8 @@ class ShuffledBatches(EpochBatches):
         seeds = rng.integers(2**31, size=self.patients).tolist()
         draws = list(zip(order, seeds, strict=True))
         rank, count = processes()
-        for step in range(len(self)):
-            start = (step * count + rank) * self.batch_size
+        for batch in range(len(self)):
+            start = (batch * count + rank) * self.batch_size
             yield draws[start : start + self.batch_size]
 
 
@@ -78,6 +83,7 @@ class BalancedBatches(EpochBatches):
     classes: Sequence[bool]
     batch_size: int
     seed: int
+    batches_per_step: int = 1
     epoch: int = field(default=0, init=False)
     first_epoch: int = field(default=0, init=False)
 
@@ -87,25 +93,38 @@ class BalancedBatches(EpochBatches):
             raise ValueError("expected an even batch size and patients of both classes")
 
     def __len__(self) -> int:
-        """Batches in an epoch, of each process: as many as the larger class fills."""
-        larger = max(sum(self.classes), len(self.classes) - sum(self.classes))
-        return max(1, larger // (self.batch_size // 2 * processes()[1]))
+        """Batches in an epoch, of each process."""
+        return self._steps * self.batches_per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Yield this process's part of the epoch's batches."""
         rng = np.random.default_rng([self.seed, self.epoch])
         rank, count = processes()
-        half = self.batch_size // 2
         values = np.asarray(self.classes)
-        queues = [
-            _repeated(np.flatnonzero(values == value), len(self) * half * count, rng).tolist()
-            for value in (True, False)
-        ]
-        seeds = rng.integers(2**31, size=(len(self) * count, 2 * half)).tolist()
-        for step in range(len(self)):
-            batch = step * count + rank
-            members = [i for queue in queues for i in queue[batch * half : (batch + 1) * half]]
-            yield list(zip(members, seeds[batch], strict=True))
+        size = self._steps * self._half_step
+        classes = (np.flatnonzero(values == value) for value in (True, False))
+        members = np.stack([_repeated(each, size, rng) for each in classes])
+        # The seeds of a step are in one row, so they do not depend on how the step is divided.
+        rows = rng.integers(2**31, size=(self._steps, 2, self._half_step))
+        seeds = rows.swapaxes(0, 1).reshape(2, size)
+        half = self.batch_size // 2
+        for batch in range(len(self)):
+            start = (batch * count + rank) * half
+            part = (slice(None), slice(start, start + half))
+            yield list(
+                zip(members[part].ravel().tolist(), seeds[part].ravel().tolist(), strict=True)
+            )
+
+    @property
+    def _half_step(self) -> int:
+        """Patients of each class in a step, in all processes."""
+        return self.batch_size // 2 * self.batches_per_step * processes()[1]
+
+    @property
+    def _steps(self) -> int:
+        """Steps in an epoch: as many as the larger class fills, but at least one."""
+        larger = max(sum(self.classes), len(self.classes) - sum(self.classes))
+        return max(1, larger // self._half_step)
 
 
 @dataclass

@@ -19,7 +19,7 @@ def no_lesion_centre(_: LabelVolume) -> None:
 class LesionCrops:
     """Crops around a random lesion voxel or, with a given probability, anywhere."""
 
-    crop_zyx: IntTriple
+    size_zyx: IntTriple
     random_probability: float
 
     def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> tuple[slice, slice, slice]:
@@ -31,9 +31,9 @@ class LesionCrops:
             voxels = np.flatnonzero(labels == present[rng.integers(len(present))])
             voxel = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
             # The shift keeps the network from learning that lesions lie at the centre of a crop.
-            shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.crop_zyx]
+            shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.size_zyx]
             centre = tuple(int(c + s) for c, s in zip(voxel, shift, strict=True))
-        return window_box(labels.shape, self.crop_zyx, centre)
+        return window_box(labels.shape, self.size_zyx, centre)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class JitteredWindow:
         of the region.
     """
 
-    window_zyx: IntTriple
+    size_zyx: IntTriple
     centre_of: Callable[[LabelVolume], IntTriple | None]
     max_shift_vox: int = 8
 
@@ -56,4 +56,4 @@ class JitteredWindow:
         z, y, x = (
             int(c + rng.integers(-self.max_shift_vox, self.max_shift_vox + 1)) for c in centre
         )
-        return window_box(labels.shape, self.window_zyx, (z, y, x))
+        return window_box(labels.shape, self.size_zyx, (z, y, x))

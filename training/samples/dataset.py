@@ -7,14 +7,16 @@ therefore does not change the result.
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from shared.clinical import ClinicalFeature
 from shared.conventions import IntTriple, LabelVolume
@@ -30,29 +32,10 @@ from shared.preprocessing.window import window_box
 from training.cohort.cache import PreparedPatient
 from training.config import PrognosisSettings
 from training.samples import augmentation as augment
-from training.samples.batches import Draw, Share
+from training.samples.batches import Draw
+from training.samples.channels import has_lesion_channels, image_channels
 
 Sample: TypeAlias = dict[str, Tensor]
-
-
-def loader(
-    dataset: Dataset[Sample], batches: Sampler[list[Draw]], workers: int
-) -> DataLoader[Sample]:
-    """Return a loader of the batches that a sampler draws."""
-    return DataLoader(
-        dataset, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0
-    )
-
-
-def validation_loader(windows: Windows, workers: int) -> DataLoader[Sample]:
-    """Return a loader of single patients, which the processes of a training divide among them."""
-    return DataLoader(
-        windows,
-        batch_size=1,
-        sampler=Share(len(windows)),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +57,8 @@ class Variation:
         """Return the sample with its random changes."""
         is_mirrored = self.mirror and rng.random() < 0.5
         is_missing = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
-        mirrored = {key: sample[key].flip(-1) for key in ("image", "labels") if is_mirrored}
+        volumes = {"image", "labels"} & set(sample) if is_mirrored else ()
+        mirrored = {key: sample[key].flip(-1) for key in volumes}
         missing = torch.tensor(self.missing, dtype=sample["clinical"].dtype)
         return {
             **sample,
@@ -89,31 +73,89 @@ def variation(settings: PrognosisSettings, features: Sequence[ClinicalFeature]) 
     return Variation(settings.mirror, settings.clinical_dropout, missing)
 
 
+class Place(Protocol):
+    """Chooses the window of a sample."""
+
+    @property
+    def size_zyx(self) -> IntTriple:
+        """The size of the window."""
+
+    def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> augment.Crop:
+        """Return a window of a patient, given the labels and a random generator."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Samples(Dataset[Sample]):
-    """Augmented windows of cached patients.
+class PatientSamples(Dataset[Sample], ABC):
+    """What a sample holds of a patient, in training and validation.
 
     Attributes
     ----------
     channels : the network's input channels, in order.
-    place : chooses a patient's window, given the labels and a random generator.
     targets : for each patient, the values that a sample has in addition to image and labels.
-    variation : random changes of the whole sample, after the image has been augmented.
+    needs_labels : whether the loss or the scores need the label map. If the network sees lesions,
+        a sample has it anyway.
+    image_type : float16 halves a sample; it is for steps that round the image to 16 bits anyway.
     """
 
     patients: Sequence[PreparedPatient]
     intensity: Intensity
     channels: Sequence[Channel]
-    place: Callable[[LabelVolume, np.random.Generator], tuple[slice, slice, slice]]
     targets: Sequence[Mapping[str, Any]]
-    variation: Variation | None = None
+    needs_labels: bool = True
+    image_type: torch.dtype = torch.float32
 
     def __len__(self) -> int:
         """Return the number of patients."""
         return len(self.patients)
 
+    @property
+    @abstractmethod
+    def size_zyx(self) -> IntTriple:
+        """The size of a sample."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a sample has the label map."""
+        return self.needs_labels or has_lesion_channels(self.channels)
+
+    @property
+    def sample_bytes(self) -> int:
+        """The bytes of a sample's image and labels."""
+        image = len(image_channels(self.channels)) * self.image_type.itemsize
+        return math.prod(self.size_zyx) * (image + self.has_labels)
+
+    def sample(self, image: Tensor, labels: Tensor, index: int) -> Sample:
+        """Return a patient's sample, given CT and PET as `window` returns them, augmented or not.
+
+        `image` has shape (image channels, z, y, x), `labels` (1, z, y, x).
+        """
+        images = dict(zip(IMAGE_CHANNELS, image.numpy(), strict=True))
+        shown = torch.from_numpy(network_channels(images, image_channels(self.channels)))
+        targets = {name: torch.as_tensor(value) for name, value in self.targets[index].items()}
+        with_labels = {"labels": labels[None]} if self.has_labels else {}
+        return {"image": shown.to(self.image_type), **with_labels, **targets}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(PatientSamples):
+    """Augmented windows of cached patients.
+
+    Attributes
+    ----------
+    place : chooses a patient's window.
+    variation : random changes of the whole sample, after the image has been augmented.
+    """
+
+    place: Place
+    variation: Variation | None = None
+
+    @property
+    def size_zyx(self) -> IntTriple:
+        """The size of a window."""
+        return self.place.size_zyx
+
     def __getitem__(self, draw: Draw) -> Sample:
-        """Return image (channels, z, y, x), labels (1, z, y, x) and the patient's targets."""
+        """Return what `sample` returns of an augmented window."""
         index, seed = draw
         rng = np.random.default_rng(seed)
         patient = self.patients[index]
@@ -123,50 +165,34 @@ class Samples(Dataset[Sample]):
             intensity=self.intensity,
             augmentation=augment.draw(rng),
         )
-        sample = _sample(image, labels, channels=self.channels, targets=self.targets[index])
+        sample = self.sample(image, labels, index)
         return sample if self.variation is None else self.variation(sample, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Windows(Dataset[Sample]):
+class Windows(PatientSamples):
     """Patients' windows as the containers use them, for validation.
 
     Attributes
     ----------
-    window_zyx : None for the whole region.
     centre_of : returns the voxel on which a window is centred, or None for the centre of the
         region.
-    channels, targets : as in `Samples`.
     """
 
-    patients: Sequence[PreparedPatient]
-    intensity: Intensity
-    channels: Sequence[Channel]
-    window_zyx: IntTriple | None
+    window_zyx: IntTriple
     centre_of: Callable[[LabelVolume], IntTriple | None]
-    targets: Sequence[Mapping[str, Any]]
 
-    def __len__(self) -> int:
-        """Return the number of patients."""
-        return len(self.patients)
+    @property
+    def size_zyx(self) -> IntTriple:
+        """The size of a window."""
+        return self.window_zyx
 
     def __getitem__(self, index: int) -> Sample:
-        """Return image (channels, z, y, x), labels (1, z, y, x) and the patient's targets."""
+        """Return what `sample` returns of a patient's window."""
         patient = self.patients[index]
-        size = self.window_zyx or patient.labels.shape
-        box = window_box(patient.labels.shape, size, self.centre_of(patient.labels))
+        box = window_box(patient.labels.shape, self.size_zyx, self.centre_of(patient.labels))
         image, labels = window(patient, box, self.intensity)
-        return _sample(image, labels, channels=self.channels, targets=self.targets[index])
-
-
-def _sample(
-    image: Tensor, labels: Tensor, *, channels: Sequence[Channel], targets: Mapping[str, Any]
-) -> Sample:
-    """Return a sample, given CT and PET as `window` returns them, augmented or not."""
-    images = dict(zip(IMAGE_CHANNELS, image.numpy(), strict=True))
-    shown = network_channels(images, channels, labels.numpy())
-    tensors = {name: torch.as_tensor(value) for name, value in targets.items()}
-    return {"image": torch.from_numpy(shown), "labels": labels[None], **tensors}
+        return self.sample(image, labels, index)
 
 
 def augmented(
@@ -197,8 +223,8 @@ def augmented(
 def window(
     patient: PreparedPatient, box: augment.Crop, intensity: Intensity
 ) -> tuple[Tensor, Tensor]:
-    """Return CT and PET, scaled, (2, z, y, x), and the label map, (z, y, x), of one window."""
+    """Return CT and PET, scaled, (2, z, y, x), and the label map, uint8, (z, y, x), of a window."""
     ct_hu, pet_suv = np.asarray(patient.image[(slice(None), *box)], dtype=np.float32)
     image = network_channels(scale_images(ct_hu, pet_suv, intensity), IMAGE_CHANNELS)
-    labels = np.asarray(patient.labels[box], dtype=np.int64)
+    labels = np.array(patient.labels[box], dtype=np.uint8)  # a copy, since the cache is read-only
     return torch.from_numpy(image), torch.from_numpy(labels)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,9 +26,11 @@ from training.cohort.cache import PreparedPatient
 from training.cohort.folds import Fold
 from training.cohort.layout import Patient
 from training.config import Configuration, Schedule
-from training.loop.hardware import Device
+from training.loop.hardware import Device, Hardware
 from training.loop.module import TrainedModule
-from training.samples.dataset import Sample
+from training.samples.batches import EpochBatches
+from training.samples.dataset import Sample, Samples, Windows
+from training.samples.loaders import Loading, training_loader, validation_loader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,8 @@ class FoldTraining:
     features : clinical inputs, scaled.
     starting_weights : of a Task 1 network, if the task starts from one.
     runs : folder of runs, which holds what earlier tasks predicted.
-    device : the device on which the trained network predicts.
+    workers : loading processes of each process of the training.
+    hardware : what the training runs on.
     """
 
     fold: Fold
@@ -55,7 +59,21 @@ class FoldTraining:
     runs: Path
     seed: int = 0
     workers: int = 0
-    device: Device = "cpu"
+    hardware: Hardware = field(default_factory=partial(Hardware, devices=1, accelerator="cpu"))
+
+    @property
+    def device(self) -> Device:
+        """The device on which a process trains, and the trained network predicts."""
+        return self.hardware.device
+
+    @property
+    def loading(self) -> Loading:
+        """How the batches of one process come to it."""
+        return Loading(
+            workers=self.workers,
+            pin_memory=self.device == "cuda",
+            processes=self.hardware.local_processes,
+        )
 
 
 class MemberStatistics(Strict):
@@ -146,8 +164,27 @@ class Task(ABC):
         """Return the network with its loss and scores."""
 
     @abstractmethod
+    def samples(self, training: FoldTraining) -> Samples:
+        """Return the samples to train on."""
+
+    @abstractmethod
+    def batches(self, training: FoldTraining) -> EpochBatches:
+        """Return which samples make a batch."""
+
+    @abstractmethod
+    def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
+        """Return what validation, or serving, sees of patients."""
+
     def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
-        """Return batches to train on, and patients to validate on, one at a time."""
+        """Return batches to train on, and held-out patients to validate on, one at a time."""
+        settings, loading = self.settings(training.configuration), training.loading
+        image_type = training.hardware.image_type(settings)
+        samples = replace(self.samples(training), image_type=image_type)
+        windows = replace(self.windows(training.held_out, training), image_type=image_type)
+        return (
+            training_loader(samples, self.batches(training), settings.batch_size, loading),
+            validation_loader(windows, loading),
+        )
 
     def features(
         self, configuration: Configuration, patients: Sequence[PreparedPatient]

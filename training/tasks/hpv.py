@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from evaluation.outputs import HPV_PROBABILITY
 from shared.clinical import ClinicalFeature, encode
@@ -32,7 +31,7 @@ from training.config import Configuration, HpvSettings
 from training.loop.module import TrainedModule
 from training.samples.batches import BalancedBatches
 from training.samples.crops import JitteredWindow, no_lesion_centre
-from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader, variation
+from training.samples.dataset import Sample, Samples, Windows, variation
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear
@@ -135,25 +134,26 @@ class Hpv(PrognosisTask):
         batch_dice = training.configuration.segmentation.batch_dice
         return HpvModule(network, training.configuration.hpv, training.seed, batch_dice)
 
-    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
-        """Return balanced batches to train on, and central windows to validate on."""
-        settings, intensity = training.configuration.hpv, training.configuration.intensity
-        samples = Samples(
+    def samples(self, training: FoldTraining) -> Samples:
+        """Return central windows."""
+        settings = training.configuration.hpv
+        return Samples(
             patients=training.patients,
-            intensity=intensity,
+            intensity=training.configuration.intensity,
             channels=self.channels(training.configuration),
             place=JitteredWindow(settings.window_zyx, no_lesion_centre),
             targets=[_targets(patient, training.features) for patient in training.patients],
             variation=variation(settings, training.features),
         )
-        batches = BalancedBatches(
+
+    def batches(self, training: FoldTraining) -> BalancedBatches:
+        """Return batches with as many positive as negative patients."""
+        settings = training.configuration.hpv
+        return BalancedBatches(
             [bool(patient.patient.hpv) for patient in training.patients],
             settings.batch_size,
             training.seed,
-        )
-        windows = self.windows(training.held_out, training)
-        return loader(samples, batches, training.workers), validation_loader(
-            windows, training.workers
+            training.hardware.accumulation_of(settings),
         )
 
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
@@ -165,6 +165,7 @@ class Hpv(PrognosisTask):
             window_zyx=training.configuration.hpv.window_zyx,
             centre_of=no_lesion_centre,
             targets=[_targets(patient, training.features) for patient in patients],
+            needs_labels=False,
         )
 
     def scorer(self, network: nn.Module) -> nn.Module:

@@ -88,7 +88,7 @@ def plan_training(
             runs=runs,
             seed=seed,
             workers=workers,
-            device=hardware.device,
+            hardware=hardware,
         )
         for fold in folds.choose(only_fold)
     )

@@ -17,10 +17,12 @@ from shared.errors import InputError
 from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import Member, MemberKind
 from shared.models.networks.linear import LinearModel
+from shared.preprocessing.intensity import Channel
 from training.cohort.cache import PreparedPatient
 from training.cohort.features import fit_features
 from training.config import Configuration, PrognosisSettings
-from training.samples.dataset import Windows
+from training.samples.channels import network_input
+from training.samples.dataset import Sample
 from training.tasks.base import FoldTraining, Task
 from training.tasks.linear import Linear, linear_model
 
@@ -37,10 +39,6 @@ class PrognosisTask(Task):
     @abstractmethod
     def settings(self, configuration: Configuration) -> PrognosisSettings:
         """Return the task's part of a configuration."""
-
-    @abstractmethod
-    def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
-        """Return patients' windows as serving cuts them."""
 
     @abstractmethod
     def scorer(self, network: nn.Module) -> nn.Module:
@@ -127,7 +125,7 @@ class PrognosisTask(Task):
             else:
                 scorer, windows = self.scorer(model).eval(), self.windows(patients, training)
                 samples = map(windows.__getitem__, range(len(windows)))
-                values = torch.stack([_number(scorer, s) for s in samples])
+                values = torch.stack([_number(scorer, s, windows.channels) for s in samples])
             outputs[kind] = values.double().numpy()
         return outputs
 
@@ -155,6 +153,7 @@ def by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Mem
     return {"": everything, **alone}
 
 
-def _number(scorer: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:
-    output: Tensor = scorer(sample["image"][None], sample["clinical"][None])
+def _number(scorer: nn.Module, sample: Sample, channels: Sequence[Channel]) -> Tensor:
+    batch = {name: value[None] for name, value in sample.items()}
+    output: Tensor = scorer(network_input(batch, channels), batch["clinical"])
     return output.flatten()[0]

@@ -14,7 +14,6 @@ from monai.inferers.utils import sliding_window_inference
 from monai.losses.dice import DiceCELoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
@@ -37,7 +36,7 @@ from training.config import Configuration, SegmentationSettings
 from training.loop.module import TrainedModule
 from training.samples.batches import ShuffledBatches
 from training.samples.crops import LesionCrops, no_lesion_centre
-from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader
+from training.samples.dataset import Sample, Samples, Windows
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, Task, TrainedFold
 
@@ -112,7 +111,7 @@ class SegmentationModule(TrainedModule[Totals]):
 
     def validate(self, batch: Sample) -> Totals:
         """Segment one region and compare it with the truth."""
-        logits = region_logits(self.network, batch["image"], self.schedule)
+        logits = region_logits(self.network, batch["image"].float(), self.schedule)
         prediction = logits.argmax(dim=1)[0].cpu().numpy().astype(np.uint8)
         minimum = {LABELS[n]: v for n, v in self.schedule.min_component_mm3.items()}
         prediction = remove_small(prediction, self.spacing_mm**3, minimum)
@@ -190,27 +189,38 @@ class Segmentation(Task):
             configuration.preparation.spacing_mm,
         )
 
-    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
-        """Return crops to train on, and whole regions to validate on."""
-        settings, intensity = training.configuration.segmentation, training.configuration.intensity
-        samples = Samples(
+    def samples(self, training: FoldTraining) -> Samples:
+        """Return crops."""
+        settings = training.configuration.segmentation
+        return Samples(
             patients=training.patients,
-            intensity=intensity,
+            intensity=training.configuration.intensity,
             channels=settings.channels,
             place=LesionCrops(settings.crop_zyx, settings.random_crop_probability),
             targets=[{} for _ in training.patients],
         )
-        batches = ShuffledBatches(len(training.patients), settings.batch_size, training.seed)
-        regions = Windows(
-            patients=training.held_out,
-            intensity=intensity,
-            channels=settings.channels,
-            window_zyx=None,
-            centre_of=no_lesion_centre,
-            targets=[{} for _ in training.held_out],
+
+    def batches(self, training: FoldTraining) -> ShuffledBatches:
+        """Return batches of all patients."""
+        settings = training.configuration.segmentation
+        return ShuffledBatches(
+            len(training.patients),
+            settings.batch_size,
+            training.seed,
+            training.hardware.accumulation_of(settings),
         )
-        validation = validation_loader(regions, training.workers)
-        return loader(samples, batches, training.workers), validation
+
+    def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
+        """Return whole regions."""
+        x, y, z = training.configuration.preparation.size_xyz
+        return Windows(
+            patients=patients,
+            intensity=training.configuration.intensity,
+            channels=training.configuration.segmentation.channels,
+            window_zyx=(z, y, x),
+            centre_of=no_lesion_centre,
+            targets=[{} for _ in patients],
+        )
 
     def check(self, training: FoldTraining) -> None:
         """Raise InputError if no training or no held-out patient has a node, or a primary."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from shared.clinical import ClinicalFeature, encode
 from shared.editions import CURRENT
@@ -29,8 +28,9 @@ from training.config import Configuration, SurvivalSettings
 from training.loop.losses import cox_loss
 from training.loop.module import TrainedModule
 from training.samples.batches import ShuffledBatches
+from training.samples.channels import network_input
 from training.samples.crops import JitteredWindow
-from training.samples.dataset import Sample, Samples, Windows, loader, validation_loader, variation
+from training.samples.dataset import Sample, Samples, Windows, variation
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, MemberStatistics, ScoredCase, TrainedFold
 from training.tasks.linear import Linear, RidgeCox
@@ -42,15 +42,20 @@ C_INDEX: Final = "c_index"
 class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
     """Cox's partial likelihood within the batch; validated by the C-index."""
 
+    schedule: SurvivalSettings
+
     def loss(self, batch: Sample) -> Tensor:
         """Return the Cox loss of the batch."""
-        risks = self.network(batch["image"], batch["clinical"])[:, 0]
+        risks = self._risks(batch)[:, 0]
         return cox_loss(risks, batch["rfs_days"], batch["relapse"])
 
     def validate(self, batch: Sample) -> tuple[float, float, bool]:
         """Return one patient's risk and outcome."""
-        risk = self.network(batch["image"], batch["clinical"])
-        return float(risk), float(batch["rfs_days"]), bool(batch["relapse"])
+        return float(self._risks(batch)), float(batch["rfs_days"]), bool(batch["relapse"])
+
+    def _risks(self, batch: Sample) -> Tensor:
+        image = network_input(batch, self.schedule.channels)
+        return cast(Tensor, self.network(image, batch["clinical"]))
 
     def scores(self, observations: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
         """Return the C-index."""
@@ -126,21 +131,23 @@ class Survival(PrognosisTask):
         network = self.network(training.configuration, training.features)
         return SurvivalModule(network, training.configuration.survival, training.seed)
 
-    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
-        """Return windows near the lesions to train on, and those of serving to validate on."""
+    def samples(self, training: FoldTraining) -> Samples:
+        """Return windows near the lesions."""
         settings = training.configuration.survival
-        samples = Samples(
+        return Samples(
             patients=training.patients,
             intensity=training.configuration.intensity,
             channels=settings.channels,
             place=JitteredWindow(settings.window_zyx, lesion_centre),
             targets=[_targets(patient, training.features) for patient in training.patients],
+            needs_labels=False,
             variation=variation(settings, training.features),
         )
-        batches = ShuffledBatches(len(training.patients), settings.batch_size, training.seed)
-        windows = self.windows(training.held_out, training)
-        return loader(samples, batches, training.workers), validation_loader(
-            windows, training.workers
+
+    def batches(self, training: FoldTraining) -> ShuffledBatches:
+        """Return batches of all patients."""
+        return ShuffledBatches(
+            len(training.patients), training.configuration.survival.batch_size, training.seed
         )
 
     def check(self, training: FoldTraining) -> None:
@@ -222,6 +229,7 @@ class Survival(PrognosisTask):
             window_zyx=training.configuration.survival.window_zyx,
             centre_of=lesion_centre,
             targets=[_targets(patient, training.features) for patient in patients],
+            needs_labels=False,
         )
 
     def scorer(self, network: nn.Module) -> nn.Module:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import lightning
 import numpy as np
@@ -24,8 +26,18 @@ from training.cohort.layout import Patient
 from training.samples import augmentation as augment
 from training.samples.augmentation import Augmentation
 from training.samples.batches import BalancedBatches, Draw, Share, ShuffledBatches
+from training.samples.channels import network_input
 from training.samples.crops import JitteredWindow, LesionCrops, no_lesion_centre
-from training.samples.dataset import Sample, Samples, Variation, Windows, augmented, loader, window
+from training.samples.dataset import (
+    PatientSamples,
+    Sample,
+    Samples,
+    Variation,
+    Windows,
+    augmented,
+    window,
+)
+from training.samples.loaders import Loading, training_loader
 
 INTENSITY = Intensity(ct_window_hu=(-250, 250), pet_max_suv=25, pet_unit_suv=5)
 SHAPE = (20, 24, 28)
@@ -125,6 +137,8 @@ def test_epochs_continue_those_of_a_previous_training(which: int) -> None:
 
 
 class _Draws(Dataset[Sample]):
+    sample_bytes = 16
+
     """A data set that returns the draws as samples."""
 
     def __len__(self) -> int:
@@ -163,7 +177,8 @@ def test_lightning_shows_other_samples_in_each_epoch(which: int, tmp_path: Path)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning advises more workers
-        trainer.fit(watcher, loader(_Draws(), samplers()[which], workers=0))
+        draws = cast(PatientSamples, _Draws())
+        trainer.fit(watcher, training_loader(draws, samplers()[which], 3, Loading()))
     assert len(watcher.seen) == 2
     assert watcher.seen[0] != watcher.seen[1]
 
@@ -280,21 +295,45 @@ def test_sample_is_augmented_exactly_once_and_transforms_differ(
 
 @pytest.mark.parametrize("channels", [IMAGES, ALL])
 def test_samples_make_batches(channels: tuple[Channel, ...]) -> None:
-    data = loader(samples(channels), ShuffledBatches(2, 2, seed=0), workers=0)
+    data = training_loader(samples(channels), ShuffledBatches(2, 2, seed=0), 2, Loading())
     (batch,) = list(data)
-    assert batch["image"].shape == (2, len(channels), 8, 8, 8)
+    assert batch["image"].shape == (2, 2, 8, 8, 8)
     assert batch["image"].dtype == torch.float32
+    assert batch["labels"].dtype == torch.uint8
     assert batch["labels"].shape == (2, 1, 8, 8, 8)
     assert sorted(batch["hpv"].tolist()) == [False, True]
     if channels == ALL:  # drawn from the augmented labels
         for number in (1, 2):
             expected = (batch["labels"][:, 0] == number).float()
-            assert torch.equal(batch["image"][:, 1 + number], expected)
+            assert torch.equal(network_input(batch, channels)[:, 1 + number], expected)
 
 
 def test_channels_come_in_the_order_of_the_configuration() -> None:
-    everything, some = samples(ALL)[0, 5]["image"], samples(("GTVn", "PET"))[0, 5]["image"]
-    assert torch.equal(some, everything[[3, 1]])
+    def shown(channels: tuple[Channel, ...]) -> Tensor:
+        batch = {name: value[None] for name, value in samples(channels)[0, 5].items()}
+        return network_input(batch, channels)[0]
+
+    assert torch.equal(shown(("GTVn", "PET")), shown(ALL)[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("channels", "needs_labels", "image_type", "expected"),
+    [
+        (IMAGES, True, torch.float32, 2 * 4 + 1),
+        (IMAGES, False, torch.float32, 2 * 4),
+        (ALL, False, torch.float16, 2 * 2 + 1),  # Task 2: lesions are drawn from one byte
+        (("PET",), False, torch.float16, 2),
+    ],
+)
+def test_a_sample_has_no_byte_too_many(
+    channels: tuple[Channel, ...], needs_labels: bool, image_type: torch.dtype, expected: int
+) -> None:
+    data = dataclasses.replace(samples(channels), needs_labels=needs_labels, image_type=image_type)
+    sample = data[0, 5]
+    volumes = [value for name, value in sample.items() if name in ("image", "labels")]
+    assert sum(v.numel() * v.itemsize for v in volumes) == data.sample_bytes == expected * 8**3
+    whole = samples(channels)[0, 5]
+    torch.testing.assert_close(sample["image"].float(), whole["image"], atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -330,13 +369,26 @@ def test_processes_share_the_batches_of_one(which: int, monkeypatch: pytest.Monk
 
     parts = [batches(2, rank, 2) for rank in (0, 1)]
     whole = batches(4, 0, 1)
-    if which == 0:
-        assert [a + b for a, b in zip(*parts, strict=True)] == whole
-    else:
-        members = [sorted(i for i, _ in a + b) for a, b in zip(*parts, strict=True)]
-        assert members == [sorted(i for i, _ in batch) for batch in whole]
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(b) for b in whole]
     drawn = [draw for part in parts for batch in part for draw in batch]
     assert len({seed for _, seed in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
+def test_accumulated_batches_are_those_of_one_large_batch(which: int) -> None:
+    """Also where patients are left over: 13 of them, 17 and 3 of the classes."""
+
+    def batches(size: int, per_step: int) -> list[list[Draw]]:
+        classes = BalancedBatches(CLASSES, size, 5, per_step)
+        return list((ShuffledBatches(13, size, 5, per_step), classes)[which])
+
+    parts, whole = batches(2, 4), batches(8, 1)
+    assert len(parts) == 4 * len(whole)
+    steps = [
+        sorted(draw for part in parts[start : start + 4] for draw in part)
+        for start in range(0, len(parts), 4)
+    ]
+    assert steps == [sorted(batch) for batch in whole]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -357,7 +409,7 @@ def test_validation_sees_the_windows_of_serving() -> None:
         patients=[patient],
         intensity=INTENSITY,
         channels=IMAGES,
-        window_zyx=None,
+        window_zyx=SHAPE,
         centre_of=no_lesion_centre,
         targets=[{}],
     )[0]
@@ -374,7 +426,8 @@ def test_validation_sees_the_windows_of_serving() -> None:
     )[0]
     box = window_box(SHAPE, (8, 8, 8), lesion_centre(patient.labels))
     served = network_channels(images, ALL, patient.labels)[:, *box]
-    assert np.array_equal(near["image"], served)
+    batch = {name: value[None] for name, value in near.items()}
+    assert np.array_equal(network_input(batch, ALL)[0], served)
     assert np.array_equal(near["labels"][0], patient.labels[box])
     assert near["hpv"].item() is True
 
