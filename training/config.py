@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self, TypeAlias, TypeVar
 from pydantic import (
     AfterValidator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -83,7 +84,8 @@ class Schedule(Strict):
     batch_size: PositiveInt
     """Per process, i.e. per GPU."""
     accumulate_batches: PositiveInt
-    """Number of batches whose gradients are summed for one step of the optimiser."""
+    """Number of batches whose gradients are averaged for one step of the optimiser: the gradient of
+    one large batch in the memory of a small one."""
     learning_rate: PositiveFloat
     cosine_decay: bool
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
@@ -105,7 +107,11 @@ class SegmentationSettings(Schedule):
     crop_zyx: Shape
     overlap: Probability
     batch_dice: bool
-    """Compute the Dice loss over all voxels of a batch; otherwise it is the mean over images."""
+    """Compute the Dice loss over all voxels of a batch; otherwise it is the mean over images. Then
+    a crop without a primary has a Dice loss of 1 for it, with almost no gradient."""
+    checkpoint_levels: NonNegativeInt = 0
+    """How many of the finest resolutions of the network the backward pass computes again, in this
+    task and in Task 3: less memory and more time for the same gradient."""
     random_crop_probability: Probability
     """Probability that a crop is placed anywhere instead of on a lesion."""
     min_component_mm3: LesionSizes

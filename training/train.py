@@ -31,7 +31,7 @@ from training.loop.hardware import Hardware
 from training.processes import is_first_process
 from training.tasks import requirements
 from training.tasks.base import FoldTraining, Task, TrainedFold
-from training.tasks.planning import plan_training
+from training.tasks.planning import check_accumulation, plan_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     """
     options.hardware.check()
     configuration = load_configuration(options.configuration)
+    check_accumulation(task, configuration, options.hardware)
     if is_first_process():
         _require_machine(task, cohort, configuration, runs=runs, options=options)
     patients = prepare_cohort(

@@ -41,7 +41,7 @@ def test_paper_has_the_numbers_of_the_paper() -> None:
     assert paper.segmentation.crop_zyx == (192, 192, 192)
     assert paper.segmentation.min_component_mm3 == {"GTVp": 100, "GTVn": 100}
     tasks = (paper.segmentation, paper.survival, paper.hpv)
-    assert [task.batch_size for task in tasks] == [2, 16, 4]
+    assert [task.batch_size * task.accumulate_batches for task in tasks] == [2, 16, 4]
     for task in tasks:
         assert (task.epochs, task.learning_rate, task.cosine_decay) == (500, 1e-4, False)
 

@@ -126,6 +126,14 @@ class Task(ABC):
     def settings(self, configuration: Configuration) -> Schedule:
         """Return the task's part of a configuration."""
 
+    def not_additive(self, configuration: Configuration) -> str | None:
+        """Return why the loss of a batch is not the mean of its parts' losses; None if it is.
+
+        If it is, accumulating the gradients of several batches gives that of one large batch.
+        """
+        del configuration
+        return None
+
     @abstractmethod
     def has_truth(self, patient: Patient) -> bool:
         """Whether the truth is known, so that the task can learn from the patient and be scored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -28,6 +29,7 @@ from shared.preprocessing.intensity import Channel
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.config import Configuration, HpvSettings
+from training.loop.checkpointing import compute_again
 from training.loop.module import TrainedModule
 from training.samples.batches import BalancedBatches
 from training.samples.crops import JitteredWindow, no_lesion_centre
@@ -36,7 +38,7 @@ from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear
 from training.tasks.prognosis import PrognosisTask, by_kind
-from training.tasks.segmentation import segmentation_loss
+from training.tasks.segmentation import BATCH_DICE, segmentation_loss
 
 BALANCED_ACCURACY: Final = "balanced_accuracy"
 
@@ -58,6 +60,8 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         outlined = batch["outlined"]
         if outlined.any():
             loss = self.criterion(logits[outlined].float(), batch["labels"][outlined])
+            # The mean over all patients of the batch, so that the batches of a step add up to it.
+            loss = loss * outlined.float().mean()
         else:  # a zero gradient for the decoder, because other processes wait for one
             loss = 0.0 * logits.float().sum()
         loss = loss + functional.binary_cross_entropy_with_logits(
@@ -101,6 +105,10 @@ class Hpv(PrognosisTask):
         """Return the task's part of a configuration."""
         return configuration.hpv
 
+    def not_additive(self, configuration: Configuration) -> str | None:
+        """Return why, with `batch_dice`, the loss of a batch is not the mean of its parts'."""
+        return BATCH_DICE if configuration.segmentation.batch_dice else None
+
     def has_truth(self, patient: Patient) -> bool:
         """Whether the status is known."""
         return patient.hpv is not None
@@ -131,8 +139,10 @@ class Hpv(PrognosisTask):
         network = self.network(training.configuration, training.features)
         if training.starting_weights is not None:
             network.load_segmentation(dict(training.starting_weights))
-        batch_dice = training.configuration.segmentation.batch_dice
-        return HpvModule(network, training.configuration.hpv, training.seed, batch_dice)
+        task1 = training.configuration.segmentation
+        levels = network.config.levels(network.backbone)
+        compute_again(chain.from_iterable(levels[: task1.checkpoint_levels]))
+        return HpvModule(network, training.configuration.hpv, training.seed, task1.batch_dice)
 
     def samples(self, training: FoldTraining) -> Samples:
         """Return central windows."""

@@ -19,7 +19,7 @@ from training.cohort.cache import PreparedPatient
 from training.cohort.folds import FOLDS, Fold, Folds, HoldOut, read_folds, share_folds
 from training.config import Configuration
 from training.loop.fit import NETWORK
-from training.loop.hardware import Hardware
+from training.loop.hardware import Hardware, TrainingError
 from training.tasks.base import FoldTraining, Task
 
 
@@ -58,9 +58,11 @@ def plan_training(
 
     Raises
     ------
-    InputError
-        If the task cannot learn from the patients, or the folds do not suit them.
+    HecktorError
+        If the task cannot learn from the patients, the folds do not suit them, or the batches of a
+        step cannot be accumulated.
     """
+    check_accumulation(task, configuration, hardware)
     viewed = learnable(task, patients)
     by_id = {p.patient_id: p for p in task.with_inputs(viewed, runs, configuration)}
     without_outcome = [p for p in patients if p.patient_id not in by_id]
@@ -95,6 +97,20 @@ def plan_training(
     for training in trainings:
         _check(task, training, hardware)
     return Plan(folds=folds, features=features, trainings=trainings)
+
+
+def check_accumulation(task: Task, configuration: Configuration, hardware: Hardware) -> None:
+    """Raise TrainingError if accumulated batches would have another gradient than one large batch.
+
+    The Task 2 network of a step of 16 patients needs the 16 together.
+    """
+    batches = hardware.accumulation_of(task.settings(configuration))
+    reason = task.not_additive(configuration)
+    if batches > 1 and reason is not None and "network" in task.kinds(configuration):
+        raise TrainingError(
+            f"{task.name}: expected one batch per step, because {reason}, found {batches} batches "
+            "to accumulate; set accumulate_batches = 1 and a batch_size that fits the memory"
+        )
 
 
 def learnable(task: Task, patients: Sequence[PreparedPatient]) -> list[PreparedPatient]:

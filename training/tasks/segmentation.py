@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
@@ -33,12 +34,15 @@ from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.cohort.preparation import read_labels
 from training.config import Configuration, SegmentationSettings
+from training.loop.checkpointing import compute_again
 from training.loop.module import TrainedModule
 from training.samples.batches import ShuffledBatches
 from training.samples.crops import LesionCrops, no_lesion_centre
 from training.samples.dataset import Sample, Samples, Windows
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, Task, TrainedFold
+
+BATCH_DICE: Final = "batch_dice counts the voxels of the whole batch"
 
 NO_PRIMARY_FOUND: Final = "no_primary_found"
 """Metric: of the patients without a primary, the share for whom none was predicted."""
@@ -155,6 +159,10 @@ class Segmentation(Task):
         """Return the task's part of a configuration."""
         return configuration.segmentation
 
+    def not_additive(self, configuration: Configuration) -> str | None:
+        """Return why, with `batch_dice`, the loss of a batch is not the mean of its parts'."""
+        return BATCH_DICE if configuration.segmentation.batch_dice else None
+
     def has_truth(self, patient: Patient) -> bool:
         """Whether the patient has a label map."""
         return patient.labels is not None
@@ -181,12 +189,12 @@ class Segmentation(Task):
 
     def module(self, training: FoldTraining) -> SegmentationModule:
         """Return the network with its loss and scores."""
-        configuration = training.configuration
+        configuration, settings = training.configuration, training.configuration.segmentation
+        network = self.network(configuration, ())
+        levels = settings.network.levels(network)
+        compute_again(chain.from_iterable(levels[: settings.checkpoint_levels]))
         return SegmentationModule(
-            self.network(configuration, ()),
-            configuration.segmentation,
-            training.seed,
-            configuration.preparation.spacing_mm,
+            network, settings, training.seed, configuration.preparation.spacing_mm
         )
 
     def samples(self, training: FoldTraining) -> Samples:

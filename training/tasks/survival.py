@@ -78,6 +78,11 @@ class Survival(PrognosisTask):
         """Return the task's part of a configuration."""
         return configuration.survival
 
+    def not_additive(self, configuration: Configuration) -> str | None:
+        """Return that the loss of a batch is not the mean of its parts'."""
+        del configuration
+        return "Cox's likelihood and batch norm compare the patients of a batch"
+
     def has_truth(self, patient: Patient) -> bool:
         """Whether the patient was followed up."""
         return patient.relapse is not None and patient.rfs_days is not None

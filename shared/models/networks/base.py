@@ -66,6 +66,10 @@ class SegmentationNetworkConfig(NetworkConfig, ABC):
     def decoder(self, network: nn.Module) -> nn.Module:
         """Return the part from the encoder's features to logits, shape (n, 3, z, y, x)."""
 
+    @abstractmethod
+    def levels(self, network: nn.Module) -> list[list[nn.Module]]:
+        """Return the blocks of each resolution, finest first; a pass calls each block once."""
+
     def reference(self, network: nn.Module) -> nn.Module:
         """Return encoder and decoder, without what only the loss needs."""
         return EncoderDecoder(self.encoder(network), self.decoder(network))

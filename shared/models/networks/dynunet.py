@@ -90,6 +90,12 @@ class DynUNetConfig(SegmentationNetworkConfig):
         unet = cast(DynUNet, network)
         return Decoder(cast(Iterable[nn.Module], unet.upsamples), unet.output_block)
 
+    def levels(self, network: nn.Module) -> list[list[nn.Module]]:
+        """Return the block of the encoder and, except at the bottleneck, that of the decoder."""
+        down = list(self.encoder(network))
+        up = list(self.decoder(network).blocks)[::-1]
+        return [[*pair] for pair in zip(down, up, strict=False)] + [[down[-1]]]
+
     def serving(self, network: nn.Module) -> nn.Module:
         """Return the network with a fused decoder; a level of another stride than 2 stays."""
         decoder = self.decoder(network)

@@ -80,6 +80,12 @@ class SegResNetConfig(SegmentationNetworkConfig):
         """Return the layers from the bottleneck to the logits."""
         return _Decoder(cast(SegResNet, network))
 
+    def levels(self, network: nn.Module) -> list[list[nn.Module]]:
+        """Return the blocks of the encoder and, except at the bottleneck, those of the decoder."""
+        net = cast(SegResNet, network)
+        down, up = list(net.down_layers), list(net.up_layers)[::-1]
+        return [[*pair] for pair in zip(down, up, strict=False)] + [[down[-1]]]
+
 
 class _Encoder(nn.Module):
     def __init__(self, network: SegResNet) -> None:
