@@ -40,7 +40,7 @@ make_environment() {
   cp pyproject.toml "$scratch"
   # torch first: what depends on it takes the build that is there (CPU or CUDA) and fetches no other.
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "$torch"
-  "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "${scratch}[train,evaluation,test]"
+  "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "${scratch}[train,evaluation,prediction,test]"
   "$VENV/bin/python" -m pip uninstall -qq --yes hecktor-containers
   rm -r "$scratch"
   # Scripts and notebooks in any folder can import the packages of this checkout.

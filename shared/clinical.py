@@ -194,6 +194,12 @@ def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
     return ClinicalRecord(**unique), tuple(remarks)
 
 
+def ehr_of(record: ClinicalRecord) -> dict[str, float]:
+    """Return a record as a decoded EHR without missing values; `parse_ehr` is the inverse."""
+    values = {name: getattr(record, each.key) for name, each in EHR_VARIABLES.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def encode(record: ClinicalRecord, features: Sequence[ClinicalFeature]) -> NDArray[np.float32]:
     """Return the values a network takes, shape (len(features),), in the card's order.
 

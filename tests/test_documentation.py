@@ -28,15 +28,15 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROOMS = ("docs", "evaluation", "shared", "task1_segmentation", "task2_survival", "task3_hpv",
-         "tests", "training")  # fmt: skip
+ROOMS = ("docs", "evaluation", "prediction", "shared", "task1_segmentation", "task2_survival",
+         "task3_hpv", "tests", "training")  # fmt: skip
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(page for room in ROOMS for page in ROOT.glob(f"{room}/**/*.md"))]
 )
 HISTORY = (ROOT / "CHANGELOG.md",)
 """Pages that may name files and commands of the past."""
 
-PROGRAMS = ("training", "evaluation")
+PROGRAMS = ("training", "evaluation", "prediction")
 SOURCE_SUFFIXES = (".py", ".toml", ".md", ".sh", ".in", ".lock", ".svg", ".j2")
 SEPARATORS = {"&&", "||", "|", ";", "(", ")"}
 
@@ -407,6 +407,7 @@ def test_help_of_every_command_runs(program: str) -> None:
     [
         (("-m", "training", "baselines", "--un"), ["--unseen"]),
         (("-m", "evaluation", "sc"), ["score"]),
+        (("-m", "prediction", "run", "--wei"), ["--weight-kg"]),
         (("-m", "pytest", "ba"), []),
     ],
 )
@@ -434,10 +435,12 @@ def test_every_training_command_is_in_its_readme() -> None:
         assert re.search(rf"`{name}\b", table), f"training/README.md has no row for {name}"
 
 
-def test_the_python_example_of_the_readme_runs() -> None:
+def test_the_python_examples_run_one_after_another() -> None:
+    blocks = [b for b in blocks_of(ROOT / "docs/python.md") if b.language == "python"]
     (example,) = (b for b in blocks_of(README) if b.language == "python")
+    assert example.text == blocks[0].text
     finished = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example.text],
+        [sys.executable, "-W", "error", "-c", "\n".join(block.text for block in blocks)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -445,10 +448,13 @@ def test_the_python_example_of_the_readme_runs() -> None:
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
-    numbers = [float(text) for text in re.findall(r"-?\d+\.\d+|nan|inf", finished.stdout)]
-    assert len(numbers) == 2
-    assert all(map(math.isfinite, numbers))
-    assert 0 < numbers[0] < 1
+    first, *lesions, remarks, description = finished.stdout.splitlines()
+    probability, risk = (float(text) for text in re.findall(r"-?\d+\.\d+|nan|inf", first))
+    assert 0 < probability < 1
+    assert math.isfinite(risk)
+    assert {line.split()[0] for line in lesions} == {"GTVp", "GTVn"}
+    assert "region" in remarks
+    assert "segmentation model" in description
 
 
 def test_a_renamed_option_or_command_would_be_noticed() -> None:

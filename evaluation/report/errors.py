@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.report.places import LesionPlace, place_of
 from evaluation.scoring_rules import ScoringRules
 from shared.conventions import Label, LabelVolume
 from shared.geometry import Grid
 from shared.metrics.segmentation import lesion_pairs
 
-PLACE_MM: Final = 2.0
-"""Thickness of axial planes; the plane with most of the lesion is shown."""
 MOSTLY: Final = 0.5
 """A lesion counts as confused with the other label if at least this part of it has that label."""
 WORDS: Final = {Label.GTVP: "primary", Label.GTVN: "node"}
@@ -23,21 +22,15 @@ OTHER: Final = {Label.GTVP: Label.GTVN, Label.GTVN: Label.GTVP}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LesionError:
-    """One error.
+class LesionError(LesionPlace):
+    """An error of one lesion.
 
     Attributes
     ----------
-    kind : in words, such as "missed node".
-    volume_ml : volume of the lesion.
-    centre_mm : a world point (LPS) in the axial plane that shows most of it.
-    radius_mm : radius of a sphere of that volume.
+    kind : the kind of error in words, such as "missed node".
     """
 
     kind: str
-    volume_ml: float
-    centre_mm: tuple[float, float, float]
-    radius_mm: float
 
 
 def find_errors(
@@ -96,16 +89,4 @@ def _share(volume: LabelVolume, voxels: NDArray[np.int64], label: Label) -> floa
 
 
 def _error(kind: str, voxels_zyx: NDArray[np.int64], grid: Grid) -> LesionError:
-    """Return the error of a lesion, placed in the axial plane that shows most of it."""
-    world = grid.world_mm(voxels_zyx[:, ::-1].astype(np.float64))
-    planes = np.round(world[:, 2] / PLACE_MM).astype(int)
-    values, counts = np.unique(planes, return_counts=True)
-    inside = world[planes == values[np.argmax(counts)]]
-    x, y, z = inside.mean(axis=0).tolist()
-    volume_mm3 = len(voxels_zyx) * grid.voxel_volume_mm3
-    return LesionError(
-        kind=kind,
-        volume_ml=volume_mm3 / 1000,
-        centre_mm=(x, y, z),
-        radius_mm=float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3)),
-    )
+    return LesionError(kind=kind, **asdict(place_of(voxels_zyx, grid)))

@@ -6,15 +6,13 @@ security policy forbids every request.
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.metrics_io import METRICS
-from evaluation.report.figure_style import FigureFiles
+from evaluation.report.html import render_page
 from evaluation.report.numbers import Number, format_number
 from evaluation.report.sections import Section, read_sections
 from evaluation.report.task_section import Sources
@@ -23,8 +21,6 @@ from shared.errors import InputError
 
 PAGE: Final = "report.html"
 FIGURES: Final = "figures"
-PIXELS_PER_INCH: Final = 100
-"""So 10 points, the font size of the charts, are 14 pixels, slightly less than the page's 16."""
 
 
 def write_report(
@@ -66,32 +62,14 @@ def number_tag(number: Number) -> Markup:
     )
 
 
-def figure_tag(figure: FigureFiles) -> Markup:
-    """Return a figure as HTML without other files; charts keep their font size."""
-    if figure.svg is None:
-        kind, content, style, name = "png", figure.png, "", "voxels"
-    else:
-        kind, content, name = "svg+xml", figure.svg, "chart"
-        style = f"width: {figure.width_inches * PIXELS_PER_INCH:.0f}px"
-    encoded = base64.b64encode(content).decode("ascii")
-    return Markup('<img class="{}" style="{}" alt="{}" src="data:image/{};base64,{}">').format(
-        name, style, figure.alt, kind, encoded
-    )
-
-
 def _render_page(sections: list[Section], title: str) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals = {"number": number_tag, "figure": figure_tag, "write": format_number}
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        sections=sections,
-        failures=[failure for section in sections for failure in section.failures],
-        rules=sections[0].metrics.rules,
-        notices=sorted({notice for section in sections for notice in section.notices}),
+    values = {
+        "title": title,
+        "sections": sections,
+        "failures": [failure for section in sections for failure in section.failures],
+        "rules": sections[0].metrics.rules,
+        "notices": sorted({notice for section in sections for notice in section.notices}),
+    }
+    return render_page(
+        "page.html.j2", values=values, functions={"number": number_tag, "write": format_number}
     )

@@ -8,7 +8,7 @@ Bq/mL are scaled to SUV as for the algorithms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from evaluation.report.errors import LesionError
+from evaluation.report.places import LesionPlace
 from shared.case import Case
 from shared.conventions import LESIONS, LabelVolume, Volume
 from shared.geometry import Grid, resample
@@ -44,25 +44,53 @@ Picture = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
-    """A case as it is view.
+class Side:
+    """A direction of projection, with the letters of what is on the left and on the right."""
+
+    name: str
+    project: Callable[[NDArray[Any]], NDArray[Any]]
+    left: str
+    right: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """The images of a case as the pictures show them.
 
     Attributes
     ----------
-    grid : along the world's axes (LPS), isotropic.
-    ct_hu, pet_suv : on this grid, indexed [z, y, x].
-    truth, prediction : label maps on this grid.
+    grid : an isotropic grid along the world's axes (LPS).
+    ct_hu, pet_suv : the images on this grid, indexed [z, y, x].
     """
 
     grid: Grid
     ct_hu: Volume
     pet_suv: Volume
+
+    def labels(self, image: sitk.Image) -> LabelVolume:
+        """Return a label map of any grid on this one."""
+        whole = sitk.Cast(image, sitk.sitkUInt8)
+        labels: LabelVolume = sitk.GetArrayFromImage(
+            resample(whole, self.grid, interpolation="nearest", outside=0)
+        )
+        return labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class View(Scene):
+    """A case with its label maps as the pictures show it.
+
+    Attributes
+    ----------
+    truth, prediction : the label maps on the grid of the images.
+    """
+
     truth: LabelVolume
     prediction: LabelVolume
 
 
-def make_view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
-    """Resample a case and its label maps, on any grids, to the region that is view.
+def make_scene(case: Case) -> Scene:
+    """Resample a case to the region that the pictures show.
 
     Raises
     ------
@@ -70,20 +98,19 @@ def make_view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
         If CT and PET do not overlap.
     """
     prepared = prepare(case, DISPLAY)
-    grid = prepared.undo.region
-    labels = [
-        sitk.GetArrayFromImage(
-            resample(sitk.Cast(image, sitk.sitkUInt8), grid, interpolation="nearest", outside=0)
-        )
-        for image in (truth, prediction)
-    ]
-    return View(
-        grid=grid,
-        ct_hu=prepared.ct_hu,
-        pet_suv=prepared.pet_suv,
-        truth=labels[0],
-        prediction=labels[1],
-    )
+    return Scene(grid=prepared.undo.region, ct_hu=prepared.ct_hu, pet_suv=prepared.pet_suv)
+
+
+def make_view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
+    """Resample a case and its label maps, on any grids, to the region that the pictures show.
+
+    Raises
+    ------
+    InputError
+        If CT and PET do not overlap.
+    """
+    scene = make_scene(case)
+    return View(**vars(scene), truth=scene.labels(truth), prediction=scene.labels(prediction))
 
 
 def project_coronal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
@@ -98,6 +125,12 @@ def project_sagittal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
     return picture
 
 
+SIDES: Final = (
+    Side(name="coronal", project=project_coronal, left="R", right="L"),
+    Side(name="sagittal", project=project_sagittal, left="A", right="P"),
+)
+
+
 def slice_axial(volume_zyx: NDArray[Any], z: int) -> NDArray[Any]:
     """Return a plane as a picture: the face at row 0, the patient's left at the right."""
     plane: NDArray[Any] = volume_zyx[z]
@@ -107,59 +140,51 @@ def slice_axial(volume_zyx: NDArray[Any], z: int) -> NDArray[Any]:
 def draw_projections(view: View) -> Figure:
     """Draw coronal and sagittal PET projections, each with the truth and with the prediction."""
     figure, axes = _panels(1, 4)
-    sides = (("coronal", project_coronal, "R", "L"), ("sagittal", project_sagittal, "A", "P"))
-    for column, (name, project, left, right) in enumerate(sides):
-        for offset, (what, labels) in enumerate(
-            (("truth", view.truth), ("prediction", view.prediction))
-        ):
-            axis = axes[0, 2 * column + offset]
-            _pet(axis, project(view.pet_suv))
-            for label, colour in OUTLINE.items():
-                _outline(axis, project(labels == LESIONS[label]), colour, "-")
-            _mark(axis, f"{name}, {what}", left, right)
+    masks = {"truth": view.truth, "prediction": view.prediction}
+    for column, side in enumerate(SIDES):
+        for offset, (name, labels) in enumerate(masks.items()):
+            _draw_projection(axes[0, 2 * column + offset], view, side, labels)
+            _mark(axes[0, 2 * column + offset], f"{side.name}, {name}", side.left, side.right)
     _scale_bar(axes[0, 0], view.grid.spacing_mm[0])
     return figure
 
 
-def draw_error_slices(view: View, errors: Sequence[LesionError]) -> Figure:
+def draw_error_slices(view: View, errors: Sequence[LesionPlace]) -> Figure:
     """Draw CT and PET of the axial plane through each error, two errors per row."""
-    rows = (len(errors) + 1) // 2
-    figure, axes = _panels(rows, 4)
+    figure, axes = _panels((len(errors) + 1) // 2, 4)
     for axis in axes.flat[2 * len(errors) :]:
         axis.set_visible(False)
-    spacing = view.grid.spacing_mm[0]
-    half = round(SLICE_MM / spacing / 2)
+    masks = ((view.truth, "-"), (view.prediction, "--"))
     for number, error in enumerate(errors):
-        x, y, z = view.grid.index(np.array([error.centre_mm]))[0]
-        plane = int(np.clip(round(z), 0, view.grid.size_xyz[2] - 1))
-        corner = [
-            int(np.clip(round(c) - half, 0, size - 2 * half))
-            for c, size in zip((x, y), view.grid.size_xyz[:2], strict=True)
-        ]
-        cut = np.s_[corner[1] : corner[1] + 2 * half, corner[0] : corner[0] + 2 * half]
-        row, column = divmod(number, 2)
-        for offset, modality in enumerate(("CT", "PET")):
-            axis = axes[row, 2 * column + offset]
-            if modality == "CT":
-                low, high = CT_WINDOW_HU
-                axis.imshow(slice_axial(view.ct_hu, plane)[cut], cmap="gray", vmin=low, vmax=high)
-            else:
-                _pet(axis, slice_axial(view.pet_suv, plane)[cut])
-            for labels, style in ((view.truth, "-"), (view.prediction, "--")):
-                for label, colour in OUTLINE.items():
-                    _outline(axis, slice_axial(labels == LESIONS[label], plane)[cut], colour, style)
-            angle = np.linspace(0, 2 * np.pi, 60)
-            radius = (error.radius_mm + 7) / spacing
-            axis.plot(
-                x - corner[0] + radius * np.cos(angle),
-                y - corner[1] + radius * np.sin(angle),
-                color="white",
-                linewidth=0.9,
-                linestyle=":",
-            )
-            axis.set_xlim(-0.5, 2 * half - 0.5)
-            axis.set_ylim(2 * half - 0.5, -0.5)
-            _mark(axis, f"{number + 1}  {modality}", "R", "L")
+        pair = axes.flat[2 * number : 2 * number + 2]
+        _draw_slices(pair, view, error, title=str(number + 1), masks=masks)
+        for axis in pair:
+            _encircle(axis, view, error)
+    return figure
+
+
+def draw_prediction(scene: Scene, labels: LabelVolume, places: Sequence[LesionPlace]) -> Figure:
+    """Draw PET projections, then CT and PET of the axial plane through each place.
+
+    Parameters
+    ----------
+    labels : the predicted label map on the grid of the images.
+    places : lesions, or other places to show, in the order of their numbers.
+    """
+    panels = len(SIDES) + 2 * len(places)
+    figure, axes = _panels((panels + 3) // 4, 4)
+    for axis in axes.flat[panels:]:
+        axis.set_visible(False)
+    for axis, side in zip(axes.flat, SIDES, strict=False):
+        _draw_projection(axis, scene, side, labels)
+        _mark(axis, f"PET, {side.name}", side.left, side.right)
+    for number, place in enumerate(places):
+        pair = axes.flat[len(SIDES) + 2 * number :][:2]
+        _draw_slices(pair, scene, place, title=str(number + 1), masks=((labels, "-"),))
+    _scale_bar(axes[0, 0], scene.grid.spacing_mm[0])
+    for row, (name, colour) in enumerate(OUTLINE.items()):
+        axes[0, 0].text(0.97, 0.03 + 0.06 * row, name, color=colour, ha="right", fontweight="bold",
+                        transform=axes[0, 0].transAxes)  # fmt: skip
     return figure
 
 
@@ -176,7 +201,69 @@ def draw_legend() -> Figure:
     return figure
 
 
-def _panels(rows: int, columns: int) -> tuple[Figure, NDArray[np.object_]]:
+def _draw_projection(axis: Axes, scene: Scene, side: Side, labels: LabelVolume) -> None:
+    _pet(axis, side.project(scene.pet_suv))
+    for label, colour in OUTLINE.items():
+        _outline(axis, side.project(labels == LESIONS[label]), colour, "-")
+
+
+def _draw_slices(
+    axes: Iterable[Axes],
+    scene: Scene,
+    place: LesionPlace,
+    *,
+    title: str,
+    masks: Sequence[tuple[LabelVolume, str]],
+) -> None:
+    """Draw CT and PET of the axial plane through a place on two axes.
+
+    Parameters
+    ----------
+    masks : label maps, each with the style of its outlines.
+    """
+    plane, cut = _cut_around(scene.grid, place)
+    for axis, modality in zip(axes, ("CT", "PET"), strict=True):
+        if modality == "CT":
+            low, high = CT_WINDOW_HU
+            axis.imshow(slice_axial(scene.ct_hu, plane)[cut], cmap="gray", vmin=low, vmax=high)
+        else:
+            _pet(axis, slice_axial(scene.pet_suv, plane)[cut])
+        for labels, style in masks:
+            for label, colour in OUTLINE.items():
+                _outline(axis, slice_axial(labels == LESIONS[label], plane)[cut], colour, style)
+        _mark(axis, f"{title}  {modality}", "R", "L")
+
+
+def _cut_around(grid: Grid, place: LesionPlace) -> tuple[int, tuple[slice, slice]]:
+    """Return the axial plane through a place, and rows and columns around it, inside the grid."""
+    half = round(SLICE_MM / grid.spacing_mm[0] / 2)
+    x, y, z = grid.index(np.array([place.centre_mm]))[0]
+    plane = int(np.clip(round(z), 0, grid.size_xyz[2] - 1))
+    left, top = (
+        int(np.clip(round(c) - half, 0, size - 2 * half))
+        for c, size in zip((x, y), grid.size_xyz[:2], strict=True)
+    )
+    return plane, (slice(top, top + 2 * half), slice(left, left + 2 * half))
+
+
+def _encircle(axis: Axes, scene: Scene, place: LesionPlace) -> None:
+    """Draw a circle around a place on a slice that `_draw_slices` has drawn."""
+    _, (rows, columns) = _cut_around(scene.grid, place)
+    x, y, _ = scene.grid.index(np.array([place.centre_mm]))[0]
+    angle = np.linspace(0, 2 * np.pi, 60)
+    radius = (place.radius_mm + 7) / scene.grid.spacing_mm[0]
+    axis.plot(
+        x - columns.start + radius * np.cos(angle),
+        y - rows.start + radius * np.sin(angle),
+        color="white",
+        linewidth=0.9,
+        linestyle=":",
+    )
+    axis.set_xlim(-0.5, columns.stop - columns.start - 0.5)
+    axis.set_ylim(rows.stop - rows.start - 0.5, -0.5)
+
+
+def _panels(rows: int, columns: int) -> tuple[Figure, NDArray[Any]]:
     size = (PANEL_INCHES * columns, PANEL_INCHES * rows)
     figure = Figure(figsize=size, facecolor=BLACK, dpi=DPI)
     axes = figure.subplots(

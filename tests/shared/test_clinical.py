@@ -21,6 +21,7 @@ from shared.clinical import (
     ClinicalRecord,
     Variable,
     check_key,
+    ehr_of,
     encode,
     parse_ehr,
 )
@@ -70,6 +71,14 @@ def test_an_empty_record_is_all_missing_without_a_remark() -> None:
     assert record == ClinicalRecord()
     assert set(astuple(record)) == {None}
     assert remarks == ()
+
+
+def test_record_as_an_ehr_is_read_as_the_same_record() -> None:
+    for ehr in ({}, SAMPLE, {"Age": 60.5, "Gender": "F", "M-stage": "Mx"}):
+        record = record_of(ehr)
+        assert record_of(ehr_of(record)) == record
+    assert ehr_of(record_of(SAMPLE)) == {**SAMPLE, "M-stage": 0}
+    assert ehr_of(ClinicalRecord(hpv=0.5)) == {}
 
 
 def test_table_and_record_have_the_same_variables_in_the_same_order() -> None:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from evaluation.running.case_folders import find_cases
 from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
 from evaluation.running.job_store import OUTPUT, JobRecord, JobsOrigin, JobStore
-from shared.clinical import EHR_VARIABLES
+from shared.clinical import ehr_of
 from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.files import write_whole
@@ -76,11 +76,9 @@ def _write_images(patient: Patient, folder: Path) -> None:
 
 
 def _write_texts(patient: Patient, folder: Path) -> None:
-    values = {name: getattr(patient.clinical, v.key) for name, v in EHR_VARIABLES.items()}
-    ehr = {name: value for name, value in values.items() if value is not None}
     truth = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
     for path, value in (
-        (folder / "input" / CURRENT.ehr.path, ehr),
+        (folder / "input" / CURRENT.ehr.path, ehr_of(patient.clinical)),
         (folder / "truth.json", truth),
     ):
         text = json.dumps(value, indent=2, allow_nan=False) + "\n"

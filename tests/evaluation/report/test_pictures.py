@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from evaluation.report.pictures import (
     project_sagittal,
     slice_axial,
 )
+from evaluation.report.places import LesionPlace
 from shared.case import Case
 from shared.clinical import ClinicalRecord
 from shared.conventions import Label
@@ -143,3 +145,19 @@ def test_each_error_has_a_ct_and_a_pet_slice_even_at_the_edge(count: int) -> Non
     assert titles[:2] == ["1  CT", "1  PET"]
     solid = shown[0].collections
     assert solid  # the primary's outline: the first slice goes through it
+
+
+def test_prediction_has_projections_then_slices_with_solid_outlines() -> None:
+    view = small_view()
+    place = LesionPlace(volume_ml=1.0, centre_mm=(130.0, 90.0, 90.0), radius_mm=6.0)
+    figure = pictures.draw_prediction(view, view.truth, [place, place])
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    titles = [axis.texts[0].get_text() for axis in shown]
+    assert titles == ["PET, coronal", "PET, sagittal", "1  CT", "1  PET", "2  CT", "2  PET"]
+    colours = [to_hex(np.asarray(line.get_edgecolor())[0]) for line in shown[0].collections]
+    assert colours == [pictures.OUTLINE["GTVp"], pictures.OUTLINE["GTVn"]]
+    (outline,) = shown[2].collections  # only the primary is in this plane
+    linestyles: Any = outline.get_linestyle()
+    assert linestyles == [(0, None)]  # solid
+    names = {text.get_text(): text.get_color() for text in shown[0].texts}
+    assert names["GTVp"] == pictures.OUTLINE["GTVp"]

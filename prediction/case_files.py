@@ -1,0 +1,203 @@
+"""From image files or DICOM folders to a case, and from a case to the folder of the platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+
+from shared.case import Case
+from shared.clinical import ehr_of, parse_ehr
+from shared.conventions import AIR_HU, NO_UPTAKE_SUV
+from shared.editions import CURRENT
+from shared.errors import InputError
+from shared.files import write_whole
+from shared.grand_challenge.images import read_image
+
+Source: TypeAlias = Path | str
+"""A NIfTI, MetaImage or TIFF file, or a folder with a DICOM series."""
+
+DICOM_MAGIC: Final = (128, b"DICM")
+"""Place and content of the mark of a DICOM file."""
+
+
+def read_case_files(
+    *,
+    ct: Source,
+    pet: Source,
+    ehr: Source | Mapping[str, object] | None = None,
+    ct_series: str | None = None,
+    pet_series: str | None = None,
+    weight_kg: float | None = None,
+    suv_factor: float | None = None,
+) -> Case:
+    """Read a PET/CT of your own as a case.
+
+    Parameters
+    ----------
+    ct : NIfTI, MetaImage (`.mha`) or TIFF file in HU, or a folder with DICOM slices.
+    pet : such a file in SUV or Bq/mL, or a folder with DICOM slices, which are converted to SUV by
+        body weight. Both may be in one folder.
+    ehr : JSON file with the health record, or its content, such as `{"Age": 61}`. Any value may be
+        missing; None has no value.
+    ct_series, pet_series : SeriesNumber or SeriesInstanceUID, if a folder has several series of the
+        modality.
+    weight_kg : body weight, if the DICOM PET does not state it.
+    suv_factor : factor from the values of the PET to SUV, used instead of the DICOM tags: body
+        weight in g divided by the dose in Bq at the time to which the PET is decay-corrected.
+
+    Returns
+    -------
+    The case. Its remarks say what is unusual, and how the PET was converted to SUV.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, a folder has several series or none, the CT is not in HU, or a tag
+        that SUV needs is missing.
+    """
+    ct_hu, ct_remarks = _read_ct(Path(ct), ct_series)
+    pet_suv, pet_remarks = _read_pet(
+        Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor
+    )
+    clinical, ehr_remarks = parse_ehr(_read_ehr(ehr))
+    remarks = (*ct_remarks, *pet_remarks, *ehr_remarks)
+    return Case(ct_hu=ct_hu, pet=pet_suv, clinical=clinical, remarks=remarks)
+
+
+def write_case_folder(case: Case, folder: Path) -> None:
+    """Write a case in the platform's layout, below `input/` in a folder.
+
+    The containers, `./test_containers.sh --case` and `python -m evaluation run` read this layout.
+
+    Parameters
+    ----------
+    folder : new, or of an earlier call, whose files are replaced.
+    """
+    for socket, image in ((CURRENT.ct, case.ct_hu), (CURRENT.pet, case.pet)):
+        path = folder / "input" / socket.path / f"{Path(socket.path).name}.mha"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+    text = json.dumps(ehr_of(case.clinical), indent=2, allow_nan=False) + "\n"
+    write_whole(folder / "input" / CURRENT.ehr.path, text)
+
+
+def _read_ct(path: Path, series: str | None) -> tuple[sitk.Image, tuple[str, ...]]:
+    if path.is_dir():
+        with _pydicom_required(path):
+            from prediction.dicom_series import choose_series, find_series, read_volume
+        ct, _ = read_volume(choose_series(find_series(path, "CT"), series, "--ct-series"))
+        remarks: tuple[str, ...] = ()
+    else:
+        _require_no_series(path, series, "--ct-series")
+        ct, remarks = _read_file(path, "CT", AIR_HU)
+    lowest = float(sitk.GetArrayViewFromImage(ct).min())
+    if lowest >= 0:
+        raise InputError(
+            f"expected a CT in HU, with air at about -1000, in {path}, found a lowest value of "
+            f"{lowest:g}; check that CT and PET are not swapped, or subtract 1024 from the values"
+        )
+    return ct, remarks
+
+
+def _read_pet(
+    path: Path, *, series: str | None, weight_kg: float | None, suv_factor: float | None
+) -> tuple[sitk.Image, tuple[str, ...]]:
+    for option, value in (("--weight-kg", weight_kg), ("--suv-factor", suv_factor)):
+        if value is not None and not 0 < value < np.inf:
+            raise InputError(f"expected a number above 0 for {option}, found {value:g}")
+    if path.is_dir():
+        return _read_dicom_pet(path, series=series, weight_kg=weight_kg, suv_factor=suv_factor)
+    _require_no_series(path, series, "--pet-series")
+    if weight_kg is not None:
+        raise InputError(
+            f"expected a DICOM folder for --weight-kg, found the file {path}, which does not state "
+            "the dose; give the factor to SUV with --suv-factor"
+        )
+    pet, remarks = _read_file(path, "PET", NO_UPTAKE_SUV)
+    if suv_factor is not None:
+        pet = sitk.Cast(pet, sitk.sitkFloat32) * suv_factor
+        remarks += (f"PET: multiplied by {suv_factor:g}, which gives SUV",)
+    return pet, remarks
+
+
+def _read_dicom_pet(
+    folder: Path, *, series: str | None, weight_kg: float | None, suv_factor: float | None
+) -> tuple[sitk.Image, tuple[str, ...]]:
+    with _pydicom_required(folder):
+        from prediction.dicom_series import choose_series, find_series, read_volume
+        from prediction.suv import suv_factors
+    image, headers = read_volume(choose_series(find_series(folder, "PT"), series, "--pet-series"))
+    if suv_factor is None:
+        factors, remarks = suv_factors(headers, weight_kg=weight_kg)
+    else:
+        factors, remarks = np.full(len(headers), suv_factor), ()
+    values = sitk.GetArrayFromImage(image) * factors[:, None, None]
+    pet = sitk.GetImageFromArray(values.astype(np.float32))
+    pet.CopyInformation(image)
+    low, high = f"{factors.min():.6g}", f"{factors.max():.6g}"
+    spread = low if low == high else f"{low} to {high}"
+    return pet, (*remarks, f"PET: DICOM values multiplied by {spread}, which gives SUV")
+
+
+@contextmanager
+def _pydicom_required(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise InputError(
+            f"expected the package pydicom to read the DICOM folder {folder}, found none; install "
+            "the extra `prediction` of pyproject.toml"
+        ) from None
+
+
+def _require_no_series(path: Path, series: str | None, option: str) -> None:
+    if series is not None:
+        raise InputError(
+            f"expected a DICOM folder for {option}, found {path}; leave the option out"
+        )
+
+
+def _read_file(path: Path, name: str, outside: float) -> tuple[sitk.Image, tuple[str, ...]]:
+    """Return the 3-D scalar image of a file, and a remark if values are replaced.
+
+    Parameters
+    ----------
+    name : of the image, for messages.
+    outside : replaces values that are not finite.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"expected the {name} as a file or a DICOM folder at {path}, found none; "
+            "correct the path"
+        )
+    place, mark = DICOM_MAGIC
+    with path.open("rb") as file:
+        if file.read(place + len(mark))[place:] == mark:
+            raise InputError(
+                f"expected the folder of a DICOM series for the {name}, found one of its "
+                f"files; give {path.parent}"
+            )
+    image, remarks = read_image(path, name, outside)
+    for key in image.GetMetaDataKeys():  # NIfTI's fields, which make MetaImage warn
+        image.EraseMetaData(key)
+    return image, remarks
+
+
+def _read_ehr(ehr: Source | Mapping[str, object] | None) -> object:
+    if ehr is None:
+        return {}
+    if isinstance(ehr, Mapping):
+        return ehr
+    try:
+        return json.loads(Path(ehr).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"expected a JSON file with the health record at {ehr}, found none or another format "
+            f'({error}); write an object such as {{"Age": 61}}'
+        ) from None

@@ -1,0 +1,48 @@
+"""The lesions of a predicted label map, one by one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import cc3d
+import numpy as np
+
+from evaluation.report.places import LesionPlace, place_of
+from shared.conventions import LESIONS, LabelVolume
+from shared.preprocessing.pipeline import Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion(LesionPlace):
+    """A connected component of a label.
+
+    Attributes
+    ----------
+    label : "GTVp" or "GTVn".
+    suv_max : highest SUV of a voxel.
+    """
+
+    label: str
+    suv_max: float
+
+
+def find_lesions(labels: LabelVolume, prepared: Prepared) -> list[Lesion]:
+    """Return the 26-connected lesions, primaries first, the largest first; empty without lesions.
+
+    Parameters
+    ----------
+    labels : label map on the region's grid, [z, y, x].
+    """
+    lesions = []
+    for name, label in LESIONS.items():
+        # Padded, because cc3d 4.1.1 fails on some masks that are one voxel wide.
+        components = cc3d.connected_components(np.pad(labels == label, 1), connectivity=26)
+        components = components[1:-1, 1:-1, 1:-1]
+        found = []
+        for number in range(1, int(components.max()) + 1):
+            voxels = np.argwhere(components == number)
+            place = place_of(voxels, prepared.undo.region)
+            suv_max = float(prepared.pet_suv[tuple(voxels.T)].max())
+            found.append(Lesion(label=name, suv_max=suv_max, **asdict(place)))
+        lesions += sorted(found, key=lambda lesion: -lesion.volume_ml)
+    return lesions
