@@ -17,10 +17,10 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, field_validator
+from pydantic import field_validator
 
 from shared.errors import InputError
-from shared.schema import Strict
+from shared.schema import Divisor, Magnitude, Strict
 
 Kind: TypeAlias = Literal["continuous", "category", "binary"]
 """A category is a whole number. A binary value is 1 or 0; the EHR may also hold a JSON boolean."""
@@ -144,9 +144,9 @@ class ClinicalFeature(Strict):
     """One input of a clinical branch: (value - mean) / std, or `missing` without a value."""
 
     key: str
-    mean: float = 0.0
-    std: PositiveFloat = 1.0
-    missing: float = -1.0
+    mean: Magnitude = 0.0
+    std: Divisor = 1.0
+    missing: Magnitude = -1.0
 
     _check_key = field_validator("key")(check_key)
 

@@ -5,20 +5,10 @@ set -euo pipefail
 # shellcheck source=shared/docker/python.sh
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 
-# Prints the model folders that the image of an algorithm holds, one a line.
-readonly MODEL_FOLDERS='
-import sys
-from pathlib import Path
-from shared.editions import CURRENT
-folders = {each.name: each.model_folders(Path()).values() for each in CURRENT.algorithms}
-if sys.argv[1] not in folders:
-    sys.exit(f"expected one of {list(folders)} in shared/editions.py, found {sys.argv[1]!r}")
-print(*folders[sys.argv[1]], sep="\n")
-'
-
 usage() {
   cat <<'USAGE'
 Usage: do_build.sh [--variant cpu|gpu] [--api-method exec|invoke] [--base IMAGE] [--network NAME]
+                   [--signers FILE]
 
   --variant cpu|gpu   ONNX Runtime with OpenVINO (cpu, the default) or with CUDA 12 (gpu); the
                       evaluation has only cpu
@@ -28,6 +18,8 @@ Usage: do_build.sh [--variant cpu|gpu] [--api-method exec|invoke] [--base IMAGE]
                       exec
   --base IMAGE        base image (default: python:3.11-slim-bookworm); give a digest to pin it
   --network NAME      network of the build (default: host)
+  --signers FILE      public keys, one of which must have signed each model card (format "allowed
+                      signers" of ssh-keygen); without it, cards need no signature
 
 The image is named hecktor2025/<task>:<variant>. Set ENGINE=podman to build with Podman.
 USAGE
@@ -41,7 +33,7 @@ die() {
 main() {
   # The host's network is the default, because not every machine has a bridge network (rootless
   # engines, CI runners, proxies on localhost). The build fetches only packages with a known hash.
-  local task='' variant=cpu api_method=exec base='' network=host
+  local task='' variant=cpu api_method=exec base='' network=host signers=()
   while (($#)); do
     case $1 in
       --task) task=$2; shift ;;
@@ -49,6 +41,7 @@ main() {
       --api-method) api_method=${2:-}; shift ;;
       --base) base=${2:-}; shift ;;
       --network) network=${2:-}; shift ;;
+      --signers) signers=(--signers "$(realpath "${2:-}")"); shift ;;
       -h | --help) usage; exit 0 ;;
       *) die "unknown option $1; see -h" ;;
     esac
@@ -67,10 +60,10 @@ main() {
   if [[ $task == evaluation ]]; then
     code=(evaluation)
   else
-    folders=$("$python" -B -c "$MODEL_FOLDERS" "$task") || die "no image was built"
+    folders=$("$python" -B -m shared.docker.model_tarball "$task") || die "no image was built"
     mapfile -t models <<<"$folders"
   fi
-  "$python" -B shared/docker/check_model.py "${models[@]}" || die "no image was built"
+  "$python" -B -m shared.docker.check_model "${signers[@]}" "${models[@]}" || die "no image was built"
 
   # After a checkout with umask 077 the image's user could not read the files.
   find shared "${code[@]}" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +
@@ -91,6 +84,7 @@ main() {
   [[ $task == evaluation ]] ||
     arguments+=(--build-arg "VARIANT=$variant" --build-arg "API_METHOD=$api_method")
   [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
+  [[ $base != *@* ]] || arguments+=(--build-arg "BASE_DIGEST=${base#*@}")
   # BuildKit takes the dates of files and image from SOURCE_DATE_EPOCH, so that each build of a
   # commit gives the same image.
   SOURCE_DATE_EPOCH=$epoch "$engine" build --platform linux/amd64 --network "$network" \

@@ -1,50 +1,91 @@
-"""Reject a model folder whose files do not match its card.
+"""Reject model folders that do not match their cards, before their weights enter an image.
 
-Runs before an image is built and uses only the standard library, because a machine that builds
-images needs no Python environment. When a model is loaded, `shared.models.card` checks more.
+Uses only the standard library, because a machine that builds images needs no Python environment.
+When a model is loaded, `shared.models.card` also checks the fields of the card.
 """
 
-import hashlib
+import argparse
 import json
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-LFS_POINTER = b"version https://git-lfs"
+from shared.errors import ModelError
+from shared.models.sealed import CARD_NAME, SIGNATURE_NAME, check_sealed, read_card_text
+
+NAMESPACE = "hecktor-model"
+"""Part of each signature, so that a signature for another purpose is not accepted."""
 
 
-def find_fault(folder: Path) -> str | None:
-    """Return what is wrong with a model folder and what to do, or None if it is correct."""
-    card_path = folder / "model.json"
+def check_folder(folder: Path, signers: Path | None = None) -> None:
+    """Check a model folder.
+
+    Parameters
+    ----------
+    signers : public keys in ssh-keygen's format "allowed signers"; None accepts unsigned cards.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not sealed, or its card has no valid signature by one of the signers.
+    """
+    text = read_card_text(folder)
     try:
-        card = json.loads(card_path.read_bytes())
-        members = [(folder / m["file"], m["sha256"]) for m in card["members"]]
-    except OSError:
-        return f"expected a model card at {card_path}, found none; train or export a model"
-    except (ValueError, KeyError, TypeError):
-        return f"{card_path} is not a valid model card; export the model again"
-    for path, expected in members:
-        if not path.is_file():
-            return f"expected the model file {path}, which its card names, found none"
-        with path.open("rb") as file:
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                return f"{path} is a Git LFS pointer, not the model; run: git lfs pull"
-            file.seek(0)
-            digest = hashlib.sha256(file.read()).hexdigest()
-        if digest != expected:
-            return (
-                f"{path} does not match its card: expected SHA-256 {expected[:12]}…, "
-                f"found {digest[:12]}…; copy or export the model again"
-            )
-    return None
+        members = {str(m["file"]): str(m["sha256"]) for m in json.loads(text)["members"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ModelError(
+            f"{folder / CARD_NAME} is not a valid model card; export the model again"
+        ) from None
+    check_sealed(folder, members)
+    if signers is not None:
+        _check_signature(folder, text, signers)
 
 
-def main(folders: list[str]) -> int:
+def _check_signature(folder: Path, text: bytes, signers: Path) -> None:
+    card, signature = folder / CARD_NAME, folder / SIGNATURE_NAME
+    if not signature.is_file():
+        raise ModelError(
+            f"expected a signature of the card at {signature}, found none; sign it: "
+            f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY {card}"
+        )
+    file = ("-s", str(signature), "-f", str(signers))
+    names = _ssh_keygen("find-principals", *file).splitlines()
+    verified = names and _ssh_keygen("verify", *file, "-n", NAMESPACE, "-I", names[0], text=text)
+    if not verified:
+        raise ModelError(
+            f"expected a signature of {card} by a key in {signers}, found another one in "
+            f"{signature}; sign the card again, or do not use this model"
+        )
+
+
+def _ssh_keygen(action: str, *options: str, text: bytes = b"") -> str:
+    """Return what ssh-keygen prints, or nothing if it refuses."""
+    command = ["ssh-keygen", "-Y", action, *options]
+    try:
+        process = subprocess.run(command, input=text, capture_output=True)
+    except FileNotFoundError:
+        raise ModelError(
+            "expected ssh-keygen on the PATH to check a signature, found none; install OpenSSH"
+        ) from None
+    return process.stdout.decode("utf-8", "replace") if process.returncode == 0 else ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Check model folders; print the faults on stderr and return 1 if there are any."""
-    faults = [fault for folder in folders if (fault := find_fault(Path(folder)))]
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 1 if faults else 0
+    parser = argparse.ArgumentParser(description="Check model folders against their cards.")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
+    parser.add_argument("--signers", type=Path, help="public keys, one of which signed each card")
+    options = parser.parse_args(arguments)
+    faults = 0
+    for folder in options.folders:
+        try:
+            check_folder(folder, options.signers)
+        except ModelError as error:
+            print(error, file=sys.stderr)
+            faults += 1
+    return int(faults > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

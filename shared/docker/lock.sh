@@ -45,12 +45,12 @@ main() {
   scratch=$(mktemp -d)
   # shellcheck disable=SC2064  # expand the path now
   trap "rm -rf '$scratch'" EXIT
-  local images=(evaluation/requirements)
+  local images=(evaluation/requirements shared/docker/requirements-sbom)
   for name in task*/requirements-*.in; do
     images+=("${name%.in}")
   done
   for image in "${images[@]}"; do
-    folder=${image%/*} name=${image#*/}
+    folder=${image%/*} name=${image##*/}
     mkdir -p "$scratch/$folder"
     cp "$folder"/requirements*.in "$scratch/$folder/"
     cp "$image.lock" "$scratch/$folder/" 2>/dev/null || true

@@ -29,7 +29,7 @@ from shared.grand_challenge.images import library_errors_in_log
 from shared.grand_challenge.outputs import remove_partials
 from shared.grand_challenge.server import PORT, serve
 from shared.grand_challenge.signals import is_ending, stop_on_signals
-from shared.models.card import CARD_NAME
+from shared.models.sealed import CARD_NAME
 from shared.resources import granted_cpus, peak_memory_gb, reset_peak_memory
 
 MODEL_TARBALL: Final = Path("/opt/ml/model")

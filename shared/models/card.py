@@ -3,7 +3,7 @@
 A model folder explains itself. Its card states geometry, channels and clinical features in the
 order in which the network takes them, how its outputs become predictions, what it was trained on
 and how well it scored. Each task has its own card, in the file of its model. `load_card` rejects a
-folder whose files are not the ones that the card was written for.
+folder that does not match its card, see `sealed`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import (
-    BaseModel,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
 from shared.errors import ModelError
+from shared.models.sealed import CARD_NAME, SIGNATURE_NAME, check_sealed, read_card_text
 from shared.preprocessing.intensity import Channel, Intensity
 from shared.preprocessing.region import Preparation
-from shared.schema import Strict
+from shared.schema import Divisor, Magnitude, Side, Strict, Text
 from shared.tasks import TaskName
-
-CARD_NAME: Final = "model.json"
 
 MemberKind: TypeAlias = Literal["network", "linear"]
 """A network sees the image and the clinical values; a linear model the clinical values and the
@@ -53,30 +45,30 @@ _FIELDS_OF_ONE_TASK: Final = frozenset(
 class Member(Strict):
     """One model of the ensemble; its risks are standardised by their mean and std."""
 
-    file: str
-    sha256: str
+    file: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     kind: MemberKind = "network"
-    risk_mean: float = 0.0
-    risk_std: PositiveFloat = 1.0
+    risk_mean: Magnitude = 0.0
+    risk_std: Divisor = 1.0
 
 
 class Score(Strict):
     """One measured result: on which patients, how many, and how certain."""
 
-    metric: str
-    value: float
-    standard_error: float | None = None
+    metric: Text
+    value: Magnitude
+    standard_error: Magnitude | None = None
     patients: PositiveInt
-    cohort: str
+    cohort: Text
 
 
 class Training(Strict):
     """Where the weights come from."""
 
-    data: str
+    data: Text
     patients: PositiveInt
-    command: str
-    revision: str
+    command: Text
+    revision: Text
     seed: int
 
 
@@ -91,19 +83,26 @@ class BaseCard(Strict):
 
     format: Literal[1] = 1
     task: TaskName
-    configuration: Annotated[str, Field(min_length=1)]
+    configuration: Annotated[Text, Field(min_length=1)]
     """Name of the file in training/configs, or of the file given in its place."""
-    notice: str
+    notice: Text
     """What a user must know before trusting the output; printed at every start."""
-    licence: str
+    licence: Text
     preparation: Preparation
     intensity: Intensity
-    window_zyx: tuple[PositiveInt, PositiveInt, PositiveInt]
+    window_zyx: tuple[Side, Side, Side]
     """Segmentation: the sliding window. Otherwise: the part of the region that the network sees."""
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1)]
-    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=16)]
+    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=100)]
     training: Training
-    scores: tuple[Score, ...] = ()
+    scores: Annotated[tuple[Score, ...], Field(max_length=1000)] = ()
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [member.file for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError("expected a file of its own for each member, found one twice")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +135,11 @@ def _is_empty(value: object) -> bool:
     return not value or (isinstance(value, Mapping) and not any(value.values()))
 
 
+def _escaped(text: str) -> str:
+    """Return a text in which control codes are written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content as hexadecimal digits."""
     with path.open("rb") as file:
@@ -143,7 +147,8 @@ def sha256_of(path: Path) -> str:
 
 
 def write_card(folder: Path, card: BaseCard) -> None:
-    """Write a card into its model folder."""
+    """Write a card into its model folder; a signature of an earlier card is removed."""
+    (folder / SIGNATURE_NAME).unlink(missing_ok=True)
     text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -158,36 +163,26 @@ def load_card(folder: Path, card_type: type[CardT]) -> CardT:
     Raises
     ------
     ModelError
-        If there is no card, it does not follow the schema, it is for another task, or a file it
-        names is missing or differs from the one it was written for.
+        If there is no card, it does not follow the schema, it is for another task, or the folder
+        is not sealed, see `check_sealed`.
     """
     path, expected = folder / CARD_NAME, card_type.model_fields["task"].default
+    text = read_card_text(folder)
     try:
-        text = path.read_bytes()
         task = _TaskOfCard.model_validate_json(text).task
         if task != expected:
-            raise ModelError(f"expected a model for {expected} in {folder}, found one for {task}")
+            raise ModelError(
+                f"expected a model for {expected} in {folder}, found one for {task[:100]!a}"
+            )
         card = card_type.model_validate_json(text)
-    except OSError:
-        raise ModelError(
-            f"expected a model card at {path}, found none; export a model to {folder}"
-        ) from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the card"
+        where = ".".join(map(str, first["loc"]))[:200] or "the card"
         raise ModelError(
-            f"{path} is not a valid model card: {where}: {first['msg']}; export the model again"
+            f"{path} is not a valid model card: {_escaped(where)}: {_escaped(first['msg'])}; "
+            "export the model again"
         ) from None
-    for member in card.members:
-        file = folder / member.file
-        if not file.is_file():
-            raise ModelError(f"expected the model file {file} that the card names, found none")
-        sha256 = sha256_of(file)
-        if sha256 != member.sha256:
-            raise ModelError(
-                f"{file} is not the file its card was written for: expected SHA-256 "
-                f"{member.sha256[:12]}…, found {sha256[:12]}…; copy or export the model again"
-            )
+    check_sealed(folder, {member.file: member.sha256 for member in card.members})
     return card
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import LabelVolume
@@ -19,7 +21,7 @@ class HpvCard(PrognosisCard):
 
     graph_output = "logit"
     task: Literal["hpv"] = "hpv"
-    threshold: float
+    threshold: Annotated[float, Field(ge=0, le=1)]
     """The probability from which the decision is positive."""
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ModelError
+from shared.models.sealed import read_graph
 from shared.resources import granted_cpus
 
 
@@ -67,27 +68,32 @@ class Network:
     remarks: tuple[str, ...]
     inputs: dict[str, tuple[int, ...]]
 
-    def __init__(self, path: Path, providers: Sequence[str] = PROVIDERS) -> None:
+    def __init__(
+        self, path: Path, providers: Sequence[str] = PROVIDERS, *, sha256: str | None = None
+    ) -> None:
         """Load a graph.
 
         Parameters
         ----------
         path : a `.onnx` file with its weights inside.
+        sha256 : of the file, as the card states it; None accepts any file.
         providers : those to try, best first; those that ONNX Runtime was not built with are
             skipped without a remark. The plain CPU provider is always tried last.
 
         Raises
         ------
         ModelError
-            If no provider can load the file.
+            If the file is not the expected one, needs another file, or no provider can load it.
         """
+        # The runtime gets the bytes that were checked, and never opens a file itself.
+        content = read_graph(path, sha256)
         built_with = ort.get_available_providers()
         remarks = []
         for provider in (p for p in providers if p != "CPU" and _full_name(p) in built_with):
             try:
                 if provider == "CUDA":
                     _load_cuda()
-                self._session = _open(path, provider)
+                self._session = _open(content, provider)
             except Exception as error:  # The next provider can still run it.
                 remarks.append(f"{provider} is not usable here ({_first_line(error)})")
                 continue
@@ -95,7 +101,7 @@ class Network:
             break
         else:
             try:
-                self._session = _open(path, "CPU")
+                self._session = _open(content, "CPU")
             except Exception as error:
                 raise ModelError(
                     f"expected an ONNX model in {path}, but ONNX Runtime cannot load it: "
@@ -116,7 +122,7 @@ def _full_name(provider: str) -> str:
     return f"{provider}ExecutionProvider"
 
 
-def _open(path: Path, provider: str) -> Any:
+def _open(content: bytes, provider: str) -> Any:
     """Return a session that runs on the given provider; raise any exception otherwise."""
     threads = granted_cpus()
     options = ort.SessionOptions()
@@ -128,6 +134,8 @@ def _open(path: Path, provider: str) -> Any:
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.use_deterministic_compute = True
+    # Otherwise the bytes themselves could select ONNX Runtime's own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     specific: dict[str, dict[str, str]] = {
         # TF32 keeps ten bits. The default search times all algorithms and may choose a different
         # one at each start, so a second run could give different bytes.
@@ -138,7 +146,7 @@ def _open(path: Path, provider: str) -> Any:
     }
     with _silent_stderr():
         session = ort.InferenceSession(
-            str(path),
+            content,
             sess_options=options,
             providers=[(_full_name(provider), specific[provider])],
             enable_fallback=0,  # The built-in fallback prints.

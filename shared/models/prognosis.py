@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from shared.clinical import ClinicalFeature, ClinicalRecord, encode
 from shared.conventions import IntTriple, LabelVolume
@@ -20,13 +20,14 @@ from shared.models.onnx import Network
 from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.window import window_box
+from shared.schema import Text
 
 
 class PrognosisCard(BaseCard):
     """What the cards of Tasks 2 and 3 share."""
 
-    clinical: tuple[ClinicalFeature, ...] = ()
-    measures: tuple[str, ...] = ()
+    clinical: Annotated[tuple[ClinicalFeature, ...], Field(max_length=100)] = ()
+    measures: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
     """The lesion measures that the linear members take, in order; empty without such members."""
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from shared.models.sliding_window import sliding_window
 from shared.postprocessing.rules import Rules, label_map
 from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
+from shared.schema import Limit, Text
 
 LABELS: Final = {"background": Label.BACKGROUND, **LESIONS}
 """Names in cards; a network's outputs are in this order."""
@@ -34,15 +35,17 @@ class SegmentationCard(BaseCard):
 
     graph_output = "logits"
     task: Literal["segmentation"] = "segmentation"
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     """Part of a window's side that it shares with the next."""
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: Annotated[tuple[Text, ...], Field(min_length=1, max_length=16)]
     """The meaning of the output channels, in order."""
-    min_component_mm3: dict[str, float] = Field(default_factory=dict)
+    min_component_mm3: Annotated[dict[Text, Limit], Field(max_length=16)] = Field(
+        default_factory=dict
+    )
     """Smaller components of a label are removed."""
     rules: Rules = Rules()
     """Further limits that lesions must meet; by default all are off."""
-    mirror_axes: tuple[MirrorAxis, ...] = ()
+    mirror_axes: Annotated[tuple[MirrorAxis, ...], Field(max_length=3)] = ()
     """Predictions are averaged over mirrorings along each subset of these axes."""
 
     @model_validator(mode="after")

@@ -15,12 +15,12 @@ import cc3d
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.geometry import bounding_slices
 from shared.postprocessing.components import remove_small
-from shared.schema import Strict
+from shared.schema import Limit, Strict
 
 
 class Rules(Strict):
@@ -36,17 +36,17 @@ class Rules(Strict):
     min_primary_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     """A primary with a lower mean probability gets the label, node or background, that has the next
     highest mean probability in its voxels."""
-    min_primary_mass_mm3: NonNegativeFloat = 0.0
+    min_primary_mass_mm3: Limit = 0.0
     """A primary with a lower mass is relabelled in the same way."""
-    min_primary_suv_max: NonNegativeFloat = 0.0
+    min_primary_suv_max: Limit = 0.0
     """A remaining primary with a lower SUVmax becomes background."""
     satellite_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """A remaining primary becomes a node if its mass is less than this share of the heaviest
     one's."""
-    node_gap_mm: NonNegativeFloat = 0.0
+    node_gap_mm: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Nodes with a gap of at most this width are joined: background on the shortest paths between
     them becomes node."""
-    min_node_suv_max: NonNegativeFloat = 0.0
+    min_node_suv_max: Limit = 0.0
     """A node with a lower SUVmax becomes background. A HECKTOR 2025 team reports a median SUVmax of
     9.3 for true nodes and of 4.1 for false ones, and uses a limit of 2.5."""
 

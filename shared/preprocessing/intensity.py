@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from pydantic import PositiveFloat, field_validator
+from pydantic import field_validator
 
 from shared.conventions import LESIONS, LabelVolume, Volume
-from shared.schema import Strict
+from shared.schema import Divisor, Magnitude, Strict
 
 ImageChannel: TypeAlias = Literal["CT", "PET"]
 Channel: TypeAlias = Literal["CT", "PET", "GTVp", "GTVn"]
 
 IMAGE_CHANNELS: Final[tuple[ImageChannel, ...]] = ("CT", "PET")
 """The channels of `scale_images`; the others are drawn from the labels."""
+MIN_WINDOW_HU: Final = 1.0
 
 
 class Intensity(Strict):
@@ -25,15 +26,15 @@ class Intensity(Strict):
     [0, `pet_max_suv`] and divided by `pet_unit_suv`.
     """
 
-    ct_window_hu: tuple[float, float]
-    pet_max_suv: PositiveFloat
-    pet_unit_suv: PositiveFloat
+    ct_window_hu: tuple[Magnitude, Magnitude]
+    pet_max_suv: Divisor
+    pet_unit_suv: Divisor
 
     @field_validator("ct_window_hu")
     @classmethod
     def _check_window(cls, window: tuple[float, float]) -> tuple[float, float]:
-        if window[0] >= window[1]:
-            raise ValueError(f"expected a window that rises, found {window}")
+        if window[1] - window[0] < MIN_WINDOW_HU:
+            raise ValueError(f"expected a window that rises by at least 1 HU, found {window}")
         return window
 
 

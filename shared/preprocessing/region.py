@@ -18,13 +18,12 @@ import cc3d
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
 
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
 from shared.errors import InputError
 from shared.geometry import Box, Grid, bounding_slices, resample
 from shared.preprocessing.morphology import close_mask, open_mask
-from shared.schema import Strict
+from shared.schema import Side, Spacing, Strict
 
 BODY_HU: Final = -500.0
 """Threshold between air (-1000) and fat (-100)."""
@@ -62,8 +61,8 @@ NECK_BELOW_SKULL_BASE_MM: Final = 100.0
 class Preparation(Strict):
     """Size and spacing of the region: a box along the world's axes with isotropic voxels."""
 
-    spacing_mm: PositiveFloat
-    size_xyz: tuple[PositiveInt, PositiveInt, PositiveInt]
+    spacing_mm: Spacing
+    size_xyz: tuple[Side, Side, Side]
     interpolation: Literal["linear", "bspline"]
 
     @property

@@ -19,6 +19,7 @@ from evaluation.running.engines.native import PythonOf
 from evaluation.running.engines.protocol import Engine, EngineError
 from shared.editions import CURRENT
 from tests.containers.bad_inputs import BAD_INPUTS, BadInput
+from tests.containers.bad_models import BAD_MODELS, BadModel
 from tests.containers.contract import ALGORITHMS, EVALUATION, Contract
 from tests.containers.expectations import BOUNDS_FILE
 from tests.containers.report import Report
@@ -38,13 +39,14 @@ class Setup:
     root : the checkout.
     algorithms : the containers of the algorithms.
     python_of : for the native engine, returns a program's interpreter.
-    bad_inputs, bad_submissions, bounds : see `Runner`.
+    bad_inputs, bad_models, bad_submissions, bounds : see `Runner`.
     """
 
     root: Path = ROOT
     algorithms: Sequence[Contract] = ALGORITHMS
     python_of: PythonOf | None = None
     bad_inputs: Sequence[BadInput] = BAD_INPUTS
+    bad_models: Sequence[BadModel] = BAD_MODELS
     bad_submissions: BadSubmissions = field(default_factory=lambda: BAD_SUBMISSIONS)
     bounds: Path = BOUNDS_FILE
 
@@ -180,6 +182,7 @@ def _check(
         update_expected=options.update_expected,
         model=options.model and options.model.resolve(),
         bad_inputs=setup.bad_inputs,
+        bad_models=setup.bad_models,
         bad_submissions=setup.bad_submissions,
         bounds=setup.bounds,
     )

@@ -106,15 +106,3 @@ BAD_INPUTS: Final = (
     BadInput("an EHR that is not JSON", _invalid_ehr, "not valid JSON"),
     BadInput("an EHR that is a list", _ehr_list, "a list"),
 )
-
-
-CHANGED_BYTE_WORDS: Final = "SHA-256"
-
-
-def change_a_byte(model: Path) -> None:
-    """Flip the bits of the middle byte of the first network in a model folder."""
-    card = json.loads((model / "model.json").read_bytes())
-    path = model / card["members"][0]["file"]
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)

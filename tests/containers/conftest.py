@@ -32,10 +32,18 @@ def this_python(program: object) -> Path:
 def write_model(folder: Path, **card: object) -> None:
     """Write a model folder with one file of a few bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = f"weights of {folder.parent.name}".encode()
+    name = folder.parent.name.encode()
+    # An ONNX file with an empty graph: ir_version, producer_name, graph.
+    weights = b"\x08\x0a\x12" + bytes([len(name)]) + name + b"\x3a\x00"
     (folder / "model.onnx").write_bytes(weights)
     member = {"file": "model.onnx", "sha256": hashlib.sha256(weights).hexdigest()}
-    text = json.dumps({"notice": "for tests", "members": [member], **card})
+    fields = {
+        "task": "none",
+        "notice": "for tests",
+        "licence": "none",
+        "training": {"data": "none"},
+    }
+    text = json.dumps({**fields, "members": [member], **card})
     (folder / "model.json").write_text(text)
 
 
@@ -97,6 +105,16 @@ class Project:
         return [call[2:] for call in map(json.loads, lines) if call[1] == command]
 
 
+def make_sbom_environment(root: Path) -> None:
+    """Make the environment of `sbom.py` in a checkout, with the interpreter of the tests."""
+    program = root / ".venv-sbom" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    lock = (root / "shared" / "docker" / "requirements-sbom.lock").read_bytes()
+    (root / ".venv-sbom" / "stamp").write_text(hashlib.sha256(lock).hexdigest())
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     root = tmp_path / "checkout"
@@ -111,6 +129,7 @@ def project(tmp_path: Path) -> Project:
         for script in ("do_build.sh", "do_save.sh"):
             shutil.copy(ROOT / contract.name / script, folder)
     write_case(root / "tests" / "cases" / "tiny")
+    make_sbom_environment(root)
     bounds = tmp_path / "bounds.json"
     bounds.write_text('{"tiny": {"GTVp": 0.9, "GTVn": 1.0}}')
     engine = tmp_path / "engine"
@@ -130,6 +149,7 @@ def on_path(
     for name in (
         *("bash", "env", "dirname", "basename", "find", "sed", "git", "date", "python3", "chmod"),
         *("gzip", "mv", "rm", "mktemp", "cat", "cut", "stat", "sha256sum", "unshare", "true"),
+        *("realpath", "ssh-keygen"),
     ):
         if found := shutil.which(name):
             (binaries / name).symlink_to(sys.executable if name == "python3" else found)

@@ -13,14 +13,17 @@ from typing import Final
 import SimpleITK as sitk
 
 from evaluation.running.case_folders import CaseError, CaseFolder
+from evaluation.running.engines.container import ContainerEngine
 from evaluation.running.engines.protocol import Engine, EngineError, Image, Run
 from evaluation.running.logs import peak_memory_gb
 from evaluation.running.programs import Program, stage_models
 from tests.containers import checks
-from tests.containers.bad_inputs import BAD_INPUTS, CHANGED_BYTE_WORDS, BadInput, change_a_byte
+from tests.containers.bad_inputs import BAD_INPUTS, BadInput
+from tests.containers.bad_models import BAD_MODELS, BadModel
 from tests.containers.checks import Check
 from tests.containers.contract import EVALUATION, Contract
 from tests.containers.expectations import BOUNDS_FILE, dsc_bounds
+from tests.containers.image_files import check_files
 from tests.containers.report import Group, Report
 from tests.containers.submission import BAD_SUBMISSIONS, BadSubmissions, check_metrics, stage
 
@@ -60,6 +63,7 @@ class Runner:
     update_expected : make the outputs the expected ones.
     model : a model folder to use in place of the image's own.
     bad_inputs : inputs that every algorithm must reject.
+    bad_models : model folders that every algorithm must reject.
     bad_submissions : submissions that the evaluation must reject.
     bounds : file with the lowest permitted DSC of each sample case.
     """
@@ -74,6 +78,7 @@ class Runner:
     update_expected: bool = False
     model: Path | None = None
     bad_inputs: Sequence[BadInput] = BAD_INPUTS
+    bad_models: Sequence[BadModel] = BAD_MODELS
     bad_submissions: BadSubmissions = field(default_factory=lambda: BAD_SUBMISSIONS)
     bounds: Path = BOUNDS_FILE
 
@@ -204,6 +209,8 @@ class Runner:
             size_gb, limit_gb = image.size_bytes / 1e9, SIZE_LIMIT_GB[self.variant]
             problem = f"expected an image below {limit_gb} GB, found {size_gb:.2f} GB"
             results.append(Check("size", None if size_gb < limit_gb else problem))
+            if isinstance(self.engine, ContainerEngine):
+                results += check_files(self.engine.files(container.program))
             note = f"{image.name} {image.identifier}, {size_gb:.2f} GB"
             self.report.add(
                 Group(
@@ -289,7 +296,7 @@ class Runner:
         return results, dsc
 
     def _check_model(self, container: Container, case: CaseFolder, logs: Path) -> None:
-        """Check that an uploaded model folder is used, and that a modified one is rejected."""
+        """Check that an uploaded model folder is used, and that an altered one is rejected."""
         start = time.perf_counter()
         logs.mkdir()
         staged = case.stage(logs / "input_copy")
@@ -305,11 +312,15 @@ class Runner:
         problem = checks.check_end(run).problem or (None if MARK in run.stdout else missing)
         results = [Check("an uploaded model folder is used", problem)]
 
-        change_a_byte(model)
-        run, output = self._run_in(logs / "changed_byte", container, staged, uploaded=model)
-        results.append(
-            checks.check_rejection("a changed byte is rejected", run, output, CHANGED_BYTE_WORDS)
-        )
+        for bad in self.bad_models:
+            altered = logs / "altered"
+            shutil.copytree(model, altered)
+            bad.alter(altered)
+            folder = logs / bad.name.replace(" ", "_")
+            run, output = self._run_in(folder, container, staged, uploaded=altered)
+            name = f"{bad.name} is rejected"
+            results.append(checks.check_rejection(name, run, output, bad.words))
+            shutil.rmtree(altered)
         shutil.rmtree(staged)
         shutil.rmtree(model)
         self.report.add(
@@ -318,7 +329,7 @@ class Runner:
                 name="model folder",
                 checks=results,
                 seconds=time.perf_counter() - start,
-                note="an uploaded folder takes precedence, a modified one is rejected",
+                note="an uploaded folder takes precedence, an altered one is rejected",
                 logs=logs,
             )
         )

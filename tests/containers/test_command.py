@@ -16,6 +16,7 @@ import pytest
 from evaluation.running.engines.native import NativeEngine
 from tests.containers.__main__ import Setup, main
 from tests.containers.bad_inputs import BAD_INPUTS
+from tests.containers.bad_models import BAD_MODELS
 from tests.containers.conftest import Project
 from tests.containers.contract import ALGORITHMS
 from tests.containers.submission import BAD_SUBMISSIONS
@@ -44,6 +45,7 @@ def quick_command(project: Project, capsys: pytest.CaptureFixture[str]) -> Comma
     setup = replace(
         project.setup,
         bad_inputs=BAD_INPUTS[:2],
+        bad_models=BAD_MODELS[:1],
         bad_submissions=dict(list(BAD_SUBMISSIONS.items())[:1]),
     )
     return make_command(project, setup, capsys)
@@ -67,9 +69,9 @@ def test_expected_outputs_are_written_and_then_required(project: Project, comman
     code, lines = command(*task)
     passed, failed = counts(lines)
     assert (code, failed) == (0, 0), lines
-    # Exit code, stderr, time, memory, files, mask, geometry, agreement, truth, second run; and two
-    # for the model folder.
-    assert passed == 10 + 2 + len(BAD_INPUTS)
+    # Exit code, stderr, time, memory, files, mask, geometry, agreement, truth, second run; and one
+    # for a good model folder.
+    assert passed == 11 + len(BAD_MODELS) + len(BAD_INPUTS)
     cases = list(ET.parse(project.root / "report.xml").iter("testcase"))
     assert len(cases) == passed
     (row,) = (line for line in lines if re.match(r"task1_segmentation +tiny +passed", line))

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from shared.errors import ExportError, ModelError
 from shared.lesions import MEASURES
 from shared.models.card import (
-    CARD_NAME,
     BaseCard,
     CardT,
     Member,
@@ -37,6 +36,7 @@ from shared.models.card import (
 )
 from shared.models.networks.base import NetworkConfig
 from shared.models.onnx import PROVIDERS, Network
+from shared.models.sealed import CARD_NAME, SIGNATURE_NAME
 from training.export.parity import compare_masks, compare_numbers
 
 OPSET: Final = 18
@@ -79,8 +79,9 @@ def export(
 
     Parameters
     ----------
-    folder : created if absent. A model in it is replaced, other `.onnx` files in it are removed,
-        other files are kept. The scores of the card are kept if the model is the same.
+    folder : created if absent. A model in it is replaced, other `.onnx` files in it are removed.
+        Any other file stays, and a model is not loaded from a folder with such a file. The scores
+        of the card are kept if the model is the same.
     card_type : the class of the task's card.
     members : the ensemble, at least one model, names all different.
     fields : what the card says in addition to `task`, `members` and `measures`.
@@ -97,7 +98,7 @@ def export(
         If the fields do not make a card.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as name:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         draft = Path(name)
         entries = [
             Member(
@@ -123,6 +124,7 @@ def export(
             stale.unlink()
         for entry in entries:
             os.replace(draft / entry.file, folder / entry.file)
+        (folder / SIGNATURE_NAME).unlink(missing_ok=True)  # It was made for the card before.
         os.replace(draft / CARD_NAME, folder / CARD_NAME)
     return card
 

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -155,6 +156,19 @@ class ContainerEngine:
             if os.geteuid() != 0:
                 self._hand_over(program, output)
         return run
+
+    def files(self, program: Program) -> Iterator[tarfile.TarInfo]:
+        """Yield an entry for each file, link and folder of a prepared program's image."""
+        container = self._call("create", self._image(program)).split()[-1]
+        command = [self._command, "export", container]
+        try:
+            with (
+                subprocess.Popen(command, stdout=subprocess.PIPE) as process,
+                tarfile.open(fileobj=process.stdout, mode="r|") as archive,
+            ):
+                yield from archive
+        finally:
+            self._call("rm", "--force", container)
 
     def close(self) -> None:
         """Remove the images with the linked input."""

@@ -4,11 +4,14 @@
 The "image" of a container is the checkout's `inference.py`.
 """
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(os.environ["FAKE_ENGINE"])
 
@@ -26,12 +29,15 @@ def main(arguments: list[str]) -> int:
         print("Fake version 1.0")
     elif command == "image" and rest[-1] in settings.get("absent", ()):
         return 1
+    elif command == "image" and "--format" not in rest:
+        print(json.dumps([describe(settings)]))
     elif command == "image":
         values = {"{{.Id}}": "sha256:0123456789abcdef", "{{.Size}}": str(settings["size"])}
         template = rest[rest.index("--format") + 1]
         for key, value in values.items():
             template = template.replace(key, value)
-        print("deadbeefcafe0123" if "revision" in template else template)
+        labels = {"revision": "deadbeefcafe0123", "version": "1.2.3", "created": "2026-01-01"}
+        print(next((value for key, value in labels.items() if key in template), template))
     elif command == "create":
         (FOLDER / "container.json").write_text(json.dumps(rest))
         print("WARNING: the engine's own complaint", file=sys.stderr)
@@ -40,9 +46,45 @@ def main(arguments: list[str]) -> int:
         return start(settings["root"])
     elif command == "inspect":
         print("false", settings.get("started", "2026-01-01T00:00:00Z"))
+    elif command == "export":
+        export(settings.get("files", {"usr/bin/python3": 0o755}))
     elif command == "save":
-        print("layers")
+        save(settings.get("images", 1))
+    elif command == "run" and rest[-2] == "-c":
+        return subprocess.run([sys.executable, "-c", rest[-1]]).returncode
     return 0
+
+
+def describe(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what `image inspect` says about the image."""
+    return {
+        "Os": "linux",
+        "Architecture": "amd64",
+        "Size": settings["size"],
+        "Config": {
+            "User": settings.get("user", "10001:10001"),
+            "Labels": settings.get("labels", {"org.grand-challenge.api-method": "exec"}),
+        },
+        **settings.get("image", {}),
+    }
+
+
+def export(files: dict[str, int]) -> None:
+    """Write an archive of empty files with these modes to stdout."""
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        for name, mode in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode = mode
+            archive.addfile(entry)
+
+
+def save(images: int) -> None:
+    """Write an archive with a number of images to stdout."""
+    manifest = json.dumps([{"Config": f"{i}.json"} for i in range(images)]).encode()
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        entry = tarfile.TarInfo("manifest.json")
+        entry.size = len(manifest)
+        archive.addfile(entry, io.BytesIO(manifest))
 
 
 def start(root: str) -> int:

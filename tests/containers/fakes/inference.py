@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from shared.docker.check_model import find_fault
+from shared.docker.check_model import check_folder
 from shared.editions import CURRENT
-from shared.errors import InputError, ModelError
+from shared.errors import InputError
 from shared.geometry import Grid, resample
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import main
@@ -28,8 +28,7 @@ def init_model(folder: Path) -> dict[str, Any]:
     card: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
     if card.get("fault") == "ignores its model folder":
         return card
-    if fault := find_fault(folder):
-        raise ModelError(fault)
+    check_folder(folder)
     print(card["notice"])
     return card
 

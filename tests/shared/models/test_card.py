@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +25,13 @@ from shared.models.card import (
 from shared.models.hpv import HpvCard
 from shared.models.segmentation import SegmentationCard
 from shared.models.survival import SurvivalCard
-from tests.shared.models.small_networks import HPV, SEGMENTATION, SURVIVAL
+from tests.shared.models.small_networks import FIELDS, HPV, SEGMENTATION, SURVIVAL
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 """FIPS 180-2, appendix B.1."""
-MEMBER = {"file": "model.onnx", "sha256": SHA256_OF_ABC}
+GRAPH = b"\x08\x0a\x3a\x00"
+"""The smallest ONNX file: `ir_version` and an empty graph."""
+MEMBER = {"file": "model.onnx", "sha256": hashlib.sha256(GRAPH).hexdigest()}
 
 
 CARDS: dict[str, type[BaseCard]] = {
@@ -47,8 +50,8 @@ def card_of(task: str, /, **changes: object) -> BaseCard:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a model folder whose network is three bytes."""
-    (tmp_path / "model.onnx").write_bytes(b"abc")
+    """Return a model folder whose network is four bytes."""
+    (tmp_path / "model.onnx").write_bytes(GRAPH)
     write_card(tmp_path, card_of("hpv"))
     return tmp_path
 
@@ -58,8 +61,9 @@ def change(folder: Path, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_sha256_equals_the_example_of_the_standard(folder: Path) -> None:
-    assert sha256_of(folder / "model.onnx") == SHA256_OF_ABC
+def test_sha256_equals_the_example_of_the_standard(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == SHA256_OF_ABC
 
 
 def test_written_card_is_read_back_unchanged(folder: Path) -> None:
@@ -136,7 +140,22 @@ def test_defaults_of_a_card() -> None:
     ("task", "changes"),
     [
         ("segmentation", {"overlap": -0.1}),
-        ("segmentation", {"overlap": 1.0}),
+        ("segmentation", {"overlap": 0.91}),
+        ("segmentation", {"preparation": {**FIELDS["preparation"], "size_xyz": [100000] * 3}}),
+        ("segmentation", {"preparation": {**FIELDS["preparation"], "size_xyz": [28, 24, 513]}}),
+        ("segmentation", {"preparation": {**FIELDS["preparation"], "spacing_mm": 1e-9}}),
+        ("segmentation", {"window_zyx": [16, 16, 513]}),
+        ("segmentation", {"intensity": {**FIELDS["intensity"], "ct_window_hu": [0, 0.5]}}),
+        ("segmentation", {"intensity": {**FIELDS["intensity"], "pet_unit_suv": 1e-300}}),
+        ("segmentation", {"rules": {"node_gap_mm": 1e4}}),
+        ("segmentation", {"min_component_mm3": {"GTVp": -1}}),
+        ("hpv", {"threshold": 1.5}),
+        ("hpv", {"clinical": [{"key": "age", "std": 1e-300}]}),
+        ("hpv", {"members": [MEMBER, MEMBER]}),
+        ("hpv", {"members": [{**MEMBER, "sha256": "ba78"}]}),
+        ("hpv", {"members": [{**MEMBER, "file": f"{i}.onnx"} for i in range(101)]}),
+        ("hpv", {"notice": "x" * 10_001}),
+        ("survival", {"members": [{**MEMBER, "risk_mean": 1e300}]}),
         ("segmentation", {"mirror_axes": ["w"]}),
         ("hpv", {"configuration": ""}),
         ("hpv", {"channels": []}),
@@ -154,14 +173,14 @@ def test_impossible_values_are_refused(task: str, changes: dict[str, Any]) -> No
 
 
 def test_overlap_may_be_zero_or_nearly_one() -> None:
-    for overlap in (0.0, 0.99):
+    for overlap in (0.0, 0.9):
         assert card_of("segmentation", overlap=overlap).model_dump()["overlap"] == overlap
 
 
 def test_input_shapes_follow_from_the_card() -> None:
     image, clinical = (1, 2, 16, 16, 16), (1, 1)
     assert card_of("segmentation").input_shapes("network") == {"image": image}
-    both = [{**MEMBER, "kind": "network"}, {**MEMBER, "kind": "linear"}]
+    both = [{**MEMBER, "kind": "network"}, {**MEMBER, "file": "b.onnx", "kind": "linear"}]
     card = card_of("hpv", members=both, measures=MEASURES)
     # Order matters: it is that of the graph's inputs.
     assert list(card.input_shapes("network").items()) == [("image", image), ("clinical", clinical)]
@@ -174,6 +193,30 @@ def test_input_shapes_follow_from_the_card() -> None:
         "image": (1, 4, 16, 16, 16),
         "clinical": (1, 2),
     }
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "one\ntwo", "\x9b31m", "\u202eabc", "a\u2028b", "\x00", "\x7f"]
+)
+def test_control_codes_do_not_reach_the_terminal(folder: Path, text: str) -> None:
+    for fields in ({"notice": text}, {"licence": text}, {text: 1}, {"task": text}):
+        change(folder, **fields)
+        with pytest.raises(ModelError) as error:
+            load_card(folder, HpvCard)
+        assert str(error.value).isprintable()
+        write_card(folder, card_of("hpv"))
+
+
+def test_text_of_other_languages_is_accepted() -> None:
+    for notice in ("Größe, „so“ – naïve", "仅供研究使用", "только\u00a0для исследований"):
+        assert card_of("hpv", notice=notice).notice == notice
+
+
+def test_new_card_removes_the_signature_of_the_old_one(folder: Path) -> None:
+    (folder / "model.json.sig").write_text("a signature")
+    load_card(folder, HpvCard)
+    write_card(folder, card_of("hpv", notice="new"))
+    assert not (folder / "model.json.sig").exists()
 
 
 def test_segmentation_has_no_linear_members() -> None:
@@ -200,7 +243,7 @@ def no_folder(folder: Path) -> None:
 
 
 def changed_byte(folder: Path) -> None:
-    (folder / "model.onnx").write_bytes(b"abd")
+    (folder / "model.onnx").write_bytes(GRAPH + b"\x08\x0a")
 
 
 def no_file(folder: Path) -> None:
@@ -228,7 +271,7 @@ REFUSALS = {
     "a list": (text("[]"), "not a valid model card: the card: "),
     "changed byte": (
         changed_byte,
-        "model.onnx is not the file .* SHA-256 ba7816bf8f01…, found a52",
+        f"model.onnx is not the file .* SHA-256 {MEMBER['sha256'][:12]}…, found ",
     ),
     "no file": (no_file, "expected the model file .*model.onnx that the card names, found none"),
     "unknown key": (field(colour="red"), "not a valid model card: colour: "),
@@ -241,12 +284,15 @@ REFUSALS = {
         field(clinical=[{"key": "weight"}]),
         r"card: clinical\.0\.key: .*expected a clinical variable, .* found 'weight'",
     ),
-    "unknown task": (field(task="biopsy"), "expected a model for hpv in .*, found one for biopsy"),
+    "unknown task": (
+        field(task="biopsy"),
+        "expected a model for hpv in .*, found one for 'biopsy'",
+    ),
     "no task": (no_task, "not a valid model card: task: Field required"),
     "empty window": (field(window_zyx=[16, 0, 16]), r"not a valid model card: window_zyx\.1: "),
     "another task": (
         field(task="survival", threshold=None),
-        "expected a model for hpv in .*, found one for survival",
+        "expected a model for hpv in .*, found one for 'survival'",
     ),
 }
 

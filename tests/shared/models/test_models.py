@@ -66,9 +66,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = ensemble.Network
 
-    def counting(path: Path) -> object:
+    def counting(path: Path, *, sha256: str) -> object:
         names.append(path.name)
-        return real(path)
+        return real(path, sha256=sha256)
 
     monkeypatch.setattr(ensemble, "Network", counting)
     return names
@@ -159,9 +159,9 @@ def test_one_network_is_in_memory_while_the_next_one_loads(
     alive: list[int] = []
 
     class Watched(ensemble.Network):
-        def __init__(self, path: Path) -> None:
+        def __init__(self, path: Path, *, sha256: str) -> None:
             alive.append(sum(network() is not None for network in networks))
-            super().__init__(path)
+            super().__init__(path, sha256=sha256)
             networks.append(weakref.ref(self))
 
     monkeypatch.setattr(ensemble, "Network", Watched)
@@ -229,7 +229,12 @@ def test_hpv_is_the_mean_logit_of_the_central_window(hpv_folder: Path, make_prep
 def singles(folder: Path, tmp_path: Path) -> list[Path]:
     """Return a model folder for each member of an ensemble."""
     members = json.loads((folder / "model.json").read_text())["members"]
-    return [with_card(folder, tmp_path / m["file"], members=[m]) for m in members]
+    folders = [with_card(folder, tmp_path / m["file"], members=[m]) for m in members]
+    for single, member in zip(folders, members, strict=True):
+        for path in single.glob("*.onnx"):
+            if path.name != member["file"]:
+                path.unlink()
+    return folders
 
 
 def test_hpv_model_with_one_member_returns_its_logit(

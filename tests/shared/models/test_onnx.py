@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from shared.models.onnx import Network
 from shared.resources import granted_cpus
 from tests.shared.models.small_networks import random_unet
 
+EMPTY_GRAPH = b"\x08\x0a\x3a\x00"
+
 
 class FakeSession:
     """Replaces a session of ONNX Runtime and records the providers it was opened with."""
@@ -26,7 +29,7 @@ class FakeSession:
 
     def __init__(
         self,
-        path: str,
+        content: bytes,
         sess_options: object,
         providers: list[tuple[str, dict[str, str]]],
         enable_fallback: int,
@@ -57,6 +60,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     everything = [f"{p}ExecutionProvider" for p in ("Tensorrt", *onnx.PROVIDERS)]
     monkeypatch.setattr(onnx.ort, "get_available_providers", lambda: everything)
     monkeypatch.setattr(onnx, "_load_cuda", lambda: None)
+    monkeypatch.setattr(onnx, "read_graph", lambda path, sha256: b"")
     return FakeSession
 
 
@@ -175,13 +179,23 @@ def test_all_providers_of_this_machine_agree_with_torch(segmentation_folder: Pat
 def test_broken_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"not a graph")
+    with pytest.raises(ModelError, match=r"model\.onnx is not a valid ONNX file"):
+        Network(path)
+    path.write_bytes(EMPTY_GRAPH)
     with pytest.raises(ModelError, match=r"model\.onnx, but ONNX Runtime cannot load it"):
         Network(path)
 
 
+def test_only_the_file_of_the_card_is_loaded(segmentation_folder: Path) -> None:
+    path = segmentation_folder / "model.onnx"
+    Network(path, ("CPU",), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(ModelError, match=r"model\.onnx is not the file its card was written for"):
+        Network(path, ("CPU",), sha256="0" * 64)
+
+
 def test_nothing_reaches_stdout_or_stderr(segmentation_folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
-    broken.write_bytes((segmentation_folder / "model.onnx").read_bytes()[:5000])
+    broken.write_bytes(EMPTY_GRAPH)
     code = f"""
 import numpy as np
 from pathlib import Path

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from shared.errors import ExportError
+from shared.errors import ExportError, ModelError
 from shared.lesions import MEASURES
 from shared.models.card import (
     Score,
@@ -137,12 +137,17 @@ def test_survival_card_keeps_the_scale_of_the_risks(tmp_path: Path) -> None:
     assert "BatchNormalization" not in {node.op_type for node in graph.node}
 
 
-def test_old_model_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
+def test_old_model_is_replaced_and_other_files_stay_but_keep_it_from_loading(
+    tmp_path: Path,
+) -> None:
     members = [unet(seed, f"fold{seed}") for seed in (0, 1)]
     export(tmp_path, SegmentationCard, members=members, fields=SEGMENTATION)
     (tmp_path / "README.md").write_text("kept")
     export(tmp_path, SegmentationCard, members=[unet(2)], fields=SEGMENTATION)
     assert sorted(files(tmp_path)) == ["README.md", "model.json", "model.onnx"]
+    with pytest.raises(ModelError, match=r"found 'README\.md'; remove it"):
+        load_card(tmp_path, SegmentationCard)
+    (tmp_path / "README.md").unlink()
     load_card(tmp_path, SegmentationCard)
 
 
@@ -189,7 +194,7 @@ class Unsteady(nn.Module):
 
 def test_graph_that_differs_from_its_network_is_refused(tmp_path: Path) -> None:
     card = SegmentationCard.model_validate(
-        {**SEGMENTATION, "members": [{"file": "model.onnx", "sha256": "0"}]}
+        {**SEGMENTATION, "members": [{"file": "model.onnx", "sha256": "0" * 64}]}
     )
     member = MemberModel(name="model", model=Unsteady(), config=NetworkConfig())
     with pytest.raises(ExportError, match="differs from torch"):
