@@ -12,9 +12,11 @@ from tests.containers.image_files import check_files
 from tests.containers.test_command import make_command
 
 
-def entry(name: str, mode: int = 0o755, uid: int = 0, **headers: str) -> tarfile.TarInfo:
+def entry(
+    name: str, mode: int = 0o755, uid: int = 0, headers: dict[str, str] | None = None
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.mode, info.uid, info.pax_headers = mode, uid, headers
+    info.mode, info.uid, info.pax_headers = mode, uid, headers or {}
     return info
 
 
@@ -23,13 +25,18 @@ GOOD = [
     *("opt/venv/lib/python3.11/site-packages/numpy/__init__.py", "var/lib/dpkg/status"),
 ]
 
+CAPABLE = {"SCHILY.xattr.security.capability": "x"}
+
 
 @pytest.mark.parametrize(
     ("bad", "check"),
     [
         (entry("usr/bin/su", 0o4755), "no privileged program"),
         (entry("usr/bin/chage", 0o2755), "no privileged program"),
-        (entry("bin/ping", **{"SCHILY.xattr.security.capability": "x"}), "no privileged program"),
+        (
+            entry("bin/ping", headers={"SCHILY.xattr.security.capability": "x"}),
+            "no privileged program",
+        ),
         (entry("usr/bin/pip3.11"), "no installer"),
         (entry("usr/bin/apt-get"), "no installer"),
         (entry("usr/bin/dpkg"), "no installer"),
