@@ -97,7 +97,8 @@ def main(
     )
     parser.add_argument("--port", type=int, default=PORT, help="port in invoke mode")
     options = parser.parse_args(arguments)
-    is_uploaded = (MODEL_TARBALL / CARD_NAME).is_file()
+    # A dangling link counts too: the folder is then refused and not ignored.
+    is_uploaded = os.path.lexists(MODEL_TARBALL / CARD_NAME)
     model_dir = options.model or (MODEL_TARBALL if is_uploaded else baked_model)
 
     def load() -> Model:

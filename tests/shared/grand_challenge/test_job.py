@@ -63,6 +63,16 @@ def test_model_folder_is_the_named_else_the_uploaded_else_the_baked(
     assert seen == [tmp_path / expected]
 
 
+def test_dangling_link_in_a_tarball_is_not_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.grand_challenge.job.MODEL_TARBALL", tmp_path)
+    (tmp_path / "model.json").symlink_to("nowhere")
+    seen: list[Path] = []
+    assert main(seen.append, lambda *_: None, baked_model=tmp_path / "baked", arguments=[]) == 0
+    assert seen == [tmp_path]
+
+
 def test_model_error_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def refuse(_: Path) -> None:
         raise ModelError("expected a card,\nfound   none")
