@@ -179,7 +179,7 @@ def load_card(folder: Path, card_type: type[CardT]) -> CardT:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))[:200] or "the card"
         raise ModelError(
-            f"{path} is not a valid model card: {_escaped(where)}: {_escaped(first['msg'])}; "
+            f"{path} is not a valid model card: {_escaped(where)}: {_escaped(first['msg'][:500])}; "
             "export the model again"
         ) from None
     check_sealed(folder, {member.file: member.sha256 for member in card.members})

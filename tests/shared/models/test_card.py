@@ -284,6 +284,10 @@ REFUSALS = {
         field(clinical=[{"key": "weight"}]),
         r"card: clinical\.0\.key: .*expected a clinical variable, .* found 'weight'",
     ),
+    "very long text": (
+        field(clinical=[{"key": "x" * 20_000}]),
+        r"card: clinical\.0\.key: .{,500}; export the model again$",
+    ),
     "unknown task": (
         field(task="biopsy"),
         "expected a model for hpv in .*, found one for 'biopsy'",
