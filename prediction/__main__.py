@@ -108,7 +108,8 @@ def write_case(
         suv_factor=suv_factor,
     )
     write_case_folder(case, folder)
-    print(*case.remarks, sep="\n")
+    for remark in case.remarks:
+        print(remark)
     print(json.dumps({"folder": str(folder)}))
 
 

@@ -70,6 +70,45 @@ def read_case_files(
     return Case(ct_hu=ct_hu, pet=pet_suv, clinical=clinical, remarks=remarks)
 
 
+def read_dicom_pet(
+    folder: Path,
+    *,
+    series: str | None = None,
+    weight_kg: float | None = None,
+    suv_factor: float | None = None,
+) -> tuple[sitk.Image, tuple[str, ...]]:
+    """Read a DICOM PET and convert it to SUV by body weight.
+
+    Parameters
+    ----------
+    series, weight_kg, suv_factor : as `pet_series`, `weight_kg` and `suv_factor` of
+        `read_case_files`.
+
+    Returns
+    -------
+    The image, float32, and remarks that state the factor and unusual tags.
+
+    Raises
+    ------
+    InputError
+        If the folder does not have one usable series, or a tag that SUV needs is missing.
+    """
+    with _pydicom_required(folder):
+        from prediction.dicom_series import choose_series, find_series, read_volume
+        from prediction.suv import suv_factors
+    image, headers = read_volume(choose_series(find_series(folder, "PT"), series, "--pet-series"))
+    if suv_factor is None:
+        factors, remarks = suv_factors(headers, weight_kg=weight_kg)
+    else:
+        factors, remarks = np.full(len(headers), suv_factor), ()
+    values = sitk.GetArrayFromImage(image) * factors[:, None, None]
+    pet = sitk.GetImageFromArray(values.astype(np.float32))
+    pet.CopyInformation(image)
+    low, high = f"{factors.min():.6g}", f"{factors.max():.6g}"
+    spread = low if low == high else f"{low} to {high}"
+    return pet, (*remarks, f"PET: DICOM values multiplied by {spread}, which gives SUV")
+
+
 def write_case_folder(case: Case, folder: Path) -> None:
     """Write a case in the platform's layout, below `input/` in a folder.
 
@@ -112,7 +151,7 @@ def _read_pet(
         if value is not None and not 0 < value < np.inf:
             raise InputError(f"expected a number above 0 for {option}, found {value:g}")
     if path.is_dir():
-        return _read_dicom_pet(path, series=series, weight_kg=weight_kg, suv_factor=suv_factor)
+        return read_dicom_pet(path, series=series, weight_kg=weight_kg, suv_factor=suv_factor)
     _require_no_series(path, series, "--pet-series")
     if weight_kg is not None:
         raise InputError(
@@ -124,25 +163,6 @@ def _read_pet(
         pet = sitk.Cast(pet, sitk.sitkFloat32) * suv_factor
         remarks += (f"PET: multiplied by {suv_factor:g}, which gives SUV",)
     return pet, remarks
-
-
-def _read_dicom_pet(
-    folder: Path, *, series: str | None, weight_kg: float | None, suv_factor: float | None
-) -> tuple[sitk.Image, tuple[str, ...]]:
-    with _pydicom_required(folder):
-        from prediction.dicom_series import choose_series, find_series, read_volume
-        from prediction.suv import suv_factors
-    image, headers = read_volume(choose_series(find_series(folder, "PT"), series, "--pet-series"))
-    if suv_factor is None:
-        factors, remarks = suv_factors(headers, weight_kg=weight_kg)
-    else:
-        factors, remarks = np.full(len(headers), suv_factor), ()
-    values = sitk.GetArrayFromImage(image) * factors[:, None, None]
-    pet = sitk.GetImageFromArray(values.astype(np.float32))
-    pet.CopyInformation(image)
-    low, high = f"{factors.min():.6g}", f"{factors.max():.6g}"
-    spread = low if low == high else f"{low} to {high}"
-    return pet, (*remarks, f"PET: DICOM values multiplied by {spread}, which gives SUV")
 
 
 @contextmanager
