@@ -29,6 +29,7 @@ from training.export.record import Provenance
 from training.export.run import export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
 from training.studies import ablation, baselines
+from training.studies.plan import plan
 from training.studies.platform import write_cases, write_jobs
 from training.studies.scores import repository_models, score_models
 from training.tasks import out_of_fold
@@ -55,6 +56,7 @@ ConfigurationOption = Annotated[
     str, typer.Option(help="A name in training/configs, or the path of a .toml file.")
 ]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that prepare and load data.")]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="By default the configuration's.")]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
 ]
@@ -115,9 +117,7 @@ def _training_command(task: Task) -> Callable[..., None]:
         accelerator: Annotated[
             Accelerator, typer.Option(help="auto takes GPUs if there are any.")
         ] = "auto",
-        precision: Annotated[
-            Precision | None, typer.Option(help="By default the configuration's.")
-        ] = None,
+        precision: PrecisionOption = None,
         accumulate: Annotated[
             int | None, typer.Option(min=1, help="Batches per step; by default as configured.")
         ] = None,
@@ -169,6 +169,40 @@ def prepare(
     """Check a cohort and fill the cache; training does this too, but only in its first process."""
     patients = _prepared(cohort, runs / "cache", configuration, workers, skip_bad)
     print(f"{len(patients)} patients are in the cache")
+
+
+@app.command("plan")
+def print_plan(
+    cohort: CohortArgument,
+    configuration: ConfigurationOption = "demo",
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of the machine that will train.")
+    ] = None,
+    folds: FoldsOption = None,
+    held_out: HeldOutOption = None,
+    workers: WorkersOption = 1,
+    precision: PrecisionOption = None,
+    timing: Annotated[
+        bool, typer.Option(help="Take and time a step of each task on the device at hand.")
+    ] = True,
+    runs: Annotated[Path, typer.Option(help="Folder of runs, for what it already holds.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """Print what the trainings need and take: memory, disk, steps, hours. Nothing is written."""
+    settings, patients = load_configuration(configuration), read_cohort(cohort).patients
+    for task in TASKS.values():
+        each = plan(
+            task,
+            settings,
+            patients,
+            runs=runs,
+            hold_out=HoldOut(count=held_out, folds=folds),
+            workers=workers,
+            hardware=Hardware(devices=gpus, precision=precision),
+            is_timed=timing,
+        )
+        print("\n".join(each.lines()), flush=True)
 
 
 @app.command()

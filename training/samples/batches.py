@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypeAlias
@@ -34,6 +35,10 @@ class EpochBatches(Sampler[list[Draw]]):
     batches_per_step: int
     epoch: int
     first_epoch: int
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches in an epoch, of each process."""
 
     @property
     def sampler(self) -> Self:

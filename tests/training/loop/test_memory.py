@@ -1,0 +1,69 @@
+"""The memory of a step, against a step that is counted at its full size."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import torch
+from torch import nn
+
+from shared.conventions import IntTriple
+from tests.training.synthetic import configuration
+from training.loop import memory
+from training.loop.checkpointing import compute_again
+from training.loop.memory import _LiveBytes, activation_bytes, step_bytes
+from training.samples.dataset import Sample
+from training.tasks.segmentation import SegmentationModule
+
+
+def batch(size_zyx: IntTriple, count: int = 1) -> Sample:
+    return {
+        "image": torch.zeros(count, 2, *size_zyx),
+        "labels": torch.zeros(count, 1, *size_zyx, dtype=torch.uint8),
+    }
+
+
+def module(checkpoint_levels: int = 0) -> SegmentationModule:
+    settings = configuration(batch_dice=False).segmentation
+    network = settings.network.build(2)
+    compute_again(chain.from_iterable(settings.network.levels(network)[:checkpoint_levels]))
+    return SegmentationModule(network, settings, 0, 6.0)
+
+
+def test_memory_of_a_layer_by_hand() -> None:
+    """1000 inputs and outputs of 4 bytes each live at once, and then only the outputs."""
+    weight = torch.ones(1000)
+    with _LiveBytes() as live:
+        once = weight * 2
+        twice = once * 2
+        del once
+        again = twice.view(10, 100)
+    assert (live.peak, live.now) == (8000, 4000)
+    assert again.shape == (10, 100)
+
+
+@pytest.mark.parametrize(("size", "count"), [((64, 48, 48), 2), ((80, 64, 48), 1)])
+def test_memory_of_two_small_steps_gives_that_of_a_larger_one(
+    monkeypatch: pytest.MonkeyPatch, size: IntTriple, count: int
+) -> None:
+    """Within 3 %."""
+    monkeypatch.setattr(memory, "SMALL_SIDES", (32, 48))
+    predicted = step_bytes(module(), batch, size_zyx=size, batch_size=count, precision="32-true")
+    counted = activation_bytes(module(), batch(size, count), "32-true")
+    weights = sum(4 * p.numel() for p in module().network.parameters())
+    assert predicted == pytest.approx(counted + 4 * weights, rel=0.03)
+
+
+def test_less_precision_and_checkpoints_save_memory() -> None:
+    size = (32, 32, 32)
+    whole = activation_bytes(module(), batch(size), "32-true")
+    assert activation_bytes(module(), batch(size), "bf16-mixed") < 0.8 * whole
+    assert activation_bytes(module(2), batch(size), "32-true") < 0.8 * whole
+
+
+def test_gradients_do_not_stay() -> None:
+    trained = module()
+    activation_bytes(trained, batch((16, 16, 16)), "32-true")
+    assert all(p.grad is None for p in trained.network.parameters())
+    assert isinstance(trained.network, nn.Module)

@@ -1,0 +1,274 @@
+"""What the training of each task needs and takes, printed before any training.
+
+Memory follows from two steps on small crops, see `training.loop.memory`. Time follows from one
+whole step and one patient in validation on the device at hand; nothing is extrapolated to a device
+that is not there. The patients are empty regions: neither memory nor time depends on the voxels.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import default_collate
+
+from shared.conventions import IntTriple
+from shared.geometry import Grid
+from shared.preprocessing.pipeline import Undo
+from shared.resources import available_memory_bytes
+from training.cohort.cache import PreparedPatient
+from training.cohort.folds import HoldOut
+from training.cohort.layout import Patient
+from training.config import Configuration, Schedule
+from training.loop.hardware import Hardware
+from training.loop.memory import autocast, step_bytes
+from training.loop.module import TrainedModule
+from training.samples.channels import image_channels
+from training.samples.dataset import PatientSamples, Sample
+from training.tasks import requirements
+from training.tasks.base import FoldTraining, Task
+from training.tasks.planning import check_accumulation, learnable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the training of a task needs and takes.
+
+    Attributes
+    ----------
+    gpu_bytes : of the tensors of a step, in each process.
+    steps : of an epoch.
+    held_out : patients validated at a time, in all processes together.
+    sample_seconds : to load one sample, on one core.
+    step_seconds, validation_seconds : of a step, and of one patient in validation; None if a step
+        does not fit this machine or was not timed.
+    """
+
+    task: Task
+    settings: Schedule
+    weights: int
+    needs: requirements.Needs
+    gpu_bytes: int
+    folds: int
+    steps: int
+    held_out: int
+    hardware: Hardware
+    sample_seconds: float
+    step_seconds: float | None
+    validation_seconds: float | None
+
+    @property
+    def hours(self) -> float | None:
+        """The time of all folds, if the loaders keep up; None without a timed step."""
+        if self.step_seconds is None or self.validation_seconds is None:
+            return None
+        settings = self.settings
+        validations = -(-settings.epochs // settings.validate_every_epochs)
+        epochs = settings.epochs
+        if settings.averaging is not None:
+            epochs, validations = epochs + settings.averaging.epochs, validations + 1
+        patients = -(-self.held_out // self.hardware.processes)
+        seconds = epochs * self.steps * self.step_seconds
+        return self.folds * (seconds + validations * patients * self.validation_seconds) / 3600
+
+    def lines(self) -> list[str]:
+        """Return the plan in words."""
+        settings, needs, hardware = self.settings, self.needs, self.hardware
+        batches, precision = hardware.accumulation_of(settings), hardware.precision_of(settings)
+        size = f"{batches} x {settings.batch_size}" if batches > 1 else str(settings.batch_size)
+        averaging = 0 if settings.averaging is None else settings.averaging.epochs
+        return [
+            f"{self.task.name}: {self.weights / 1e6:.1f} M weights, batch {size} in each of "
+            f"{hardware.processes} processes, {precision}",
+            f"  memory per GPU       {self.gpu_bytes / 1e9:.1f} GB of tensors",
+            f"  shared memory        {needs.shared_memory / 1e9:.1f} GB, with the loaders' own "
+            f"{needs.memory / 1e9:.1f} GB of memory",
+            f"  disk                 {needs.cache / 1e9:.1f} GB for the cache, "
+            f"{needs.checkpoints / 1e9:.1f} GB for checkpoints",
+            f"  steps per epoch      {self.steps}, {settings.epochs + averaging} epochs, "
+            f"{self.folds} folds",
+            f"  time                 {self._time()}",
+        ]
+
+    def _time(self) -> str:
+        loading = f"a sample takes {self.sample_seconds:.2f} s to load"
+        if self.step_seconds is None or self.validation_seconds is None or self.hours is None:
+            return (
+                f"not measured: a step does not fit this machine, or was not asked for; {loading}"
+            )
+        batch = self.settings.batch_size * self.hardware.accumulation_of(self.settings)
+        workers = math.ceil(batch * self.sample_seconds / self.step_seconds)
+        return (
+            f"{self.hours:.1f} h at {self.step_seconds:.2f} s per step and "
+            f"{self.validation_seconds:.2f} s per validated patient on {_device(self.hardware)}; "
+            f"{loading}, so {workers} workers per process keep up"
+        )
+
+
+def plan(
+    task: Task,
+    configuration: Configuration,
+    patients: Sequence[Patient],
+    *,
+    runs: Path,
+    hold_out: HoldOut,
+    workers: int,
+    hardware: Hardware,
+    is_timed: bool,
+) -> Plan:
+    """Return what the training of a task needs and takes.
+
+    Parameters
+    ----------
+    patients : of the cohort.
+    is_timed : whether to take a step and time it.
+
+    Raises
+    ------
+    HecktorError
+        If no patient has the task's outcome, or the batches of a step cannot be accumulated.
+    """
+    check_accumulation(task, configuration, hardware)
+    settings = task.settings(configuration)
+    folds = requirements.count_folds(task, patients, hold_out=hold_out, only_fold=None, runs=runs)
+    views = learnable(task, [_empty_region(patient, configuration) for patient in patients])
+    count = hold_out.count or (task.default_held_out if folds == 1 else -(-len(views) // folds))
+    # Every so many, which keeps the shares of the outcomes.
+    held_out = views[:: max(2, len(views) // count)][:count]
+    names = {patient.patient_id for patient in held_out}
+    training = replace(
+        requirements.empty_training(
+            task, configuration, runs=runs, workers=workers, hardware=hardware
+        ),
+        patients=[view for view in views if view.patient_id not in names],
+        held_out=held_out,
+    )
+    samples = replace(task.samples(training), image_type=hardware.image_type(settings))
+    module = task.module(training)
+    gpu_bytes = step_bytes(
+        module,
+        lambda size_zyx: batch_of(samples, size_zyx, 1),
+        size_zyx=samples.size_zyx,
+        batch_size=settings.batch_size,
+        precision=hardware.precision_of(settings),
+        processes=hardware.processes,
+    )
+    needed = requirements.needs(
+        task,
+        configuration,
+        patients=patients,
+        runs=runs,
+        folds=folds,
+        workers=workers,
+        hardware=hardware,
+    )
+    step_seconds = validation_seconds = None
+    if is_timed and gpu_bytes < _memory_bytes(hardware):
+        batch = batch_of(samples, samples.size_zyx, settings.batch_size)
+        step_seconds = hardware.accumulation_of(settings) * _step_seconds(module, batch, hardware)
+        validation_seconds = _validation_seconds(task, module, training)
+    return Plan(
+        task=task,
+        settings=settings,
+        weights=requirements.count_weights(task, configuration),
+        needs=needed,
+        gpu_bytes=gpu_bytes,
+        folds=folds,
+        steps=_steps(task, training),
+        held_out=len(held_out),
+        hardware=hardware,
+        sample_seconds=_seconds(lambda: [samples[0, seed] for seed in range(4)]) / 4,
+        step_seconds=step_seconds,
+        validation_seconds=validation_seconds,
+    )
+
+
+def batch_of(samples: PatientSamples, size_zyx: IntTriple, count: int) -> Sample:
+    """Return a batch of empty samples of another size."""
+    channels = len(image_channels(samples.channels))
+    batch: Sample = default_collate([samples.targets[i % len(samples)] for i in range(count)])
+    batch["image"] = torch.zeros(count, channels, *size_zyx, dtype=samples.image_type)
+    if samples.has_labels:
+        batch["labels"] = torch.zeros(count, 1, *size_zyx, dtype=torch.uint8)
+    return batch
+
+
+def _empty_region(patient: Patient, configuration: Configuration) -> PreparedPatient:
+    """Return a patient whose region has no voxel in memory."""
+    x, y, z = size = configuration.preparation.size_xyz
+    grid = Grid(size, (configuration.preparation.spacing_mm,) * 3, (0.0, 0.0, 0.0))
+    return PreparedPatient(
+        patient=patient,
+        image=np.broadcast_to(np.float16(0), (2, z, y, x)),
+        labels=np.broadcast_to(np.uint8(0), (z, y, x)),
+        undo=Undo(grid, grid),
+        max_suv=1.0,
+    )
+
+
+def _steps(task: Task, training: FoldTraining) -> int:
+    """Return the steps of an epoch of all processes."""
+    settings, hardware = task.settings(training.configuration), training.hardware
+    whole = settings.model_copy(update={"batch_size": settings.batch_size * hardware.processes})
+    configuration = training.configuration.model_copy(update={task.name: whole})
+    batches = task.batches(replace(training, configuration=configuration))
+    return len(batches) // hardware.accumulation_of(settings)
+
+
+def _step_seconds(module: TrainedModule[Any], batch: Sample, hardware: Hardware) -> float:
+    """Return the seconds of a batch, forward, backward and with a step of the optimiser."""
+    device = hardware.device
+    module.to(device).train()
+    optimizer = torch.optim.Adam(module.network.parameters(), lr=0.0)
+    on_device = {name: value.to(device) for name, value in batch.items()}
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(device, hardware.precision_of(module.schedule)):
+            loss = module.loss(on_device)
+        loss.backward()
+        optimizer.step()
+
+    if device == "cuda":
+        step()  # memory is allocated, and cuDNN chooses its algorithms
+    return _seconds(step)
+
+
+def _validation_seconds(task: Task, module: TrainedModule[Any], training: FoldTraining) -> float:
+    """Return the seconds of one patient in validation."""
+    hardware = training.hardware
+    sample = task.windows(training.held_out, training)[0]
+    batch = {name: value[None].to(hardware.device) for name, value in sample.items()}
+
+    @torch.inference_mode()
+    def validate() -> None:
+        with autocast(hardware.device, hardware.precision_of(module.schedule)):
+            module.eval().validate(batch)
+
+    return _seconds(validate)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _memory_bytes(hardware: Hardware) -> int:
+    if hardware.device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return available_memory_bytes()
+
+
+def _device(hardware: Hardware) -> str:
+    if hardware.device == "cuda":
+        return torch.cuda.get_device_name(0)
+    return f"this machine's CPU, {torch.get_num_threads()} threads in each process"
