@@ -17,7 +17,7 @@ from shared.editions import Edition
 from shared.grand_challenge.inputs import read_case
 
 MOST_ERRORS: Final = 4
-"""Number of errors of a case with a picture, the largest ones; the others are named."""
+"""At most this many errors of a case, the largest ones, have a picture; the others are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class CasePictures:
 
     Attributes
     ----------
-    result : its scores.
+    result : scores of the case.
     errors : all errors, largest first; the first `MOST_ERRORS` have a picture.
     projections : PET projections with truth and prediction.
     slices : planes through the errors; None without errors.
@@ -69,14 +69,14 @@ def picture_case(
 
     Parameters
     ----------
-    case_input : its input folder in the platform's layout.
+    case_input : the case's input folder in the platform's layout.
     truth_path : the true label map.
     output : folder of the job's outputs.
 
     Raises
     ------
     InputError
-        If one of them cannot be read.
+        If one of the files cannot be read.
     """
     grid, truth = read_grid(truth_path), read_labels(truth_path)
     prediction = read_mask(output, edition, grid)

@@ -1,4 +1,4 @@
-"""Finds the errors of a label map, lesion by lesion, and where they are."""
+"""Finds the errors of a label map: which lesions are wrong, how, and where."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from shared.geometry import Grid
 from shared.metrics.segmentation import lesion_pairs
 
 MOSTLY: Final = 0.5
-"""A lesion counts as confused with the other label if at least this part of it has that label."""
+"""A lesion counts as confused with the other label if at least this fraction of its voxels has that
+label in the other mask."""
 WORDS: Final = {Label.GTVP: "primary", Label.GTVN: "node"}
 OTHER: Final = {Label.GTVP: Label.GTVN, Label.GTVN: Label.GTVP}
 
@@ -78,7 +79,7 @@ def find_errors(
             if overlaps >= 2:
                 kind = "merged nodes" if word == "node" else "merged primaries"
                 errors.append(_error(kind, voxels, grid))
-            elif _share(truth, voxels, OTHER[label]) < MOSTLY:  # else reported for the true lesion
+            elif _share(truth, voxels, OTHER[label]) < MOSTLY:  # else the true lesion has the error
                 errors.append(_error(f"false {word}", voxels, grid))
     return sorted(errors, key=lambda error: -error.volume_ml)
 

@@ -1,8 +1,8 @@
-"""What all figures share: fonts, colours, and how a figure becomes bytes.
+"""The fonts and colours of all figures, and `render`, which turns a figure into files.
 
 The colours are those of Okabe and Ito, which people with colour vision deficiency can distinguish.
-No colour is used without a second sign (line style, marker, words). A figure depends only on its
-data: it holds no date and no random identifier.
+No meaning depends on colour alone: a line style, a marker or words repeat it. A figure depends only
+on its data: it contains no date and no random identifier.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class FigureFiles:
 
     Attributes
     ----------
-    name : of the file, without suffix.
+    name : name of the file, without suffix.
     alt : what the figure shows, for people who cannot see it.
-    svg : None for pictures of voxels.
+    svg : None for a picture of voxels, which has only a PNG.
     width_inches : width at which the fonts have their intended size.
     """
 

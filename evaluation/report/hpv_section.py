@@ -1,4 +1,4 @@
-"""What is special to HPV status: confusion matrix, ROC curve and calibration."""
+"""The report's section on HPV status: confusion matrix, ROC curve and calibration."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from evaluation.tasks.hpv import HpvMetrics
 
 @dataclass(frozen=True, kw_only=True)
 class HpvDetails:
-    """What only the section of HPV status has.
+    """The content that only the section on HPV status has.
 
     Attributes
     ----------
-    confusion : by truth, number of patients decided positive, negative, and not at all.
+    confusion : for each true status, the number of patients with a positive decision, with a
+        negative decision, and without a decision.
     probabilities : number of patients with a probability.
     bins : the numbers of the calibration, one row per bin.
-    classes : the true statuses of the patients.
-    curves : ROC curve and calibration, as far as they are defined.
+    classes : the true statuses that occur.
+    curves : the figures of the ROC curve and of the calibration, if they are defined.
     """
 
     confusion: Mapping[bool, Sequence[int]]
@@ -93,7 +94,7 @@ SECTION: Final = HpvSection()
 
 
 def confusion(metrics: HpvMetrics) -> Mapping[bool, Sequence[int]]:
-    """Return, by truth, the number of patients decided positive, negative, and not at all."""
+    """Count the positive, negative and missing decisions for each true status."""
     return {
         truth: [
             sum(r.truth is truth and r.decision is decision for r in metrics.results)

@@ -1,4 +1,4 @@
-"""How scores are named and formatted, and where on disk they come from."""
+"""Formats scores for the page; each number keeps the place in `metrics.json` that it comes from."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Measure:
-    """The name of a score and how it is shown.
+    """The name of a score and the way to show it.
 
     Attributes
     ----------
-    name : in words.
-    better : which end is the good one.
+    name : the name in words.
+    better : whether higher or lower values are better.
     digits : number of decimals.
-    scale : the ends of an axis; None without an upper end.
+    scale : the lowest and the highest possible value; None if there is no highest value.
     """
 
     name: str
@@ -42,9 +42,9 @@ class Number:
 
     Attributes
     ----------
-    path : where it comes from.
-    value : as it is stored there.
-    text : as it is shown.
+    path : where the number comes from.
+    value : the number in the file; None if the score cannot be computed.
+    text : the number as the page shows it.
     """
 
     path: KeyPath
@@ -68,7 +68,7 @@ class ScoreText:
 
 
 def format_score(estimate: Estimate, path: KeyPath, digits: int) -> ScoreText:
-    """Return a score as it is shown; `path` leads to the estimate."""
+    """Return a score as the page shows it; `path` leads to the estimate."""
     value, low, high = (
         Number((*path, name), number, format_number(number, digits))
         for name, number in (
@@ -91,11 +91,11 @@ def format_p_value(p: float) -> str:
 
 
 def range_name(name: str) -> str:
-    """Return the name of a range with a true dash: "1-5" becomes "1–5"."""
+    """Return the name of a range with an en dash: "1-5" becomes "1–5"."""
     return re.sub(r"(\d)-(\d)", r"\1–\2", name)
 
 
 def natural_list(words: Sequence[str]) -> str:
-    """Return "a, b and c"."""
+    """Join words into a list such as "a, b and c"."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last

@@ -30,7 +30,7 @@ def write_report(
 
     Parameters
     ----------
-    title : of the page.
+    title : title of the page.
     count : number of worst cases, and of best cases, with pictures.
 
     Raises
@@ -41,8 +41,9 @@ def write_report(
     sections = read_sections(sources, count=count, edition=edition)
     if not sections:
         raise InputError(
-            f"expected {edition.algorithms[0].name}/{METRICS} or that of another algorithm in "
-            f"{sources.results}, found none; run `python -m evaluation score` first"
+            f"expected the {METRICS} of at least one algorithm in {sources.results}, such as "
+            f"{edition.algorithms[0].name}/{METRICS}, found none; run `python -m evaluation score` "
+            "first"
         )
     text = _render_page(sections, title)
     (out / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def write_report(
 
 
 def number_tag(number: Number) -> Markup:
-    """Return a number as HTML with the place that it comes from."""
+    """Return a number as HTML that states where the number comes from."""
     return Markup('<data value="{}" data-path="{}">{}</data>').format(
         "" if number.value is None else repr(number.value),
         "/".join(str(key).replace("/", "~1") for key in number.path),

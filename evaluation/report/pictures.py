@@ -1,9 +1,9 @@
 """Draws pictures of a case: PET projections with outlines, and axial slices through its errors.
 
-A case is resampled to the head-and-neck region as the algorithms see it, a box along the world
-axes. So pictures are upright for any direction cosines of the scan: head up and, by the
-radiological convention, the patient's left on the viewer's right; sagittal views face left. PETs in
-Bq/mL are scaled to SUV as for the algorithms.
+A case is resampled to the head-and-neck region, a box along the world axes. Pictures are therefore
+upright for any direction cosines of the scan: the head is up and, by the radiological convention,
+the patient's left is on the viewer's right. Sagittal views face left. A PET in Bq/mL is converted
+to SUV by the same function as for the algorithms.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ def make_view(case: Case, truth: sitk.Image, prediction: sitk.Image) -> View:
 
 
 def project_coronal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the maximum along y as a picture: head at row 0, the patient's left at the right."""
+    """Return the maximum along y as a picture: head at row 0, the patient's left on the right."""
     picture: NDArray[Any] = volume_zyx.max(axis=1)[::-1]
     return picture
 
 
 def project_sagittal(volume_zyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the maximum along x as a picture: head at row 0, the face at the left."""
+    """Return the maximum along x as a picture: head at row 0, the face on the left."""
     picture: NDArray[Any] = volume_zyx.max(axis=2)[::-1]
     return picture
 
@@ -132,7 +132,7 @@ SIDES: Final = (
 
 
 def slice_axial(volume_zyx: NDArray[Any], z: int) -> NDArray[Any]:
-    """Return a plane as a picture: the face at row 0, the patient's left at the right."""
+    """Return an axial plane as a picture: face at row 0, the patient's left on the right."""
     plane: NDArray[Any] = volume_zyx[z]
     return plane
 

@@ -24,7 +24,7 @@ def report(
         Path | None, typer.Option(help="Ground truth (default: RESULTS/ground_truth).")
     ] = None,
     pictures: Annotated[
-        int, typer.Option(min=0, help="How many of the worst and of the best cases to illustrate.")
+        int, typer.Option(min=0, help="Number of worst cases, and of best cases, with pictures.")
     ] = 3,
 ) -> None:
     """Write the results as a self-contained HTML page, with its figures as PNG files."""

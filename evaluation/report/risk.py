@@ -15,21 +15,21 @@ from evaluation.tasks.survival import SurvivalCase
 
 DAYS_PER_YEAR: Final = 365.25
 LEAST_FOR_THREE: Final = 30
-"""With fewer patients there are two groups: three groups would have fewer than ten each."""
+"""Fewer patients form two groups, because three groups would have fewer than ten patients each."""
 NAMES: Final = {2: ("low risk", "high risk"), 3: ("low risk", "middle risk", "high risk")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Kaplan-Meier estimate of a group.
+    """The Kaplan-Meier estimate of a group.
 
     Attributes
     ----------
-    name : of the group.
-    years, survival, low, high : shape (n,); each estimate holds from its time on; 95 % interval
-        (exponential Greenwood).
+    name : name of the group.
+    years, survival, low, high : times, estimates, and ends of the 95 % interval (exponential
+        Greenwood), each of shape (n,). An estimate holds from its time on.
     censored_years : end of follow-up of patients without recurrence.
-    times_years : shape (patients,), time of each patient.
+    times_years : shape (patients,), time to recurrence or to the end of follow-up.
     events : number of recurrences.
     """
 
@@ -60,14 +60,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class RiskGroups:
-    """Curves of the groups, from low to high risk.
+    """The curves of the groups, from low to high risk.
 
     Attributes
     ----------
-    curves : one for each group that has patients.
-    p_value : of the log-rank test that all groups are equal; None with fewer than two groups or
-        without any recurrence.
-    without_risk : number of patients without a risk.
+    curves : one curve for each group that has patients.
+    p_value : p-value of the log-rank test that all groups are equal; None with fewer than two
+        groups or without any recurrence.
+    without_risk : number of patients without a predicted risk.
     """
 
     curves: tuple[Curve, ...]
@@ -78,8 +78,9 @@ class RiskGroups:
 def risk_groups(results: Sequence[SurvivalCase]) -> RiskGroups:
     """Divide patients by predicted risk into three groups of equal size, or two if they are few.
 
-    Equal risks share a group. The limits are quantiles of this cohort, so the curves show how the
-    risk separates these patients, not how a threshold set beforehand would.
+    Patients with equal risks are in the same group. The limits are quantiles of this cohort, so the
+    curves show how well the risk separates these patients, not how well a threshold that was set
+    beforehand would.
     """
     with_risk = [result for result in results if result.risk is not None]
     if not with_risk:

@@ -1,4 +1,4 @@
-"""One section for each task: the parts that all tasks have, and the details of the task."""
+"""Makes a section for each scored task: the parts that all tasks have, and the task's details."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ from shared.tasks import TaskName
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A failed case: the reason of the evaluation, and the last words of the algorithm."""
+    """A failed case.
+
+    Attributes
+    ----------
+    failure : why the evaluation counts the case as failed.
+    reason : the reason in the job's record, such as the last line on stderr; empty if there is
+        none.
+    """
 
     task: str
     case: str
@@ -41,7 +48,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Fact:
-    """A term and what it is."""
+    """A term and its value."""
 
     term: str
     value: str
@@ -49,18 +56,18 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the page says about one task.
+    """The content of the page about one task.
 
     Attributes
     ----------
     kind : title, template and words of the section.
-    cases, failed : number of scored cases, and of failed ones.
+    cases, failed : number of scored cases, and number of failed cases among them.
     tiles : the ranked scores.
     forest : the ranked scores by group, as a figure; None if no case is in a group.
-    groups : the same as tables.
-    notices : what the models say about themselves in a log, such as "trained on phantoms".
+    groups : the ranked scores by group, as tables.
+    notices : lines of a log that begin with NOTICE, such as that a model was trained on phantoms.
     facts : how the jobs were made.
-    details : what is special to the task.
+    details : the content that only this task has.
     """
 
     task: TaskName
@@ -176,7 +183,7 @@ def _notices(metrics: TaskMetrics, store: JobStore) -> frozenset[str]:
 
 
 def _facts(store: JobStore) -> list[Fact]:
-    """Return how the jobs were made; nothing if they come from elsewhere."""
+    """Return how the jobs were made; empty if `python -m evaluation run` did not make them."""
     records = store.records()
     if not records:
         return []

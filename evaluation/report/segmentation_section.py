@@ -1,4 +1,4 @@
-"""What is special to segmentation: lesions by volume, DSC by volume, worst and best cases."""
+"""The report's section on segmentation: lesions by volume, DSC by volume, worst and best cases."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from shared.editions import Edition
 from shared.errors import HecktorError
 
 LABELS: Final = {name.lower(): name for name in LESIONS}
-"""Names of the labels by the word that a score begins with."""
+"""Names of the labels by the word that their scores begin with: "gtvp" for "GTVp"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LesionRow:
-    """How many lesions of a range of volumes there are, and how many are detected."""
+    """The number of lesions in a range of volumes, and the fraction that is detected."""
 
     name: str
     lesions: Number
@@ -67,15 +67,15 @@ class CaseBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationDetails:
-    """What only the section of segmentation has.
+    """The content that only the section on segmentation has.
 
     Attributes
     ----------
-    by_volume : DSC of each case against the true volume.
-    worst, best : the worst case first, and the best case first.
+    by_volume : figure of the DSC of each case against the true volume.
+    worst, best : the worst cases, worst first, and the best cases, best first.
     problems : why pictures are missing.
-    legend : of the outlines; only the page has it.
-    most_errors : number of errors of a case with a picture.
+    legend : legend of the outlines; it is on the page, but not among the files.
+    most_errors : the largest number of errors of one case that have a picture.
     """
 
     lesions: Sequence[LesionRow]
@@ -119,7 +119,7 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
         "gtvn_volume_ml": "True GTVn of a patient, ml",
     }
     grouped_by = "centre, field of view and tumour volume"
-    groups_note = "Volumes are those of all true lesions of the label in a patient together."
+    groups_note = "The volume is the total of all true lesions of the label in a patient."
 
     def measure(self, score: str) -> Measure:
         """Return how a score is named and shown: `gtvp_dice` is "GTVp mean DSC"."""
@@ -132,7 +132,7 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
         return super().measure(score)
 
     def layout(self, scores: Sequence[str]) -> ScoreLayout:
-        """Return the layout of the table of scores; those of the labels are in adjacent columns."""
+        """Return the layout of the table of scores, with one column for each label."""
         names = dict.fromkeys(score.partition("_")[2] for score in scores)
         rows = [
             (

@@ -1,4 +1,4 @@
-"""What is special to survival: curves of risk groups."""
+"""The report's section on survival: curves of risk groups."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from evaluation.tasks.survival import SurvivalMetrics
 
 @dataclass(frozen=True, kw_only=True)
 class SurvivalDetails:
-    """What only the section of survival has.
+    """The content that only the section on survival has.
 
     Attributes
     ----------
-    p_value : of the log-rank test, in words; None without a test.
+    p_value : the p-value of the log-rank test as text; None without a test.
     events : number of patients with a recurrence.
     curves : the figure; None if no patient has a risk.
     """

@@ -1,4 +1,7 @@
-"""The scores of a task as tiles, tables and a forest plot, with the places they come from."""
+"""Turns the scores of a task into tiles, tables and a forest plot.
+
+Each number keeps the place in `metrics.json` that it comes from.
+"""
 
 from __future__ import annotations
 

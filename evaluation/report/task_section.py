@@ -1,4 +1,4 @@
-"""What the file of a task's section defines; the page has one section for each scored task."""
+"""The base class of a task's section; the page has one section for each scored task."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Sources:
     Attributes
     ----------
     results : folder with the jobs of each algorithm and their `metrics.json`.
-    cases : folder of the case folders, for the pictures; by default the one that `run` used.
-    truth : the ground truth, for the pictures.
+    cases : folder of the case folders, for the pictures; None for the folder that `run` used.
+    truth : folder of the ground truth, for the pictures.
     """
 
     results: Path
@@ -35,11 +35,11 @@ class Sources:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a section is made from, in addition to the metrics.
+    """What a section needs in addition to the metrics.
 
     Attributes
     ----------
-    keys : lead to the metrics of the task.
+    keys : the keys that lead to the metrics of the task.
     store : the jobs of the algorithm.
     count : number of worst cases, and of best cases, with pictures.
     """
@@ -52,7 +52,7 @@ class Request:
 
 
 class Details(Protocol):
-    """What only the section of one task has."""
+    """The content that only one task's section has."""
 
     @property
     def figures(self) -> Sequence[FigureFiles]:
@@ -62,12 +62,12 @@ class Details(Protocol):
 
 @dataclass(frozen=True)
 class ScoreLayout:
-    """How the scores of all patients are laid out as a table.
+    """The layout of the table with the scores of all patients.
 
     Attributes
     ----------
-    columns : headings.
-    rows : name of the row, and the score in each column; None leaves the cell empty.
+    columns : headings of the columns.
+    rows : for each row its name, and the score in each column; None leaves the cell empty.
     """
 
     columns: Sequence[str]
@@ -75,16 +75,16 @@ class ScoreLayout:
 
 
 class TaskSection(ABC, Generic[Metrics]):
-    """The section of one task; it has no state.
+    """Defines the section of one task; an instance has no state.
 
     Attributes
     ----------
-    title : of the section.
-    template : file of this folder with two macros that take a section: `details` writes what is
-        special to the task, and `terms` explains its scores.
-    measures : how the scores of the task are named and shown.
-    group_titles : of the kinds of groups that the task adds to centre and field of view.
-    grouped_by : the kinds of groups in words.
+    title : title of the section.
+    template : file of this folder with two macros that take a section: `details` writes the
+        content that only this task has, and `terms` explains its scores.
+    measures : names of the scores, and how they are shown.
+    group_titles : titles of the groupings that the task adds to centre and field of view.
+    grouped_by : all groupings in words.
     groups_note : a sentence below the figure of the groups, if needed.
     """
 
@@ -100,11 +100,11 @@ class TaskSection(ABC, Generic[Metrics]):
         """Return what the template's `details` needs."""
 
     def measure(self, score: str) -> Measure:
-        """Return how a score is named and shown; a score without an entry keeps its own name."""
+        """Return the name of a score and the way to show it; by default the score's own name."""
         return self.measures.get(score, Measure(score.replace("_", " "), scale=None))
 
     def layout(self, scores: Sequence[str]) -> ScoreLayout:
-        """Return the layout of the table of scores: one row for each."""
+        """Return the layout of the table of scores, with one row for each score."""
         return ScoreLayout(["All patients"], [(self.measure(score), [score]) for score in scores])
 
 
