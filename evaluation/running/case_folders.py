@@ -22,7 +22,7 @@ class CaseFolder:
 
     Attributes
     ----------
-    name : of the folder.
+    name : name of the folder.
     input : folder in the platform's layout.
     truth : the reference mask on the CT's grid, if any.
     """
@@ -32,7 +32,7 @@ class CaseFolder:
     truth: Path | None
 
     def size_bytes(self) -> int:
-        """Return the size of all its input files."""
+        """Return the total size of the input files."""
         return sum(p.stat().st_size for p in self.input.rglob("*") if p.is_file())
 
     def stage(self, folder: Path) -> Path:
@@ -44,17 +44,18 @@ class CaseFolder:
 
 
 def open_case(folder: Path) -> CaseFolder:
-    """Return the case in a folder; a link gives the case its own name.
+    """Return the case in a folder; if the folder is a link, the case has the name of the link.
 
     Raises
     ------
     CaseError
         If the folder has no `input/`.
     """
-    folder = Path(os.path.abspath(folder))  # not resolved: the case has the name of the link
+    folder = Path(os.path.abspath(folder))  # `resolve` would follow the link
     if not (folder / "input").is_dir():
         raise CaseError(
-            f"expected a folder with input/ in the platform's layout, found none in {folder}"
+            f"expected {folder}/input in the platform's layout, found no such folder; name a case "
+            "folder"
         )
     truth = folder / "truth.nii.gz"
     return CaseFolder(folder.name, folder / "input", truth if truth.is_file() else None)

@@ -26,14 +26,10 @@ CONNECT_TIMEOUT_S = 20
 def cluster_pool(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Pool:
     """Return a pool of the workers of the scheduler at an address, such as `tcp://host:8786`.
 
-    If a worker dies, its case goes to another worker; a case that several workers died of counts as
-    not started. When this process stops, waiting cases are dropped; running cases end on their
-    workers and are kept.
-
-    Raises
-    ------
-    EngineError
-        While running, if the scheduler does not answer or a worker's machine is not ready.
+    If a worker dies, its case goes to another worker; a case during which several workers died
+    counts as not started. When this process stops, waiting cases are dropped; running cases end on
+    their workers and are kept. The pool raises `EngineError` if the scheduler does not answer or a
+    worker's machine is not ready.
     """
 
     def run(orders: Sequence[Order]) -> Iterator[Ending]:
@@ -58,18 +54,18 @@ def cluster_pool(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> 
                 except KilledWorker:
                     yield NotStarted(
                         cases[future].case.name,
-                        "each worker that ran it died; see the workers' logs, they may need more "
-                        "memory",
+                        "each worker that ran it died, perhaps for lack of memory; see the logs of "
+                        "the workers",
                     )
 
     return run
 
 
 class _Machine(WorkerPlugin):
-    """Prepares each worker's machine, also for workers that come later, and cleans it up."""
+    """Prepares and later cleans the machine of each worker, including workers that join later."""
 
     def __init__(self, engine: Engine, program: Program) -> None:
-        # Unique to this run: a plugin replaces another one with the same name.
+        # Unique to this run, because a new plugin replaces one with the same name.
         self.name = f"hecktor-{program.name}-{secrets.token_hex(4)}"
         self._engine = engine
         self._program = program
@@ -79,5 +75,5 @@ class _Machine(WorkerPlugin):
         self._engine.prepare_machine(self._program)
 
     def teardown(self, worker: Worker) -> None:
-        """Clean the machine up when the worker or the run ends."""
+        """Clean up the machine when the worker or the run ends."""
         self._engine.leave_machine()

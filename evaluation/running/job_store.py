@@ -3,16 +3,16 @@
 ::
 
     RESULTS/task1_segmentation/
-      predictions.json        the jobs, as the platform lists them; written when all have ended
-      origin.json             what made them
-      <case>/                 one job; the name is the platform's pk
-        output/               what the algorithm has written
+      predictions.json        the jobs, as the platform lists them; written at the end of a run
+      origin.json             where the jobs come from
+      <case>/                 one job; the name of the folder is the platform's pk
+        output/               what the algorithm wrote
         stdout.txt stderr.txt job.json
       .work/                  unfinished jobs
 
 A job is made below `.work` and moved in as a whole, so a job folder is either complete or absent,
-even if the run was killed. A lock for each case keeps two runs of one folder from doing a case
-twice; they share the work.
+even if the run was killed. Two runs may share one folder; a lock for each case keeps them from
+running the same case.
 """
 
 from __future__ import annotations
@@ -47,15 +47,16 @@ APPLICATION: Final = "app-"
 
 
 class JobRecord(Strict):
-    """How a job has ended.
+    """How a job ended.
 
     Attributes
     ----------
-    case : its name.
-    status : in the platform's words.
-    reason : for a failure, the last line on stderr, else what is known; null on success.
-    seconds : from start to end, starting the container included.
-    peak_memory_gb : from the log.
+    case : name of the case.
+    status : the status in the platform's words.
+    reason : why the job failed: the limit that it exceeded, the last line on stderr, the exit code
+        or the missing output; null on success.
+    seconds : duration, including the start of the container.
+    peak_memory_gb : the peak memory that the log states; null if it states none.
     """
 
     case: str
@@ -66,16 +67,16 @@ class JobRecord(Strict):
 
     @property
     def succeeded(self) -> bool:
-        """Whether the platform would keep its outputs."""
+        """Whether the platform would keep the outputs."""
         return self.status.lower() == SUCCEEDED
 
 
 class JobsOrigin(Strict):
-    """What made the jobs of a folder; they must all come from one algorithm.
+    """Where the jobs of a folder come from; all must have the same algorithm, source and cases.
 
     Attributes
     ----------
-    algorithm : name.
+    algorithm : name of the algorithm.
     source : the image's identifier, or a digest of the code and the models.
     engine : description of the engine.
     cases : folder of the cases.
@@ -93,7 +94,7 @@ class JobStore:
     Attributes
     ----------
     folder : where the jobs are kept.
-    application : where this process may lay out the application of a native run.
+    application : folder where this process may lay out the application of a native run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -103,7 +104,7 @@ class JobStore:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder, or resume with the folder of an earlier run and remove its leftovers.
+        """Create the folder, or reopen the folder of an earlier run and remove its leftovers.
 
         Raises
         ------
@@ -113,8 +114,8 @@ class JobStore:
         is_ours = (self.folder / ORIGIN).exists() or self.work.exists()
         if not is_ours and self.folder.exists() and any(self.folder.iterdir()):
             raise InputError(
-                f"expected a new folder or one of an earlier run, found {self.folder} with other "
-                "files; name another folder"
+                f"expected a new folder or one from an earlier run, found other files in "
+                f"{self.folder}; name another folder"
             )
         self.work.mkdir(parents=True, exist_ok=True)
         # Opened for reading and writing: NFS grants no shared lock on a file open for writing only.
@@ -127,12 +128,12 @@ class JobStore:
             yield
 
     def claim(self, origin: JobsOrigin) -> None:
-        """Record the origin of the jobs, or check that earlier jobs have the same one.
+        """Record the origin of the jobs, or check that earlier jobs have the same origin.
 
         Raises
         ------
         InputError
-            If they are jobs of another algorithm or of other cases.
+            If the earlier jobs have another algorithm, source or folder of cases.
         """
         path = self.folder / ORIGIN
         if not path.exists():
@@ -150,7 +151,7 @@ class JobStore:
             )
 
     def origin(self) -> JobsOrigin:
-        """Return what made the jobs.
+        """Return where the jobs come from.
 
         Raises
         ------
@@ -162,17 +163,17 @@ class JobStore:
             return JobsOrigin.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
             raise InputError(
-                f"expected {path}, which `python -m evaluation run` writes, found none; name the "
-                "folder that it wrote to"
+                f"expected {path}, which `python -m evaluation run` writes, found no valid file; "
+                "name the folder that this command wrote to"
             ) from None
 
     def record(self, case: str) -> JobRecord | None:
-        """Return how a case has ended, or None if it has not."""
+        """Return how the job of a case ended, or None if it has not ended."""
         path = self.folder / case / JOB
         return JobRecord.model_validate_json(path.read_bytes()) if path.is_file() else None
 
     def records(self) -> list[JobRecord]:
-        """Return how the cases have ended, by name, without those that have not."""
+        """Return the records of all jobs that have ended, sorted by the name of the case."""
         records = (self.record(path.parent.name) for path in sorted(self.folder.glob(f"*/{JOB}")))
         return [record for record in records if record is not None]
 
@@ -183,11 +184,11 @@ class JobStore:
                 self._discard(self.folder / record.case)
 
     def locked(self, case: str) -> AbstractContextManager[None]:
-        """Keep every other run, thread and machine from a case; a lock ends with its process."""
+        """Lock a case against other runs, threads and machines; the lock ends with its process."""
         return locked(self.work / case)
 
     def draft(self, case: str) -> Path:
-        """Return a new folder to make a job in; the caller holds the case's lock."""
+        """Return a new folder to make a job in; the caller must hold the lock of the case."""
         folder = self.work / case
         if folder.exists():
             self._sweep(folder)
@@ -195,7 +196,7 @@ class JobStore:
         return folder
 
     def move_in(self, draft: Path, record: JobRecord) -> None:
-        """Turn a draft into the job of its case in one step; the caller holds the case's lock."""
+        """Turn a draft into the job of its case in one step; the caller must hold the lock."""
         (draft / JOB).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         draft.rename(self.folder / record.case)
 
@@ -215,7 +216,7 @@ class JobStore:
     def _sweep(self, folder: Path) -> None:
         """Move the leftovers of a killed run aside, and delete as much of them as possible.
 
-        Files in them may belong to a container's user, and only that user or root may delete them.
+        Some files may belong to a container's user; only that user or root may delete them.
         """
         aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.left-", dir=self.work))
         folder.rename(aside / folder.name)
@@ -235,8 +236,8 @@ def _prediction(
 ) -> dict[str, Any]:
     """Return a job as the platform lists it.
 
-    On the platform a case goes by the name of its CT; here by the name of its folder, whatever the
-    file is called.
+    On the platform a case has the name of its CT. Here it has the name of its folder, whatever the
+    name of the CT.
     """
     inputs = [
         {
@@ -263,7 +264,7 @@ def _output_value(output: Output) -> dict[str, Any]:
 
 
 def _make_writable(folder: Path) -> None:
-    """Let us delete a case that a killed run left read-only, as far as it is ours."""
+    """Make our own files in a folder writable, so that we can delete them."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Read what an algorithm of this repository says about a case in its log."""
+"""Reads what an algorithm of this repository says about a case in its log."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def hpv_probability(stdout: str) -> float | None:
 
 
 def last_line(text: str) -> str | None:
-    """Return the last line that is not blank; of stderr, this is what the platform shows."""
+    """Return the last line that is not blank; the platform shows the last line of stderr."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else None

@@ -1,4 +1,4 @@
-"""What an engine starts: an algorithm or the evaluation, with its limits and model folders."""
+"""Describes the programs that an engine starts: the algorithms and the evaluation."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from shared.tasks import Algorithm
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A container of this repository, as far as an engine must know it.
+    """What an engine must know about a container of this repository.
 
     Attributes
     ----------
-    name : of its folder in the repository and of its image.
-    arguments : what Python runs, in the application's folder.
+    name : name of the folder in the repository and of the image.
+    arguments : arguments of Python, which starts in the application's folder.
     code : files and folders of the checkout that the application's folder holds.
     models : model folders in the checkout, by their place below the application's model folder.
     environment, lock : virtual environment for native runs, and the lock file it is made from.
     upload_mount : where the platform unpacks what is uploaded separately from the image.
     upload_option : the option that names this place on the command line.
-    limit_s : seconds for a run, start-up included.
+    limit_s : seconds for a run, including start-up.
     memory_limit_bytes : memory for a run.
     has_variants : whether there are images for CPU and for GPU, or only for CPU.
     """
@@ -44,12 +44,12 @@ class Program:
 
     @property
     def memory_limit(self) -> str:
-        """The memory limit in words."""
+        """The memory limit as text."""
         return f"{self.memory_limit_bytes / 2**30:g} GB"
 
 
 def program_of(algorithm: Algorithm, edition: Edition = CURRENT) -> Program:
-    """Return what an engine must know of an algorithm."""
+    """Return what an engine must know about an algorithm."""
     return Program(
         name=algorithm.name,
         arguments=("inference.py",),
@@ -76,8 +76,8 @@ EVALUATION: Final = Program(
     memory_limit_bytes=CURRENT.memory_limit_bytes,
     has_variants=False,
 )
-"""The evaluation container. 600 s is the project's own aim, for 400 cases; the platform grants an
-hour."""
+"""The evaluation container. The limit of 600 s is this project's own, for 400 cases; the platform
+allows an hour."""
 
 
 def stage_models(folders: Mapping[str, Path], target: Path) -> None:
@@ -85,7 +85,7 @@ def stage_models(folders: Mapping[str, Path], target: Path) -> None:
 
     Parameters
     ----------
-    folders : by their place below `target`; "." is the algorithm's own.
+    folders : the model folders by their place below `target`; "." is the algorithm's own.
     """
     for place, folder in sorted(folders.items()):
         shutil.copytree(folder, target / place)

@@ -57,14 +57,14 @@ def run(
 ) -> None:
     """Run the algorithms on a folder of cases under the platform's limits.
 
-    It can be stopped at any time; the same command resumes with the cases that have not ended. A
-    case that fails is recorded with its reason and does not stop the others. The exit code is 1 if
-    a case could not be started. The last line is JSON.
+    You can stop this command at any time; start it again to run the remaining cases. A case that
+    fails is recorded with the reason and does not stop the others. The exit code is 1 if a case
+    could not be started. The last line of the output is JSON.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     if rules is not None:
-        read_rules(rules)  # reports a problem now, not after hours
+        read_rules(rules)  # so that an invalid file is reported now, not after hours
     names = [each.name for each in CURRENT.algorithms]
     if unknown := set(algorithm or ()) - set(names):
         raise typer.BadParameter(f"expected {', '.join(names)}, found {', '.join(unknown)}")
@@ -116,7 +116,7 @@ def run_algorithms(
 
     Returns
     -------
-    How the cases have ended, by the name of the algorithm.
+    How the cases ended, by the name of the algorithm.
     """
     folders = find_cases(cases)
     summaries = {}
@@ -190,11 +190,14 @@ def run_algorithm(
             )
     seconds = time.perf_counter() - start
     print(
-        f"  {len(summary.records)} of {len(cases)} cases have ended, {len(summary.failed)} failed, "
-        f"{summary.resumed} in earlier runs; {seconds:.0f} s"
+        f"  {len(summary.records)} of {len(cases)} cases have ended ({summary.resumed} in earlier "
+        f"runs), {len(summary.failed)} failed; {seconds:.0f} s"
     )
     if summary.not_started:
-        print(f"  {len(summary.not_started)} were not started: fix the cause and run again")
+        print(
+            f"  {len(summary.not_started)} cases could not be started; fix the cause and run the "
+            "command again"
+        )
     return summary
 
 
@@ -203,8 +206,8 @@ def _cluster_pool(address: str) -> Pool:
         from evaluation.running.cluster import cluster_pool
     except ImportError:
         raise EngineError(
-            "expected the package distributed for --scheduler, found none; install the extra "
-            "`evaluation` of pyproject.toml"
+            "expected the package `distributed` for --scheduler, but it is not installed; install "
+            "the extra `evaluation` of pyproject.toml"
         ) from None
     return cluster_pool(address)
 

@@ -1,4 +1,4 @@
-"""Runs an algorithm on a cohort of cases, several at a time, and resumes where it was stopped.
+"""Runs an algorithm on a cohort of cases, several at a time, and resumes a run that was stopped.
 
 A `Pool` decides where cases run: `local_pool` uses threads on this machine, `cluster_pool` the
 workers of a Dask scheduler. A case that fails is recorded. A case that could not be started,
@@ -29,7 +29,7 @@ from shared.tasks import Algorithm
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A case to run, with all that a thread or another machine needs to know."""
+    """A case to run, with everything that a thread or another machine needs."""
 
     algorithm: Algorithm
     edition: Edition
@@ -40,7 +40,7 @@ class Order:
 
 @dataclass(frozen=True)
 class NotStarted:
-    """A case that could not be started, and why; this says nothing about the algorithm."""
+    """A case that could not be started, and the reason, which lies outside the algorithm."""
 
     case: str
     reason: str
@@ -48,18 +48,19 @@ class NotStarted:
 
 Ending: TypeAlias = JobRecord | NotStarted
 Pool: TypeAlias = Callable[[Sequence[Order]], Iterator[Ending]]
-"""Runs orders and yields how each ended, as it ends. Closing the iterator stops the rest."""
+"""Runs orders, and yields each ending as soon as it is known. Closing the iterator stops the
+orders that have not ended."""
 
 
 @dataclass(kw_only=True)
 class Summary:
-    """How a cohort has ended.
+    """The result of running a cohort.
 
     Attributes
     ----------
     records : all cases that have ended, by name, including those of earlier runs.
-    not_started : the other cases.
-    resumed : number of cases that had ended before.
+    not_started : the cases that could not be started.
+    resumed : number of cases that had ended in earlier runs.
     """
 
     records: list[JobRecord] = field(default_factory=list)
@@ -86,9 +87,9 @@ def run_cohort(
 
     Parameters
     ----------
-    cases : with different names.
-    engine : prepared for the algorithm.
-    store : where the jobs are kept; `JobStore.claim` has been called.
+    cases : the cases; no two have the same name.
+    engine : an engine that has been prepared for the algorithm.
+    store : where the jobs are kept; its origin has been claimed with `JobStore.claim`.
     on_end : called with each case that ends.
     """
     ended = {record.case for record in store.records()}
@@ -142,10 +143,10 @@ def run_case(
 
 
 def judge(run: Run, *, case: str, algorithm: Algorithm, output: Path) -> JobRecord:
-    """Return how a run has ended by the platform's rules, and tidy its outputs.
+    """Decide by the platform's rules whether a run succeeded, and return its record.
 
-    A run that does not end with exit code 0 loses all outputs. A logged HPV probability is written
-    next to the decision, so that the evaluation can measure calibration.
+    The outputs of a failed run are deleted. After a run that succeeded, an HPV probability in the
+    log is written next to the decision, so that the evaluation can measure calibration.
     """
     paths = [each.path for each in algorithm.outputs]
     missing = [path for path in paths if not (output / path).is_file()]
@@ -170,7 +171,7 @@ def judge(run: Run, *, case: str, algorithm: Algorithm, output: Path) -> JobReco
 
 
 def local_pool(parallel: int) -> Pool:
-    """Return a pool of threads on this machine; each has an equal share of the CPUs.
+    """Return a pool of threads on this machine, each with an equal share of the CPUs.
 
     Parameters
     ----------
@@ -203,7 +204,11 @@ def local_pool(parallel: int) -> Pool:
 
 
 def cpu_shares(cpus: Sequence[int], parallel: int) -> list[frozenset[int]]:
-    """Return the CPUs of each parallel case: disjoint and about equal, or one each, shared."""
+    """Return the CPUs of each parallel case.
+
+    The shares are disjoint and about equal. If there are fewer CPUs than cases, each case has one
+    CPU, and some cases share theirs.
+    """
     if parallel >= len(cpus):
         return [frozenset([cpus[index % len(cpus)]]) for index in range(parallel)]
     return [frozenset(cpus[index::parallel]) for index in range(parallel)]

@@ -32,7 +32,7 @@ def score(
 ) -> None:
     """Score the jobs of each algorithm and write metrics.json next to them.
 
-    An algorithm is left out if no case has a truth of its tasks.
+    An algorithm is left out if no case has a truth for any of its tasks.
     """
     scores = score_results(
         results,
@@ -52,20 +52,21 @@ def score_results(
     rules: ScoringRules | None = None,
     edition: Edition = CURRENT,
 ) -> dict[str, MetricsFile]:
-    """Score the jobs of each algorithm, and write and return the metrics by the algorithm's name.
+    """Score the jobs of each algorithm, write the metrics, and return them by algorithm.
 
-    An algorithm without a truth of its tasks is reported and left out.
+    An algorithm is reported and left out if no case has a truth for any of its tasks.
 
     Raises
     ------
     InputError
-        If there are no jobs, no task has a truth, or jobs and truth do not fit together.
+        If there are no jobs, all algorithms are left out, or the jobs do not match the truth.
     """
     names = [a.name for a in edition.algorithms if (results / a.name / PREDICTIONS).is_file()]
     if not names:
         raise InputError(
-            f"expected {edition.algorithms[0].name}/{PREDICTIONS} or that of another algorithm in "
-            f"{results}, found none; name the folder that `python -m evaluation run` wrote to"
+            f"expected the {PREDICTIONS} of at least one algorithm in {results}, such as "
+            f"{edition.algorithms[0].name}/{PREDICTIONS}, found none; name the folder that "
+            "`python -m evaluation run` wrote to"
         )
     scores: dict[str, MetricsFile] = {}
     problems: list[NoTruthError] = []
@@ -74,7 +75,7 @@ def score_results(
         try:
             metrics = evaluate(results / name, truth, edition, rules=rules, workers=workers)
         except NoTruthError as error:
-            path.unlink(missing_ok=True)  # of an earlier truth
+            path.unlink(missing_ok=True)  # It may exist from an earlier ground truth.
             problems.append(error)
             print(f"{name}: not scored: {error}", flush=True)
             continue

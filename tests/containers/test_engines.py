@@ -167,7 +167,7 @@ def test_container_that_never_started_is_an_engine_error(
 ) -> None:
     on_path("docker", broken=["start"], started="0001-01-01T00:00:00Z")
     engine = docker(project)
-    with pytest.raises(EngineError, match="could not start it: start: the daemon does not answer"):
+    with pytest.raises(EngineError, match="could not start the container: start: the daemon does"):
         run_once(project, engine)
     assert project.calls("rm")[-1] == ["--force", "c0ffee"]
 

@@ -1,4 +1,4 @@
-"""The choice of an engine by its name."""
+"""Chooses an engine by its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def choose(
     work: Path,
     python_of: PythonOf | None = None,
 ) -> Engine:
-    """Return the engine of a name; "auto" takes Docker, else Podman, else native.
+    """Return the engine with a name; "auto" takes Docker, else Podman, else native.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def choose(
     Raises
     ------
     EngineError
-        If the engine that was asked for does not work here.
+        If the chosen engine does not work on this machine.
     """
     if name == "auto":
         name = next((c for c in ("docker", "podman") if succeeds(c, "info")), "native")

@@ -1,4 +1,4 @@
-"""Runs in containers of Docker or Podman."""
+"""Runs programs in containers of Docker or Podman."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from evaluation.running.engines.protocol import EngineError, Image, Run
 from evaluation.running.programs import Program
 
 CASE_MOUNT: Final = PurePosixPath("/mnt/case")
-"""Where the case lies in the container; `/input` is a symbolic link to it, as on the platform."""
+"""Where the case is in the container; `/input` is a symbolic link to it, as on the platform."""
 OUTPUT_MOUNT: Final = PurePosixPath("/output")
 NEVER: Final = "0001-01-01"
-"""The start time that both engines report of a container that never started."""
+"""The start time that both engines report for a container that never started."""
 
 
 def hardening(memory_limit_bytes: int) -> list[str]:
-    """Return the options for the platform's limits and stricter ones.
+    """Return the options for the platform's limits, and for some that are stricter.
 
-    The limit of memory plus swap equals that of memory, so the container cannot swap.
+    `--memory-swap` limits memory and swap together. It equals `--memory`, so the container cannot
+    swap.
     """
     return [
         *("--network", "none"),
@@ -65,7 +66,7 @@ class ContainerEngine:
         self._variant = variant
         self._build = build
         self._gpu = variant == "gpu" and succeeds("nvidia-smi")
-        # Unique to this engine: another engine removes its own images while this one runs.
+        # Unique to this engine, so that it removes only its own images.
         self._token = secrets.token_hex(4)
         self._linked_images: list[str] = []
         self._prefix = prefix_to_die_with_parent()
@@ -103,7 +104,7 @@ class ContainerEngine:
         return self._inspect(self._image(program), "prepare it first").identifier
 
     def prepare_machine(self, program: Program) -> None:
-        """Make another machine ready; it has the image from `do_save.sh` or a registry."""
+        """Prepare another machine, where the image has been loaded from a file or a registry."""
         self._inspect(self._image(program), "load it on every worker's machine")
         self._link_input(program)
 
@@ -123,7 +124,7 @@ class ContainerEngine:
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
-        """Run a program in a new container, which is removed afterwards, whatever happens."""
+        """Run a program in a new container, which is always removed afterwards."""
         output.mkdir()
         output.chmod(0o777)  # The image's user, not ours, writes here.
         name = f"hecktor-{hashlib.sha256(str(logs.resolve()).encode()).hexdigest()[:16]}"
@@ -134,8 +135,8 @@ class ContainerEngine:
             options += _mount(uploaded, program.upload_mount)
         if cpus is not None:
             options += ["--cpus", str(len(cpus))]
-        # Created first and then started, so that warnings of the engine do not appear as stderr of
-        # the algorithm.
+        # Creating and starting are separate calls, so that the engine's warnings do not become part
+        # of the algorithm's stderr.
         container = self._call("create", *options, self._linked_image(program)).split()[-1]
         try:
             run = run_process(
@@ -148,7 +149,9 @@ class ContainerEngine:
             template = "{{.State.OOMKilled}} {{.State.StartedAt}}"
             killed, started = self._call("inspect", "--format", template, container).split()[:2]
             if started.startswith(NEVER):
-                raise EngineError(f"{self._command} could not start it: {run.stderr.strip()}")
+                raise EngineError(
+                    f"{self._command} could not start the container: {run.stderr.strip()}"
+                )
             if killed == "true":
                 run = replace(run, note=f"exceeded the memory limit of {program.memory_limit}")
         finally:
@@ -186,14 +189,15 @@ class ContainerEngine:
         return Image(name, identifier.removeprefix("sha256:")[:12], int(size))
 
     def _linked_image(self, program: Program) -> str:
-        # With the process: of two workers on one machine, one may leave before the other.
+        # The process ID is part of the name, so that two workers on one machine do not share an
+        # image: the first to leave would remove it.
         return f"{self._image(program)}-linked-{self._token}-{os.getpid()}"
 
     def _link_input(self, program: Program) -> None:
-        """Build a program's image plus one file: the link /input -> /mnt/case.
+        """Build an image that adds one file to the program's image: the link /input -> /mnt/case.
 
-        A container's root is read-only here, so the link cannot be made in it, and bind mounts
-        follow links on the host.
+        The link cannot be created in the running container, whose root is read-only. It cannot be
+        mounted either, because bind mounts follow links on the host.
         """
         link = tarfile.TarInfo("input")
         link.type, link.linkname = tarfile.SYMTYPE, str(CASE_MOUNT)
@@ -218,7 +222,7 @@ class ContainerEngine:
         return ["--gpus", "all"] if self._gpu else []
 
     def _hand_over(self, program: Program, output: Path) -> None:
-        """Let us delete what the image's user wrote; only that user may change its permissions."""
+        """Let everyone delete what the image's user wrote; only that user may permit it."""
         mount = _mount(output, OUTPUT_MOUNT, writable=True)
         options = ["run", "--rm", "--network", "none", *self._dialect(), *mount]
         command = [self._image(program), "-R", "a+rwX", str(OUTPUT_MOUNT)]

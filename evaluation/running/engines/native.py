@@ -1,4 +1,4 @@
-"""Runs without containers: the same code in a Python environment made from an image's lock file."""
+"""Runs programs without containers, in a Python environment made from an image's lock file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PythonOf: TypeAlias = Callable[[Program], Path]
 
 
 class NativeEngine:
-    """The programs of the checkout as processes on this machine.
+    """Runs the programs of the checkout as processes on this machine.
 
     Parameters
     ----------
     root : the checkout.
     work : folder for the programs, each laid out as in its image.
-    python_of : returns a program's interpreter; by default `locked_python` makes it.
+    python_of : returns a program's interpreter; `locked_python(root)` by default.
     """
 
     def __init__(self, *, root: Path, work: Path, python_of: PythonOf | None = None) -> None:
@@ -43,7 +43,7 @@ class NativeEngine:
 
     @property
     def description(self) -> str:
-        """One line: how the programs run, and which of the platform's limits apply."""
+        """One line that says how the programs run, and which of the platform's limits apply."""
         network = "cut off" if self._isolation else "not cut off (unshare is not permitted)"
         return (
             "engine native: no image was built; the code runs here, in the environment of the "
@@ -51,7 +51,7 @@ class NativeEngine:
         )
 
     def prepare(self, program: Program, log: Path) -> None:
-        """Lay the application out as it is in the image."""
+        """Lay out the application as in the image."""
         app = self._app(program)
         app.mkdir(parents=True)
         for path in ("shared", *program.code):
@@ -59,7 +59,7 @@ class NativeEngine:
             if source.is_dir():
                 (app / source.name).symlink_to(source)
             else:
-                # Not linked: Python would import from the folder of the link's target.
+                # Copied, because Python would import from the folder of a link's target.
                 shutil.copy(source, app)
         models = {place: self._root / folder for place, folder in program.models.items()}
         stage_models(models, app / "model")
@@ -76,7 +76,7 @@ class NativeEngine:
         return digest.hexdigest()[:12]
 
     def prepare_machine(self, program: Program) -> None:
-        """Check that this machine sees the program's interpreter and its folder."""
+        """Check that this machine sees the interpreter and the folder of the program."""
         for path in (self._pythons[program.name], self._app(program)):
             if not path.exists():
                 raise EngineError(

@@ -1,4 +1,4 @@
-"""Run a command to its end, its time limit or its cancellation, and keep what it prints."""
+"""Runs a command to its end, its time limit or its cancellation, and keeps what it prints."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def run_process(
 ) -> Run:
     """Run a command; its output goes to files in `logs`.
 
-    The command's processes form a group of their own, so an interrupt reaches them through us, in
-    order.
+    The command's processes form a group of their own. Ctrl-C therefore reaches only this process,
+    which then ends the group.
 
     Parameters
     ----------
-    stop : ends what the command runs elsewhere, at the time limit.
+    stop : called at the time limit, to end what runs outside the group, such as a container.
     folder : working directory.
     memory_limit_bytes : limit of the data segment.
 
@@ -91,7 +91,7 @@ def run_process(
 
 
 def succeeds(*command: str) -> bool:
-    """Return whether a short command exists and ends with exit code 0."""
+    """Return whether a command exists and ends with exit code 0 within a minute."""
     try:
         return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

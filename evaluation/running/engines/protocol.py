@@ -1,4 +1,4 @@
-"""What an engine is, and what a run leaves behind."""
+"""The protocol of all engines, and the result of a run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class EngineError(HecktorError):
 
 
 class Cancelled(Exception):  # noqa: N818  # not an error: the caller asked for it
-    """A run was stopped because its caller stops; it says nothing about the algorithm."""
+    """The caller stopped a run; this says nothing about the algorithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run left behind.
+    """The result of a run.
 
     Attributes
     ----------
     exit_code : None if the run was stopped.
-    stdout, stderr : what it printed.
-    seconds : from start to end, starting the container included.
-    note : why it was stopped or killed, if known.
+    stdout, stderr : what the program printed.
+    seconds : duration, including the start of the container.
+    note : why the run was stopped or killed, if known.
     """
 
     exit_code: int | None
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Image:
-    """An image as built."""
+    """A built image."""
 
     name: str
     identifier: str
@@ -52,19 +52,27 @@ class Engine(Protocol):
 
     @property
     def description(self) -> str:
-        """One line: what runs the programs, and what this way leaves out."""
+        """One line that says how the programs run, and what differs from the platform."""
 
     def prepare(self, program: Program, log: Path) -> Image | None:
-        """Make a program ready to run; return its image, if any."""
+        """Prepare a program, and return its image, if any."""
 
     def identify(self, program: Program) -> str:
         """Return a text that differs if the code or the models of a prepared program differ."""
 
     def prepare_machine(self, program: Program) -> None:
-        """Make another machine ready for a prepared program; it has the image or our files."""
+        """Prepare another machine for a prepared program.
+
+        The machine must already have the image, or see the checkout and the results folder.
+
+        Raises
+        ------
+        EngineError
+            If it does not.
+        """
 
     def leave_machine(self) -> None:
-        """Remove what `prepare_machine` made, in the process that called it."""
+        """Remove what `prepare_machine` created; called in the same process."""
 
     def run(
         self,
@@ -82,11 +90,12 @@ class Engine(Protocol):
         Parameters
         ----------
         case : the staged input.
-        output : a folder to be made; it must not exist.
+        output : folder to create; it must not exist.
         logs : folder for `stdout.txt` and `stderr.txt`; used by one run at a time.
         uploaded : what the platform unpacks separately from the image: a model folder to use
             instead of the algorithm's own; for the evaluation, the ground truth.
-        cpus : the CPUs of this machine that the run may use; a container may use as many.
+        cpus : CPUs of this machine that the run may use; a container may use the same number of
+            CPUs, but any of them.
         cancelled : stops the run once it is set.
 
         Raises
@@ -98,4 +107,4 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Remove what `prepare` made in addition to the image."""
+        """Remove what `prepare` created in addition to the image."""

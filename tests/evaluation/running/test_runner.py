@@ -271,7 +271,7 @@ def test_folder_with_other_content_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").touch()
     with (
-        pytest.raises(InputError, match="with other files"),
+        pytest.raises(InputError, match="found other files in"),
         JobStore(tmp_path / "thesis").opened(),
     ):
         pass
