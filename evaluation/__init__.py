@@ -1,5 +1,5 @@
-"""The organisers' evaluation: the jobs of a submission and the ground truth in, `metrics.json` out.
+"""The organisers' evaluation: it reads jobs and the ground truth, and writes `metrics.json`.
 
-`container` is the entry point of the image. For whoever has algorithms and cases, `running` makes
-the jobs, `report` shows the metrics as a page, and `python -m evaluation` is the command line.
+`container` is the entry point of the image. To evaluate algorithms on your own cases, use
+`python -m evaluation`: `running` makes the jobs, and `report` shows the metrics as a page.
 """

@@ -33,7 +33,7 @@ app = typer.Typer(
 def compare(
     metrics: Annotated[list[Path], typer.Argument(help="The metrics.json of each method.")],
 ) -> None:
-    """Rank methods that were evaluated on the same cases, and compare each pair of them."""
+    """Rank methods that were evaluated on the same cases, and compare each pair of methods."""
     files = {str(path): read_metrics(path) for path in dict.fromkeys(metrics)}
     print("\n".join(describe_files(files)))
 
@@ -43,8 +43,8 @@ for command in (run, score, report, compare):
 
 
 def main() -> int:
-    """Run the command line; an error meant for the user is one line on stderr."""
-    completion_init()  # only `add_completion` would call it otherwise
+    """Run the command line; print an error that is meant for the user as one line on stderr."""
+    completion_init()  # Typer calls it only with `add_completion`.
     try:
         app()
     except HecktorError as error:

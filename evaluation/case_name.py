@@ -1,7 +1,7 @@
-"""The name of a case, from the file name of its CT or mask.
+"""Derives the name of a case from the file name of its CT or mask.
 
-It is the file name without the suffix of an image and without the `__CT` of the challenge's
-training data: `MDA-001.mha` and `MDA-001__CT.nii.gz` both belong to the case MDA-001.
+The name of the case is the file name without the suffix of an image and without the `__CT` of the
+challenge's training data: `MDA-001.mha` and `MDA-001__CT.nii.gz` both belong to the case MDA-001.
 """
 
 from __future__ import annotations

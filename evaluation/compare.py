@@ -1,8 +1,8 @@
-"""Compare methods that were evaluated on the same cases.
+"""Compares methods that were evaluated on the same cases, from their `metrics.json` alone.
 
-Reads only their `metrics.json`. `describe_files` ranks the methods as the challenge does, and gives
-for each pair of methods the difference of the ranked scores with its 95 % interval. Both methods
-are resampled on the same patients, so a patient who is difficult for both does not widen it.
+`describe_files` ranks the methods as the challenge does. For each pair of methods it states the
+differences of the ranked scores with their 95 % intervals. The bootstrap draws the same patients
+for both methods, so a patient who is difficult for both does not widen the interval.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import combinations
 from evaluation.metrics_io import MetricsFile, metrics_by_task
 from evaluation.schema import TaskMetrics
 from evaluation.scoring import Score
-from evaluation.tasks.registry import scoring_of
+from evaluation.tasks.discovery import scoring_of
 from shared.errors import InputError
 from shared.metrics.uncertainty import Interval, paired_difference
 from shared.tasks import TASK_NAMES
@@ -24,12 +24,12 @@ def differences(first: TaskMetrics, second: TaskMetrics) -> dict[str, Interval |
 
     Returns
     -------
-    By score; None if a method does not have the score.
+    The difference of each score; None if the score of a method cannot be computed.
 
     Raises
     ------
     InputError
-        If the methods were evaluated for other tasks, on other cases or by other rules.
+        If the methods were evaluated for different tasks, on different cases or by different rules.
     """
     _require_comparable(first, second)
     intervals: dict[str, Interval | None] = {}
@@ -48,7 +48,7 @@ def rank(methods: Mapping[str, TaskMetrics]) -> dict[str, float]:
     Raises
     ------
     InputError
-        If the methods were evaluated for other tasks, on other cases or by other rules.
+        If the methods were evaluated for different tasks, on different cases or by different rules.
     """
     first, *others = methods.values()
     for other in others:
@@ -75,7 +75,7 @@ def describe(methods: Mapping[str, TaskMetrics]) -> list[str]:
 
 
 def describe_files(files: Mapping[str, MetricsFile]) -> list[str]:
-    """Return lines about each task that all methods answer; a headline per task if several.
+    """Return lines about each task that all methods answer, with a heading if there are several.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def describe_files(files: Mapping[str, MetricsFile]) -> list[str]:
 
 
 def _ranked(metrics: TaskMetrics) -> dict[str, Score]:
-    """Return the scores that the challenge ranks by, for all cases."""
+    """Return the scores that the challenge ranks by, of all cases."""
     scores = scoring_of(metrics.task).scores_of(metrics.results)
     return {name: scores[name] for name in metrics.ranked}
 

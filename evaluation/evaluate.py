@@ -17,7 +17,7 @@ from evaluation.predictions import PREDICTIONS, read_predictions
 from evaluation.schema import TaskMetrics
 from evaluation.scoring_rules import ScoringRules, rules_of
 from evaluation.tasks.base import Entry, Submission, TaskScoring, Truth
-from evaluation.tasks.registry import SCORINGS, scoring_of
+from evaluation.tasks.discovery import SCORINGS, scoring_of
 from evaluation.truth import CaseTruth, read_truth
 from shared.editions import Edition
 from shared.errors import InputError

@@ -1,4 +1,4 @@
-"""Read, write and summarise `metrics.json`."""
+"""Reads, writes and summarises `metrics.json`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Discriminator, Tag, TypeAdapter
 
 from evaluation import strict_json
 from evaluation.schema import TaskMetrics
-from evaluation.tasks.registry import AnyTaskMetrics
+from evaluation.tasks.discovery import AnyTaskMetrics
 from shared.schema import Strict
 from shared.tasks import TaskName
 
@@ -22,9 +22,9 @@ class SubmissionMetrics(Strict):
 
     Attributes
     ----------
-    edition : name of the challenge's year.
-    tasks : the metrics of each task, as in the file of a submission that answers it alone.
-    without_truth : tasks that the submission answers, but for which no case has a truth.
+    edition : name of the edition.
+    tasks : the metrics of each task, as in the file of a submission that answers only this task.
+    without_truth : tasks that the submission answers but for which no case has a truth.
     """
 
     format: Literal[1] = 1
@@ -34,7 +34,7 @@ class SubmissionMetrics(Strict):
 
 
 MetricsFile: TypeAlias = TaskMetrics | SubmissionMetrics
-"""What a `metrics.json` may hold."""
+"""The content of a `metrics.json`."""
 
 
 def _kind(value: Any) -> str:

@@ -1,6 +1,7 @@
-"""Read the JSON value that a job has written; an output that cannot be scored says why.
+"""Reads the JSON value that a job wrote.
 
-Every failed check is an `InputError`, and the case then counts as failed for this reason.
+An output that cannot be scored raises `InputError`. The case then counts as failed, with the
+message as the reason.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from shared.errors import InputError
 
 HPV_PROBABILITY: Final = "hpv-probability.json"
 """An optional file next to the HPV decision: a JSON number, the probability of HPV-positive
-disease. The challenge asks for the decision only, so the platform never has it. Whoever runs an
-algorithm elsewhere can add it; then AUC, Brier score and calibration are measured too."""
+disease. The challenge asks for the decision only, so jobs of the platform do not have this file. If
+you run an algorithm elsewhere and add it, AUC, Brier score and calibration are measured too."""
 
 
 def read_number(path: Path) -> float:
@@ -28,7 +29,7 @@ def read_number(path: Path) -> float:
         If the file does not hold a finite number.
     """
     value = _read_json(path)
-    # In Python a boolean is also a number; for the challenge it is not, nor is a text of digits.
+    # Python counts a boolean as a number. The challenge does not.
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not abs(number) <= sys.float_info.max:
         raise InputError(f"expected a finite number in {path.name}, found {_excerpt(value)}")

@@ -1,4 +1,4 @@
-"""Read `predictions.json`, the platform's list of a submission's jobs."""
+"""Reads `predictions.json`, the platform's list of a submission's jobs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PREDICTIONS: Final = "predictions.json"
 
 
 class _Foreign(BaseModel):
-    """A record of the platform; it may have keys that are not needed here."""
+    """A record that the platform writes; keys that are not needed here are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Socket(_Foreign):
-    """An input or output, and where its file lies below the job's folder."""
+    """An input or output, and the path of its file below the job's folder."""
 
     slug: str
     relative_path: str

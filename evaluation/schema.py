@@ -1,19 +1,21 @@
-"""What `metrics.json` holds for every task.
+"""The part of `metrics.json` that all tasks share.
 
-A submission that answers one task has the metrics of this task. Each task extends `TaskMetrics`:
-see `SegmentationMetrics`, `SurvivalMetrics` and `HpvMetrics` in `evaluation.tasks`; the key `task`
-tells them apart. A submission that answers several tasks has `SubmissionMetrics` of
-`evaluation.metrics_io`, where `tasks` holds the same records by task. Leaderboards read, for
-example, `aggregates.c_index.value` or `tasks.survival.aggregates.c_index.value`.
+If a submission answers one task, its `metrics.json` is the record of this task. Each task extends
+`TaskMetrics`: see `SegmentationMetrics`, `SurvivalMetrics` and `HpvMetrics` in `evaluation.tasks`.
+The key `task` tells the records apart. If a submission answers several tasks, `metrics.json` is a
+`SubmissionMetrics` of `evaluation.metrics_io`, and its key `tasks` holds the record of each task. A
+leaderboard reads, for example, `aggregates.c_index.value` or
+`tasks.survival.aggregates.c_index.value`.
 
 The parts of one task's metrics:
 
-- `aggregates`: the scores of all cases, by name, each an `Estimate` with its 95 % interval;
-  `ranked` names those that the challenge ranks by.
-- `groups`: the same scores by centre, by field of view and by what the task adds.
-- `alternatives`: what a score would be under the choices that the organisers have left open.
-- `results`: one entry for each case, sorted by case, failed and missing ones included. The
-  aggregates follow from these alone, so two files can be compared without the masks.
+- `aggregates`: the scores of all cases by name, each an `Estimate` with its 95 % interval;
+  `ranked` names the scores that the challenge ranks by.
+- `groups`: the same scores by centre, by field of view and by any other grouping that the task
+  defines.
+- `alternatives`: the values of a score under other rules that the organisers might choose.
+- `results`: one entry for each case, including failed and missing cases, sorted by case. The
+  aggregates follow from these entries alone, so two files can be compared without the masks.
 
 A score that cannot be computed (one class only, no comparable pair) is null, never NaN.
 """
@@ -36,11 +38,11 @@ class Estimate(Strict):
 
     Attributes
     ----------
-    value : null if it cannot be computed.
-    low, high : 95 % percentile interval of a bootstrap over patients; null if too few resamples
-        have a score.
-    standard_error : from the same bootstrap.
-    patients : number of patients that the score is computed from. HD95, for example, needs
+    value : the score; null if it cannot be computed.
+    low, high : 95 % percentile interval of a bootstrap over patients; null if the score can be
+        computed for too few resamples.
+    standard_error : standard error from the same bootstrap.
+    patients : number of patients that the score is computed from. HD95, for example, uses only the
         patients with the label in both masks.
     """
 
@@ -62,15 +64,17 @@ class Group(Strict):
 
 
 class CaseResult(Strict):
-    """What the result of a case holds for every task.
+    """The part of a case's result that all tasks share.
 
     Attributes
     ----------
     case_id : name of the CT without its suffix, which is also the name in the ground truth.
-    pk : the job; null if no job has this case.
-    centre : from the table of the ground truth, else from the name of the case; null if unknown.
-    field_of_view : from the table, else from the extent of the mask; null if unknown.
-    failure : why the case counts as failed; null if it was answered.
+    pk : the platform's identifier of the job; null if there is no job for this case.
+    centre : the centre from the table of the ground truth or from the name of the case; null if
+        unknown.
+    field_of_view : the field of view from the table or from the extent of the mask; null if
+        unknown.
+    failure : why the case counts as failed; null if the job gave a valid answer.
     """
 
     case_id: str
@@ -81,19 +85,21 @@ class CaseResult(Strict):
 
 
 class TaskMetrics(Strict):
-    """What the metrics of every task hold; a task narrows `task` and `results`.
+    """The metrics of one task; the subclass of each task narrows `task` and `results`.
 
     Attributes
     ----------
-    edition : name of the challenge's year.
-    rules : the open choices, as `aggregates` makes them.
+    edition : name of the edition.
+    rules : the scoring rules that `aggregates` was computed with.
     failure_rule : how a failed or missing case is scored, in words.
     ranked : names of the aggregates that the challenge ranks by.
-    groups : by kind ("centre", "field_of_view", and what the task adds), then by name.
-    alternatives : by score, then by the other rule.
-    cases, failed : number of scored cases, failed ones included, and number of failed ones.
+    cases, failed : number of scored cases, and number of failed cases among them.
     unscored : cases that have a job but no truth for this task, such as an unknown HPV status.
-    results : the last key in the file, since it is the longest.
+    aggregates : the scores of all cases.
+    groups : the groups by grouping ("centre", "field_of_view" or one that the task defines), then
+        by name.
+    alternatives : for each score, its value under each alternative rule.
+    results : the result of each case. This key is the last in the file, because it is the longest.
     """
 
     format: Literal[1] = 1

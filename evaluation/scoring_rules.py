@@ -1,4 +1,4 @@
-"""The choices that the organisers have left open, and `rules.json`, which makes them."""
+"""The scoring rules that the organisers have left open; `rules.json` can change them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class ScoringRules(Strict):
-    """The open choices, with the project's defaults.
+    """The scoring rules, with this project's defaults.
 
     Attributes
     ----------
-    both_empty, one_empty : DSC of a label that neither, or exactly one, of the two masks has.
-    min_iou : a predicted lesion detects a true one if their IoU exceeds this (set by the
-        challenge).
-    connectivity : number of neighbours of a voxel within a lesion.
+    both_empty, one_empty : DSC of a label that neither mask has, and of one that one mask has.
+    min_iou : a predicted lesion detects a true lesion if their intersection over union exceeds this
+        value, which the challenge states.
+    connectivity : number of neighbours of a voxel that can belong to the same lesion.
     matching : how lesions are paired if several pairings are possible.
     tolerance_mm : tolerance of the surface DSC.
     bootstrap_samples : number of resamples for each interval.
@@ -58,6 +58,6 @@ def read_rules(path: Path) -> ScoringRules:
 
 
 def rules_of(truth_dir: Path) -> ScoringRules:
-    """Return the rules that come with a ground truth, else the defaults."""
+    """Return the rules in a ground truth's `rules.json`, or the defaults if there is none."""
     path = truth_dir / RULES
     return read_rules(path) if path.is_file() else ScoringRules()

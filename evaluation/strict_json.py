@@ -1,4 +1,4 @@
-"""Read a JSON file as a pydantic type, or say in one line what is wrong with it."""
+"""Reads a JSON file as a pydantic type, or says in one line what is wrong with the file."""
 
 from __future__ import annotations
 

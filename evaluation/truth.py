@@ -1,4 +1,4 @@
-"""Read the ground truth: a folder, as the platform unpacks the organisers' tarball.
+"""Reads the ground truth: the folder that the platform unpacks from the organisers' tarball.
 
 ::
 
@@ -6,11 +6,12 @@
       patients.csv               one row per patient
       masks/<PatientID>.nii.gz   (or .mha) for segmentation: the label map on the CT's grid
 
-`patients.csv` has the columns of the challenge's own tables: `PatientID`, `CenterID`, those of each
-task (`Relapse`: 1 recurrence, 0 censored; `RFS`: days; `HPV Status`: 1 positive, 0 negative), and
-one more, `FieldOfView` (head_neck or whole_body). All but `PatientID` may be absent or empty.
-Segmentation needs no table. If the table has no centre, it follows from the patient's ID
-(`MDA-001`); if it has no field of view, this follows from the extent of the mask.
+`patients.csv` has the columns of the challenge's own tables: `PatientID`, `CenterID` and the
+columns of each task (`Relapse`: 1 recurrence, 0 censored; `RFS`: days; `HPV Status`: 1 positive,
+0 negative). It has one more column, `FieldOfView` (head_neck or whole_body). All columns but
+`PatientID` may be absent or empty. Segmentation needs no table. Without a `CenterID`, the centre is
+read from the patient's ID (`MDA-001`). Without a `FieldOfView`, it follows from the extent of the
+mask.
 """
 
 from __future__ import annotations
@@ -39,18 +40,19 @@ WHOLE_BODY_MM: Final = 600.0
 CENTRES: Final = {
     1: "CHUM", 2: "CHUP", 3: "CHUS", 4: "CHUV", 5: "MDA", 6: "HGJ", 7: "HMR", 8: "USZ",
 }  # fmt: skip
-"""The organisers' CenterID; other centres appear at test time and are called by their number."""
+"""Centres by the organisers' CenterID. The test data has other centres too; their number becomes
+their name."""
 _YES_NO: Final = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MISSING: Final = frozenset({"", "nan", "na", "n/a", "none", "null"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaseTruth:
-    """The ground truth of a case; None for what is unknown.
+    """The ground truth of a case; a value that is unknown is None.
 
     Attributes
     ----------
-    mask : the true label map.
+    mask : path of the true label map.
     row : the case's row of the table, by column; each task reads its own columns.
     """
 
@@ -129,9 +131,10 @@ def _rows(path: Path) -> dict[str, Mapping[str, str]]:
         for row in csv.DictReader(file):
             case_id = (row.get("PatientID") or "").strip()
             if not case_id or case_id in rows:
+                problem = f"'{case_id}' twice" if case_id else "a row without one"
                 raise InputError(
-                    f"expected a different PatientID in each row of {path}, found "
-                    f"'{case_id}' {'twice' if case_id else ''}; correct the table"
+                    f"expected a different PatientID in each row of {path}, found {problem}; "
+                    "correct the table"
                 )
             rows[case_id] = {name: (value or "").strip() for name, value in row.items() if name}
     return rows

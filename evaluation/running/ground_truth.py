@@ -1,6 +1,6 @@
-"""Makes the evaluation's ground truth from the `truth.*` files of case folders.
+"""Writes the evaluation's ground truth from the `truth.*` files of case folders.
 
-The masks are links: the cases stay where they are.
+The masks are links to the files of the cases.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from evaluation.running.case_folders import CaseError, CaseFolder
-from evaluation.tasks.registry import SCORINGS
+from evaluation.tasks.discovery import SCORINGS
 from evaluation.truth import MASKS, TABLE
 from shared.editions import CURRENT, Edition
 from shared.files import locked
 from shared.tasks import Input
 
 GROUND_TRUTH: Final = "ground_truth"
-"""Its name in the results folder."""
+"""Name of the ground truth in the results folder."""
 TASK_COLUMNS: Final = {
     column: key for scoring in SCORINGS.values() for column, key in scoring.truth_columns.items()
 }
-"""Columns of the table that hold a task's truth, each with its key of `truth.json`."""
+"""For each column of the table that holds the truth of a task, the key of `truth.json`."""
 COLUMNS: Final = ("PatientID", "CenterID", "FieldOfView", *TASK_COLUMNS)
 
 
@@ -34,10 +34,10 @@ def write_ground_truth(
 ) -> Path:
     """Write the truth of the cases to a folder, in place of an earlier ground truth.
 
-    The folder is replaced once the new one is complete, and by one run at a time.
+    The old folder stays until the new one is complete. A lock keeps other runs out meanwhile.
 
-    `truth.json` holds `relapse`, `rfs_days`, `hpv` and what another task adds, and may hold the
-    phantoms' `facts`; the centre is that of the health record.
+    The `truth.json` of a case may have `relapse`, `rfs_days`, `hpv`, the keys of any task that has
+    been added, and the `facts` of a phantom. The centre comes from the health record.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def _write(cases: Sequence[CaseFolder], folder: Path, ehr: Input) -> None:
                 os.path.relpath(case.truth, (folder / MASKS).resolve())
             )
         truth = _read(case.input.parent / "truth.json")
-        rows.append(_row(case, truth, ehr))  # even if nothing is known: the case has a job
+        # Without any truth too: the evaluation refuses a job whose case is not in the table.
+        rows.append(_row(case, truth, ehr))
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -79,7 +80,7 @@ def _row(case: CaseFolder, truth: Mapping[str, Any], ehr: Input) -> dict[str, ob
     whole_body = truth.get("facts", {}).get("whole_body")
     try:
         centre = _read(case.input / ehr.path).get("CenterID")
-    except CaseError:  # for the algorithm to complain about
+    except CaseError:  # The algorithm reports an unreadable record.
         centre = None
     values = (
         case.name,

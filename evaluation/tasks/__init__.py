@@ -1,6 +1,6 @@
-"""How each task is scored: one file for each task, with the records that `metrics.json` holds.
+"""The scoring of each task: one file for each task, with the task's records for `metrics.json`.
 
-`base` states what a file must define; `registry` finds the files. To add a task that
-`shared.tasks` names, write a file with its name here, and a section of the report (see
+`base` states what a file must define; `discovery` finds the files. To score a new task that
+`shared.tasks` names, add a file with its name here, and a section of the report (see
 `evaluation.report`). Nothing else in the evaluation changes.
 """

@@ -1,4 +1,4 @@
-"""What the file of a task defines: what the truth is, how answers are read, and how they score.
+"""The base class of a task's scoring: what the truth is, and how answers are read and scored.
 
 The processes that score masks import this module and `segmentation`, so neither imports
 scikit-learn nor anything that needs it.
@@ -32,10 +32,10 @@ class Entry(Generic[Truth]):
 
     Attributes
     ----------
-    case : its row and mask in the ground truth.
+    case : the row and the mask of the case in the ground truth.
     truth : the truth of the task to score.
-    job : None if no job has this case.
-    input_dir : where the jobs' folders are.
+    job : the job of the case; None if there is none.
+    input_dir : folder that holds the folders of the jobs.
     """
 
     case: CaseTruth
@@ -44,7 +44,7 @@ class Entry(Generic[Truth]):
     input_dir: Path
 
     def read(self, read_output: Callable[[Path], Answer]) -> tuple[Answer | None, str | None]:
-        """Return what the job answered, or None and why the case counts as failed.
+        """Return the job's answer and None, or None and the reason why the case counts as failed.
 
         Parameters
         ----------
@@ -73,14 +73,14 @@ class Entry(Generic[Truth]):
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What is scored, and how.
+    """A submission, and how to score it.
 
     Attributes
     ----------
-    edition : names the outputs and the sign of the risk.
-    jobs : by case.
-    rules : the open choices.
-    workers : processes that read and score masks.
+    edition : defines the names of the outputs and the sign of the risk.
+    jobs : the jobs by case.
+    rules : the scoring rules.
+    workers : number of processes that read and score masks.
     """
 
     edition: Edition
@@ -90,7 +90,7 @@ class Submission:
 
 
 class TaskScoring(ABC, Generic[Truth, Result]):
-    """How one task is scored; it has no state.
+    """Defines the scoring of one task; an instance has no state.
 
     Attributes
     ----------
@@ -98,8 +98,8 @@ class TaskScoring(ABC, Generic[Truth, Result]):
     metrics : the record of the task in `metrics.json`.
     ranked : names of the scores that the challenge ranks by.
     failure_rule : how a failed or missing case is scored, in words.
-    truth_columns : columns of the ground truth's table that the task adds, each with the key of a
-        case's `truth.json` that holds the same value.
+    truth_columns : for each column that the task adds to the table of the ground truth, the key of
+        `truth.json` that holds the same value.
     group_kinds : how cases are grouped, in addition to centre and field of view.
     """
 
@@ -122,7 +122,7 @@ class TaskScoring(ABC, Generic[Truth, Result]):
 
     @abstractmethod
     def score(self, entries: Sequence[Entry[Truth]], submission: Submission) -> TaskMetrics:
-        """Return the metrics; `common_parts` returns those that all tasks have.
+        """Return the metrics; `common_parts` returns the parts that all tasks have.
 
         Parameters
         ----------
@@ -140,9 +140,9 @@ class TaskScoring(ABC, Generic[Truth, Result]):
 
         Parameters
         ----------
-        methods : by name, the ranked scores; NaN stands for a missing score and ranks last.
+        methods : the ranked scores of each method; NaN stands for a missing score and ranks last.
         """
-        # Not at the top: it needs scipy.stats, which the processes that score masks do without.
+        # Imported here, so that the processes that score masks need not load scipy.stats.
         from shared.metrics.ranking import ranks
 
         (score,) = self.ranked

@@ -1,4 +1,4 @@
-"""Finds the scoring of each task: `SCORING` in the file of this folder with the task's name.
+"""Finds the scoring of each task: `SCORING` in the file of this folder that has the task's name.
 
 A new task needs no change here.
 """
@@ -26,7 +26,7 @@ def _find_scorings() -> dict[TaskName, TaskScoring[Any, Any]]:
 
 
 SCORINGS: Final[Mapping[TaskName, TaskScoring[Any, Any]]] = _find_scorings()
-"""By task, in the order of `TASK_NAMES`."""
+"""The scoring of each task, in the order of `TASK_NAMES`."""
 
 if TYPE_CHECKING:
     AnyTaskMetrics: TypeAlias = TaskMetrics
@@ -35,11 +35,11 @@ else:
         Union[tuple(scoring.metrics for scoring in SCORINGS.values())],  # noqa: UP007
         Field(discriminator="task"),
     ]
-"""A field of a pydantic model that holds the metrics of any task."""
+"""The metrics of any task, as the type of a pydantic field."""
 
 
 def scoring_of(task: TaskName) -> TaskScoring[Any, Any]:
-    """Return how a task is scored.
+    """Return the scoring of a task.
 
     Raises
     ------

@@ -29,7 +29,7 @@ class HpvCase(CaseResult):
     ----------
     decision : null if the case failed.
     truth : whether the disease is HPV-positive.
-    probability : if the job's folder holds `HPV_PROBABILITY`; else null.
+    probability : the content of the file `HPV_PROBABILITY`; null if the job has no such file.
     """
 
     decision: bool | None
@@ -88,7 +88,7 @@ SCORING: Final = HpvScoring()
 
 
 def read_decision(output: Path, edition: Edition) -> bool:
-    """Return the decision on HPV status of a job.
+    """Return the decision of a job on HPV status.
 
     Raises
     ------

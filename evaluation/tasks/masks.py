@@ -1,9 +1,9 @@
-"""One predicted label map against the truth: read it, and score each label and its lesions."""
+"""Reads one predicted label map, and scores its labels and lesions against the truth."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt
@@ -27,9 +27,8 @@ from shared.metrics.segmentation import (
 from shared.metrics.surface import surface_distances
 from shared.schema import Strict
 
-VOLUME_EDGES_ML: Final = (5.0, 20.0)
 LesionCounts: TypeAlias = dict[str, Detections]
-"""Counts of GTVn lesions of a case under other rules, by the rule."""
+"""The counts of GTVn lesions of a case under each alternative rule."""
 
 
 class Lesion(Strict):
@@ -51,7 +50,7 @@ class LabelScores(Strict):
 
     Attributes
     ----------
-    dice : follows the rules if a mask is empty.
+    dice : the DSC; if a mask is empty, the rules define it.
     shared_mm3, prediction_mm3, truth_mm3 : volumes, the terms of the aggregated DSC.
     true_positives, false_positives, false_negatives : lesions, the terms of the aggregated F1.
     hd95_mm, surface_dice : null unless both masks have the label.
@@ -75,8 +74,7 @@ class LabelScores(Strict):
 def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     """Return the label map of a job, indexed [z, y, x].
 
-    It is never resampled: a mask on another grid than the truth cannot be scored, as the challenge
-    states.
+    As the challenge states, it is not resampled: it must be on the grid of the truth.
 
     Parameters
     ----------
@@ -94,7 +92,7 @@ def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     if len(images) != 1:
         names = ", ".join(path.name for path in images) or "none"
         raise InputError(f"expected one label map in {folder.relative_to(output)}, found {names}")
-    # Before the voxels: a grid of the sender's choice might not fit into memory.
+    # Checked before the voxels are read, because a huge grid might not fit into memory.
     if problem := grid_difference(read_grid(images[0]), truth):
         raise InputError(f"expected the label map on the CT's grid, found {problem}")
     return read_labels(images[0])
@@ -108,7 +106,7 @@ def score_masks(
     rules: ScoringRules,
     failed: bool = False,
 ) -> tuple[dict[str, LabelScores], LesionCounts]:
-    """Return the scores of a label map, and the counts of GTVn lesions under other rules.
+    """Return the scores of a label map, and the counts of GTVn lesions under alternative rules.
 
     Parameters
     ----------
@@ -199,7 +197,7 @@ def _counts_by_other_rules(
 
 
 def _box_around(prediction: LabelVolume, truth: LabelVolume) -> tuple[slice, ...]:
-    """Return the slices around all labels of both masks: lesions fill a hundredth of a scan."""
+    """Return the slices around all labels of both masks, which are a small part of the scan."""
     if prediction.shape != truth.shape:
         raise ValueError(f"expected one grid, found shapes {prediction.shape} and {truth.shape}")
     labelled = (prediction | truth) > 0

@@ -1,7 +1,7 @@
-"""Scores of segmentation: mean GTVp DSC, aggregated GTVn DSC and F1, and what explains them.
+"""Scores of segmentation: mean GTVp DSC, aggregated GTVn DSC and F1, and scores that explain them.
 
-A failed or missing case scores as if its mask were empty, and DSC 0 also for a label that the truth
-does not have: giving no answer never pays.
+A failed or missing case is scored as if its mask were empty. Its DSC is 0 even for a label that the
+truth does not have, so no algorithm gains by failing.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from shared.metrics.segmentation import (
 from shared.schema import Strict
 
 VOLUME_EDGES_ML: Final = (5.0, 20.0)
-"""Limits between small, medium and large, for all lesions of a patient together: spheres of 2.1 and
-3.4 cm."""
+"""Limits between small, medium and large for the total volume of a patient's lesions. Spheres of
+these volumes have diameters of 2.1 and 3.4 cm."""
 LESION_EDGES_ML: Final = (1.0, *VOLUME_EDGES_ML)
-"""The same limits for a single lesion, and a sphere of 1.2 cm: many nodes are smaller."""
+"""Limits for the volume of one lesion. Many nodes are small, so there is one more limit, the volume
+of a sphere with a diameter of 1.2 cm."""
 
 
 class SegmentationCase(CaseResult):
-    """Result of a case for segmentation; `labels` by name, GTVp and GTVn."""
+    """Result of a case for segmentation; `labels` has the scores of GTVp and GTVn."""
 
     labels: dict[str, LabelScores]
 
@@ -52,7 +53,7 @@ class LesionGroup(Strict):
     Attributes
     ----------
     lesions : number of lesions.
-    sensitivity : fraction of them that is detected; its `patients` are those with such a lesion.
+    sensitivity : fraction of them that is detected; `patients` counts those with such a lesion.
     """
 
     lesions: NonNegativeInt
@@ -64,8 +65,8 @@ class SegmentationMetrics(TaskMetrics):
 
     Attributes
     ----------
-    lesions_by_volume_ml : by label, then by the volume of the single lesion; ranges without a
-        lesion are left out. (The volumes of `groups` are those of all lesions of a patient.)
+    lesions_by_volume_ml : the lesions by label, then by the volume of the lesion; ranges without a
+        lesion are left out. (`groups` uses the total volume of all lesions of a patient.)
     """
 
     task: Literal["segmentation"] = "segmentation"
@@ -76,11 +77,11 @@ class SegmentationMetrics(TaskMetrics):
 def alternatives(
     results: Sequence[SegmentationCase], counts: Sequence[LesionCounts], rules: ScoringRules
 ) -> dict[str, dict[str, float | None]]:
-    """Return the scores under the other choices that the organisers have left open.
+    """Return the scores under alternative rules, which the organisers might choose.
 
     Parameters
     ----------
-    counts : lesion counts of each case under other rules.
+    counts : lesion counts of each case under each alternative rule.
     rules : the rules of the main scores; they are not repeated here.
     """
     totals = {rule: sum((each[rule] for each in counts), Detections()) for rule in counts[0]}
@@ -92,7 +93,7 @@ def alternatives(
         ]
         return mean(scores).value()
 
-    # A failed case with two empty masks has scored 0, and is not left out.
+    # A failed case scores 0 even if both masks are empty, so it is not left out.
     not_empty = [s.dice for s, failed in gtvp if failed or s.truth_mm3 or s.prediction_mm3]
     in_truth = [s.dice for s, _ in gtvp if s.truth_mm3]
     return {
@@ -113,7 +114,7 @@ def alternatives(
 def lesions_by_volume(
     results: Sequence[SegmentationCase], rules: ScoringRules
 ) -> dict[str, dict[str, LesionGroup]]:
-    """Return by label how many true lesions are detected, by the volume of the single lesion."""
+    """Return the true lesions and how many are detected, by label and by the lesion's volume."""
     volumes = [_volume_name(lowest_ml, LESION_EDGES_ML) for lowest_ml in (0.0, *LESION_EDGES_ML)]
     groups = {}
     for name in LESIONS:
@@ -173,7 +174,9 @@ class SegmentationScoring(TaskScoring[Path, SegmentationCase]):
     task = "segmentation"
     metrics = SegmentationMetrics
     ranked = ("gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1")
-    failure_rule = "as if nothing had been outlined; DSC 0 also of a label that the truth has not"
+    failure_rule = (
+        "as if its mask were empty; the DSC is 0 even for a label that the truth does not have"
+    )
     group_kinds: ClassVar = {f"{name.lower()}_volume_ml": _by_volume(name) for name in LESIONS}
 
     def truth_of(self, case: CaseTruth) -> Path | None:
@@ -181,7 +184,7 @@ class SegmentationScoring(TaskScoring[Path, SegmentationCase]):
         return case.mask
 
     def score(self, entries: Sequence[Entry[Path]], submission: Submission) -> SegmentationMetrics:
-        """Return the metrics; masks are read, scored and forgotten case by case.
+        """Return the metrics; each process keeps only the masks of one case in memory.
 
         Raises
         ------
@@ -219,7 +222,7 @@ SCORING: Final = SegmentationScoring()
 def _score_case(
     entry: Entry[Path], *, edition: Edition, rules: ScoringRules
 ) -> tuple[SegmentationCase, LesionCounts]:
-    """Score the label map of a case; also return the lesion counts under other rules."""
+    """Score the label map of a case; also return the lesion counts under alternative rules."""
     try:
         grid, truth = read_grid(entry.truth), read_labels(entry.truth)
     except InputError as error:
@@ -240,7 +243,7 @@ def _in_processes(
     entries: Sequence[Entry[Path]],
     workers: int,
 ) -> Iterator[tuple[SegmentationCase, LesionCounts]]:
-    """Return the results of each entry, in order."""
+    """Yield the result of each entry, in order; several processes share the work."""
     if workers == 1 or len(entries) == 1:
         yield from map(score, entries)
         return

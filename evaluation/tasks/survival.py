@@ -1,7 +1,7 @@
-"""Scores of recurrence-free survival: the C-index, and the AUC at some horizons.
+"""Scores of recurrence-free survival: the C-index, and the AUC at 2 and 5 years.
 
-A failed or missing case has no risk: it counts one half in each of its pairs, as NaN does in the
-organisers' code.
+A failed or missing case has no risk. It counts one half in each of its pairs, as a risk of NaN does
+in the organisers' code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DAYS_PER_YEAR: Final = 365.25
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether recurrence was observed, and the time to it or to the end of follow-up."""
+    """Whether recurrence was observed, and the time to recurrence or to the end of follow-up."""
 
     event: bool
     time_days: float
@@ -43,7 +43,7 @@ class SurvivalCase(CaseResult):
     Attributes
     ----------
     risk : higher = earlier recurrence, whatever the sign of the edition; null if the case failed.
-    time_days : to recurrence or to the end of follow-up.
+    time_days : time to recurrence or to the end of follow-up.
     event : whether recurrence was observed.
     """
 

@@ -17,8 +17,8 @@ from evaluation.container import main
 from evaluation.evaluate import evaluate
 from evaluation.metrics_io import SubmissionMetrics, read_metrics, summary, write_metrics
 from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.discovery import SCORINGS
 from evaluation.tasks.masks import score_masks
-from evaluation.tasks.registry import SCORINGS
 from evaluation.tasks.segmentation import SCORING, SegmentationCase
 from evaluation.tasks.survival import Outcome
 from evaluation.truth import read_truth

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.report.sections import section_of
-from evaluation.tasks.registry import scoring_of
+from evaluation.tasks.discovery import scoring_of
 from shared.errors import InputError
 from tests.evaluation.submission import Submission
 

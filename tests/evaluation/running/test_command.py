@@ -26,7 +26,7 @@ from evaluation.running.engines.protocol import EngineError
 from evaluation.running.job_store import JobStore
 from evaluation.running.run_command import run_algorithm, run_algorithms
 from evaluation.running.runner import Summary, local_pool
-from evaluation.tasks.registry import SCORINGS
+from evaluation.tasks.discovery import SCORINGS
 from evaluation.tasks.survival import Outcome
 from evaluation.truth import read_truth
 from shared.editions import CURRENT
@@ -98,7 +98,7 @@ def test_native_jobs_are_kept_and_the_truth_is_written(
     assert truth.mask.resolve() == cases / "MDA-001/truth.nii.gz"
 
     run(engine="native")
-    assert "2 of 2 cases have ended, 1 failed, 2 in earlier runs" in capsys.readouterr().out
+    assert "2 of 2 cases have ended (2 in earlier runs), 1 failed" in capsys.readouterr().out
 
 
 def test_containers_run_with_a_share_of_the_cpus(
