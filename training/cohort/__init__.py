@@ -1,1 +1,1 @@
-"""The challenge's training data: found, checked, prepared once, and divided into folds."""
+"""Finds, checks and prepares the challenge's training data, and divides it into folds."""

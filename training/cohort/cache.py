@@ -1,13 +1,14 @@
-"""Patients prepared once, and read from the cache in every epoch.
+"""Prepares each patient once, and reads the prepared patients from the cache in every epoch.
 
-The cache holds what `prepare_patient` makes of each patient, in HU and SUV, as uncompressed float16
-that is memory-mapped: a crop reads only its own pages. Intensities are scaled when a sample is
-drawn, so one cache serves every configuration of one `Preparation`. float16 keeps eleven bits:
-0.5 HU up to 1024, 2 HU in metal, half a thousandth of an SUV.
+The cache holds the output of `prepare_patient` for each patient, in HU and SUV. The arrays are
+uncompressed float16 and memory-mapped, so a crop reads only the pages that it needs. Intensities
+are scaled later, when a sample is drawn, so configurations with the same `Preparation` can share
+a cache. float16 has eleven significant bits: its steps are 0.5 HU up to 1024 HU, 2 HU in metal, and
+0.001 at an SUV of 1.
 
-A cache belongs to one preparation and to the code that made it; any other is refused. A patient's
-record is written last, so a run that is stopped at any time can resume. A patient who cannot be
-used gets a finding instead of a record.
+A cache is refused if it was made with another preparation or with other code. The record of a
+patient is written last, so a run that was stopped at any time can resume. A patient who cannot be
+used has a finding instead of a record.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ BYTES_PER_VOXEL: Final = 2 * 2 + 1
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedPatient:
-    """One patient as the cache holds it.
+    """One patient as the cache stores it.
 
     Attributes
     ----------
     image : float16, shape (2, z, y, x): CT in HU and PET in SUV, memory-mapped.
-    labels : uint8, shape (z, y, x), memory-mapped; background if the patient has no label map.
-    undo : the way back to the CT's grid.
+    labels : uint8, shape (z, y, x), memory-mapped; all background if the patient has no label map.
+    undo : how to map a volume back to the CT's grid.
     max_suv : highest SUV in the region.
     """
 
@@ -77,7 +78,7 @@ class PreparedPatient:
         return self.patient.patient_id
 
     def prepared(self) -> Prepared:
-        """Return the patient as serving sees a case, to the precision of the cache."""
+        """Return the patient in the form of a prepared case, with the precision of the cache."""
         ct_hu: Volume = np.asarray(self.image[0], dtype=np.float32)
         pet_suv: Volume = np.asarray(self.image[1], dtype=np.float32)
         return Prepared(
@@ -117,18 +118,23 @@ def build_cache(
 ) -> list[PreparedPatient]:
     """Check and prepare the patients that the cache does not hold yet, and open all of them.
 
-    Only the first process of a training fills the cache. Processes that Lightning starts itself
-    begin after it; on a cluster that starts all at once, `python -m training prepare` must run
-    before. With `skip_bad`, a patient with a finding in the cache is not examined again unless the
-    size of a file has changed, so that all processes leave out the same patients; without it, the
-    patient is examined again.
+    Only the first process of a training run fills the cache. Lightning starts its other processes
+    after that. If a cluster starts all processes at once, run `python -m training prepare` first.
+
+    The cache keeps the findings too. With `skip_bad`, a patient with a finding is left out without
+    another check, unless the size of one of the patient's files has changed. All processes thus
+    leave out the same patients. Without `skip_bad`, the first process checks these patients again.
 
     Raises
     ------
     InputError
-        If the folder holds a cache of another preparation or of other code, there is no room for
-        it, a patient cannot be used and `skip_bad` is false, or this is not the first process and
-        the cache is incomplete. Patients already prepared are kept.
+        - If the folder holds a cache that was made with another preparation or other code.
+        - If the disk has too little space.
+        - If a patient cannot be used and `skip_bad` is false.
+        - If no patient can be used.
+        - If this is not the first process and the cache is incomplete.
+
+        Patients that have been prepared stay in the cache.
     """
     _claim(folder, CacheRecord(preparation=preparation, code=code_version()))
     stages: list[Callable[[Sequence[Patient]], list[Finding]]] = [
@@ -141,13 +147,13 @@ def build_cache(
         stages.insert(0, partial(_known_findings, folder=folder))
     for stage in stages:
         if cohort.findings and not skip_bad:
-            break  # `usable` stops here; without the break it would do so hours later
+            break  # `usable` raises the error below; the next stage may take hours
         cohort = cohort.with_findings(stage(cohort.patients))
     return [_open(folder, patient) for patient in cohort.usable(skip_bad)]
 
 
 def _known_findings(patients: Sequence[Patient], folder: Path) -> list[Finding]:
-    """Return the findings that the cache holds about patients whose files have not changed."""
+    """Return the findings in the cache about patients whose files have not changed."""
     findings = []
     for patient in patients:
         path = patient_path(folder, patient, FINDING)
@@ -184,7 +190,7 @@ def _prepare_new(
 
 
 def _claim(folder: Path, record: CacheRecord) -> None:
-    """Make the folder a cache for this preparation and code, or refuse one that is for another."""
+    """Write the cache's record, or check that an existing cache has the same record."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CACHE_RECORD
     write_first(path, record.model_dump_json(indent=2) + "\n")
@@ -196,8 +202,8 @@ def _claim(folder: Path, record: CacheRecord) -> None:
             if getattr(existing, name) != getattr(record, name)
         ]
         raise InputError(
-            f"expected a cache of {record} in {folder}, found one of another "
-            f"{' and '.join(differing)}, {existing}; give another folder of runs or delete this "
+            f"expected a cache with {record} in {folder}, found a cache with a different "
+            f"{' and '.join(differing)}: {existing}; give another folder of runs or delete this "
             "cache"
         )
 
@@ -211,7 +217,7 @@ def _require_room(folder: Path, count: int, preparation: Preparation) -> None:
     needed = count * patient_bytes(preparation)
     free = shutil.disk_usage(folder).free
     print(
-        f"cache: {count} patients to prepare, {needed / 1e9:.1f} GB in {folder}, where "
+        f"cache: {count} patients to prepare need {needed / 1e9:.1f} GB in {folder}; "
         f"{free / 1e9:.1f} GB are free"
     )
     if needed > free:
@@ -239,9 +245,9 @@ def _prepare_all(
             count = sum(is_prepared(folder, patient) for patient in patients)
             free = shutil.disk_usage(folder).free
             raise InputError(
-                f"writing the cache in {folder} failed after {count} of {len(patients)} patients "
-                f"({error}; {free / 1e9:.1f} GB free); these are kept: make room and start the "
-                "same command again"
+                f"expected to write {len(patients)} patients to the cache in {folder}, but writing "
+                f"failed after {count} ({error}; {free / 1e9:.1f} GB free); free some space and "
+                f"run the same command again, which keeps these {count}"
             ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)

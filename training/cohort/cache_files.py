@@ -1,4 +1,6 @@
-"""The files of the cache: one record for all patients, and for each a record, arrays or a finding.
+"""Reads and writes the files of the cache.
+
+There is one record for the whole cache. Each patient has a record with two arrays, or a finding.
 
 Worker processes import this module, so it imports neither torch nor Lightning.
 """
@@ -27,7 +29,7 @@ FINDING: Final = "finding.json"
 
 
 class CacheRecord(Strict):
-    """`cache.json`: what all patients of a cache have in common."""
+    """`cache.json`: the preparation, and the hash of the code that prepared the patients."""
 
     preparation: Preparation
     code: str
@@ -38,8 +40,8 @@ class PatientRecord(Strict):
 
     Attributes
     ----------
-    source_bytes : sizes of the patient's files, by which changes are noticed.
-    region, ct : grids, see `Undo`.
+    source_bytes : sizes of the patient's files; if a size differs, the patient is prepared again.
+    region, ct : the grids of `Undo`.
     max_suv : highest SUV in the region.
     """
 
@@ -50,14 +52,17 @@ class PatientRecord(Strict):
 
 
 class FindingRecord(Strict):
-    """`<ID>.finding.json`: why one patient could not be prepared from files of these sizes."""
+    """`<ID>.finding.json`: why one patient cannot be used, and the sizes of the files."""
 
     source_bytes: dict[str, int]
     finding: Finding
 
 
 def prepare_into(patient: Patient, folder: Path, preparation: Preparation) -> Finding | None:
-    """Write one patient; the record comes last, so an interrupted run leaves no half patient."""
+    """Prepare one patient and write the files, or return a finding.
+
+    The record is written last, so an interrupted run leaves no incomplete patient.
+    """
 
     def finding(problem: Problem, detail: str) -> Finding:
         return Finding(patient_id=patient.patient_id, problem=problem, detail=detail)
@@ -69,7 +74,7 @@ def prepare_into(patient: Patient, folder: Path, preparation: Preparation) -> Fi
     except OSError as error:
         return finding("unreadable", str(error))
     except (RuntimeError, InputError) as error:
-        # SimpleITK's message has many lines; the last one says what happened.
+        # SimpleITK's message has many lines; the last line says what happened.
         return finding("unusable", str(error).strip().splitlines()[-1][:300])
     record = PatientRecord(
         source_bytes=sizes,
@@ -87,12 +92,12 @@ def prepare_into(patient: Patient, folder: Path, preparation: Preparation) -> Fi
 
 
 def patient_path(folder: Path, patient: Patient, suffix: str) -> Path:
-    """Return one of a patient's files in the cache."""
+    """Return the path of one of a patient's files in the cache."""
     return folder / f"{patient.patient_id}.{suffix}"
 
 
 def source_bytes(patient: Patient) -> dict[str, int]:
-    """Return the sizes of a patient's files; 0 for a file that is gone."""
+    """Return the sizes of a patient's files; 0 for a file that no longer exists."""
     paths = {"CT": patient.ct, "PET": patient.pet, "labels": patient.labels}
     return {
         name: path.stat().st_size if path.exists() else 0
@@ -102,7 +107,7 @@ def source_bytes(patient: Patient) -> dict[str, int]:
 
 
 def is_prepared(folder: Path, patient: Patient) -> bool:
-    """Whether the cache holds a patient, prepared from files of the same sizes."""
+    """Return whether the cache holds a patient who was prepared from files of the same sizes."""
     path = patient_path(folder, patient, "json")
     if not path.exists():
         return False
@@ -113,7 +118,7 @@ def is_prepared(folder: Path, patient: Patient) -> bool:
 def keep_findings(
     findings: list[Finding], folder: Path, patients: Sequence[Patient]
 ) -> list[Finding]:
-    """Write findings into the cache, each with the sizes of the patient's files; return them."""
+    """Write findings to the cache, with the sizes of the patients' files, and return them."""
     by_id = {patient.patient_id: patient for patient in patients}
     for finding in findings:
         patient = by_id[finding.patient_id]

@@ -1,4 +1,4 @@
-"""Checks of a cohort's images: headers, grids and labels, without preparing anything."""
+"""Checks the headers, grids and labels of a cohort's images before anything is prepared."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from training.cohort.layout import Patient
 
 
 def check_images(patients: Sequence[Patient], workers: int) -> list[Finding]:
-    """Open the images of patients and return what is wrong with them.
+    """Check the images of patients, and return one finding for each patient with a problem.
 
-    Only the headers of CT and PET are read, but the whole label map; this takes about 10 ms per
-    patient. Damage behind a header is found when the patient is prepared.
+    This reads the headers of CT and PET and the whole label map, in about 10 ms per patient. Damage
+    after a header is detected later, when the patient is prepared.
     """
     if not patients:
         return []

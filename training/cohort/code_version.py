@@ -1,4 +1,4 @@
-"""A hash of the code that decides what a prepared patient is, so that a stale cache is refused."""
+"""Computes a hash of the code that prepares a patient, so that an outdated cache is refused."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ ROOT_MODULE: Final = "training.cohort.preparation"
 
 NOT_DECIDING: Final = frozenset(
     {
-        "shared.case",  # holds images
-        "shared.clinical",  # no clinical value reaches an image
-        "shared.errors",  # messages only
-        "shared.schema",  # what a preparation may be; what it is, the cache's record says
+        "shared.case",  # only holds images
+        "shared.clinical",  # clinical values do not change an image
+        "shared.errors",  # only messages
+        "shared.schema",  # only checks a preparation, which the cache's record stores
         "training.cohort.findings",
         "training.cohort.layout",
     }
 )
-"""Modules that the preparation imports and that change no voxel. A new import counts by default."""
+"""Modules that the preparation imports but that change no voxel. All other imports are hashed."""
 
 
 @cache
 def code_version() -> str:
-    """Return a hash of the code that decides what a prepared patient is.
+    """Return a hash of the code that prepares a patient.
 
-    Comments, docstrings and layout do not count.
+    Comments, docstrings and formatting do not change the hash.
     """
     digest = hashlib.sha256(sitk.Version.VersionString().encode())
     for name in sorted(imported_modules(ROOT_MODULE) - NOT_DECIDING):

@@ -1,4 +1,4 @@
-"""How clinical values reach a network: their scale and their code for missing, from a cohort."""
+"""Fits the scale of clinical values, and the code for a missing value, to a cohort."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def fit_features(
     """Return one feature for each clinical variable, in the given order.
 
     Variables that `shared.clinical.VARIABLES` z-normalises get the mean and the standard deviation
-    of the records (0 and 1 if all lack the value), the others stay as they are.
+    of the records (0 and 1 if no record has a value). The other variables are not scaled.
 
     Parameters
     ----------
-    keys : of `NETWORK_VARIABLES`.
-    records : those of the patients trained on.
-    missing : the code for a missing value: -1, or the mean of the records that have it (-1 if none
-        does).
+    keys : keys of `NETWORK_VARIABLES`.
+    records : the records of the patients that the network is trained on.
+    missing : the code for a missing value: -1, or the mean of the records that have a value (-1 if
+        no record has one).
     """
     features = []
     for key in keys:

@@ -1,4 +1,4 @@
-"""Findings: why patients cannot be trained on."""
+"""Findings: the reasons why patients cannot be used for training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Problem: TypeAlias = Literal[
 
 
 class Finding(Strict):
-    """Why one patient cannot be trained on."""
+    """The reason why one patient cannot be used for training."""
 
     patient_id: str
     problem: Problem

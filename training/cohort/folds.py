@@ -1,8 +1,8 @@
-"""Which patients a network is trained on and which it never sees, written down before it starts.
+"""Decides, before a training run starts, which patients each fold trains on and holds out.
 
-One held-out part, K folds or one centre after another, each stratified by centre and outcome; or a
-file of splits: this module's own `folds.json` or nnU-Net's `splits_final.json`. A training run
-keeps its folds in `folds.json` and resumes only with the same ones.
+There are four ways: one held-out part, K folds, one centre after another, or a file (a `folds.json`
+of this module or nnU-Net's `splits_final.json`). The first two are stratified by centre and
+outcome. A training run writes its folds to `folds.json` and resumes only with the same folds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDS: Final = "folds.json"
 
 
 class Fold(Strict):
-    """One training: IDs of the patients to train on, and of those held out for validation."""
+    """One fold: the IDs of the patients to train on, and of those held out for validation."""
 
     name: str
     training: tuple[str, ...]
@@ -38,8 +38,8 @@ class Folds(Strict):
 
     Attributes
     ----------
-    how : in words, with every number that decided.
-    strata : the number of patients of each centre and outcome.
+    how : how the patients were divided, in words, with the numbers and the seed.
+    strata : the number of patients in each stratum, a centre and an outcome.
     """
 
     how: str
@@ -47,12 +47,12 @@ class Folds(Strict):
     folds: tuple[Fold, ...]
 
     def choose(self, name: str | None) -> list[Fold]:
-        """Return the fold of a name, or all folds for None.
+        """Return the fold with a name, or all folds for None.
 
         Raises
         ------
         InputError
-            If there is no fold of this name.
+            If no fold has this name.
         """
         chosen = [fold for fold in self.folds if name in (None, fold.name)]
         if not chosen:
@@ -63,12 +63,12 @@ class Folds(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class HoldOut:
-    """Which patients to hold out; at most one of the four ways.
+    """The way to hold out patients; at most one of the four fields is set.
 
     Attributes
     ----------
-    count : hold out so many, once.
-    folds : hold out everyone once, in so many folds.
+    count : hold out this number of patients, in a single fold.
+    folds : hold out each patient once, in this number of folds.
     by_centre : hold out one centre after another.
     splits : read the folds from this file.
     """
@@ -92,12 +92,14 @@ class HoldOut:
         default_count: int,
         seed: int,
     ) -> Folds:
-        """Return the folds of patients by their IDs.
+        """Return the folds of a cohort.
 
         Parameters
         ----------
+        strata : centre and outcome of each patient that the task can learn from, by ID.
+        centres : centre of each of these patients, by ID.
         without_outcome : IDs of the cohort's other patients, who are in no fold.
-        default_count : to hold out if no way is chosen.
+        default_count : number of patients to hold out if no way is chosen.
 
         Raises
         ------
@@ -129,7 +131,7 @@ class HoldOut:
 
 
 def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
-    """Hold out `count` patients, with every stratum's share.
+    """Hold out `count` patients, in proportion to the size of each stratum.
 
     Parameters
     ----------
@@ -138,7 +140,7 @@ def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
     Raises
     ------
     InputError
-        If there are not more patients than that.
+        If `count` is less than 1, or there are not more than `count` patients.
     """
     if not 0 < count < len(strata):
         raise InputError(
@@ -146,7 +148,7 @@ def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
             "larger cohort or hold out fewer patients"
         )
     order = _spread(strata, seed)
-    # Taking every n-th patient of an order by strata takes each stratum's share.
+    # The order is by stratum, so every n-th patient gives each stratum its share.
     places = np.floor((np.arange(count) + 0.5) * len(order) / count).astype(int)
     held_out = {order[place] for place in places}
     how = f"{count} of {len(strata)} held out, stratified by centre and outcome, seed {seed}"
@@ -154,7 +156,7 @@ def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
 
 
 def k_folds(strata: Mapping[str, str], count: int, seed: int) -> Folds:
-    """Hold out each patient once, in one of `count` folds, with every stratum's share in each.
+    """Hold out each patient once, in one of `count` folds that each have a share of every stratum.
 
     Raises
     ------
@@ -163,7 +165,7 @@ def k_folds(strata: Mapping[str, str], count: int, seed: int) -> Folds:
     """
     if not 2 <= count <= len(strata):
         raise InputError(
-            f"expected at least 2 folds and as many patients, found {count} folds and "
+            f"expected at least 2 folds and at least one patient per fold, found {count} folds and "
             f"{len(strata)} patients; give another number of folds"
         )
     order = _spread(strata, seed)
@@ -208,7 +210,8 @@ def read_splits(
     Raises
     ------
     InputError
-        If the file is neither, names an unknown patient, or has a patient in both parts of a fold.
+        If the file has neither form, has no fold, has two folds with one name, names a patient who
+        is not in the cohort, or has a fold with an empty part or a patient in both parts.
     """
     try:
         folds = tuple(_without(fold, set(without_outcome)) for fold in _read(path))
@@ -239,15 +242,21 @@ def share_folds(
 ) -> Folds:
     """Return another task's folds for a task of the same cohort.
 
-    A patient whom both tasks have is held out from both by the same fold. A patient whom the other
-    task does not have joins the held-out part of one of several folds, stratified, or the training
-    part of a single fold.
+    A patient of both tasks is held out by the same fold in both. A patient who is new in this task
+    is held out by one of the folds, stratified; if there is only one fold, it trains on the
+    patient.
+
+    Parameters
+    ----------
+    folds : the folds of the other task, Task 1.
+    strata : centre and outcome of each patient that this task can learn from, by ID.
+    without_outcome : IDs of the cohort's other patients; they are removed from the folds.
 
     Raises
     ------
     InputError
-        If the folds are of another cohort, or a fold is left without training or without held-out
-        patients.
+        If the folds name a patient who is not in the cohort, or a fold has no patients left to
+        train on or to hold out.
     """
     shared = [_without(fold, set(without_outcome)) for fold in folds.folds]
     named = {name for fold in shared for name in (*fold.training, *fold.held_out)}
@@ -277,7 +286,7 @@ def share_folds(
 
 
 def keep(folds: Folds, folder: Path) -> None:
-    """Write the folds of a training run, or check that the run began with the same ones.
+    """Write the folds of a new training run, or check that an earlier start wrote the same folds.
 
     Raises
     ------
@@ -289,9 +298,9 @@ def keep(folds: Folds, folder: Path) -> None:
     existing = read_folds(folder)
     if existing.folds != folds.folds:
         raise InputError(
-            f"expected the run in {folder} to be of '{folds.how}', found one of '{existing.how}' "
-            "or of other patients; give the same options and cohort, another folder of runs, or "
-            "delete this run"
+            f"expected the folds of the training run in {folder} to be '{folds.how}', found "
+            f"'{existing.how}' or other patients; use the same options and cohort, give another "
+            "folder of runs, or delete this training run"
         )
 
 
@@ -301,7 +310,7 @@ def read_folds(folder: Path) -> Folds:
     Raises
     ------
     InputError
-        If there are none, or the file is not valid.
+        If the file is missing or not valid.
     """
     return read_training_record(Folds, folder / FOLDS)
 
@@ -330,11 +339,11 @@ def _without(fold: Fold, names: Set[str]) -> Fold:
 
 
 def _spread(strata: Mapping[str, str], seed: int) -> list[str]:
-    """Return the patients stratum by stratum, in a random order within each.
+    """Return the patients stratum by stratum, in a random order within each stratum.
 
-    Dealing them out in turn gives every fold each stratum's share to within one patient.
-    scikit-learn's StratifiedKFold allots in the same way, but warns about strata smaller than the
-    number of folds, such as those of small centres.
+    If patients are assigned to the folds in turn, each fold gets its share of every stratum to
+    within one patient. scikit-learn's StratifiedKFold does the same, but warns about strata that
+    are smaller than the number of folds, such as those of small centres.
     """
     rng = np.random.default_rng(seed)
     names = sorted(strata)

@@ -1,8 +1,8 @@
-"""The challenge's training data: a folder with one table per task and one folder per patient.
+"""Reads the challenge's training data: one table per task and one folder per patient.
 
 `read_cohort` reads the tables and looks for each patient's files; no image is opened. A patient who
-cannot be trained on becomes a `Finding`, so that one look at a cohort shows everything that is
-wrong with it. What is merely odd (an age that two tables give differently) becomes a remark.
+cannot be used becomes a `Finding`, so one run reports all problems of a cohort. Something unusual
+that does no harm, such as an age that differs between two tables, becomes a remark.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from shared.errors import InputError
 from training.cohort.findings import Finding, table_of
 
 TASK_NUMBERS: Final = (1, 2, 3)
-"""The tasks that HECKTOR 2025 has tables for; another table needs its number here, and its outcome
-a field of `Patient`."""
+"""The numbers of the tasks that HECKTOR 2025 has tables for. To read one more table, add its number
+here and its outcome to `Patient`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patient:
-    """One patient of a cohort: files and facts.
+    """One patient of a cohort: files, clinical record and outcomes.
 
     Attributes
     ----------
-    labels : None if Task 1 does not have the patient.
+    labels : the label map; None if Task 1 does not have the patient.
     hpv : HPV status; None if unknown.
-    relapse, rfs_days : whether recurrence was observed, and time to it or to the end of follow-up;
-        None if Task 2 does not have the patient.
+    relapse, rfs_days : whether recurrence was observed, and the time to recurrence or to the end of
+        follow-up; None if unknown.
     """
 
     patient_id: str
@@ -48,7 +48,7 @@ class Patient:
 
     @property
     def centre(self) -> str:
-        """The centre: the part of the ID before its number, or the table's CenterID."""
+        """The part of the ID before its number, or else the table's CenterID."""
         match = re.fullmatch(r"(.*\D)[-_]\d+", self.patient_id)
         if match:
             return match[1]
@@ -58,13 +58,13 @@ class Patient:
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
-    """The patients of a cohort, and what is wrong with the others.
+    """The usable patients of a cohort, and the findings about the other patients.
 
     Attributes
     ----------
-    patients : those without a finding, by ID.
+    patients : the patients without a finding, sorted by ID.
     findings : why the other patients cannot be used.
-    remarks : oddities in the tables, for the log.
+    remarks : unusual values in the tables, for the log.
     """
 
     patients: tuple[Patient, ...]
@@ -72,7 +72,7 @@ class Cohort:
     remarks: tuple[str, ...] = ()
 
     def with_findings(self, findings: Sequence[Finding]) -> Cohort:
-        """Return the cohort without the patients whom a check has objected to."""
+        """Return the cohort with more findings, and without the patients that these are about."""
         bad = {finding.patient_id for finding in findings}
         return replace(
             self,
@@ -108,7 +108,7 @@ def index_cohort(folder: Path, skip_bad: bool = False) -> list[Patient]:
     Raises
     ------
     InputError
-        If there is no table, or there are findings and `skip_bad` is false.
+        See `read_cohort` and `Cohort.usable`.
     """
     return read_cohort(folder).usable(skip_bad)
 
@@ -116,14 +116,14 @@ def index_cohort(folder: Path, skip_bad: bool = False) -> list[Patient]:
 def read_cohort(folder: Path) -> Cohort:
     """Read the tables of a folder in the challenge's layout and look for each patient's files.
 
-    A patient may appear under several tasks: images are those of the first task, labels those of
-    Task 1. Of each value the first that any table gives is taken; an empty cell in a later table
-    does not erase it.
+    A patient may appear under several tasks. The images are those of the first of these tasks, and
+    the labels those of Task 1. If several tables give a value, the first one is used; an empty cell
+    in a later table does not erase it.
 
     Raises
     ------
     InputError
-        If there is no table, or one cannot be read or has no column PatientID.
+        If there is no table, or a table cannot be read or has no column PatientID.
     """
     rows: dict[str, dict[str, object]] = {}
     tasks: dict[str, list[int]] = {}
@@ -147,8 +147,8 @@ def read_cohort(folder: Path) -> Cohort:
                 first = values.setdefault(str(column), value)
                 if first != value and str(first) != str(value):
                     remarks.append(
-                        f"{name}: {column} is {first} in an earlier table and {value} in that of "
-                        f"Task {task}; the first is taken"
+                        f"{name}: {column} is {first} in an earlier table and {value} in the table "
+                        f"of Task {task}; {first} is used"
                     )
     patients = []
     for name in sorted(rows):
@@ -168,7 +168,7 @@ def read_cohort(folder: Path) -> Cohort:
 
 
 def _tables(folder: Path) -> list[tuple[int, list[dict[str, object]]]]:
-    """Return the rows of each task's table, which lies in the folder or in that of its task."""
+    """Return the rows of each task's table, which is in the folder or in its `Task N`."""
     tables = []
     for task in TASK_NUMBERS:
         path = folder / f"HECKTOR_2025_Training_Task_{task}.csv"
@@ -204,7 +204,7 @@ def _patient(
     images = next((place for place in places if place.is_dir()), places[0])
     ct, pet = images / f"{name}__CT.nii.gz", images / f"{name}__PT.nii.gz"
     labels = folder / "Task 1" / name / f"{name}.nii.gz"
-    # Without any folder of Task 1, only other tasks were downloaded.
+    # If there is no folder of Task 1 at all, only other tasks were downloaded.
     is_labelled = labels.is_file() or (1 in tasks and (folder / "Task 1").is_dir())
     for path in (ct, pet, labels) if is_labelled else (ct, pet):
         if not path.is_file():
@@ -217,7 +217,7 @@ def _patient(
     days = pd.to_numeric(row.get("RFS"), errors="coerce")
     for column, value in (("HPV Status", hpv), ("Relapse", relapse), ("RFS", days)):
         if column in row and pd.isna(value):
-            notes.append(f"{name}: {column}: {row[column]!r} is not understood; taken as missing")
+            notes.append(f"{name}: {column}: {row[column]!r} is not understood; used as missing")
     patient = Patient(
         patient_id=name,
         ct=ct,
@@ -232,9 +232,9 @@ def _patient(
 
 
 def _boolean(value: object) -> bool | None:
-    """Return a yes or no of a table; None if it is empty or neither.
+    """Return the Boolean of a table's cell; None if the cell is empty or holds something else.
 
-    pandas reads a column that holds a single text as texts, and the text '0' is truthy.
+    A single text in a column makes pandas read the whole column as texts, so '0' must be handled.
     """
     if value is None or pd.isna(value):
         return None

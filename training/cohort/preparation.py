@@ -1,4 +1,4 @@
-"""One patient, read and prepared as serving reads and prepares a case."""
+"""Reads and prepares one patient in the same way as a container reads and prepares a case."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from training.cohort.layout import Patient
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedVolumes:
-    """What the cache stores of a patient.
+    """The volumes of one patient that the cache stores.
 
     Attributes
     ----------
     image : float16, shape (2, z, y, x): CT in HU and PET in SUV.
-    labels : uint8, shape (z, y, x); background if the patient has no label map.
-    undo : the way back to the CT's grid.
+    labels : uint8, shape (z, y, x); all background if the patient has no label map.
+    undo : how to map a volume back to the CT's grid.
     """
 
     image: NDArray[np.float16]
@@ -59,7 +59,7 @@ def read_labels(patient: Patient) -> sitk.Image:
     Raises
     ------
     InputError
-        If the patient has none, or its file is damaged or cut short.
+        If the patient has no label map, or its file is damaged or cut short.
     """
     if patient.labels is None:
         raise InputError(f"expected a label map of patient {patient.patient_id}, found none")
@@ -68,7 +68,7 @@ def read_labels(patient: Patient) -> sitk.Image:
 
 
 def prepare_patient(patient: Patient, preparation: Preparation) -> PreparedVolumes:
-    """Prepare a patient, and bring the label map onto the region.
+    """Prepare a patient's images, and resample the label map to the same region.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def prepare_patient(patient: Patient, preparation: Preparation) -> PreparedVolum
     labels = np.zeros(image.shape[1:], dtype=np.uint8)
     if patient.labels is not None:
         truth = read_labels(patient)
-        truth.CopyInformation(case.ct_hu)  # equal to 1 % of a voxel, as `check_images` has found
+        truth.CopyInformation(case.ct_hu)  # `check_images` allows differences of 1 % of a voxel
         on_region = resample(
             truth, prepared.undo.region, interpolation="nearest", outside=Label.BACKGROUND
         )

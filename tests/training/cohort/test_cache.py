@@ -176,7 +176,7 @@ def test_cache_of_another_preparation_is_refused_and_kept(
 ) -> None:
     before = times(copied)
     other = REGION.model_copy(update={"spacing_mm": 5.0})
-    with pytest.raises(InputError, match=r"found one of another preparation, .*; give another"):
+    with pytest.raises(InputError, match=r"with a different preparation: .*; give another"):
         build(patients, copied, region=other)
     assert times(copied) == before
 
@@ -184,7 +184,7 @@ def test_cache_of_another_preparation_is_refused_and_kept(
 def test_cache_of_other_code_is_refused(patients: list[Patient], copied: Path) -> None:
     content = json.loads((copied / CACHE_RECORD).read_text())
     (copied / CACHE_RECORD).write_text(json.dumps({**content, "code": "0123"}))
-    with pytest.raises(InputError, match="found one of another code"):
+    with pytest.raises(InputError, match="found a cache with a different code"):
         build(patients, copied)
 
 
@@ -244,7 +244,7 @@ def test_disk_that_fills_up_keeps_what_is_prepared(
         run_in_a_thread(patched)
         patched.setattr("shared.files.draft_of", full_disk)
         with pytest.raises(
-            InputError, match=r"after 0 of 1 patients .*; these are kept: make room"
+            InputError, match=r"failed after 0 .*; free some space and run the same"
         ):
             build(patients, copied)
     assert not (copied / f"{lost}.json").exists()

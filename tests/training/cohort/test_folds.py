@@ -159,7 +159,7 @@ def test_run_keeps_its_folds_and_another_run_can_read_them(tmp_path: Path) -> No
     assert "seed 0" in content["how"]
     assert content["strata"]["MDA: HPV 1"] == 10
     assert read_splits(tmp_path / FOLDS, STRATA).folds == folds.folds
-    with pytest.raises(InputError, match=r"expected the run in .* to be of '4 folds"):
+    with pytest.raises(InputError, match=r"expected the folds of .* to be '4 folds"):
         keep(k_folds(STRATA, 4, seed=0), tmp_path)
     assert read_folds(tmp_path) == folds
 
