@@ -30,7 +30,7 @@ def main(
     ] = "1,2,3",
     centres: Annotated[
         Literal["training", "unseen", "all"],
-        typer.Option(help="The centres of the training set, two other centres, or all of them."),
+        typer.Option(help="The centres of the training set, two unseen centres, or all centres."),
     ] = "training",
     whole_body: Annotated[
         bool | None,
@@ -39,7 +39,8 @@ def main(
     primary: Annotated[
         bool | None,
         typer.Option(
-            "--primary/--no-primary", help="Primary in all patients or in none; random by default."
+            "--primary/--no-primary",
+            help="A primary in all patients or in none; random by default.",
         ),
     ] = None,
     anatomy: Annotated[
@@ -50,7 +51,7 @@ def main(
         typer.Option(min=0, max=1, help="With --anatomy: share of patients built on these CTs."),
     ] = 1.0,
 ) -> None:
-    """Make a cohort of phantom patients in FOLDER, or complete an interrupted one."""
+    """Make a cohort of phantom patients in FOLDER, or complete an interrupted cohort."""
     kind = Kind(
         small=small, prevalence=prevalence, whole_body=whole_body, centres=centres,
         primary=primary, anatomy=None if anatomy is None else str(anatomy), real_share=real_share,

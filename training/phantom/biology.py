@@ -1,7 +1,7 @@
-"""What the HPV status changes, in one table for drawing patients and for the oracle.
+"""The effects of the HPV status on tumours and people, in one table.
 
 Tumours and people are drawn from the row of their status (`tumour`, `outcome`). The oracle
-(`oracle`) inverts the same rows by Bayes' rule, so that the best score is computed exactly.
+(`oracle`) applies Bayes' rule to the same rows, so it computes the best score exactly.
 HPV-positive tumours are mostly oropharyngeal and smaller, with larger and often cystic nodes, in
 younger patients who smoke and drink less (Ang et al. 2010, NEJM 363:24; cystic nodes: Cantrell et
 al. 2013, AJNR 34:2005). The numbers are our own choice: they reproduce the marginal statistics of
@@ -35,7 +35,7 @@ class Biology:
     age : mean age in years.
     male, tobacco, alcohol : share of men, of smokers and of drinkers.
     sites : share of each site of the primary.
-    primary_ml, first_node_ml : median volumes; later nodes do not depend on the status.
+    primary_ml, first_node_ml : median volumes; those of later nodes do not depend on the status.
     primary_suv : median uptake of viable primary tumour.
     primary_cores, node_cores : shares of `CORES` among lesions large enough for a core.
     """

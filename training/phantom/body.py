@@ -1,6 +1,6 @@
-"""A patient without tumours, as tumours and scanners see it.
+"""The interface of a patient without tumours, which tumours and scanners use.
 
-`synthetic.body.SyntheticBody` consists of analytic organs, `real.body.RealBody` stands on a CT.
+`synthetic.body.SyntheticBody` consists of analytic organs; `real.body.RealBody` is built on a CT.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Body(Paintable, Protocol):
 
     @property
     def pose(self) -> Pose:
-        """From canonical coordinates to the world."""
+        """The pose, which maps canonical coordinates to the world."""
         ...
 
     @property
@@ -40,7 +40,7 @@ class Body(Paintable, Protocol):
 
     @property
     def grain(self) -> float:
-        """Share of the scanner's CT noise to add: below 1 if `hu` already contains noise."""
+        """Share of the scanner's CT noise to add; below 1 if `hu` already contains noise."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class Body(Paintable, Protocol):
         ...
 
     def has_room(self, place: str, side: float) -> bool:
-        """Return whether a lesion can sit at a site or level on a side (1 left, -1 right)."""
+        """Return whether a site or level has room for a lesion on a side (1 left, -1 right)."""
         ...
 
     def draw_seat(

@@ -1,9 +1,9 @@
 """The centres: each has its own scanners, protocols, patients and gaps in the records.
 
 Shares, whole-body scans and missing fields imitate the HECKTOR 2025 training set (seven centres;
-MDA has 442 of 726 scans). Codes are the challenge's CenterID. Two more centres represent those that
-appear only at test time: CHUV with a sharper and noisier PET, CHB with a blurred and differently
-calibrated PET, both with fewer HPV-positive patients.
+MDA has 442 of 726 scans). Codes are the challenge's CenterID. Two more centres stand for those that
+appear only at test time: CHUV has a sharper and noisier PET, CHB a blurred and differently
+calibrated PET, and both have fewer HPV-positive patients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Centre:
 
     name: str
     code: int  # the challenge's CenterID
-    patients: int  # in the training set; sets this centre's share of a cohort
+    patients: int  # number in the training set, which sets this centre's share of a cohort
     whole_body_share: float
     ct_pixel_mm: tuple[float, ...]
     ct_slice_mm: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Lists which CTs of a folder are usable for patients, and why others are not."""
+"""Lists which CTs of a folder are usable for patients, and why the others are not."""
 
 from __future__ import annotations
 

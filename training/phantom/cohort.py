@@ -1,4 +1,4 @@
-"""Cohorts on disk, in the layout of the challenge or as cases of the platform.
+"""Writes cohorts to disk, in the layout of the challenge or as cases of the platform.
 
 A cohort folder holds `cohort.json` (the recipe and, once the cohort is complete, the oracle's
 scores), `cohort.jsonl` (one line for each finished patient) and the patients. Each patient is
@@ -7,8 +7,9 @@ depend only on the recipe.
 
     challenge   Task 1|2|3/<ID>/<ID>__CT.nii.gz, __PT.nii.gz; Task 1: <ID>.nii.gz; Task 2, for a
                 few: __CTPlanning.nii.gz, __RTDOSE.nii.gz; HECKTOR_2025_Training_Task_N.csv
-    cases       <ID>/input/ as the platform mounts it, <ID>/truth.nii.gz and truth.json to look at,
-                ground_truth/patients.csv and masks/<ID>.nii.gz for the evaluation
+    cases       <ID>/input/ in the platform's layout, <ID>/truth.nii.gz and truth.json;
+                ground_truth/patients.csv and ground_truth/masks/<ID>.nii.gz for the evaluation
+                image, while `python -m evaluation run` collects the truth.* files itself
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Record: TypeAlias = dict[str, Any]
 
 
 def _make_recipe(seed: int, kind: Kind, *, tasks: Sequence[int], as_cases: bool) -> dict[str, Any]:
-    # CTs are identified by their contents, so that the folder may move or change machines.
+    # CTs are identified by their contents, so the folder may be moved to another place or machine.
     anatomy = None if kind.anatomy is None else fingerprint(kind.anatomy)
     recipe = {
         "made_by": "training.phantom",
@@ -60,14 +61,14 @@ def _make_recipe(seed: int, kind: Kind, *, tasks: Sequence[int], as_cases: bool)
 
 
 def _claim_folder(folder: Path, recipe: dict[str, Any]) -> None:
-    """Write the recipe into a new or empty folder, or check that the folder has the same one."""
+    """Write the recipe to a new or empty folder, or check that the folder has the same recipe."""
     path = folder / RECIPE
     if path.exists():
         existing = json.loads(path.read_text())
         differences = [key for key, value in recipe.items() if existing.get(key) != value]
         if differences:
             raise ValueError(
-                f"{folder} holds another cohort (its {RECIPE} differs in "
+                f"{folder} holds a cohort with other options (its {RECIPE} differs in "
                 f"{', '.join(differences)}): use another folder or the same options"
             )
     elif folder.exists() and any(folder.iterdir()):
@@ -114,8 +115,9 @@ def write_patient(
 
     Parameters
     ----------
-    task : 1, 2 or 3. Task 1 has the labels, Task 2 planning CT and dose if present.
-    images_from : folder of this patient in another task; its images are linked, not written again.
+    task : 1, 2 or 3. Task 1 has the labels; Task 2 has the planning CT and the dose, if any.
+    images_from : folder of this patient in another task, whose images are linked instead of
+        written; None to write them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = patient.patient_id
@@ -192,7 +194,7 @@ def _write_table(path: Path, columns: Sequence[str], records: Iterable[Record]) 
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records of the finished patients of a cohort, by index; empty without a cohort."""
+    """Return the records of a cohort's finished patients, sorted by index; empty if none exist."""
     path = folder / RECORDS
     if not path.exists():
         return []
@@ -200,7 +202,7 @@ def read_records(folder: Path) -> list[Record]:
     for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:  # an incomplete last line: this patient is made again
+        except json.JSONDecodeError:  # The last line is incomplete; this patient is made again.
             continue
         records[record["index"]] = record
     return [records[index] for index in sorted(records)]
@@ -221,22 +223,23 @@ def make_cohort(
     Parameters
     ----------
     folder
-        New, empty, or a cohort with the same options, which is then completed.
+        A new or empty folder, or a cohort with the same options, which is then completed.
     patients
         Number of patients of the complete cohort.
     seed, kind
-        As for `make_patient`.
+        See `make_patient`.
     workers
-        Number of processes; they do not change the patients.
+        Number of processes. It does not affect the patients.
     tasks
-        Tasks whose folders are written in the challenge's layout; they share images by hard links.
+        Tasks whose folders are written in the challenge's layout. Hard links share the images.
     as_cases
         Write cases of the platform instead of the challenge's layout.
 
     Raises
     ------
     ValueError
-        If the folder holds something else, or `tasks` is empty or has an unknown task.
+        If the folder holds other files or a cohort with other options, or `tasks` is empty or has
+        an unknown task.
     """
     folder = Path(folder)
     if not as_cases and (not tasks or not set(tasks) <= set(TASK_COLUMNS)):

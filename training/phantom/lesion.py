@@ -19,7 +19,8 @@ CLOSED_TO_PRIMARY = (*_CLOSED, T.VESSEL)
 CLOSED_TO_NODE = (*_CLOSED, T.LUMEN, T.MUCOSA, T.TONSIL, T.LARYNX, T.GTVP, T.GTVP_CORE)
 """Tissues that a lesion never enters. Nodes may displace vessels."""
 LUMEN_FIELD = 0.75
-"""A primary fills the airway only where its field, relative to the ellipsoid, is below this."""
+"""A primary fills the airway only where its field, relative to the ellipsoid, is below this value.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The best possible scores on a phantom cohort.
 
 A reader who knows the causal model (`biology`, `outcome`) infers the HPV status from images and
-record by Bayes' rule, and from it the hazard. `weigh_evidence` does this for one patient;
+record by Bayes' rule, and then the hazard. `weigh_evidence` does this for one patient;
 `oracle_scores` scores such readers on a cohort. A model can do better only by chance.
 
 Evidence for the status is the natural logarithm of a likelihood ratio, positive for HPV-positive:
@@ -48,7 +48,7 @@ READERS: Final = ("joint", "images", "record")
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What images and record reveal about a patient.
+    """What the images and the record reveal about a patient.
 
     Attributes
     ----------
@@ -80,9 +80,9 @@ def weigh_evidence(
     Parameters
     ----------
     ehr : the published record, with its gaps.
-    sites : where this body has room for a primary (`tumour.sites_with_room`).
+    sites : sites where this body has room for a primary (`tumour.sites_with_room`).
     hazard : the true terms of the log hazard.
-    prevalence : share of HPV-positive patients in the population of this one.
+    prevalence : share of HPV-positive patients in the population that this patient comes from.
     """
     images, record = _images_log_ratio(lesions, sites), _record_log_ratio(ehr)
     recorded = sum(term.expect(ehr) for term in CLINICAL_LOG_HAZARD) + hazard.centre
@@ -106,13 +106,15 @@ def oracle_scores(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, f
 
     Parameters
     ----------
-    records : as `cohort.read_records` returns them.
+    records : the records that `cohort.read_records` returns.
 
     Returns
     -------
-    `c_index` of the true hazard and of each reader's expected hazard; `balanced_accuracy` of each
-    reader's decision for the more likely status at equal prior odds, over all patients, including
-    those without a recorded status. A score is None if the cohort has no relapse, or one status.
+    `c_index` : of the true hazard and of each reader's expected hazard; None if the cohort has no
+        relapse or fewer than two patients.
+    `balanced_accuracy` : of each reader, who decides for the more likely status at equal prior
+        odds. It includes patients whose status is not recorded, and is None if all patients have
+        the same status.
     """
     facts = [record["facts"] for record in records]
     days = [record["rfs_days"] for record in records]

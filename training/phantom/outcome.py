@@ -41,13 +41,14 @@ HPV_NEGATIVE_LOG_HAZARD = 1.0
 STATUS_STEPS = np.array([-0.043, 1.43, 1.98, 2.39])
 """Normal quantiles of the cumulative shares of performance status 0 to 3.
 
-HECKTOR 2025 records it for 468 patients: 226, 208, 23, 7, 4.
+In HECKTOR 2025 the performance status of 468 patients is recorded; 0 to 4 have 226, 208, 23, 7 and
+4 patients.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """The true clinical data of a patient, recorded or not."""
+    """The true clinical data of a patient, including values that the record does not state."""
 
     hpv: bool
     age: int
@@ -173,9 +174,9 @@ def complete_ehr(person: Person, centre: Centre) -> Ehr:
 
 
 def draw_ehr(rng: np.random.Generator, person: Person, centre: Centre) -> tuple[Ehr, bool | None]:
-    """Draw the gaps of the record; return it and the HPV status, None if not recorded.
+    """Draw the gaps of the record; return the record and the HPV status, None if not recorded.
 
-    A missing value is None or, for about half of the patients, its key is absent.
+    For about half of the patients, the key of a missing value is absent; otherwise it is None.
     """
     ehr = complete_ehr(person, centre)
     omit_keys = bool(rng.random() < 0.5)

@@ -1,4 +1,4 @@
-"""From shapes to tissue maps: an image grid is painted slab by slab, so that memory stays small."""
+"""Paints shapes into tissue maps, slab by slab, so that memory stays small."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.phantom.slab import Raster, Slab
 from training.phantom.tissue import Organ, Tissue
 
 SLAB_VOXELS = 3_000_000
-"""Voxels of a slab; each float32 array then takes about 12 MB."""
+"""Number of voxels of a slab; each float32 array then takes about 12 MB."""
 
 
 class Paintable(Protocol):
@@ -25,7 +25,7 @@ class Paintable(Protocol):
         ...
 
     def paint_background(self, slab: Slab) -> None:
-        """Write what lies under the organs into `slab.tissue` and `slab.barriers`."""
+        """Write the tissue and the barriers under the organs into the slab."""
         ...
 
 
@@ -37,7 +37,7 @@ def paint(
     Parameters
     ----------
     body, lesions
-        What to paint. Lesions come last and fill only tissue in which they may grow.
+        The organs and lesions to paint. Lesions come last and fill only tissue where they may grow.
     raster
         The image grid.
     pose

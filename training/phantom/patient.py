@@ -1,7 +1,7 @@
-"""One phantom patient, a pure function of (seed, index, kind).
+"""Makes one phantom patient, as a pure function of (seed, index, kind).
 
-`draw_patient` decides everything except the voxels, in a tenth of a second. `make_patient` then
-makes the images. Statistics of a cohort therefore need no images.
+`draw_patient` decides everything except the voxels, in a tenth of a second, so statistics of a
+cohort need no images. `make_patient` also makes the images.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NO_PRIMARY_SHARE, NO_NODES_SHARE = 0.04, 0.111
 NO_BRAIN_SHARE, FLIPPED_SHARE, PLANNED_SHARE = 0.05, 0.08, 0.1
 NODE_COUNT_SHARES = (0.52, 0.25, 0.11, 0.06, 0.03, 0.015, 0.01, 0.005)  # 1 to 8 nodes
 SCAN_STREAM, REAL_STREAM = 1, 2
-"""Streams of random numbers: of the scans, and of patients on real CTs."""
+"""Streams of random numbers: one for scans, and one for patients on real CTs."""
 FLIPS = (
     (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
@@ -65,14 +65,14 @@ class Kind:
     primary: bool | None = None  # whether there is a GTVp
     nodes: int | None = None  # number of nodes
     direction: tuple[float, ...] | None = None  # nine direction cosines of the CT file
-    pet_direction: tuple[float, ...] | None = None  # the same of the PET file
-    prevalence: float | None = None  # share of HPV-positive patients; None: each centre's own
+    pet_direction: tuple[float, ...] | None = None  # nine direction cosines of the PET file
+    prevalence: float | None = None  # share of HPV-positive patients; None: that of each centre
     bqml: bool | None = None  # whether the PET is stored in Bq/mL
     small: bool = False  # coarse voxels and small matrices
     centre: str | None = None  # a key of `CENTRES`
     centres: Literal["training", "unseen", "all"] = "training"  # from which a centre is drawn
     brain_in_fov: bool | None = None
-    planned: bool | None = None  # with planning CT and dose
+    planned: bool | None = None  # whether there are a planning CT and a dose
     anatomy: str | None = None  # folder of CTs and labels, see `real.folder`
     real_share: float = 1.0  # share of patients on these CTs, if `anatomy` is set
 
@@ -86,9 +86,10 @@ class Blueprint:
 
     Attributes
     ----------
-    evidence : what images and record reveal about HPV status and hazard (`oracle`).
-    ct_direction, pet_direction : nine direction cosines of the files.
-    ehr, hpv : as published: with gaps, None for an HPV status that is not recorded.
+    evidence : what images and record reveal about HPV status and hazard (see `oracle`).
+    ct_direction, pet_direction : nine direction cosines of each file.
+    ehr, hpv : the published record, with gaps, and the published HPV status; None if it is not
+        recorded.
     """
 
     patient_id: str
@@ -182,7 +183,7 @@ def draw_patient(seed: int, index: int, kind: Kind = ANY_KIND) -> Blueprint:
     Raises
     ------
     ValueError
-        If `kind` has neither primary nor nodes, or an unknown centre.
+        If `kind` excludes both primary and nodes, or names an unknown centre.
     """
     if kind.primary is False and kind.nodes == 0:
         raise ValueError("a patient needs a primary or a node, found primary=False and nodes=0")

@@ -1,4 +1,4 @@
-"""The pose of a patient: from the canonical frame to the world and back."""
+"""The pose of a patient, which maps the canonical frame to the world and back."""
 
 from __future__ import annotations
 

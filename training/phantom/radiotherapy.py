@@ -26,7 +26,8 @@ from training.phantom.tissue import LESION_TISSUES, Tissue
 PRESCRIPTIONS_GY: Final = (66.0, 69.96, 70.0)
 ELECTIVE_GY: Final = 54.0
 MARGIN_MM, MARGIN_FALL_MM = 8.0, 3.0
-"""Distance from gross disease at which the dose is half-way to the elective one; its fall-off."""
+"""Distance from gross disease at which the dose is half-way between prescription and elective dose,
+and the sigma of this fall."""
 ELECTIVE_MM, ELECTIVE_FALL_MM = 30.0, 8.0
 DOSE_MM: Final = 3.0
 """Voxel size of dose grids, a common choice of planning systems."""
@@ -37,12 +38,12 @@ _OUTSIDE: Final = (Tissue.AIR, Tissue.COUCH_SHELL, Tissue.COUCH_FOAM)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a few patients of Task 2 have in addition to the PET/CT.
+    """The planning CT and the dose that a few patients of Task 2 have.
 
     Attributes
     ----------
     ct_hu : planning CT, int16.
-    dose_gy : dose, float32, on a coarser grid; the patient lies as in the planning CT.
+    dose_gy : dose, float32, on a coarser grid, with the patient in the pose of the planning CT.
     """
 
     ct_hu: sitk.Image
@@ -56,7 +57,8 @@ def plan_treatment(
 
     Parameters
     ----------
-    protocol : of the PET/CT; the planning CT has the same pixels and slices of about 3 mm.
+    protocol : the protocol of the PET/CT. The planning CT has the same pixels; its slices are at
+        least 2.5 mm thick.
     """
     pose = body.pose.shifted(tuple(rng.normal(0, SET_UP_MM, 3).tolist()))
     slice_mm = max(2.5, 1.3 * protocol.ct.spacing_mm[0])

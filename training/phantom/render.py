@@ -1,4 +1,4 @@
-"""A picture of a patient: CT, fused PET, outlines and PET projections in one PNG."""
+"""Draws a picture of a patient: CT, fused PET, outlines and PET projections in one PNG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VIEW_MM = 300.0  # height of the planes, from the vertex or the upper end of the
 def _resample_to_ct(
     patient: PhantomPatient,
 ) -> tuple[list[Array], tuple[float, ...], sitk.Image]:
-    """Return CT, PET and labels (z, y, x) on the CT's grid, its spacing, and the PET itself."""
+    """Return CT, PET and labels (z, y, x) on the CT's grid, its spacing, and the original PET."""
     labels = sitk.DICOMOrient(patient.labels, "LPS")
     images = [
         sitk.Resample(image, labels, sitk.Transform(), interpolation, fill)

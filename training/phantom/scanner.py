@@ -1,7 +1,7 @@
-"""The scanners: CT with noise, metal streaks and padding; PET with blur and noise.
+"""Simulates the scanners: CT with noise, metal streaks and padding, and PET with blur and noise.
 
 The PET is painted on a grid finer than its own, blurred with the scanner's point spread function
-and sampled. Its noise grows with the square root of the activity, as counting noise does.
+and sampled. Its noise is proportional to the square root of the activity, like counting noise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class ScanProtocol:
-    """One patient's PET/CT: both grids, and noise, blur and units of the images."""
+    """The protocol of one PET/CT: both grids, and the noise, blur and units of the images."""
 
     ct: Raster
     pet: Raster
@@ -68,7 +68,7 @@ def draw_protocol(
     whole_body, brain : whether the scan shows the whole body, and the brain.
     bqml : whether the PET is stored in Bq/mL.
     small : coarse voxels and small matrices.
-    spacing_mm : of the CT, (x, y, z); None leaves it to the centre.
+    spacing_mm : spacing of the CT, (x, y, z); None draws it from the centre's spacings.
     """
     scale_z, offset = body.pose.scale[2], np.array(body.pose.offset_mm)
     top = rng.uniform(152, 180) if brain else rng.uniform(12, 35)
@@ -115,7 +115,7 @@ def draw_protocol(
 
 
 def to_image(array: npt.NDArray[np.generic], raster: Raster) -> sitk.Image:
-    """Return the image with an array (z, y, x) on a raster."""
+    """Return an array (z, y, x) on a raster as an image."""
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(raster.spacing_mm)
     image.SetOrigin(raster.origin_mm)
@@ -123,7 +123,7 @@ def to_image(array: npt.NDArray[np.generic], raster: Raster) -> sitk.Image:
 
 
 def _compute_streaks(slab: Slab, metal_mm: tuple[Point, ...], angles: Array) -> Array | None:
-    """Return HU to add for metal, None if there is none: bright and dark rays near each filling."""
+    """Return bright and dark rays near each filling, as HU to add; None without metal."""
     heights = slab.z[:, 0, 0]
     streaks = None
     for (x, y, z), angle in zip(metal_mm, angles, strict=True):
@@ -151,7 +151,7 @@ def scan_ct(
 ) -> tuple[sitk.Image, sitk.Image]:
     """Return the CT (int16, HU) and the labels (uint8: 0, 1 GTVp, 2 GTVn) on one grid.
 
-    `pose` overrides the pose of the body, for a CT of another day.
+    `pose` replaces the pose of the body, for a CT of another day.
     """
     raster = protocol.ct
     nx, ny, nz = raster.size_xyz
@@ -185,7 +185,7 @@ def scan_ct(
             hu[:, padding] = protocol.ct_padding_hu
         ct_hu[part] = np.round(hu)
     image = to_image(ct_hu, raster)
-    del ct_hu  # fine scans are large: keep one copy of each array at a time
+    del ct_hu  # Scans are large, so only one copy of each array is kept.
     return image, to_image(labels, raster)
 
 
@@ -210,7 +210,7 @@ def scan_pet(
     size = tuple(n * f for n, f in zip(raster.size_xyz, factor, strict=True))
     fine = Raster(origin, spacing, size)  # type: ignore[arg-type]
     sigma = [protocol.psf_mm * FWHM_TO_SIGMA / mm for mm in spacing]
-    # Each slab is blurred and sampled in its plane at once; only z needs the whole volume.
+    # Each slab is blurred and sampled within its planes; only z needs the whole volume.
     planes = np.empty((size[2], *raster.size_xyz[1::-1]), dtype=np.float32)
     pose = body.pose.shifted(protocol.shift_mm)
     for slab in paint(body, lesions, raster=fine, pose=pose):

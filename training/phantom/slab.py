@@ -1,4 +1,4 @@
-"""Image grids and their slabs: a few slices at a time, so that memory stays small."""
+"""Image grids and their slabs, which hold a few slices at a time, so that memory stays small."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Slab:
 
     start: int  # index of the first slice
     tissue: npt.NDArray[np.uint8]  # (z, y, x)
-    barriers: npt.NDArray[np.uint8]  # (z, y, x), bits: which lesions may not grow here
+    barriers: npt.NDArray[np.uint8]  # (z, y, x); the bits say which lesions may not grow here
     x: Array
     y: Array
     z: Array

@@ -1,4 +1,4 @@
-"""Tissues and organs: what a phantom consists of, and its appearance on CT and PET."""
+"""The tissues and organs of a phantom, and their appearance on CT and PET."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.phantom.shapes import Array, Shape
 
 
 class Tissue(IntEnum):
-    """What a voxel consists of; `LOOKS` gives its appearance on CT and PET."""
+    """The tissue of a voxel; `LOOKS` states its appearance on CT and PET."""
 
     AIR = 0
     SKIN = 1

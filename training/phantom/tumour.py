@@ -1,8 +1,8 @@
 """Draws primary tumours (GTVp) and involved nodes (GTVn): place, volume, uptake and core.
 
-Primaries lie at the mucosa of pharynx, mouth or larynx; nodes lie along the jugular vein (levels II
+Primaries are at the mucosa of pharynx, mouth or larynx. Nodes are along the jugular vein (levels II
 to IV) or behind the sternocleidomastoid muscle (level V). Each lesion has a random volume; `grow`
-sets its level so that the tissue it fills has exactly that volume.
+chooses the lesion's level so that it fills exactly this volume of tissue.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LATER_NODE_ML = 1.7
 NODE_SUV = 15.5
 """Median uptake of viable tumour in a node."""
 MIN_NODE_ML = 0.3
-"""A node that finds less room than this is dropped."""
+"""A node that has room for less than this volume is dropped."""
 TRIES_PER_NODE = 12
 
 
@@ -94,12 +94,12 @@ def draw_node(
 def grow(lesion: Lesion, body: Body, others: list[Lesion]) -> Lesion:
     """Set the level of a lesion so that the tissue it fills has the lesion's volume.
 
-    A lesion that does not find enough room below `MAX_LEVEL` stays smaller, and its `volume_ml` is
-    reduced to what it fills: 0 if it finds no room at all.
+    A lesion without enough room below `MAX_LEVEL` stays smaller, and its `volume_ml` is reduced to
+    the volume that it fills, which is 0 if there is no room at all.
 
     Parameters
     ----------
-    lesion : with the volume that was drawn.
+    lesion : the lesion with the volume that was drawn.
     others : lesions that are already in the body.
     """
     largest = replace(lesion, level=MAX_LEVEL)
@@ -131,7 +131,7 @@ def draw_lesions(
 ) -> list[Lesion]:
     """Draw the primary (if `primary`) and up to `nodes` nodes that do not overlap.
 
-    There are fewer nodes if `TRIES_PER_NODE` tries per node do not suffice to place them.
+    There are fewer nodes if `TRIES_PER_NODE` tries per node are not enough to place them.
     """
     lesions: list[Lesion] = []
     if primary:

@@ -16,7 +16,8 @@ from training.phantom.slab import BARS_NODE, BARS_PRIMARY, Slab
 from training.phantom.tissue import LESION_TISSUES, Organ, T
 
 END_MARGIN_MM = 4.0
-"""The end slices of the scan extend this far: those of a PET are thick and a few mm off."""
+"""The first and last slice of the scan are extended by this much, because the slices of a PET are
+thick and may be shifted by a few mm."""
 EDGE_MM = 1.2
 """Sigma of the edge between a lesion and the CT around it."""
 TEXTURE_SHARE = 0.4
@@ -105,7 +106,7 @@ class RealBody:
         hu[part] = hu[part] * (1 - share) + tumour
 
     def has_room(self, place: str, side: float) -> bool:
-        """See `Body`: where the target volumes of the CT offer seats."""
+        """See `Body`: there is room where the target volumes of the CT offer seats."""
         return (place, self._scan_side(side)) in self.scan.seats
 
     def draw_seat(

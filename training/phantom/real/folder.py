@@ -1,8 +1,9 @@
-"""Folders of real CTs, and patients drawn from them.
+"""Reads folders of real CTs, and draws patients on them.
 
 A folder holds pairs NAME_ct.nii.gz and NAME_labels.nii.gz (see `labels`). A CT on which no patient
-can be built is skipped, and the next one in random order is taken.
-`python -m training.phantom.check_anatomy FOLDER` lists which CTs are usable and why others are not.
+can be built is skipped, and the next CT in random order is used.
+`python -m training.phantom.check_anatomy FOLDER` lists which CTs are usable and why the others are
+not.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from training.phantom.shapes import Ellipsoid
 from training.phantom.tissue import Organ, T, draw_looks
 
 CACHED_SCANS = 32
-"""Each takes about 10 MB."""
+"""Number of scans to keep in memory; each takes about 10 MB."""
 
 
 def list_scans(folder: str) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def list_scans(folder: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        If there is no CT, or one without labels.
+        If there is no CT, or a CT has no labels.
     """
     names = sorted(path.name.removesuffix(CT_SUFFIX) for path in Path(folder).glob(f"*{CT_SUFFIX}"))
     if not names:
@@ -50,7 +51,7 @@ def list_scans(folder: str) -> tuple[str, ...]:
 
 
 def fingerprint(folder: str) -> dict[str, str]:
-    """Return the name and the SHA-256 of a folder of CTs, which identify it on any machine."""
+    """Return the name and the SHA-256 of a folder of CTs, which identify it on every machine."""
     digest = hashlib.sha256()
     for name in list_scans(folder):
         for suffix in (CT_SUFFIX, LABELS_SUFFIX):
@@ -65,13 +66,13 @@ _list_scans_once = lru_cache(maxsize=4)(list_scans)
 
 @lru_cache(maxsize=CACHED_SCANS)
 def load_scan(folder: str, name: str) -> Scan:
-    """Return a scan, from the cache if possible; raises what `read_scan` raises."""
+    """Return a scan, from the cache if possible; see `read_scan` for errors."""
     return read_scan(Path(folder), name)
 
 
 @lru_cache(maxsize=1000)
 def why_unusable(folder: str, name: str) -> str | None:
-    """Return why no patient can be built on a CT, None if one can."""
+    """Return why no patient can be built on a CT, or None if the CT is usable."""
     try:
         load_scan(folder, name)
     except UnusableError as error:
@@ -85,7 +86,7 @@ def draw_real_body(rng: np.random.Generator, folder: str) -> RealBody:
     Raises
     ------
     InputError
-        If the folder holds no usable CT, or files that cannot be read.
+        If the folder holds no usable CT, or a file cannot be read.
     """
     names = _list_scans_once(folder)
     order = [names[i] for i in rng.permutation(len(names))]

@@ -1,4 +1,4 @@
-"""The form in which real CTs are stored: that of OpenKBP (Babier et al. 2021)."""
+"""The file names and labels of real CTs, as in OpenKBP (Babier et al. 2021)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ BODY_HU, LUMEN_HU, DENSE_HU = -400, -350, 150
 # Medians of the 60 CTs of OpenKBP, whose necks are extended: larynx label, hard palate.
 LARYNX_MM, PALATE_MM = (-100.0, -65.0), 12.0
 MIN_LARYNX_MM = 20.0
-"""A lower larynx label is cut off."""
+"""A larynx label that is lower than this is incomplete and not used."""
 LARYNX_HEIGHT_MM, DENSE_ABOVE_LARYNX_MM = 33.0, 12.0
 
 
@@ -39,8 +39,8 @@ class LandmarkedCt:
 
     Parameters
     ----------
-    name : of the CT, for messages.
-    ct, labels : on one grid along the world's axes.
+    name : name of the CT, for messages.
+    ct, labels : the images, on one grid along the world's axes.
     grid : the fine grid, with voxels of `GRID_MM`.
     origin_mm : world point (x, y, z) that becomes the canonical origin.
 
@@ -96,7 +96,7 @@ class LandmarkedCt:
         self._find_larynx()
 
     def structure_mask(self, *values: int) -> Mask:
-        """Return the union of some labels on the fine grid, with their steps smoothed."""
+        """Return the union of some labels on the fine grid, without the steps of the coarse one."""
         coarse = np.isin(sitk.GetArrayViewFromImage(self.labels), values)
         mask = np.zeros(self.grid.shape_zyx, dtype=bool)
         slices_zyx = bounding_slices(coarse)
@@ -127,7 +127,7 @@ class LandmarkedCt:
         self.dy = self.y[None, :, None] - self.y[0] - GRID_MM * y[:, None, None].astype(np.float32)
 
     def _find_body(self) -> Mask:
-        """Return the patient with all air inside; nose and mouth are closed for this."""
+        """Return the mask of the patient, including the air inside; closes nose and mouth."""
         body = largest_component(remove_thin_parts(self.hu > BODY_HU, (0, 1, 1)))
         return fill_slices(erode(dilate(body, (0, 3, 3)), (0, 3, 3)))
 

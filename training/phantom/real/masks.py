@@ -50,9 +50,9 @@ def fill_slices(walls: Mask) -> Mask:
 
 
 def compute_depth_mm(mask: Mask) -> Array:
-    """Return the distance to the outside of the mask, 0 outside.
+    """Return the distance to the outside of the mask; it is 0 outside.
 
-    What lies past the edge of the image counts as outside.
+    Everything past the edge of the image counts as outside.
     """
     depth = np.zeros(mask.shape, np.float32)
     box = bounding_slices(mask)

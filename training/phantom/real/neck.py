@@ -1,6 +1,6 @@
 """The region around the pharynx of a real CT: its glands, and the seats of lesions.
 
-A seat is a place for the centre of a lesion. GTVp lies in PTV70 at the pharynx, nodes lie in any of
+A seat is a possible centre of a lesion. The GTVp is in PTV70 at the pharynx; nodes are in any of
 the target volumes.
 """
 
@@ -21,23 +21,23 @@ from training.phantom.tissue import T
 
 TissueMap = npt.NDArray[np.uint8]
 Seats = dict[tuple[str, float], Array]
-"""By (place, side): rows (canonical x, y, z in mm, share of soft tissue nearby)."""
+"""For each (place, side), rows of canonical x, y, z in mm and the share of soft tissue nearby."""
 
 FAT_HU = -30
 MARGIN_MM = 60.0
-"""Around the pharynx; includes glands, target volumes and node levels."""
+"""Margin around the pharynx that includes glands, target volumes and node levels."""
 TOLERANCE_MM = 2.5
 """How far a lesion may leave its target volume."""
 GROWABLE = (T.MUSCLE, T.FAT, T.MUCOSA, T.TONSIL, T.TONGUE, T.LARYNX)
-"""Tissues in which lesions are seated."""
+"""Tissues in which lesions can start."""
 ROOM_MM = 11.0
-"""Half the width of the box in which soft tissue is counted: a tumour of 5 ml."""
+"""Half the width of the box in which soft tissue is counted; a tumour of 5 ml fills this box."""
 MIN_SEATS = 20
-"""Voxels, 0.3 ml in all; a place with fewer seats is not used."""
+"""Number of voxels, 0.3 ml together; a place with fewer seats is not used."""
 
 
 class Neck:
-    """The region around the pharynx; arrays are crops of those of the CT."""
+    """The region around the pharynx; its arrays are crops of the arrays of `LandmarkedCt`."""
 
     def __init__(self, ct: LandmarkedCt) -> None:
         margin = round(MARGIN_MM / GRID_MM)
@@ -98,7 +98,7 @@ class Neck:
         Raises
         ------
         UnusableError
-            If there is no seat for a primary or none for a node.
+            If there is no seat for a primary, or no seat for a node.
         """
         near, low = self.to_pharynx_mm, self.low_larynx_mm
         primary = dilate(self.ptv70, [round(TOLERANCE_MM / GRID_MM)] * 3)

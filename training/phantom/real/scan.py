@@ -21,10 +21,11 @@ from training.phantom.real.neck import Neck, Seats, TissueMap
 from training.phantom.real.tissues import map_tissues
 from training.phantom.slab import BARS_NODE, BARS_PRIMARY
 
-# OpenKBP blanks what no beam reaches, except cord and brainstem: the section shrinks abruptly.
+# OpenKBP blanks everything that no beam reaches, except cord and brainstem. There, the area of the
+# axial section drops abruptly.
 WHOLE_MM2, MAX_SHRINKAGE, VERTEX_MM2 = 6000, 0.7, 800
 LOWEST_MM, HIGHEST_MM = -140.0, 20.0
-"""Heights that the CT must reach: below the larynx, above the nasopharynx."""
+"""Heights that the CT must reach, below the larynx and above the nasopharynx."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +51,10 @@ def read_scan(folder: Path, name: str) -> Scan:
     Raises
     ------
     InputError
-        If the labels are on another grid, or the axes are oblique.
+        If the labels are not on the grid of the CT, or the axes are oblique.
     UnusableError
-        If cord or PTV70 are missing, the CT shows too little of the neck, or there is no place for
-        a primary or a node.
+        If cord or PTV70 is missing, the CT shows too little of the neck, or there is no place for a
+        primary or for a node.
     """
     ct, labels = (
         sitk.DICOMOrient(sitk.ReadImage(str(folder / f"{name}{suffix}")), "LPS")
@@ -100,7 +101,7 @@ def _choose_grid(
 ) -> tuple[Grid, npt.NDArray[np.float64]]:
     """Return the fine grid around the patient, and the world point of the canonical origin."""
     spacing = np.array(ct.GetSpacing())
-    # Opening removes couch and mask.
+    # The opening removes the couch and the immobilisation mask.
     body = largest_component(remove_thin_parts(sitk.GetArrayViewFromImage(ct) > BODY_HU, (0, 1, 1)))
     low, high = _find_whole_sections(body, label, float(spacing[0] * spacing[1]))
     world = np.array(ct.GetOrigin())
@@ -123,7 +124,7 @@ def _choose_grid(
 
 
 def _find_whole_sections(body: Mask, label: TissueMap, voxel_mm2: float) -> tuple[int, int]:
-    """Return the first and last slice around PTV70 that show the body's whole section."""
+    """Return the first and the last slice around PTV70 that show a complete section of the body."""
     area_mm2 = body.sum(axis=(1, 2)) * voxel_mm2
     middle = int(np.median(np.nonzero(label == Structure.PTV70)[0]))
 

@@ -12,7 +12,7 @@ SOFT = (T.SKIN, T.FAT, T.MUSCLE, T.LOOSE)
 
 
 def mirrored_column(knots: tuple[Knot, ...], side: float) -> Column:
-    """Return the column on a side (1 left, -1 right), given the knots of the left one."""
+    """Return the column on a side (1 left, -1 right), given the knots of the left column."""
     return Column(tuple((z, side * cx, cy, rx, ry) for z, cx, cy, rx, ry in knots))
 
 
@@ -38,8 +38,8 @@ class Builder:
     ) -> None:
         """Append an ellipsoid with random size and position.
 
-        `vary` is the relative standard deviation of each semi-axis; that of the position is 12 mm
-        times `vary` along each axis.
+        `vary` is the relative standard deviation of each semi-axis. The standard deviation of the
+        position is 12 mm times `vary` along each axis.
         """
         semi = np.array(semi_mm) * np.exp(vary * self.rng.normal(size=3))
         centre = np.array(centre_mm) + 12 * vary * self.rng.normal(size=3)
