@@ -1,1 +1,1 @@
-"""What a network is shown in training: crops and windows, augmented, in batches."""
+"""Makes the samples that a network is trained on: augmented crops and windows, in batches."""

@@ -1,13 +1,13 @@
-"""TrivialAugment: one random transform per sample, of random strength, both uniform.
+"""TrivialAugment: one random transform per sample with a random strength, both drawn uniformly.
 
 `draw` makes all random choices, and `apply` applies them. Geometric transforms change images and
 labels together; intensity transforms do not change labels. The rotation and scale ranges are from
 the paper; the others are our own.
 
 The paper augments the whole volume and then crops it. Here only the part of the volume that the
-crop depends on is augmented (`source_margin_vox`). The crop is the same but costs less. It is
-rotated about its own centre: rotation about any other point would only shift it, and its position
-is random anyway. Padding appears only outside the volume.
+crop depends on is augmented (`source_margin_vox`), which gives the same crop at a lower cost. A
+crop is rotated about its own centre. Rotation about another point would only shift the crop, whose
+position is random anyway. Padding appears only outside the volume.
 
 References
 ----------
@@ -35,9 +35,9 @@ TRANSFORMS: Final[tuple[Transform, ...]] = ("affine", "gamma", "noise", "blur")
 MAX_ROTATION_DEGREES: Final = 15.0
 SCALE_RANGE: Final = (0.9, 1.2)
 GAMMA_RANGE: Final = (0.7, 1.5)
-"""As in nnU-Net."""
+"""Range of the exponent, as in nnU-Net."""
 MAX_NOISE_STD: Final = 0.1
-"""For channels scaled to about [-1, 1]."""
+"""Largest standard deviation, for channels scaled to about [-1, 1]."""
 MAX_BLUR_SIGMA_VOX: Final = 1.0
 _BLUR_RADIUS_VOX: Final = math.ceil(3 * MAX_BLUR_SIGMA_VOX)
 
@@ -83,7 +83,7 @@ def draw(rng: np.random.Generator) -> Augmentation:
 
 
 def source_margin_vox(augmentation: Augmentation, size_zyx: Sequence[int]) -> IntTriple:
-    """Return how many voxels (z, y, x) around a crop its augmentation depends on, on each side."""
+    """Return the number of voxels (z, y, x) on each side of a crop that its augmentation needs."""
     match augmentation.transform:
         case "affine":
             half = torch.tensor([(size - 1) / 2 for size in size_zyx])
@@ -114,8 +114,8 @@ def apply(
     crop : the part to return, in voxels of `image`; the whole image by default. Rotation and blur
         also use voxels around the crop. Outside `image`, border values replace them; for labels,
         background.
-    ranges : minimum and maximum of each channel, shape (channels, 2), which gamma keeps; by default
-        those of the image.
+    ranges : minimum and maximum of each channel, shape (channels, 2), which gamma does not change;
+        by default those of the image.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _affine(
 
 def _source_matrix(augmentation: Augmentation) -> Tensor:
     """Return the 3x3 matrix from offsets (z, y, x) in the result to offsets in the source."""
-    # `_rotation` has its axes in the order x, y, z.
+    # The axes of `_rotation` are in the order x, y, z.
     return _rotation(augmentation.angles_degrees).flip(0, 1) / augmentation.scale
 
 

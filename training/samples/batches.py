@@ -1,4 +1,4 @@
-"""Which patients form a batch: samplers whose order follows from seed and epoch."""
+"""Samplers, which choose the patients of each batch; the order follows from seed and epoch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.utils.data import Sampler
 from training.processes import processes
 
 Draw: TypeAlias = tuple[int, int]
-"""Index of a patient, and the seed of its sample."""
+"""The index of a patient, and the seed of the patient's sample."""
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """Batches that differ from epoch to epoch, dealt out among the processes of a training.
+    """Batches that differ between epochs and are divided among the processes of a training run.
 
     The processes draw the same order, and each takes its part of every step. A step sees the same
     samples whether its patients are one batch, are divided among processes, or are several batches
@@ -42,11 +42,11 @@ class EpochBatches(Sampler[list[Draw]]):
 
     @property
     def sampler(self) -> Self:
-        """Itself: Lightning passes the epoch only to a loader's `batch_sampler.sampler`."""
+        """The object itself: Lightning passes the epoch only to `batch_sampler.sampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls it before each epoch, and counts them from 0."""
+        """Choose the order; Lightning calls this before each epoch and counts epochs from 0."""
         self.epoch = self.first_epoch + epoch
 
 
@@ -80,9 +80,9 @@ class ShuffledBatches(EpochBatches):
 
 @dataclass
 class BalancedBatches(EpochBatches):
-    """Half of each batch from each class; the smaller class is repeated as often as needed.
+    """Batches with the same number of patients of each class, such as two HPV+ and two HPV-.
 
-    The paper's batch of two HPV+ and two HPV-.
+    The paper uses such batches. Patients of the smaller class are repeated as often as needed.
     """
 
     classes: Sequence[bool]
@@ -93,7 +93,7 @@ class BalancedBatches(EpochBatches):
     first_epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Check that both classes are present and the batch can be halved."""
+        """Check that both classes are present and the batch size is even."""
         if self.batch_size % 2 or len(set(self.classes)) != 2:
             raise ValueError("expected an even batch size and patients of both classes")
 
@@ -134,16 +134,16 @@ class BalancedBatches(EpochBatches):
 
 @dataclass
 class Share(Sampler[int]):
-    """Every patient exactly once, dealt out among the processes of a training."""
+    """Every patient exactly once, divided among the processes of a training run."""
 
     patients: int
 
     def __len__(self) -> int:
-        """How many patients this process has."""
+        """Return the number of patients of this process."""
         return len(range(processes()[0], self.patients, processes()[1]))
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the numbers of this process's patients."""
+        """Yield the indices of this process's patients."""
         rank, count = processes()
         yield from range(rank, self.patients, count)
 

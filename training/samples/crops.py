@@ -1,4 +1,4 @@
-"""Where a training sample is cropped from a patient's region."""
+"""Chooses the part of a patient's region that a training sample shows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from shared.preprocessing.window import window_box
 
 
 def no_lesion_centre(_: LabelVolume) -> None:
-    """Return no lesion centre: the window is centred on the region."""
+    """Return None, so that the window is centred on the region."""
 
 
 @dataclass(frozen=True)
 class LesionCrops:
-    """Crops around a random lesion voxel or, with a given probability, anywhere."""
+    """Crops around a random lesion voxel or, with `random_probability`, around any voxel."""
 
     size_zyx: IntTriple
     random_probability: float

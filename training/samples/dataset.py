@@ -1,8 +1,8 @@
-"""The training samples of a network: seeded random crops from the cache.
+"""The samples of a network: seeded random crops from the cache.
 
 A sample depends only on seed, epoch and patient. The sampler draws the patients and a seed for each
-of them, and this seed determines crop, augmentation and noise. The number of loading processes
-therefore does not change the result.
+patient. This seed determines crop, augmentation and noise, so the number of loading processes does
+not change the result.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Sample: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Variation:
-    """Random swap of left and right, and random removal of clinical values.
+    """Random mirroring, and random removal of clinical values.
 
     Attributes
     ----------
     mirror : whether a random half of the samples is mirrored along x, the last axis.
-    clinical_dropout : probability that a clinical value is shown as missing.
+    clinical_dropout : probability that a clinical value is replaced by the code for missing.
     missing : for each clinical value, the code that marks it as missing.
     """
 
@@ -68,7 +68,7 @@ class Variation:
 
 
 def variation(settings: PrognosisSettings, features: Sequence[ClinicalFeature]) -> Variation:
-    """Return the variation that a configuration sets for Tasks 2 and 3."""
+    """Return the variation of Tasks 2 and 3 that a configuration sets."""
     missing = tuple(feature.missing for feature in features)
     return Variation(settings.mirror, settings.clinical_dropout, missing)
 
