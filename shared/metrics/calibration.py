@@ -18,8 +18,8 @@ class CalibrationBin:
     Attributes
     ----------
     patients : number of patients, at least one.
-    mean_probability : mean of their probabilities.
-    observed_fraction : fraction of them that are positive.
+    mean_probability : mean probability of these patients.
+    observed_fraction : fraction of these patients who are positive.
     """
 
     patients: int
@@ -30,11 +30,11 @@ class CalibrationBin:
 def calibration(
     probability: ArrayLike, truth: ArrayLike, bins: int = 5
 ) -> tuple[CalibrationBin, ...]:
-    """Return predicted and observed frequencies in bins of about equally many patients.
+    """Return predicted and observed frequencies in bins with about equal numbers of patients.
 
-    Bins are cut at quantiles of the probability, as in scikit-learn's `calibration_curve`, which
-    does not return the number of patients in a bin. Equal probabilities share a bin; empty bins
-    are omitted.
+    The edges of the bins are quantiles of the probability, as in scikit-learn's
+    `calibration_curve`, which does not return the number of patients in a bin. Equal probabilities
+    are in the same bin; empty bins are omitted.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def calibration(
 def calibration_error(probability: ArrayLike, truth: ArrayLike, bins: int = 5) -> float:
     """Return the expected calibration error, between 0 and 1; 0 is best.
 
-    It is the mean difference between predicted and observed frequency, weighted by patients.
-    Parameters and errors are those of `calibration`.
+    It is the mean difference between predicted and observed frequency, weighted by the number of
+    patients. Parameters and errors are those of `calibration`.
 
     References
     ----------

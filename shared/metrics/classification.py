@@ -1,7 +1,8 @@
 """Scores of a binary decision.
 
-The confusion matrix is that of `grand-challenge-metrics`. It has no balanced accuracy. That of
-scikit-learn only warns if a class has no patients, and leaves the class out; these functions raise.
+The confusion matrix comes from `grand-challenge-metrics`, which has no balanced accuracy. The
+balanced accuracy of scikit-learn ignores a class without patients and only warns; these functions
+raise an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scores of a probability: how well it separates the classes, and how large its error is."""
+"""Scores of a probability: how well it separates the classes, and how large its errors are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from shared.metrics.calibration import probability_columns
 
 
 def roc_auc(probability: ArrayLike, truth: ArrayLike) -> float:
-    """Return how often a positive patient has a higher probability than a negative one.
+    """Return the fraction of pairs in which the positive patient has the higher probability.
 
-    Pairs with equal probabilities count one half.
+    A pair consists of a positive and a negative patient. Equal probabilities count one half.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ def brier_score(probability: ArrayLike, truth: ArrayLike) -> float:
 def best_threshold(probability: ArrayLike, truth: ArrayLike) -> float:
     """Return the threshold with the best balanced accuracy.
 
-    It is midway between the lowest probability that counts as positive and the next lower one, and
-    does not depend on the fraction of positive patients. scikit-learn's TunedThresholdClassifierCV
-    averages over folds, in which a rare class has one or two patients, and takes a hundred times as
-    long.
+    The threshold is midway between the lowest probability that counts as positive and the next
+    lower probability. It does not depend on the fraction of positive patients. scikit-learn's
+    TunedThresholdClassifierCV is not used: it averages over folds, in which a rare class has one or
+    two patients, and takes a hundred times as long.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def best_threshold(probability: ArrayLike, truth: ArrayLike) -> float:
     false_positive, true_positive, thresholds = roc_curve(
         truths, probabilities, drop_intermediate=False
     )
-    # The first threshold is infinite: no patient would be positive.
+    # The first threshold is skipped. It is infinite, so no patient would be positive.
     best = 1 + int(np.argmax((true_positive - false_positive)[1:]))
     return float(thresholds[best : best + 2].mean())
 

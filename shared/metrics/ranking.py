@@ -1,4 +1,4 @@
-"""Rank several methods by the challenge's rules.
+"""Ranks several methods by the challenge's rules.
 
 Task 1 ranks GTVp by mean DSC and GTVn by the Borda count of aggregated DSC and aggregated F1, then
 combines the two ranks. Tasks 2 and 3 have a single score, for which `ranks` is enough.
@@ -28,8 +28,8 @@ def ranks(scores: ArrayLike) -> NDArray[np.float64]:
 def borda_count(criteria: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """Return the points of each method, summed over several criteria.
 
-    For each criterion a method gets a point for each method with a lower score and half a point for
-    each method with the same score.
+    For each criterion, a method gets a point for each other method with a lower score, and half a
+    point for each other method with the same score.
 
     Parameters
     ----------
@@ -48,12 +48,13 @@ def rank_segmentation(methods: Mapping[str, Mapping[str, float]]) -> dict[str, f
 
     Parameters
     ----------
-    methods : by name, the scores `gtvp_dice` (mean), `gtvn_aggregated_dice` and
+    methods : for each method, the scores `gtvp_dice` (mean), `gtvn_aggregated_dice` and
         `gtvn_aggregated_f1`.
 
     Notes
     -----
-    The organisers do not say how the ranks of GTVp and GTVn are combined; here it is their mean.
+    The organisers do not say how the ranks of GTVp and GTVn are combined. Here methods are ranked
+    by the sum of the two ranks.
     """
     names = sorted(methods)
     gtvp, gtvn_dice, gtvn_f1 = (

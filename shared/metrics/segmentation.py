@@ -1,16 +1,16 @@
 """Scores of a label map: DSC of a case, and DSC and F1 aggregated over cases.
 
-The counts of a case are an `Overlap` or a `Detections`. They are summed over the cases, so that
-only one case at a time is in memory, and the aggregated score is the score of the sum:
-`sum((overlap(...) for ... in cases), Overlap()).dice()`. Lesions are connected components. The
-`LesionPairs` of a case decide which lesions are detected, missed or false.
+An `Overlap` or a `Detections` holds the counts of a case. An aggregated score is the score of the
+summed counts: `sum((overlap(...) for ... in cases), Overlap()).dice()`. So only one case at a time
+has to be in memory. Lesions are connected components. The `LesionPairs` of a case decide which
+lesions are detected, missed or false.
 
 The organisers have not published the connectivity, the matching rule and the DSC of an absent GTVp.
 These are parameters; the defaults are this project's interpretation.
 
-Voxels are counted by the confusion matrix of `grand-challenge-metrics`. Its DSC is not used: it has
-32 bits and is NaN if neither mask has the label. Its detections are points within a radius; it has
-neither an aggregated DSC in mm³ nor matching by IoU.
+The confusion matrix of `grand-challenge-metrics` counts the voxels. The DSC of that package is not
+used, because it has 32 bits and is NaN if neither mask has the label. The detections of that
+package are points within a radius; it has neither an aggregated DSC in mm³ nor matching by IoU.
 
 References
 ----------
@@ -34,11 +34,12 @@ from shared.conventions import Label, LabelVolume
 
 Connectivity: TypeAlias = Literal[6, 18, 26]
 Matching: TypeAlias = Literal["greedy", "most"]
-"""How lesions are paired one to one: "greedy" in descending order of IoU, "most" such that the
-number of pairs is largest.
+"""How lesions are paired one to one: "greedy" pairs them in descending order of IoU; "most" makes
+as many pairs as possible.
 
-Among equal IoUs, "greedy" takes those that leave the most pairs of this IoU, then of the next lower
-one, and so on. The counts therefore do not depend on how lesions are numbered.
+Among pairs with equal IoU, "greedy" chooses so that it can make as many pairs as possible with this
+IoU, then with the next lower IoU, and so on. The counts therefore do not depend on the numbering of
+the lesions.
 """
 
 MIN_IOU: Final = 0.30
@@ -146,11 +147,11 @@ class LesionPairs:
         Parameters
         ----------
         min_iou : value that the IoU of a pair must exceed.
-        matching : which pairs match if a lesion could be in several.
+        matching : decides which pairs match if a lesion is in several eligible pairs.
         """
         eligible = self.iou > min_iou
         pairs, iou = self.pairs[eligible], self.iou[eligible]
-        # Between matchings of equal number, the one with the larger lesions is chosen.
+        # Among equally good matchings, the one with the largest lesions is chosen.
         sizes = self.prediction_voxels[pairs[:, 0]] + self.truth_voxels[pairs[:, 1]]
         if matching == "most":
             return _best_matching(pairs, [np.ones(len(pairs)), sizes])
@@ -170,7 +171,7 @@ class LesionPairs:
 
 
 def _is_certain(pairs: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which pairs have the single highest IoU of both their lesions."""
+    """Return which pairs have a higher IoU than all other pairs of both their lesions."""
     certain = np.ones(len(pairs), dtype=bool)
     for lesions in pairs.T:
         for lesion in np.unique(lesions):
@@ -183,10 +184,11 @@ def _is_certain(pairs: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[n
 def _best_matching(
     pairs: NDArray[np.int64], objectives: Sequence[NDArray[np.generic]]
 ) -> list[tuple[int, int]]:
-    """Return the pairs with the largest sum of the first objective, each lesion in at most one.
+    """Return the matching that maximises the first objective; each lesion is in at most one pair.
 
-    Among equal sums the second objective decides, and so on. The matchings with the largest sum are
-    the corners of a face of a polytope, on which a linear programme optimises the next objective.
+    An objective is a sum over the pairs. If several matchings have the same sum, the second
+    objective decides, and so on. Matchings are the corners of a polytope, and the best ones are the
+    corners of one of its faces. A linear programme optimises the next objective on this face.
     """
     if not len(pairs):
         return []
@@ -289,9 +291,8 @@ def detections(
 ) -> Detections:
     """Count the detected, false and missed lesions of one label.
 
-    A lesion is a connected component. A lesion of the prediction and one of the truth match if
-    their intersection over union exceeds `min_iou`; each lesion has at most one match, which
-    `matching` selects.
+    A lesion is a connected component. A predicted and a true lesion may match if their intersection
+    over union exceeds `min_iou`. Each lesion has at most one match, which `matching` selects.
 
     Raises
     ------

@@ -1,12 +1,12 @@
 """Distances between the surfaces of two masks: HD95 and the surface DSC.
 
 Surface elements, their areas and both scores come from the `surface-distance` package. Only its
-search for the nearest element is replaced. It uses a distance transform of the box around both
-masks, which takes 1.3 s if a false lesion is far away; a k-d tree of the surface elements takes
-0.03 s and gives the same distances (measured on 512×512×200 voxels, four lesions).
+search for the nearest element is replaced. The package uses a distance transform of the box around
+both masks, which takes 1.3 s if a false lesion is far away. A k-d tree of the surface elements
+takes 0.03 s and gives the same distances (measured on 512×512×200 voxels, four lesions).
 
-`grand-challenge-metrics` 0.6.0 also has a percentile of the Hausdorff distance, but it counts
-surface voxels, whereas the reference weights surface elements by area. It has no surface DSC.
+`grand-challenge-metrics` 0.6.0 also has a percentile of the Hausdorff distance, but counts surface
+voxels; the reference weights surface elements by area. That package has no surface DSC.
 
 References
 ----------
@@ -30,7 +30,7 @@ from surface_distance.lookup_tables import (
 from shared.conventions import Triple
 
 TOLERANCE_MM: Final = 2.0
-"""Distance up to which surfaces count as equal: about two voxels in plane (median 0.98 mm)."""
+"""Distance up to which surfaces count as equal: about two pixels of a CT (median 0.98 mm)."""
 _INSIDE: Final = 0xFF
 """Code of a corner whose eight voxels are all in the mask."""
 
@@ -53,7 +53,8 @@ class SurfaceDistances:
     def hd95_mm(self) -> float:
         """Return the 95th percentile of the distances, weighted by area.
 
-        It is computed from prediction to truth and from truth to prediction; the larger one counts.
+        It is computed from prediction to truth and from truth to prediction; the larger value is
+        returned.
         """
         return float(compute_robust_hausdorff(self._as_package(), 95))
 
@@ -78,7 +79,7 @@ def surface_distances(
     Parameters
     ----------
     prediction, truth : masks on the same grid, [z, y, x]; neither may be empty. The outside of the
-        array counts as background, so both may be cropped to the box around them.
+        array counts as background, so both masks may be cropped to the box around them.
     spacing_zyx_mm : voxel spacing in the order of the axes.
 
     Raises

@@ -11,17 +11,17 @@ _Columns: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np
 
 
 def concordance_index(risk: ArrayLike, time_days: ArrayLike, event: ArrayLike) -> float:
-    """Return how often, of two patients, the one with the earlier recurrence has the higher risk.
+    """Return the fraction of comparable pairs in which the earlier recurrence has the higher risk.
 
-    A pair is comparable if the patient with the shorter time had the event, or if times are equal
-    and exactly one patient had the event, which then counts as earlier. A pair with equal risks
-    counts one half, and so does a pair with NaN, which stands for a missing prediction.
+    A pair is comparable if the patient with the shorter time had a recurrence. If the times are
+    equal, it is comparable if exactly one patient had a recurrence; that patient counts as earlier.
+    A pair with equal risks counts one half, as does a pair with NaN (a missing prediction).
 
     Parameters
     ----------
     risk : shape (n,); higher = earlier recurrence.
-    time_days : shape (n,), to recurrence or to the end of follow-up; finite.
-    event : shape (n,), true where recurrence was observed, false where censored.
+    time_days : shape (n,), time to recurrence or to the end of follow-up; finite.
+    event : shape (n,), true if recurrence was observed, false if the patient was censored.
 
     Returns
     -------
@@ -52,16 +52,17 @@ def concordance_index(risk: ArrayLike, time_days: ArrayLike, event: ArrayLike) -
 def time_dependent_auc(
     risk: ArrayLike, time_days: ArrayLike, event: ArrayLike, *, horizon_days: float
 ) -> float:
-    """Return how often a patient with recurrence by a time has a higher risk than one without.
+    """Return the AUC for recurrence by a horizon.
 
-    This is the cumulative/dynamic AUC. Patients censored before the horizon are in neither group.
-    To compensate for them, each patient with recurrence is weighted by the inverse of the
-    Kaplan-Meier probability of not being censored by that patient's time. A pair with equal risks
-    or with NaN counts one half.
+    It is the probability that a patient with recurrence by the horizon has a higher risk than a
+    patient without (the cumulative/dynamic AUC). Patients censored before the horizon are in
+    neither group. To compensate for them, each patient with recurrence is weighted by the inverse
+    of the Kaplan-Meier probability of not being censored by that patient's time. A pair with equal
+    risks or with NaN counts one half.
 
     Parameters
     ----------
-    risk, time_days, event : as in `concordance_index`.
+    risk, time_days, event : see `concordance_index`.
     horizon_days : the time that separates the groups.
 
     Returns
@@ -71,8 +72,8 @@ def time_dependent_auc(
     Raises
     ------
     ValueError
-        If shapes differ, a time is not finite, no patient had recurrence by the horizon, or none
-        was followed beyond it.
+        If shapes differ, a time is not finite, no patient had a recurrence by the horizon, or no
+        patient was followed beyond the horizon.
 
     References
     ----------
@@ -99,8 +100,8 @@ def _uncensored_probability(
 ) -> NDArray[np.float64]:
     """Return the Kaplan-Meier probability of not being censored by each patient's own time.
 
-    At equal times recurrence comes before censoring. lifelines has this estimator, but it would
-    bring pandas and Matplotlib into the evaluation's image.
+    If the times are equal, recurrence comes before censoring. lifelines has this estimator too, but
+    would bring pandas and Matplotlib into the evaluation's image.
     """
     steps, step_of_patient = np.unique(times, return_inverse=True)
     at_risk = len(times) - np.concatenate([[0], np.cumsum(np.bincount(step_of_patient))[:-1]])

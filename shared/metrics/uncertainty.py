@@ -1,9 +1,9 @@
-"""The uncertainty of a score: a bootstrap over patients, and the difference of two methods.
+"""The uncertainty of a score or of the difference of two scores, by a bootstrap over patients.
 
 A cohort is a sample of patients, so the bootstrap draws patients, never lesions or voxels. Each
 resample has as many patients as the cohort, drawn with replacement. By default there are no strata,
 because the mixture of outcomes and centres is also due to chance. A resample without a score (only
-one class, no comparable pair) is omitted, as long as most resamples have one.
+one class, no comparable pair) is omitted; if that happens to most resamples, there is no interval.
 
 `grand-challenge-metrics` 0.6.0 has a bootstrap of the ROC curve only. It never draws the last
 patient, because its `randint` excludes the upper limit.
@@ -25,11 +25,11 @@ from numpy.typing import ArrayLike, NDArray
 SAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
 MIN_SCORE_FRACTION: Final = 0.5
-"""Fraction of resamples that must have a score for an interval. With fewer, the interval would be
-biased, because resamples without a score are not random."""
+"""Fraction of resamples that must have a score. With fewer, the interval would be biased, because
+it is not random which resamples lack a score."""
 
 Statistic: TypeAlias = Callable[[NDArray[np.intp]], float]
-"""Returns the score of the patients at these indices; raises ValueError if they have none."""
+"""Returns the score of the patients with these indices; raises ValueError if there is no score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Interval:
     standard_error: float | None
 
     def __format__(self, spec: str) -> str:
-        """Return "0.744 [0.702, 0.781]"; the format of the numbers is as in `f"{interval:.3f}"`."""
+        """Format all numbers alike: `f"{interval:.3f}"` is "0.744 [0.702, 0.781]"."""
         value = format(self.value, spec)
         if self.low is None or self.high is None:
             return value
@@ -71,8 +71,8 @@ def bootstrap(
     ----------
     statistic : the score of a selection of patients.
     patients : number of patients, at least one.
-    strata : shape (patients,). If given, each resample keeps the number of patients of each
-        stratum, which makes the intervals of rare classes too narrow.
+    strata : shape (patients,). If given, each resample has the same number of patients of each
+        stratum as the cohort, which makes the intervals of rare classes too narrow.
     samples : number of resamples.
     confidence : nominal coverage of the interval.
     seed : seed of the draws. The same seed gives every statistic the same draws, so two scores of
@@ -119,10 +119,10 @@ def paired_difference(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """Return the first method's score minus the second's, with both resampled on the same patients.
+    """Return the score of the first method minus that of the second, with its interval.
 
-    Parameters and errors are those of `bootstrap`; both statistics index the same patients. The
-    methods differ if the interval excludes 0.
+    Both statistics get the same indices, and must index the same patients. The other parameters and
+    the errors are those of `bootstrap`. The methods differ if the interval excludes 0.
     """
 
     def difference(indices: NDArray[np.intp]) -> float:
@@ -136,22 +136,22 @@ def paired_difference(
 def mean_over_groups(
     metric: Callable[..., float], columns: Sequence[ArrayLike], groups: ArrayLike
 ) -> Statistic:
-    """Return a statistic: the mean of a metric over groups of patients.
+    """Return a statistic that is the mean of a metric over groups of patients.
 
     The networks of different folds may predict on different scales. A C-index within each fold
     compares only predictions of the same network.
 
     Parameters
     ----------
-    metric : takes the columns of the patients of one group; raises ValueError if they have no
+    metric : computes the score of one group from its columns; raises ValueError if the group has no
         score.
     columns : arrays of shape (patients,), in the order of the metric's arguments.
     groups : shape (patients,), for example the fold in which each patient is held out.
 
     Returns
     -------
-    The statistic. Its mean is weighted by patients and omits groups without a score; it raises
-    ValueError if no group has one.
+    The statistic. It weights each group by its number of patients and omits groups without a score;
+    it raises ValueError if no group has a score.
     """
     arrays, group_of_patient = [np.asarray(column) for column in columns], np.asarray(groups)
 
