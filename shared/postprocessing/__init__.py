@@ -1,1 +1,1 @@
-"""From a network's probabilities on the region to a mask on the CT's own grid."""
+"""Turns a network's probabilities on the region into a mask on the CT's own grid."""

@@ -1,4 +1,4 @@
-"""Remove small connected components from a label map."""
+"""Removes small connected components from a label map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def remove_small(
     labels : label map, [z, y, x].
     voxel_volume_mm3 : volume of one voxel.
     min_component_mm3 : for each label, the volume below which a component is removed. All
-        components of other labels stay. The paper removes those under 100 voxels of 1 mm³.
+        components of other labels stay. The paper removes lesions under 100 voxels of 1 mm³.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Describe the lesions of a case for the log, to explain an unexpected result."""
+"""Describes the lesions of a case for the log, to explain an unexpected result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the region back to the CT's own grid, on which the platform scores masks."""
+"""Maps a label map from the region back to the CT's own grid, on which the platform scores it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.preprocessing.pipeline import Undo
 
 
 def restore(labels: LabelVolume, undo: Undo) -> sitk.Image:
-    """Resample a label map of the region onto the CT's grid.
+    """Resample a label map from the region to the CT's grid.
 
     Parameters
     ----------

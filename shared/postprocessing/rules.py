@@ -1,8 +1,8 @@
-"""From probabilities to a label map, with rules that remove or relabel implausible lesions.
+"""Turns probabilities into a label map, with rules that remove or relabel implausible lesions.
 
-Every rule is off unless a model card turns it on, and each has a row in the table of
-`python -m training ablate`. The rules target the errors that team CDS reports for its own model:
-false primaries, a small node labelled as the primary, a large node split in two.
+Every rule is off unless a model card turns it on. The table of `python -m training ablate` has a
+row for each rule. The rules target the errors that the authors of the paper report for their own
+model: false primaries, a small node labelled as the primary, a large node split in two.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from shared.schema import Limit, Strict
 
 
 class Rules(Strict):
-    """Limits that lesions must meet; 0 turns a rule off. The rules apply in the order given here.
+    """Limits that lesions must meet; 0 turns a rule off. Rules apply in the order of the fields.
 
     A lesion is a 26-connected component. Its mass is the sum of its label's probabilities times the
     voxel volume, which is its expected volume.
     """
 
     minority_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """A lesion with voxels of both labels gets the label of its majority if the other label has
-    less than this share of its volume. The network has then split one lesion."""
+    """If a connected component has both labels and one label has less than this share of the
+    volume, the whole component gets the other label: the network has split one lesion."""
     min_primary_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     """A primary with a lower mean probability gets the label, node or background, that has the next
     highest mean probability in its voxels."""
@@ -48,7 +48,7 @@ class Rules(Strict):
     them becomes node."""
     min_node_suv_max: Limit = 0.0
     """A node with a lower SUVmax becomes background. A HECKTOR 2025 team reports a median SUVmax of
-    9.3 for true nodes and of 4.1 for false ones, and uses a limit of 2.5."""
+    9.3 for true nodes and of 4.1 for false nodes, and uses a limit of 2.5."""
 
     @property
     def judge_primaries(self) -> bool:
@@ -72,8 +72,8 @@ def label_map(
     probabilities : probabilities of background, GTVp and GTVn, shape (3, z, y, x).
     pet_suv : PET on the same grid, shape (z, y, x).
     spacing_mm : voxel spacing, equal along all axes.
-    min_component_mm3 : by name of the label, the volume below which a component is removed; this is
-        the last step.
+    min_component_mm3 : for each label by name, the volume below which a component is removed. This
+        is the last step.
     rules : limits that lesions must meet.
     """
     labels: LabelVolume = probabilities.argmax(axis=0).astype(np.uint8)
@@ -126,7 +126,7 @@ def _lesions(mask: NDArray[np.bool_]) -> list[_Lesion]:
 
 
 def _unite(labels: LabelVolume, minority_share: float) -> None:
-    """Give lesions of both labels the label of their majority, in place."""
+    """Give a component with both labels the label of its majority, in place."""
     for lesion in _lesions(labels != Label.BACKGROUND):
         node_share = float(np.mean(lesion.voxels_of(labels) == Label.GTVN))
         if 0 < min(node_share, 1 - node_share) < minority_share:
@@ -169,6 +169,6 @@ def _join_nodes(labels: LabelVolume, gap_vox: float) -> None:
         distance = sitk.GetArrayViewFromImage(distance_map)
         nearest[1] = np.minimum(nearest[1], np.maximum(nearest[0], distance))
         nearest[0] = np.minimum(nearest[0], distance)
-    # Between the centres of the outermost voxels it is one voxel more than the gap.
+    # Distances are between voxel centres, so the path is one voxel longer than the gap.
     is_gap = nearest.sum(axis=0) <= gap_vox + 1 + 1e-3
     labels[is_gap & (labels == Label.BACKGROUND)] = Label.GTVN

@@ -1,1 +1,1 @@
-"""From a case on the grids of its scanner to the region that the networks see."""
+"""Turns a case on the grids of its scanner into the region that the networks see."""

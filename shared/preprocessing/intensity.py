@@ -1,4 +1,4 @@
-"""From HU, SUV and labels to the channels of a network, for training and serving alike."""
+"""Turns HU, SUV and labels into the channels of a network, for training and serving."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MIN_WINDOW_HU: Final = 1.0
 
 
 class Intensity(Strict):
-    """How values are brought to a network's scale.
+    """How values are scaled for a network.
 
-    CT is clipped to `ct_window_hu` and mapped linearly to [-1, 1]; PET is clipped to
+    CT is clipped to `ct_window_hu` and mapped linearly to [-1, 1]. PET is clipped to
     [0, `pet_max_suv`] and divided by `pet_unit_suv`.
     """
 
@@ -54,7 +54,7 @@ def scale_pet(pet_suv: Volume, intensity: Intensity) -> Volume:
 def scale_images(
     ct_hu: Volume, pet_suv: Volume, intensity: Intensity
 ) -> dict[ImageChannel, Volume]:
-    """Return CT and PET on a network's scale, in the order of `IMAGE_CHANNELS`."""
+    """Return scaled CT and PET, in the order of `IMAGE_CHANNELS`."""
     return {"CT": scale_ct(ct_hu, intensity), "PET": scale_pet(pet_suv, intensity)}
 
 
@@ -67,7 +67,7 @@ def network_channels(
 
     Parameters
     ----------
-    images : of `scale_images`, each [z, y, x]; training augments them first.
+    images : the images that `scale_images` returns, each [z, y, x]; training augments them first.
     labels : label map on the same grid; needed for the channels GTVp and GTVn, which are 0/1.
 
     Raises

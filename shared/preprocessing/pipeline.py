@@ -1,7 +1,7 @@
-"""`prepare`: from a case to the region that every network starts from.
+"""`prepare` turns a case into the region that every network starts from.
 
 Training and serving call this one function. Only the region is resampled at full resolution, so
-the cost does not grow with the scan. The record `Undo` leads from the region back to the CT.
+the cost does not grow with the scan. The record `Undo` maps the region back to the CT.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from shared.preprocessing.pet_units import suv_scale
 from shared.preprocessing.region import BODY_HU, Preparation, find_region
 
 CT_RANGE_HU: Final = (-1024.0, 3071.0)
-"""The range of a 12-bit CT. Padding is below it, metal in extended-range CTs above."""
+"""The range of a 12-bit CT. Padding is below this range, and metal in extended-range CTs above."""
 
 
 @dataclass(frozen=True)
 class Undo:
-    """Where a prepared volume came from.
+    """The grids that are needed to map a result back to the CT.
 
     Attributes
     ----------
@@ -43,12 +43,13 @@ class Prepared:
 
     Attributes
     ----------
-    ct_hu : CT, float32, shape `undo.region.shape_zyx`. Air fills the region outside the CT and
-        outside the box around the body, which holds only couch and air and is not interpolated.
-    pet_suv : PET, float32, same shape, not negative; 0 outside the PET or that box.
+    ct_hu : CT, float32, shape `undo.region.shape_zyx`. Only the box around the body is
+        interpolated; outside this box, where the CT shows couch and air, and outside the CT, all
+        values are those of air.
+    pet_suv : PET, float32, same shape, not negative; 0 outside the PET and outside the box.
     body : bool, same shape; whether the CT shows anything but air.
-    undo : the record that leads back to the CT's grid.
-    remarks : observations of reading and preparation, for the log.
+    undo : the record that maps a result back to the CT's grid.
+    remarks : lines for the log about anything unusual in the case, and how the region was found.
     """
 
     ct_hu: Volume

@@ -1,11 +1,11 @@
-"""Find the head-and-neck region of a scan on coarse images.
+"""Finds the head-and-neck region of a scan on coarse images.
 
-The landmark is the skull, which looks the same on every scanner and with every reconstruction and
-injection: the intracranial cavity is the large soft-tissue space that bone encloses in axial
-slices. Its lower end, the skull base, places the region; without a skull in view, the upper end of
-the scan does. The search uses world coordinates (LPS) on a coarse grid, so the result does not
-depend on how the file stores its axes. PET is not used, because the uptake of the brain varies and
-the brain may be outside the field of view.
+The landmark is the intracranial cavity, the large soft-tissue space that bone encloses in axial
+slices. It looks the same with every scanner, reconstruction and contrast agent. Its lower end, the
+skull base, determines where the region is; without a skull in view, the upper end of the scan does.
+The search uses world coordinates (LPS) on a coarse grid, so the result does not depend on how the
+file stores its axes. PET is not used, because the uptake of the brain varies and the brain may be
+outside the field of view.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ BODY_HU: Final = -500.0
 """Threshold between air (-1000) and fat (-100)."""
 
 COARSE_MM: Final = 4.0
-"""Voxel size of the search: a tenth of a neck's width; a whole-body scan takes 0.1 s."""
+"""Voxel size of the search, a fraction of a neck's width; a whole-body scan takes 0.1 s."""
 
 BONE_HU: Final = 150.0
-"""Threshold for bone. Skull bone has 500 HU or more; voxels that it fills to a quarter count."""
+"""Threshold for bone. Skull bone has 500 HU or more, so a coarse voxel counts as bone if bone fills
+a quarter of it."""
 
 BRAIN_HU: Final = (0.0, 90.0)
-"""Range of the mean over 12 mm in brain, blood and contrast. Fat and airways bring the mean of a
-neck below it, bone that of a jaw above it."""
+"""Range of the mean over 12 mm in brain, blood and contrast agent. In a neck, fat and airways bring
+the mean below this range; in a jaw, bone brings it above."""
 
 MIN_CAVITY_ML: Final = 60.0
-"""A twentieth of an adult's intracranial volume (1100 to 1700 ml), because a scan may show only a
-part of it."""
+"""Least volume of the cavity: a twentieth of an adult's intracranial volume (1100 to 1700 ml),
+because a scan may show only a part of it."""
 
 BODY_MARGIN_MM: Final = 12.0
 """Margin around the body on the coarse grid: three coarse voxels, for skin, nose and ears."""
 
 CAVITY_GAP_MM: Final = 40.0
-"""Largest gap between two parts of the cavity. On a few slices sinuses and orbits may open the
+"""Largest gap between two parts of the cavity. In a few slices, sinuses and orbits may open the
 skull to the face, which splits the cavity."""
 
 REGION_ABOVE_SKULL_BASE_MM: Final = 90.0
@@ -59,7 +60,10 @@ NECK_BELOW_SKULL_BASE_MM: Final = 100.0
 
 
 class Preparation(Strict):
-    """Size and spacing of the region: a box along the world's axes with isotropic voxels."""
+    """Size, spacing and interpolation of the region, a box along the world's axes.
+
+    Voxels are isotropic.
+    """
 
     spacing_mm: Spacing
     size_xyz: tuple[Side, Side, Side]
@@ -73,7 +77,7 @@ class Preparation(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Localisation:
-    """The region of a scan, and the coarse images on which it was found.
+    """The region of a scan, and the coarse images from which it was found.
 
     Attributes
     ----------
@@ -102,9 +106,10 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
 
     Returns
     -------
-    The region and how it was found. The region's upper end is 90 mm above the skull base, or at the
-    upper end of the common field of view if that is lower or no skull is in view. A region that
-    would leave the lower end of the field of view is moved up as far as there is space.
+    The region, and how it was found. The upper end of the region is 90 mm above the skull base. It
+    is at the upper end of the common field of view of CT and PET if that is lower, or if no skull
+    is in view. If the region would leave the lower end of the field of view, it is moved up as far
+    as the upper end allows.
 
     Raises
     ------
@@ -182,7 +187,7 @@ def _coarse_grid(low: NDArray[np.float64], high: NDArray[np.float64]) -> Grid:
 
 
 def _body(ct_hu: Volume) -> NDArray[np.bool_]:
-    """Return the largest object that is not air; opening separates it from couch and tubes."""
+    """Return the largest object that is not air; an opening separates it from couch and tubes."""
     solid = open_mask(ct_hu > BODY_HU, (1, 1, 1))
     largest = cc3d.largest_k(solid, k=1, connectivity=6)
     return np.asarray(largest, dtype=bool)
@@ -198,9 +203,9 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
     """Return the world z of the intracranial cavity's lower end, or None if no cavity is in view.
 
     The cavity is the space that bone encloses in axial slices and that has the HU of brain. Other
-    places may look like that (a ring of first ribs and sternum, an artefact of metal teeth), but
-    they are below the brain. So the uppermost part counts, and every part that continues it
-    downwards.
+    places may look the same (the ring of first ribs and sternum, artefacts of metal in teeth), but
+    they are below the brain. The cavity therefore consists of the uppermost such space, and of
+    every further one below it without a large gap.
     """
     bone = close_mask(ct_hu > BONE_HU, (0, 2, 2))
     mean_hu = sitk.GetArrayFromImage(sitk.Mean(sitk.GetImageFromArray(ct_hu), [1, 1, 1]))
