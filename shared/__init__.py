@@ -1,4 +1,4 @@
-"""What the three HECKTOR algorithms share: reading, preparing, running models, writing results.
+"""The library of the three HECKTOR algorithms: reads and prepares cases, runs models, writes files.
 
 Read `conventions.py` first: it defines axis order, world frame, units and labels.
 """

@@ -1,8 +1,8 @@
 """Cubic B-spline interpolation along one axis at a time.
 
-If the axes of two grids are parallel, in any order and sign, the tensor-product spline factors into
-one small matrix for each axis: three matrix products instead of 64 taps for each voxel. The result
-equals that of ITK's interpolator to float32 precision and takes at most a fifth of the time.
+If the axes of two grids are parallel, in any order and direction, the tensor-product spline factors
+into one small matrix for each axis. Three matrix products then replace 64 taps for each voxel. The
+result equals that of ITK's interpolator to float32 precision and takes at most a fifth of the time.
 
 References
 ----------
@@ -25,7 +25,7 @@ def interpolate(
     Parameters
     ----------
     coefficients : coefficients of a cubic B-spline with mirror boundaries, three axes.
-    positions : where to evaluate along each axis, in voxels of that axis; shape (n,) each.
+    positions : for each axis, the positions to evaluate in voxels of that axis, shape (n,).
     outside : value at positions more than half a voxel beyond the first or last voxel.
 
     Returns

@@ -1,4 +1,4 @@
-"""One patient visit: the input of every task."""
+"""One patient visit, which is the input of every task."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ class Case:
     pet : PET on its own grid, of any scalar type, finite everywhere; in SUV, or in Bq/mL as some
         centres store it.
     clinical : the values of the EHR; missing values are None.
-    remarks : observations of the reader, for the log.
+    remarks : lines for the log about anything unusual in the files.
     """
 
     ct_hu: sitk.Image

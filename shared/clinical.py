@@ -1,9 +1,9 @@
-"""From the electronic health record (EHR) to the numbers that a network takes.
+"""Turns the electronic health record (EHR) into the numbers that a network takes.
 
-`VARIABLES` is the one table of clinical values. Missing is a value, `None`: an absent field, null,
+`VARIABLES` is the one table of clinical values. A missing value is `None`: an absent field, null,
 NaN, an empty text and 'Mx' become `None` without a remark, since missing values are normal. A value
-that is impossible (Age 900, Gender 7) also becomes `None`, with a remark. What a network is shown
-in place of `None` is the model card's choice (the paper: -1).
+that is impossible (Age 900, Gender 7) also becomes `None`, with a remark. The model card states the
+number that a network gets in place of `None` (-1 in the paper).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Kind: TypeAlias = Literal["continuous", "category", "binary"]
 """A category is a whole number. A binary value is 1 or 0; the EHR may also hold a JSON boolean."""
 
 Scale: TypeAlias = Literal["z-normalised", "as it is"]
-"""How a value reaches a network: (value - mean) / std of the patients trained on, or unchanged."""
+"""How a value is scaled for a network: by mean and std of the training patients, or not at all."""
 
 _YES_NO: Final = MappingProxyType({"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0})
 _MISSING_TEXTS: Final = frozenset({"", "nan", "na", "n/a", "none", "null", "unknown", "-"})
@@ -45,7 +45,7 @@ class Variable:
     lowest, highest : limits of the possible values, inclusive.
     codes : texts that stand for a number, in lower case.
     missing_texts : texts that stand for a missing value, in addition to the usual ones.
-    scale : how a network takes it; None if no network does.
+    scale : how the value is scaled for a network; None if no network takes it.
     """
 
     key: str
@@ -87,7 +87,7 @@ VARIABLES: Final = (
     Variable(key="centre_id", ehr_name="CenterID", kind="category", highest=math.inf, scale=None),
     Variable(key="hpv", ehr_name=None, kind="continuous"),
 )
-"""All clinical values; `ClinicalRecord` has an attribute for each, which says what it means.
+"""All clinical values. `ClinicalRecord` has an attribute for each value and explains it.
 
 The codes are those of HECKTOR 2025: Gender 1 male, 0 female; Treatment 1 chemoradiotherapy,
 0 radiotherapy; Tobacco and Alcohol 1 yes, 0 no; Performance Status ECOG 0-4.
@@ -96,21 +96,21 @@ The codes are those of HECKTOR 2025: Gender 1 male, 0 female; Treatment 1 chemor
 EHR_VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
     {variable.ehr_name: variable for variable in VARIABLES if variable.ehr_name is not None}
 )
-"""Those that the EHR may hold, by their names in it."""
+"""The values that the EHR may hold, by their names in the EHR."""
 
 NETWORK_VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
     {variable.key: variable for variable in VARIABLES if variable.scale is not None}
 )
-"""Those that a network can take, by their keys."""
+"""The values that a network can take, by their keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClinicalRecord:
-    """The clinical values of one patient; None where a value is missing.
+    """The clinical values of one patient; a missing value is None.
 
     Attributes
     ----------
-    age : years.
+    age : age in years.
     gender : 1 male, 0 female.
     tobacco, alcohol : consumption, 1 yes, 0 no.
     performance_status : ECOG, 0 to 4.
@@ -132,7 +132,7 @@ class ClinicalRecord:
 
 
 def check_key(key: str) -> str:
-    """Return the key of a value that a network can take; ValueError says which keys there are."""
+    """Return the key if a network can take this value; otherwise a ValueError lists all keys."""
     if key not in NETWORK_VARIABLES:
         raise ValueError(
             f"expected a clinical variable, one of {', '.join(NETWORK_VARIABLES)}, found {key!r}"
@@ -141,7 +141,7 @@ def check_key(key: str) -> str:
 
 
 class ClinicalFeature(Strict):
-    """One input of a clinical branch: (value - mean) / std, or `missing` without a value."""
+    """One input of a clinical branch: (value - mean) / std, or `missing` if there is no value."""
 
     key: str
     mean: Magnitude = 0.0
@@ -183,13 +183,13 @@ def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
         try:
             value = _number(variable, raw)
         except ValueError as error:
-            remarks.append(f"EHR: {_shortened(name)}: {error}; taken as missing")
+            remarks.append(f"EHR: {_shortened(name)}: {error}; treated as missing")
         else:
             if value is not None:
                 values[variable.key].add(value)
     for name, variable in EHR_VARIABLES.items():
         if len(values[variable.key]) > 1:
-            remarks.append(f"EHR: {name}: given twice with different values; taken as missing")
+            remarks.append(f"EHR: {name}: given twice with different values; treated as missing")
     unique = {key: numbers.pop() for key, numbers in values.items() if len(numbers) == 1}
     return ClinicalRecord(**unique), tuple(remarks)
 
@@ -201,9 +201,9 @@ def ehr_of(record: ClinicalRecord) -> dict[str, float]:
 
 
 def encode(record: ClinicalRecord, features: Sequence[ClinicalFeature]) -> NDArray[np.float32]:
-    """Return the values a network takes, shape (len(features),), in the card's order.
+    """Return the values that a network takes, shape (len(features),), in the order of the features.
 
-    A value becomes (value - mean) / std, a missing one the feature's code for missing.
+    A value becomes (value - mean) / std. A missing value becomes the feature's code for missing.
     """
     encoded = []
     for feature in features:
@@ -220,7 +220,7 @@ def _plain(name: str) -> str:
 
 
 def _number(variable: Variable, raw: object) -> float | None:
-    """Return the value of one EHR entry; ValueError says why it is not possible."""
+    """Return the value of one EHR entry; a ValueError says why the value is not possible."""
     value: float | None
     if raw is None:
         return None
@@ -258,6 +258,6 @@ def _json_type(value: object) -> str:
 
 
 def _shortened(text: str, length: int = 40) -> str:
-    """Return a text of the EHR as the log can print it: one line, not too long, valid Unicode."""
+    """Return a text of the EHR in a form for the log: one short line of valid Unicode."""
     one_line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode("utf-8")
     return one_line if len(one_line) <= length else one_line[: length - 1] + "…"

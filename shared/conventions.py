@@ -35,7 +35,7 @@ LESIONS: Final = {"GTVp": Label.GTVP, "GTVn": Label.GTVN}
 """The names of lesions in model cards, logs and reports."""
 
 AIR_HU: Final = -1000.0
-"""HU of air, as the Hounsfield scale defines it; fills the region outside the CT."""
+"""HU of air by the definition of the Hounsfield scale; it fills the region outside the CT."""
 
 NO_UPTAKE_SUV: Final = 0.0
-"""Fills the region outside the PET."""
+"""The SUV that fills the region outside the PET."""

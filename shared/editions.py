@@ -1,7 +1,8 @@
 """The editions of the challenge: one `Edition` per year states inputs, algorithms and limits.
 
-Another year needs another constant, not other code. The containers, the training and the evaluation
-use `CURRENT`. This module uses only the standard library.
+To add a year, add a constant here. To add a task, add its name to `shared.tasks` and its output to
+an algorithm here, an existing or a new one. The containers, the training and the evaluation use
+`CURRENT`. This module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Edition:
 
     @property
     def outputs(self) -> dict[TaskName, Output]:
-        """The output for each task, from whichever algorithm writes it."""
+        """The output of each task, whichever algorithm writes it."""
         return {output.task: output for each in self.algorithms for output in each.outputs}
 
     def algorithm(self, task: TaskName) -> Algorithm:

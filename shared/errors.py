@@ -1,7 +1,7 @@
 """Errors whose message is written for the user.
 
-A message is one line that says what was expected, what was found, where, and what to do. Only
-these errors reach the platform's user; any other exception is a bug and is reported as one.
+A message is one line that says what was expected, what was found, where, and what to do. The
+platform's user sees only the messages of these errors; any other exception is reported as a bug.
 """
 
 

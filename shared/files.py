@@ -1,4 +1,4 @@
-"""Files are written atomically, by one process at a time.
+"""Writes files atomically, and locks them against other processes.
 
 A full disk or a killed process leaves the previous file unchanged. The folder may be on a file
 system that several machines share.
@@ -21,7 +21,7 @@ def draft_of(path: Path) -> Path:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a draft to write to: it replaces `path` after the block, or is deleted on failure."""
+    """Yield a draft to write to; it replaces `path` after the block, or is deleted on failure."""
     draft = draft_of(path)
     try:
         yield draft
@@ -44,7 +44,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_first(path: Path, text: str) -> None:
-    """Write a text unless the file exists. If several processes start at once, one writes it."""
+    """Write a text unless the file exists. If several processes start at once, only one writes."""
     with locked(path):
         if not path.exists():
             write_whole(path, text)
@@ -52,7 +52,7 @@ def write_first(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lock a file against other processes, also on other machines, while it is read or changed."""
+    """Lock a file against other processes, including those on other machines, during the block."""
     # NFS grants an exclusive lock only on a file that is open for writing.
     with path.with_name(f".{path.name}.lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
-"""Where voxels lie in the world, and how an image is resampled onto another grid.
+"""The positions of voxels in the world, and the resampling of an image onto another grid.
 
-A `Grid` is the geometry of an image without its voxels. `resample` crops the source to the part
-that the target needs before it interpolates, so the cost depends on the region, not on the scan: a
-B-spline on a whole-body CT takes 3 s instead of 55 s. All functions work for any direction
+A `Grid` is the geometry of an image without its voxels. Before `resample` interpolates, it crops
+the source to the part that the target needs. The cost therefore depends on the region, not on the
+scan: a B-spline on a whole-body CT takes 3 s instead of 55 s. All functions work for any direction
 matrix.
 """
 
@@ -28,9 +28,9 @@ _INTERPOLATORS: Final = {
 }
 
 CROP_MARGIN_VOX: Final = 16
-"""Source voxels kept around the target's extent, because a B-spline prefilter reaches beyond its
-support. Measured difference from the result of the whole volume: 1e-4 HU with 16 voxels, 2.7 HU
-with 4."""
+"""Number of source voxels to keep around the target's extent, because the prefilter of a B-spline
+reaches beyond its support. The measured difference from the result of the whole volume is 1e-4 HU
+with 16 voxels and 2.7 HU with 4."""
 
 IDENTITY_DIRECTION: Final = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -44,7 +44,7 @@ class Box:
 
     @property
     def size_xyz(self) -> IntTriple:
-        """Voxels along x, y, z."""
+        """Number of voxels along x, y, z."""
         sides = zip(self.start_xyz, self.stop_xyz, strict=True)
         x, y, z = (stop - start for start, stop in sides)
         return x, y, z
@@ -132,9 +132,9 @@ class Grid:
         return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
 
     def is_close(self, other: Grid) -> bool:
-        """Whether sizes are equal and corners coincide to 1 % of the smallest spacing.
+        """Return whether sizes are equal and corners agree to 1 % of the smallest spacing.
 
-        The tolerance is needed because NIfTI stores geometry in 32 bits: a mask and its CT may
+        The tolerance is needed because NIfTI stores geometry in 32 bits, so a mask and its CT may
         differ by 1e-4 mm.
         """
         if self.size_xyz != other.size_xyz:
@@ -182,7 +182,7 @@ class Grid:
 
 
 def bounding_slices(mask_zyx: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """Return the slices of the smallest box around a mask, [z, y, x]; None if it is empty."""
+    """Return the slices [z, y, x] of the smallest box around a mask; None if the mask is empty."""
     other_axes = ((1, 2), (0, 2), (0, 1))
     indices = [np.flatnonzero(np.any(mask_zyx, axis=axes)) for axes in other_axes]
     if not indices[0].size:
@@ -197,7 +197,7 @@ def _int_triple(values: NDArray[np.int_]) -> IntTriple:
 
 
 def crop(image: sitk.Image, box: Box) -> sitk.Image:
-    """Return the voxels in a non-empty box; they keep their world positions."""
+    """Return the part of an image in a non-empty box; its voxels keep their world positions."""
     part: sitk.Image = sitk.RegionOfInterest(image, size=box.size_xyz, index=box.start_xyz)
     return part
 
@@ -218,8 +218,8 @@ def resample(
     grid : the geometry of the result.
     interpolation : "nearest" for labels; "linear" or cubic "bspline" for intensities.
     outside : value of the voxels outside the image.
-    clamp : range to which the source is clipped first, so that padding of -3024 HU or metal of
-        27000 HU causes no ringing in its surroundings.
+    clamp : range to which the source is clipped first. Without it, padding of -3024 HU or metal of
+        27000 HU would cause ringing nearby.
 
     Returns
     -------
@@ -249,7 +249,7 @@ def resample(
 def _positions_along_axes(
     source: Grid, target: Grid
 ) -> list[tuple[int, NDArray[np.float64]]] | None:
-    """Return where the voxels of a target lie along each axis (x, y, z) of a source.
+    """Return the positions of the voxels of a target along each axis (x, y, z) of a source.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Lesion measures that a radiologist would take: volume, uptake, number, spread and fluid.
+"""Lesion measures that a radiologist would use: volume, uptake, number, spread and fluid.
 
-Nine numbers from a label map, a CT and a PET on one grid. The linear models and the baselines are
-fitted to them; a network has to do better.
+The nine measures are computed from a label map, a CT and a PET on one grid. The linear models and
+the baselines use them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from shared.geometry import Grid, bounding_slices
 MM3_PER_ML: Final = 1000.0
 
 FLUID_HU: Final = (-20.0, 35.0)
-"""Water, protein and old blood, with the noise of a CT. Viable tumour and muscle are above, fat
-(-100 HU) is below."""
+"""Range of water, protein and old blood, with the noise of a CT. Viable tumour and muscle are above
+this range, and fat (-100 HU) is below."""
 
 RIM_MM: Final = 4.0
-"""Voxels nearer than this to the surface of a lesion do not count as fluid: there, lesion and
-surrounding fat average to the same HU."""
+"""Voxels that are closer than this to the surface of a lesion do not count as fluid, because a
+mixture of lesion and surrounding fat has the HU of fluid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class LesionMeasures:
     spread_mm : largest distance between the centres of two lesions, primaries or nodes; 0 for a
         single lesion.
     primary_fluid_ml, node_fluid_ml : volume of fluid in GTVp and GTVn on the CT (`FLUID_HU`,
-        `RIM_MM`): necrosis, or a cyst, as nodes of HPV-positive tumours often are.
+        `RIM_MM`). Fluid is necrosis or a cyst; nodes of HPV-positive tumours are often cystic.
 
     References
     ----------
@@ -87,7 +87,7 @@ def measure_lesions(
     ----------
     labels : label map, [z, y, x].
     ct_hu, pet_suv : CT and PET on the same grid.
-    grid : grid of all three; any spacing and direction.
+    grid : the grid of all three volumes, with any spacing and direction.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def measure_lesions(
 
 
 def _fluid_vox(mask: NDArray[np.bool_], fluid: NDArray[np.bool_], grid: Grid) -> int:
-    """Return how many voxels of a mask are fluid and do not belong to its rim."""
+    """Return the number of voxels of a mask that are fluid and not in the rim of the mask."""
     if not mask.any():
         return 0
     # The padding makes the edge of the array an edge of the lesion.

@@ -18,10 +18,10 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 def granted_cpus() -> int:
-    """Return how many CPUs this process may use: its affinity mask and its cgroup's quota decide.
+    """Return how many CPUs this process may use by its affinity mask and its cgroup's quota.
 
     A container that may use 2 of a host's 64 CPUs still sees 64. With 64 threads it would be slow
-    and reach its limit of processes.
+    and exceed its limit of processes.
     """
     cpus = len(os.sched_getaffinity(0))
     for files in (_CGROUP_V2, _CGROUP_V1):
@@ -30,7 +30,7 @@ def granted_cpus() -> int:
             quota, period = (float(word.replace("max", "inf")) for word in words)
         except (OSError, ValueError):
             continue
-        # Without a quota, version 1 of cgroups writes -1, version 2 the word "max".
+        # Without a quota, cgroups version 1 states -1, and version 2 the word "max".
         return max(1, min(cpus, round(quota / period))) if 0 < quota < float("inf") else cpus
     return cpus
 
@@ -38,14 +38,14 @@ def granted_cpus() -> int:
 def peak_memory_gb() -> float:
     """Return the largest resident set of this process so far, in GB (10^9 bytes; Linux).
 
-    It is not taken from `getrusage`, which also counts the process that started this one.
+    `getrusage` is not used, because it also counts the process that started this process.
     """
     status = Path("/proc/self/status").read_text("ascii", "replace")
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory_gb` count from now on, if the system allows it (Linux)."""
+    """Reset the peak that `peak_memory_gb` returns, if the system allows it (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", "ascii")
 

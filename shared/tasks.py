@@ -1,9 +1,10 @@
-"""Tasks and algorithms: what each algorithm writes, which models it needs, and its time limit.
+"""Defines tasks and algorithms: what an algorithm writes, which models it needs, its time limit.
 
 A *task* is a question about a case: segmentation, survival or HPV status. An *algorithm* is one
-container; it answers one or more tasks. An *edition* is the challenge of one year, see `editions`.
+container; it answers one or more tasks. An *edition* is the challenge of one year. `editions` has
+the algorithms of each edition, so a new task needs an entry there too.
 
-This module uses only the standard library, so any script or test can import it.
+This module needs only the standard library, so any script or test can import it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TASK_NAMES: Final[tuple[TaskName, ...]] = get_args(TaskName)
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """An input socket, and its path in the input folder unless `inputs.json` gives another one."""
+    """An input socket, and its path in the input folder if `inputs.json` states no other path."""
 
     slug: str
     path: str
@@ -32,7 +33,7 @@ class Output:
 
     Attributes
     ----------
-    task : the task that it answers.
+    task : the task that the file answers.
     slug : slug of the output socket.
     path : path of the file below the output folder.
     risk_sign : for survival, 1 if the platform expects higher = earlier recurrence, -1 for the
@@ -51,7 +52,7 @@ class Output:
 
     @property
     def socket_path(self) -> str:
-        """The path that the platform lists; for an image, its folder."""
+        """The path that the platform lists: that of the file or, for an image, of its folder."""
         return str(PurePosixPath(self.path).parent) if self.is_image else self.path
 
 
@@ -61,11 +62,11 @@ class Algorithm:
 
     Attributes
     ----------
-    name : name of its folder in the repository.
-    outputs : the files that it writes, one for each task that it answers.
+    name : name of the algorithm's folder in the repository.
+    outputs : the files that the algorithm writes, one for each task that it answers.
     limit_s : the platform's time limit for a case in seconds, including start-up.
-    bundled : other algorithms whose models the image contains: from the name of the folder below
-        its own model folder to the algorithm.
+    bundled : the other algorithms whose models the image contains, by the name of their folder
+        below the algorithm's own model folder.
     """
 
     name: str
@@ -75,16 +76,15 @@ class Algorithm:
 
     @property
     def tasks(self) -> tuple[TaskName, ...]:
-        """The tasks that it answers."""
+        """The tasks that the algorithm answers."""
         return tuple(output.task for output in self.outputs)
 
     def model_folders(self, root: Path) -> dict[str, Path]:
-        """Return where the models of its image are in a checkout.
+        """Return the model folders in a checkout that the algorithm's image contains.
 
         Returns
         -------
-        The folders in the checkout by their path below the image's model folder; "." is the
-        algorithm's own model.
+        The folders by their path below the image's model folder; "." is the algorithm's own model.
         """
         owners = {".": self.name, **self.bundled}
         return {place: root / owner / "model" for place, owner in owners.items()}

@@ -217,7 +217,7 @@ def test_impossible_value_is_missing_with_a_remark(name: str, raw: object, says:
     remark = remark_of({name: raw})
     assert remark.startswith(f"EHR: {name}: ")
     assert says in remark
-    assert remark.endswith("taken as missing")
+    assert remark.endswith("treated as missing")
 
 
 def test_impossible_value_does_not_affect_the_others() -> None:

@@ -217,7 +217,7 @@ def _patient(
     days = pd.to_numeric(row.get("RFS"), errors="coerce")
     for column, value in (("HPV Status", hpv), ("Relapse", relapse), ("RFS", days)):
         if column in row and pd.isna(value):
-            notes.append(f"{name}: {column}: {row[column]!r} is not understood; used as missing")
+            notes.append(f"{name}: {column}: {row[column]!r} is not understood; treated as missing")
     patient = Patient(
         patient_id=name,
         ct=ct,

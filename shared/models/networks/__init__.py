@@ -1,4 +1,4 @@
-"""The torch definitions of the networks, for training and export only; not part of any image.
+"""The PyTorch networks, for training and export only; no image contains them.
 
 Each file holds one network and its configuration. `discovery` finds the Task 1 networks by name.
 """

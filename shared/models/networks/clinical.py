@@ -1,18 +1,18 @@
 """The clinical branch that the networks of Tasks 2 and 3 share: a two-layer perceptron.
 
-It takes the vector of `shared.clinical.encode`, in which missing values are already encoded, and
-knows nothing of what the values mean.
+It takes the vector of `shared.clinical.encode`, in which missing values are already encoded. It
+does not depend on the meaning of the values.
 """
 
 from torch import nn
 
 
 def clinical_mlp(features: int, hidden: int, dropout: float) -> nn.Sequential:
-    """Return a network from clinical vectors, shape (n, features), to (n, hidden).
+    """Return a network that maps clinical vectors, shape (n, features), to shape (n, hidden).
 
     Parameters
     ----------
-    features : how many clinical features the card lists; at least one.
+    features : number of clinical features that the card lists; at least one.
     hidden : width of both layers.
     dropout : probability that a hidden unit is dropped in training.
     """

@@ -1,7 +1,7 @@
-"""The Task 1 networks by name, as `architecture` in a configuration's `[segmentation.network]`.
+"""Finds the Task 1 networks by name, the `architecture` in `[segmentation.network]` of a TOML file.
 
-A network is one file in this folder. All files here are imported, and each subclass of
-`SegmentationNetworkConfig` is entered, so a new network needs no other change.
+A network is one file in this folder. This module imports all files here and collects the subclasses
+of `SegmentationNetworkConfig`, so a new network needs no other change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _find_networks() -> dict[str, type[SegmentationNetworkConfig]]:
 
 
 SEGMENTATION_NETWORKS: Final = _find_networks()
-"""From a name to the class of its configurations."""
+"""The configuration class of each network, by name."""
 
 if TYPE_CHECKING:
     AnySegmentationNetwork: TypeAlias = SegmentationNetworkConfig
@@ -33,4 +33,4 @@ else:
         Union[tuple(SEGMENTATION_NETWORKS.values())],  # noqa: UP007
         Field(discriminator="architecture"),
     ]
-"""A field of a pydantic model that holds the configuration of any of these networks."""
+"""The configuration of any of these networks, as the type of a pydantic field."""

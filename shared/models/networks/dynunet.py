@@ -1,8 +1,8 @@
-"""A Task 1 network: MONAI's DynUNet, the paper's choice, kept compact.
+"""A Task 1 network: MONAI's DynUNet, which the paper uses.
 
-By default five levels, 3x3x3 kernels, instance norm and leaky ReLU. The network is MONAI's own, so
-its checkpoints are MONAI's too; this file adds the split into encoder and decoder and a decoder
-that is faster to serve.
+It has 3x3x3 kernels, instance norm, leaky ReLU and, by default, five levels. The network is MONAI's
+own class, so it can load MONAI's checkpoints. This file adds the split into encoder and decoder,
+and a faster decoder for serving.
 
 References
 ----------
@@ -30,15 +30,15 @@ def _halve_each_level(fields: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 class DynUNetConfig(SegmentationNetworkConfig):
-    """The shape of a DynUNet."""
+    """The configuration of a DynUNet."""
 
     architecture: Literal["dynunet"] = "dynunet"
     filters: tuple[PositiveInt, ...] = (32, 64, 128, 256, 320)
-    """Channels at each level, finest first; the default is nnU-Net's rule, 16.5 M parameters."""
+    """Channels at each level, finest first; the default of nnU-Net has 16.5 M parameters."""
     strides: tuple[PositiveInt, ...] = Field(default_factory=_halve_each_level)
-    """Downsampling at the entry of each level; by default 1 and then 2 at each level."""
+    """Downsampling at the start of each level; by default 1 at the first level, then 2."""
     deep_supervision_heads: NonNegativeInt = 0
-    """How many coarser decoder levels give logits of their own in training."""
+    """Number of coarser decoder levels that also return logits in training."""
     dropout: float = 0.0
 
     @model_validator(mode="after")
@@ -84,8 +84,8 @@ class DynUNetConfig(SegmentationNetworkConfig):
     def decoder(self, network: nn.Module) -> Decoder:
         """Return the blocks from the bottleneck to the logits, without deep supervision.
 
-        MONAI keeps the outputs of its heads in an attribute, even in evaluation mode; on that
-        `torch.export` fails, and `copy.deepcopy` too after a training step.
+        MONAI keeps the outputs of its heads in an attribute, even in evaluation mode. This makes
+        `torch.export` fail, and `copy.deepcopy` after a training step.
         """
         unet = cast(DynUNet, network)
         return Decoder(cast(Iterable[nn.Module], unet.upsamples), unet.output_block)
@@ -97,7 +97,7 @@ class DynUNetConfig(SegmentationNetworkConfig):
         return [[*pair] for pair in zip(down, up, strict=False)] + [[down[-1]]]
 
     def serving(self, network: nn.Module) -> nn.Module:
-        """Return the network with a fused decoder; a level of another stride than 2 stays."""
+        """Return the network with a fused decoder; only levels of stride 2 are fused."""
         decoder = self.decoder(network)
         fused = [
             FusedUpBlock(block) if block.transp_conv.conv.stride == (2, 2, 2) else block
@@ -110,7 +110,7 @@ class DynUNetConfig(SegmentationNetworkConfig):
         return self.model_copy(update={"deep_supervision_heads": 0})
 
     def backbone_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights without those of the heads, which MONAI names twice."""
+        """Return the weights without those of the heads, which appear under two names."""
         return {
             name: weight
             for name, weight in weights.items()
@@ -119,7 +119,7 @@ class DynUNetConfig(SegmentationNetworkConfig):
 
 
 class Encoder(nn.ModuleList):
-    """Blocks from the input to the bottleneck, finest level first."""
+    """The blocks from the input to the bottleneck, finest level first."""
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features of every level, finest first."""
@@ -130,7 +130,7 @@ class Encoder(nn.ModuleList):
 
 
 class Decoder(nn.Module):
-    """Blocks from the bottleneck to the finest level, and the last convolution."""
+    """The blocks from the bottleneck to the finest level, and the last convolution."""
 
     def __init__(self, blocks: Iterable[nn.Module], output: nn.Module) -> None:
         super().__init__()
@@ -146,11 +146,11 @@ class Decoder(nn.Module):
 
 
 class FusedUpBlock(nn.Module):
-    """An up block in fewer operations: it is linear in the coarser features up to its first norm.
+    """An up block with fewer operations; its first two layers are linear, so they can be joined.
 
     A transposed convolution of stride 2, followed by the part of a 3x3x3 convolution that reads its
-    output, equals one transposed convolution with a 4x4x4 kernel. Each output voxel takes 8
-    products for a coarse channel instead of 27 for a fine one, and nothing has to be concatenated.
+    output, equals one transposed convolution with a 4x4x4 kernel. Each output voxel then takes 8
+    products for each coarse channel instead of 27 for each fine channel. Nothing is concatenated.
     """
 
     def __init__(self, block: UnetUpBlock) -> None:

@@ -1,7 +1,7 @@
 """The Task 3 network: a Task 1 network with a wide linear head at its bottleneck.
 
-In training it segments and classifies at once, so that the shared encoder keeps looking at the
-lesions. Serving leaves the decoder out, which changes no logit.
+In training the network segments and classifies at once, so that the encoder still has to recognise
+lesions. Serving leaves out the decoder, which does not affect the HPV logit.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from shared.models.networks.clinical import clinical_mlp
 
 
 class HpvConfig(NetworkConfig):
-    """The shape of the head; that of the rest is the configuration of a Task 1 network."""
+    """The configuration of the head; the rest has the configuration of a Task 1 network."""
 
     head_width: PositiveInt = 512
     """Width of the linear layer on the pooled bottleneck features."""
     clinical_width: PositiveInt = 32
     dropout: float = 0.0
-    """In the head and the clinical branch; the Task 1 network has its own."""
+    """Dropout in the head and in the clinical branch; the Task 1 network has its own setting."""
 
     def build(
         self, backbone: SegmentationNetworkConfig, *, in_channels: int, clinical_features: int
@@ -40,11 +40,11 @@ class HpvConfig(NetworkConfig):
 
 
 class HpvHead(nn.Module):
-    """From bottleneck features and clinical vector to the HPV logit.
+    """Maps bottleneck features and the clinical vector to the HPV logit.
 
-    The maximum is pooled in addition to the mean: instance norm fixes each channel's mean over the
-    window before the activation, so the mean alone says little about a lesion that fills a small
-    part of it.
+    The pooling uses the maximum in addition to the mean. Instance norm fixes the mean of each
+    channel over the window before the activation, so the mean alone says little about a lesion that
+    fills a small part of the window.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class HpvHead(nn.Module):
 
 
 class HpvClassifier(nn.Module):
-    """Encoder and head: all that serving needs."""
+    """Encoder and head, which are all that serving needs."""
 
     def __init__(self, encoder: nn.Module, head: HpvHead) -> None:
         super().__init__()
@@ -75,18 +75,18 @@ class HpvClassifier(nn.Module):
         self.head = head
 
     def forward(self, image: Tensor, clinical: Tensor) -> Tensor:
-        """Return the HPV logits, shape (n, 1); positive speaks for HPV+.
+        """Return the HPV logits, shape (n, 1); a positive logit means HPV+.
 
         Parameters
         ----------
         image : shape (n, channels, z, y, x).
-        clinical : shape (n, features), missing values encoded.
+        clinical : shape (n, features), with encoded missing values.
         """
         return cast(Tensor, self.head(self.encoder(image)[-1], clinical))
 
 
 class HpvNetwork(nn.Module):
-    """The network in training: a whole Task 1 network and the head on its bottleneck."""
+    """The network in training: a whole Task 1 network, and the head at its bottleneck."""
 
     def __init__(
         self,
@@ -117,11 +117,11 @@ class HpvNetwork(nn.Module):
         return HpvClassifier(encoder, self.head).train(self.training)
 
     def load_segmentation(self, weights: Mapping[str, Tensor]) -> None:
-        """Start from the `state_dict` of a Task 1 network of the same configuration.
+        """Load the `state_dict` of a Task 1 network of the same configuration.
 
         Raises
         ------
         RuntimeError
-            From torch, if a weight is missing, unknown or of another shape.
+            From torch, if a weight is missing, unknown or of a different shape.
         """
         self.backbone.load_state_dict(self.config.backbone_weights(weights))

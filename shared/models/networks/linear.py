@@ -1,4 +1,4 @@
-"""A linear model of clinical values and lesion measures, as a graph like the networks."""
+"""A linear model of clinical values and lesion measures, as a module that can be exported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class LinearModel(nn.Module):
-    """From clinical vector and lesion measures to a risk or a logit."""
+    """Maps the clinical vector and the lesion measures to a risk or a logit."""
 
     def __init__(self, clinical_features: int, measures: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""A Task 1 network: MONAI's SegResNet, residual blocks with group norm.
+"""A Task 1 network: MONAI's SegResNet, which has residual blocks with group norm.
 
 References
 ----------
-Myronenko 2018, 3D MRI brain tumor segmentation using autoencoder regularization, BrainLes (without
-its autoencoder).
+Myronenko 2018, 3D MRI brain tumor segmentation using autoencoder regularization, BrainLes. (The
+autoencoder is not used here.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.models.networks.base import SegmentationNetworkConfig
 
 
 class SegResNetConfig(SegmentationNetworkConfig):
-    """The shape of a SegResNet; channels double from level to level."""
+    """The configuration of a SegResNet; channels double from level to level."""
 
     architecture: Literal["segresnet"] = "segresnet"
     filters: PositiveInt = 32
@@ -30,9 +30,9 @@ class SegResNetConfig(SegmentationNetworkConfig):
     blocks_up: tuple[PositiveInt, ...] = (1, 1, 1)
     """Residual blocks at each level of the decoder, coarsest first."""
     groups: PositiveInt = 8
-    """Groups of channels that are normalised together."""
+    """Number of groups of channels; each group is normalised together."""
     dropout: float = 0.0
-    """After the first convolution."""
+    """Dropout after the first convolution."""
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
@@ -49,7 +49,7 @@ class SegResNetConfig(SegmentationNetworkConfig):
 
     @property
     def divisor(self) -> int:
-        """The downsampling of all levels together, 2 for each but the first."""
+        """The product of the downsampling of all levels, which is 2 for all but the first level."""
         return int(2 ** (len(self.blocks_down) - 1))
 
     @property

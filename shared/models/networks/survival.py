@@ -1,10 +1,10 @@
 """The Task 2 network: a 3-D ResNet18 and a clinical branch, fused before one linear output.
 
-It uses batch norm, for two reasons. A risk depends on how much tumour there is, and instance norm
-divides exactly that out of the mask and PET channels before the average pooling; batch norm keeps
-it. And the usual weakness of batch norm, a small batch, does not occur: Cox's partial likelihood
-compares the patients of a batch, so a batch holds many of them anyway (16 in the paper). At export
-it folds into the convolutions.
+It uses batch norm for two reasons. First, a risk depends on the amount of tumour. Instance norm
+would remove this information from the mask and PET channels before the average pooling; batch norm
+keeps it. Second, batch norm needs large batches, and so does Cox's partial likelihood, which
+compares the patients of a batch (16 in the paper). At export, batch norm is folded into the
+convolutions.
 
 References
 ----------
@@ -25,13 +25,13 @@ from shared.models.networks.clinical import clinical_mlp
 
 
 class SurvivalConfig(NetworkConfig):
-    """The shape of the survival network."""
+    """The configuration of the survival network."""
 
     block_inplanes: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256, 512)
-    """Channels of the four stages; the default is ResNet18's, 33 M parameters in 3-D."""
+    """Channels of the four stages; the default is that of ResNet18, with 33 M parameters in 3-D."""
     clinical_width: PositiveInt = 32
     dropout: float = 0.0
-    """Before the output and in the clinical branch."""
+    """Dropout before the output and in the clinical branch."""
 
     def build(self, *, in_channels: int, clinical_features: int) -> SurvivalNetwork:
         """Return the network with fresh weights."""
@@ -39,7 +39,7 @@ class SurvivalConfig(NetworkConfig):
 
 
 class SurvivalNetwork(nn.Module):
-    """From image and clinical vector to the risk of recurrence."""
+    """Maps an image and a clinical vector to the risk of recurrence."""
 
     def __init__(self, config: SurvivalConfig, *, in_channels: int, clinical_features: int) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class SurvivalNetwork(nn.Module):
 
         Parameters
         ----------
-        image : shape (n, channels, z, y, x), sides of at least 32 voxels.
-        clinical : shape (n, features), missing values encoded.
+        image : shape (n, channels, z, y, x), with at least 32 voxels along z, y and x.
+        clinical : shape (n, features), with encoded missing values.
         """
         fused = torch.cat([self.image(image), self.clinical(clinical)], dim=1)
         return cast(Tensor, self.output(self.dropout(fused)))
