@@ -1,7 +1,7 @@
-"""The documentation is true: links lead somewhere, files exist, commands parse, the example runs.
+"""The documentation is correct: links lead somewhere, files exist, commands parse, examples run.
 
-Commands are resolved against the parsers of the programs and not run. A renamed command or option
-therefore fails here, in the file and line that still has the old name.
+Commands are checked against the parsers of the programs, but not run. After a command or option has
+been renamed, this test fails and names the file and line with the old name.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def prose_of(page: Path) -> list[str]:
-    """Return the lines of a page, those of code blocks empty."""
+    """Return the lines of a page; lines of code blocks are empty."""
     inside, lines = False, []
     for line in page.read_text(encoding="utf-8").splitlines():
         inside ^= line.startswith("```")
@@ -101,7 +101,7 @@ def prose_of(page: Path) -> list[str]:
 
 
 def inline_code(page: Path) -> Iterator[tuple[int, str]]:
-    """Yield the code between single backticks; it may go on in the next line."""
+    """Yield the code between single backticks; it may continue on the next line."""
     text = "\n".join(prose_of(page))
     for match in re.finditer(r"`([^`]+)`", text):
         yield text.count("\n", 0, match.start()) + 1, " ".join(match[1].split())
@@ -117,7 +117,7 @@ def commands_of_block(block: Block) -> Iterator[Command]:
 
 
 def _joined(text: str) -> list[int]:
-    """Return of how many lines each command consists."""
+    """Return the number of lines of each command."""
     counts, count = [], 0
     for line in text.splitlines():
         count += 1
@@ -160,9 +160,9 @@ def commands() -> list[Command]:
 
 @cache
 def parser_of(name: str) -> Any:
-    """Return the command of a module as Typer or argparse has it.
+    """Return the Typer command or the argparse parser of a module.
 
-    None if the module needs a package that is installed by hand, only for this program.
+    Returns None if the module needs a package that is not among the dependencies.
     """
     try:
         module = _module(name)
@@ -243,16 +243,16 @@ def check_script_command(command: Command) -> None:
         for path in USAGES.get(script.name, (name_of(script),))
     )
     for option in options_in(command.words[1:]):
-        # As a whole: --network must not pass for --net.
+        # The whole word is compared, so that --net does not match --network.
         assert re.search(rf"{re.escape(option)}(?![\w-])", usage), (
             f"{command}: {script.name} has no option {option}"
         )
 
 
 def _existing(page: Path, text: str) -> Path | None:
-    """Return the file or folder that a page means: from its own folder, or from the root.
+    """Return the file or folder that a page names, relative to the page or to the root.
 
-    For a pattern, the first one that matches.
+    For a pattern, return the first match.
     """
     for folder in (page.parent, ROOT):
         if (folder / text).exists():
@@ -263,7 +263,7 @@ def _existing(page: Path, text: str) -> Path | None:
 
 
 def module_and_arguments(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
-    """Return what follows `-m`, for `python -m` and for what starts it, such as srun."""
+    """Return the words after `-m` of `python -m`, which may follow a launcher such as srun."""
     for place, word in enumerate(words[:-1]):
         if word == "-m" and words[place + 1].partition(".")[0] in (*PROGRAMS, "tests"):
             return words[place + 1], words[place + 2 :]
@@ -271,7 +271,7 @@ def module_and_arguments(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]] 
 
 
 def headings_of(page: Path) -> set[str]:
-    """Return the anchors that GitHub gives the headings of a page."""
+    """Return the anchors that GitHub creates for the headings of a page."""
     titles = [line.lstrip("#").strip() for line in prose_of(page) if line.startswith("#")]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -313,7 +313,7 @@ def test_files_named_in_the_text_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p not in HISTORY], ids=name_of)
-def test_names_that_the_text_finds_in_a_file_are_there(page: Path) -> None:
+def test_names_that_the_text_places_in_a_file_are_there(page: Path) -> None:
     text = " ".join("\n".join(prose_of(page)).split())
     for names, path in re.findall(r"((?:`[\w.]+`(?:,| and)? )+)in `([\w/.]+\.py)`", text):
         source = (ROOT / path).read_text(encoding="utf-8")

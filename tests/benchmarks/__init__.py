@@ -1,1 +1,1 @@
-"""Measurements that take longer than a test should; each module is a command."""
+"""Measurements that take too long for a test; each module is a command."""

@@ -186,7 +186,7 @@ def lifelines_cox(inputs: Inputs, fitted: Patients, others: Patients) -> Values:
 
 
 def scikit_survival_cox(inputs: Inputs, fitted: Patients, others: Patients) -> Values:
-    """Fit Cox's model without a penalty (Breslow's ties, as the loss)."""
+    """Fit Cox's model without a penalty (Breslow's ties, like the loss)."""
     outcome = Surv.from_arrays(fitted.events, fitted.time_days)
     model = CoxPHSurvivalAnalysis(ties="breslow").fit(inputs.encoded(fitted, fitted), outcome)
     risks: Values = model.predict(inputs.encoded(others, fitted))

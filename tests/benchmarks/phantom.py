@@ -2,8 +2,8 @@
 
 Makes a few patients of each kind with two processes, writes them in the challenge's layout, and
 prints the patients per minute (without the start of the processes) and the peak memory of one
-process. The command fails if a limit is missed: at least 6 full-size head-and-neck patients and 40
-small ones per minute, less than 1.5 GB per process.
+process. The command fails if there are fewer than 6 full-size head-and-neck patients or 40 small
+patients per minute, or if a process needs 1.5 GB or more.
 """
 
 from __future__ import annotations

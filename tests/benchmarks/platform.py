@@ -1,9 +1,10 @@
-"""Exec against invoke, and memory over many calls: `python -m tests.benchmarks.platform`.
+"""Exec against invoke mode, and memory over many calls: `python -m tests.benchmarks.platform`.
 
-For each algorithm, prints the seconds of a case in exec mode, from the start of the process to its
-end, and those of the first and the second call in invoke mode. Then one server answers many calls,
-in turn a case, a bad case and another case. Fails if an answer differs from exec mode by a byte, or
-if the memory of the process after the last 20 calls is not within 5 % of that after the first 20.
+For each algorithm, this command prints the seconds of a case in exec mode, from the start of the
+process to its end, and the seconds of the first and the second call in invoke mode. Then one server
+answers many calls, which alternate between a case, a bad case and another case. The command fails
+if an answer differs from exec mode by a byte, or if the memory of the process after the last 20
+calls is not within 5 % of the memory after the first 20.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from tests.platform.shim import ROOT, Mode, image_environment, lay_out
 CASES: Final = ("no_primary", "oblique_flipped")
 EXEC_ROUNDS: Final = 3
 SHARE: Final = 0.05
-"""By which the memory may differ."""
+"""Fraction by which the memory may differ."""
 WINDOW: Final = 20
-"""Calls at the start and at the end whose memory is compared."""
+"""Number of calls at the start and at the end whose memory is compared."""
 
 
 class Workplace:
@@ -60,7 +61,7 @@ class Workplace:
 
     @property
     def log(self) -> str:
-        """What the last process has printed, on both streams."""
+        """Everything that the last process printed, on both streams."""
         return (self._folder / "log.txt").read_text(encoding="utf-8")
 
     def start(self, mode: Mode) -> subprocess.Popen[bytes]:
@@ -143,7 +144,7 @@ def compare_modes(workplace: Workplace) -> dict[str, bytes]:
 
 
 def watch_memory(workplace: Workplace, calls: int, answers: dict[str, bytes]) -> bool:
-    """Answer many calls, and return whether the memory stays and the answers are those of exec."""
+    """Answer many calls, and return whether memory stays constant and answers equal exec mode."""
     names = (CASES[0], "bad", CASES[1])
     memory, same = [], True
     with serving(workplace) as server:

@@ -1,4 +1,4 @@
-"""Tasks 2 and 3 as in the paper, and what each change to it is worth.
+"""Scores of Tasks 2 and 3 as in the paper, and the effect of each change.
 
 `python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of Task 1, of Task 3 as
 in the paper and as configured here, and of Task 2 in each step between the two, all with
@@ -56,7 +56,7 @@ HPV: Final[Mapping[str, Mapping[str, object]]] = {
     "paper": {},
     "ours": {**OURS, "masks": "predicted", "models": "both"},
 }
-"""Settings of [hpv] that differ from the paper."""
+"""For each way to train Task 3, the settings of [hpv] that differ from the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +87,13 @@ SURVIVAL: Final[Mapping[str, Step]] = {
 
 @dataclass(frozen=True)
 class Served:
-    """Which trained models are served.
+    """The trained models that are served.
 
     Attributes
     ----------
-    way : how they were trained, a key of `HPV` or `SURVIVAL`.
+    way : how the models were trained, a key of `HPV` or `SURVIVAL`.
     kinds : kinds of models that are averaged.
-    best_fold : take only the fold with the best score, as in the paper, instead of all folds.
+    best_fold : use only the fold with the best score, as in the paper, instead of all folds.
     """
 
     way: str
@@ -126,7 +126,7 @@ SURVIVAL_ROWS: Final[Mapping[str, tuple[Served, Served]]] = {
     "+ linear model": (Served("ours", ("network", "linear")), _OUR_HPV),
     "linear model alone": (Served("ours", ("linear",)), _OUR_HPV),
 }
-"""Models of Task 2, each with the models of Task 3 that give it the HPV status."""
+"""Models of Task 2, each with the models of Task 3 that predict the HPV status for it."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 RunsArgument = Annotated[Path, typer.Argument(help="Folder for cache, folds and models.")]
@@ -240,7 +240,7 @@ class UnseenCohort:
 
         Parameters
         ----------
-        hpv : models of Task 3; None takes the true masks and status.
+        hpv : models of Task 3; None uses the true masks and the true status.
         """
         records = [p.patient.clinical for p in self.patients]
         if hpv is None:
@@ -268,7 +268,7 @@ class UnseenCohort:
         masks: Sequence[LabelVolume],
         records: Sequence[ClinicalRecord],
     ) -> NDArray[np.float64]:
-        """Return the mean output of the models; each model's outputs are stored by its inputs."""
+        """Return the mean output of the models; the outputs of each model are stored."""
         run = _folder(self.runs, task, served.way)
         names = [fold.name for fold in read_folds(run / task.name).folds]
         folds = [_best_fold(run / task.name, names)] if served.best_fold else names

@@ -47,14 +47,14 @@ AXES: Final[tuple[tuple[float, ...], ...]] = tuple(
 
 @dataclass(frozen=True)
 class Coverage:
-    """Whether the region contains the whole lesion; None if the patient has none."""
+    """Whether the region contains the whole lesion; None if the patient has no such lesion."""
 
     gtvp: bool | None
     gtvn: bool | None
 
 
 def check_patient(index: int, *, kind: Kind, any_axes: bool, seed: int) -> Coverage:
-    """Make one patient, stored along other axes if `any_axes`, and check its region."""
+    """Make one patient, store the images along other axes if `any_axes`, and check the region."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if any_axes:
         axes = AXES[index % len(AXES)]
@@ -85,7 +85,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the phantoms.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
 ) -> None:
-    """Print, for each kind, in how many patients the region contains each lesion whole."""
+    """Print, for each kind, the number of patients whose region contains the whole lesion."""
     is_missed = False
     kinds = dict(KINDS)
     if anatomy is not None:

@@ -2,10 +2,10 @@
 
 The 40 sarcoma patients of `../shared/realdata/sts_petct` (or the folder in HECKTOR_REALDATA) are
 put into the challenge's layout with their GTV as label 1, and four folds of Task 1 are trained
-(patient STS_0NN is held out in fold NN mod 4). It prints the mean DSC of all 40 out-of-fold masks
-on the CT's grid, that of PET thresholds on the same grid, and what each rule on lesions and
-mirroring are worth. It resumes if it is started again. `--baselines-only` needs no training,
-`--fold K` trains one fold.
+(patient STS_0NN is held out in fold NN mod 4). The command prints the mean DSC of all 40
+out-of-fold masks on the CT's grid, the mean DSC of PET thresholds on the same grid, and the effect
+of each rule on lesions and of mirroring. It resumes if it is started again. `--baselines-only`
+needs no training; `--fold K` trains one fold.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def make_cohort(folder: Path) -> None:
 
 
 def measure_baselines() -> dict[str, NDArray[np.float64]]:
-    """Return the DSC of each threshold for each patient, PET interpolated onto the CT's grid."""
+    """Return the DSC of each threshold for each patient; PET is interpolated to the CT's grid."""
     scores: dict[str, list[float]] = {name: [] for name in BASELINES}
     for folder in patients():
         truth = sitk.ReadImage(str(folder / "CT_mask.nii.gz"), sitk.sitkUInt8)

@@ -1,9 +1,10 @@
 """Seconds and memory of a Task 1 case: `python -m tests.benchmarks.speed`.
 
-It times every stage except the network on a whole-body phantom of 512x512x300 voxels, with linear
-and with B-spline interpolation; then the time from process start to the first network call, and one
-window of the network in the serving runtime and in torch. The command fails if a limit is exceeded.
-Each measurement runs in a separate process, because peak memory is that of a process.
+The command times every stage except the network on a whole-body phantom of 512x512x300 voxels, with
+linear and with B-spline interpolation. It also times the start of a process up to the first network
+call, and one window of the network in the serving runtime and in torch. It fails if a limit is
+exceeded. Each measurement runs in a separate process, because the peak memory of a process never
+falls.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def _measure(*arguments: str) -> dict[str, Any]:
 
 
 def _report(name: str, value: float, highest: float, unit: str) -> bool:
-    """Print a value and its limit; negative ones are for a value that must not be lower."""
+    """Print a value and its limit; a negative limit is one that the value must not fall below."""
     word = "at most" if highest > 0 else "at least"
     is_within = value <= highest
     print(

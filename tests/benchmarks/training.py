@@ -1,8 +1,8 @@
 """Throughput of training, by stage: `python -m tests.benchmarks.training COHORT RUNS`.
 
-It prints the milliseconds of each stage of a step: reading crops from the cache, each augmentation,
-forward, backward with the optimiser's step. Then it takes real steps through the loader and prints
-how much of the time the network waits for data.
+The command prints the milliseconds of each stage of a step: reading crops from the cache, each
+augmentation, forward, backward with the optimiser's step. Then it takes real steps through the
+loader and prints the fraction of the time that the network waits for data.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CASES: Final = REPOSITORY / "tests/cases"
 SEED: Final = 2025
 PET_STEP_SUV: Final = 1 / 32
-"""PET values are rounded to this step: finer noise only makes the files larger."""
+"""PET values are rounded to this step, because finer noise only makes the files larger."""
 
 
 def _tilt(degrees: float, flips: tuple[int, int, int]) -> tuple[float, ...]:

@@ -55,8 +55,8 @@ class Submission:
 
     Attributes
     ----------
-    root : holds `input` and `ground_truth`.
-    jobs, rows : of `predictions.json` and of the table.
+    root : folder that holds `input` and `ground_truth`.
+    jobs, rows : the entries of `predictions.json`, and the rows of the table.
     socket : the platform's word for a socket.
     """
 

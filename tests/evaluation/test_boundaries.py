@@ -1,4 +1,4 @@
-"""Input of the organisers must be sound; output is strict and always the same."""
+"""Invalid files of the organisers are refused; the output is strict JSON and always the same."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_unsound_table_is_rejected(submission: Submission, row: dict[str, Any], 
     submission.add_truth("MDA-1", image(labels(NODE)), **row)
     submission.add_mask("MDA-1", image(labels(NODE)))
     with pytest.raises(ValueError, match="correct the table") as error:
-        submission.evaluate()  # of segmentation: the columns of other tasks are checked too
+        submission.evaluate()  # scores segmentation, but the columns of all tasks are checked
     assert words in str(error.value)
 
 

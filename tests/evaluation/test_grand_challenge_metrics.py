@@ -1,7 +1,7 @@
-"""The scores agree with `grand-challenge-metrics` where both measure the same.
+"""Scores agree with `grand-challenge-metrics` if both have the same definition.
 
-The confusion matrix of that package is our implementation, so it is not tested here. The tests also
-hold the differences that keep its other metrics out of the evaluation.
+The evaluation uses the confusion matrix of that package, so it is not tested here. The tests also
+show the differences because of which the evaluation does not use the other metrics of the package.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def blobs(seed: int) -> tuple[LabelVolume, LabelVolume]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_dice_equals_theirs_up_to_32_bits(seed: int) -> None:
+def test_dice_equals_theirs_to_the_precision_of_32_bits(seed: int) -> None:
     prediction, truth = blobs(seed)
     theirs = dice_from_confusion_matrix(calculate_confusion_matrix(truth, prediction, LABELS))
     for label in (Label.GTVP, Label.GTVN):

@@ -174,7 +174,7 @@ def lay_out(name: str, folder: Path) -> CaseFolder:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("made_up")
-    # The algorithm has no folder in the repository; the survival model stands for its own model.
+    # The algorithm has no folder in the repository; the survival model stands in for its model.
     own = {".": ROOT / "task2_survival/model"}
     stage_models({**ALGORITHM.model_folders(ROOT), **own}, folder / "model")
     cases = [lay_out(name, folder / "cases" / name) for name in CASES]

@@ -1,4 +1,4 @@
-"""In the evaluation, a new task needs only its own files: a scoring and a section of the report."""
+"""The evaluation of a new task needs only new files: a scoring and a section of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of segmentation that a reader can check, on a grid of 12×10×8 voxels of 6 mm³."""
+"""Scores of segmentation that can be checked by hand, on a grid of 12×10×8 voxels of 6 mm³."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def score_node(prediction: tuple[object, ...], truth: tuple[object, ...]) -> Lab
     return scores["GTVn"]
 
 
-def test_single_voxels() -> None:
+def test_lesions_of_single_voxels_are_scored() -> None:
     voxel = (N, slice(0, 1), slice(0, 1), slice(0, 1))
     same = score_node((voxel,), (voxel,))
     assert (same.dice, same.hd95_mm, same.surface_dice) == (1, 0, 1)
@@ -290,6 +290,6 @@ def test_two_touching_nodes_are_one_lesion() -> None:
     assert score_node((), apart).false_negatives == 2
 
 
-def test_two_empty_masks() -> None:
+def test_two_empty_masks_have_a_dice_of_one() -> None:
     nothing = score_node((), ())
     assert (nothing.dice, nothing.hd95_mm, nothing.lesions) == (1, None, ())

@@ -1,1 +1,1 @@
-"""Mutation testing, started by hand: which small faults in a module would no test notice."""
+"""Mutation testing, started by hand: finds small faults in a module that no test would notice."""

@@ -10,8 +10,8 @@ working tree and starts Python for each mutant. Here the tests run in a copy of 
 of a process that has already imported the libraries. mutmut 3.8 also works with this project, but
 it does not change constants, defaults of dataclasses and decorated methods.
 
-Each line of the output is a mutant that survived: the place, the operator and the changed line. For
-each one write a test that catches it. If no caller can observe the change, add it to
+Each line of the output is a mutant that survived: the place, the operator and the changed line.
+Write a test that fails for this mutant. If no caller can observe the change, add the mutant to
 `equivalent.txt` in this folder with the reason; the mutants listed there are not run.
 """
 
@@ -51,14 +51,14 @@ OPERATORS = re.compile(
     r"|ReplaceBinaryOperator_(Add_Sub|Sub_Add|Mul_Div|Div_Mul|FloorDiv_Mul|Pow_Mul|Mod_Add"
     r"|BitAnd_BitOr|BitOr_BitAnd))"
 )
-"""One or two changes for each operator of the language. cosmic-ray has up to eleven; most of the
-others fail at once, such as a bit shift of floats."""
+"""One or two changes for each operator of the language. cosmic-ray has up to eleven, but most of
+them fail at once, such as a bit shift of floats."""
 
 NO_BEHAVIOUR = re.compile(
     r"\b(frozen|kw_only|strict)= ?False\b|& None\b|[A-Z]\w+ & [A-Z]|^\s*/,$|, /, "
 )
-"""Changes without an effect on correct code: guards against mistakes of an author, types,
-and `*` in signatures."""
+"""Changes that do not affect correct code: guards against programming errors, types, and `*` in
+signatures."""
 
 OPTIONS = [
     *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
@@ -78,7 +78,7 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """The name of this mutant in `equivalent.txt`; line numbers would not last."""
+        """The name of this mutant in `equivalent.txt`; line numbers would change."""
         return f"{self.operator}: {self.line.strip()}"
 
 

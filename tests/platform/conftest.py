@@ -1,4 +1,4 @@
-"""The platform's runtime and its S3, once per session."""
+"""The platform's runtime and its S3, started once per session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def s3(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]
 def start(
     programs: Path, s3: S3, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Session]:
-    """Return a function that makes ready a start of the runtime."""
+    """Return a function that prepares a start of the runtime."""
 
     def session(app: App, mode: Mode, **settings: Any) -> Session:
         return Session(programs, s3, tmp_path_factory.mktemp(mode), app, mode, **settings)

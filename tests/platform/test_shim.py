@@ -27,7 +27,8 @@ from tests.shared.grand_challenge.platform_case import listed
 CASES = ROOT / "tests/cases"
 MODES: tuple[Mode, ...] = ("exec", "invoke")
 LEAST_AGREEMENT_DSC = 0.98
-"""With the expected mask, per label; CPUs round differently at the lesions' rims."""
+"""Lowest DSC of each label with the expected mask; CPUs round differently at the rims of lesions.
+"""
 RISK_TOLERANCE = 1e-3
 MARK = "This notice is the test's own."
 
@@ -153,7 +154,7 @@ def test_bad_case_in_exec_mode_is_one_line(
     assert bad.last_stderr == [line]
     assert line.startswith("expected exactly one image (.mha, .tif, .tiff) for pet-image in ")
     assert MARK in session.lines("stdout")  # the model tarball took precedence
-    assert skipped is None  # the runtime gives an invocation up
+    assert skipped is None  # the runtime stops the invocation after a failed job
 
 
 def test_model_tarball_is_served(start: Start, image: Callable[..., App], tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_model_tarball_is_served(start: Start, image: Callable[..., App], tmp_pa
 
 
 def marked_model(folder: Path) -> Path:
-    """Return Task 1's model folder with a notice of its own."""
+    """Return Task 1's model folder with another notice."""
     model = folder / "uploaded"
     shutil.copytree(ROOT / CURRENT.algorithms[0].name / "model", model)
     card = json.loads((model / "model.json").read_bytes())
@@ -203,7 +204,7 @@ def test_time_limit_ends_a_job_without_a_line_of_ours(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_any_text_on_the_streams_does_no_harm(start: Start, tmp_path: Path, mode: Mode) -> None:
-    """A byte that is not UTF-8 or a line over 64 KiB would fail the job or put it under warning."""
+    """A byte that is not UTF-8 would fail the job; a line over 64 KiB would cause a warning."""
     session = start(toy_image(mode), mode)
     with session.served():
         bad = session.post("bad", toy_case(tmp_path, "refuse any text"))

@@ -1,4 +1,4 @@
-"""The table of clinical variables, and what becomes of an EHR in every likely coding."""
+"""The table of clinical variables, and the values of an EHR in every likely coding."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SAMPLE = {
     "M-stage": "M0",
     "CenterID": 5,
 }
-"""The sample of the challenge's documentation, with Task 2's centre."""
+"""The example of the challenge's documentation, with the centre as in Task 2."""
 
 
 def record_of(ehr: object) -> ClinicalRecord:

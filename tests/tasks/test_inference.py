@@ -1,4 +1,4 @@
-"""The three entry points: what they load, and what their outputs depend on."""
+"""The three entry points: the libraries that they load, and the inputs that outputs depend on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ except SystemExit as end:
 
 @dataclass(frozen=True)
 class Job:
-    """A finished job: what it printed, and the file that it wrote."""
+    """A finished job: the text that it printed, and the file that it wrote."""
 
     stdout: list[str]
     stderr: str

@@ -1,4 +1,4 @@
-"""From a cohort to a container's answer: a narrower demo network, trained for one epoch.
+"""A narrower demo network is trained for one epoch and answers a case in a container.
 
 With `HECKTOR_ENGINE=docker`, as in `.ci/run`, the image that was built last runs; otherwise
 `inference.py` runs in this environment.

@@ -36,9 +36,9 @@ def configuration(
 
     Parameters
     ----------
-    network : what the Task 1 network has instead of the settings of `tiny.toml`; another
-        architecture replaces all of them.
-    task1 : the same for `[segmentation]`.
+    network : settings of the Task 1 network that replace those of `tiny.toml`; if they name another
+        architecture, they replace the whole table.
+    task1 : settings that replace those of `[segmentation]`.
     """
     fields = load_configuration(str(TINY)).model_dump()
     mean = {"epochs": averaging, "learning_rate": 1e-3, "keep": "always"} if averaging else None
@@ -114,7 +114,7 @@ def make_patient(
 
 
 def with_facts(patient: PreparedPatient, **facts: Any) -> PreparedPatient:
-    """Return a patient of whom the cohort says something else."""
+    """Return a patient with other values in the cohort's tables."""
     return dataclasses.replace(patient, patient=dataclasses.replace(patient.patient, **facts))
 
 

@@ -1,4 +1,4 @@
-"""Configurations: all in the repository are valid, and a mistake in one is an error."""
+"""Configurations: all files in the repository are valid, and a mistake in a file is an error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_paper_has_the_numbers_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_networks_see_what_those_of_the_paper_see(name: str) -> None:
+def test_networks_have_the_inputs_of_the_paper(name: str) -> None:
     configuration = load_configuration(name)
     assert configuration.segmentation.channels == ("CT", "PET")
     assert configuration.survival.channels == ("CT", "PET", "GTVp", "GTVn")

@@ -1,4 +1,4 @@
-"""A network chosen by name, from configuration to the containers' answers, for Tasks 1 and 3."""
+"""A network that is chosen by name is trained, exported and served in Tasks 1 and 3."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SMALL = {
     r"\[segmentation\.averaging\]\n(.+\n)+": "",
     r'mirror_axes = \["x"\]': "mirror_axes = []",
 }
-"""What makes a configuration small: coarse voxels, one narrow network for each task, one epoch."""
+"""Changes that make a configuration small: coarse voxels, narrow networks, one epoch."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A training from prepared patients to a model folder, on patients made in memory."""
+"""A training run from prepared patients to a model folder, with patients in memory."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_task_3_does_not_start_from_weights_that_have_seen_its_held_out_patients
 def test_training_resumes_wherever_the_disk_was_full(
     patients: list[PreparedPatient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On each start another file cannot be written: its draft is /dev/full."""
+    """In each attempt another file cannot be written, because its draft is /dev/full."""
     runs = tmp_path / "runs"
     train_task1 = partial(
         train_patients,

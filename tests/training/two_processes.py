@@ -1,4 +1,4 @@
-"""One step of Task 1 on two processes over gloo, and on one with twice the batch."""
+"""One step of Task 1 on two processes over gloo, and on one process with twice the batch size."""
 
 from __future__ import annotations
 

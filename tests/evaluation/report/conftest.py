@@ -1,4 +1,4 @@
-"""Results and their page for all tests of the report: scoring and drawing take seconds."""
+"""Results and their page, shared by all tests of the report, because they take seconds to make."""
 
 from __future__ import annotations
 

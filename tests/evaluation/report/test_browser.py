@@ -36,7 +36,7 @@ def browser() -> Iterator[Chrome]:
 
 
 def open_page(browser: Chrome, page: Path) -> tuple[list[Any], list[str]]:
-    """Open a page from disk; return what is on the console, and what was requested in addition."""
+    """Open a page from disk; return the messages on the console, and all further requests."""
     browser.get(page.as_uri())
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requested = [

@@ -1,4 +1,4 @@
-"""Errors of label maps that a reader can draw on paper."""
+"""Errors of label maps that are small enough to draw on paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a cohort in a process of its own, to be killed: FOLDER PARALLEL, and CHECKOUT if native."""
+"""A process that runs a cohort, which a test kills: FOLDER PARALLEL, and CHECKOUT if native."""
 
 from __future__ import annotations
 

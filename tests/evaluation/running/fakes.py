@@ -16,7 +16,7 @@ from evaluation.running.programs import Program
 from shared.editions import CURRENT
 
 ALGORITHM = CURRENT.algorithm("survival")
-"""Its output is one number."""
+"""An algorithm whose output is one number."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RecordingEngine:
         self._note("close")
 
     def notes(self, word: str) -> list[str]:
-        """Return what follows a word in the calls, in order."""
+        """Return the texts that follow a word in the calls, in order."""
         lines = self.calls.read_text().splitlines() if self.calls.exists() else []
         return [line.split(" ", 1)[1] for line in lines if line.startswith(f"{word} ")]
 

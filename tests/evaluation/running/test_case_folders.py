@@ -1,4 +1,4 @@
-"""Which folders are cases, and the names of the cases."""
+"""Folders that are cases, and the names of the cases."""
 
 from __future__ import annotations
 

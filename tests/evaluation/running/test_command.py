@@ -147,7 +147,7 @@ def test_every_command_has_a_help(command: str) -> None:
 
 @pytest.fixture
 def scheduler() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start a scheduler and two worker processes; give its address, and one worker's process."""
+    """Start a scheduler and two workers; yield the scheduler's address and one worker's process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     dask = str(Path(sys.executable).with_name("dask"))
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment}

@@ -1,4 +1,4 @@
-"""The ground truth of results is complete at any time, and can be moved elsewhere."""
+"""The ground truth of results is always complete, and can be moved elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def cases(tmp_path: Path) -> list[CaseFolder]:
     return find_cases(tmp_path / "cases")
 
 
-def test_two_runs_may_write_it_at_once(tmp_path: Path, cases: list[CaseFolder]) -> None:
+def test_two_runs_may_write_the_ground_truth_at_once(
+    tmp_path: Path, cases: list[CaseFolder]
+) -> None:
     folder = tmp_path / "run" / "ground_truth"
     problems: list[Exception] = []
 
@@ -48,7 +50,9 @@ def test_two_runs_may_write_it_at_once(tmp_path: Path, cases: list[CaseFolder]) 
     }  # fmt: skip
 
 
-def test_broken_case_leaves_the_earlier_truth(tmp_path: Path, cases: list[CaseFolder]) -> None:
+def test_broken_case_does_not_change_the_earlier_truth(
+    tmp_path: Path, cases: list[CaseFolder]
+) -> None:
     folder = write_ground_truth(cases, tmp_path / "run" / "ground_truth")
     (tmp_path / "cases" / "MDA-2" / "truth.json").write_text("[]")
     with pytest.raises(CaseError, match="correct the file"):
@@ -56,7 +60,7 @@ def test_broken_case_leaves_the_earlier_truth(tmp_path: Path, cases: list[CaseFo
     assert list(read_truth(folder)) == ["MDA-1", "MDA-2"]
 
 
-def test_tarball_of_the_readme_holds_the_masks_themselves(
+def test_tarball_of_the_readme_contains_masks_instead_of_links(
     tmp_path: Path, cases: list[CaseFolder]
 ) -> None:
     write_ground_truth(cases, tmp_path / "results" / "demo" / "ground_truth")

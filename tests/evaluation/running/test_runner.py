@@ -74,7 +74,7 @@ def run_cases(
     )
 
 
-def test_cohort_is_run_and_listed_like_on_the_platform(
+def test_cohort_is_run_and_listed_as_on_the_platform(
     tmp_path: Path, engine: RecordingEngine
 ) -> None:
     cases = make_cases(tmp_path / "cases", 5)
@@ -126,7 +126,7 @@ def test_failed_case_is_recorded_and_does_not_stop_the_others(
     }
 
 
-def test_case_that_could_not_be_started_is_left_for_the_next_run(
+def test_case_that_could_not_be_started_runs_in_the_next_run(
     tmp_path: Path, engine: RecordingEngine
 ) -> None:
     cases = make_cases(tmp_path / "cases", 3)
@@ -228,7 +228,7 @@ def test_killed_native_run_ends_its_processes_and_is_resumed(
 
 
 def written(store: JobStore, case: str) -> tuple[int, int]:
-    """Return the inode of a case's record and when it was written."""
+    """Return the inode and the modification time of a case's record."""
     status = (store.folder / case / "job.json").stat()
     return status.st_ino, status.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""What is read from where, and what is refused."""
+"""Inputs: where each one is read from, and which ones are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_case_by_its_list(case: Path, socket_key: str) -> None:
 
 
 def test_list_with_both_names_of_sockets_and_unknown_keys(case: Path) -> None:
-    """The platform's own list holds each socket twice and much that nobody here reads."""
+    """The platform's own list names each socket twice and has many more keys."""
     content = listed(**{"ct-image": "images/elsewhere"})
     (case / "images/ct").rename(case / "images/elsewhere")
     for entry in content:
@@ -54,13 +54,13 @@ def test_list_with_both_names_of_sockets_and_unknown_keys(case: Path) -> None:
     assert_is_the_case(read_case(case, CURRENT))
 
 
-def test_sockets_that_are_not_ours_are_passed_over(case: Path) -> None:
+def test_sockets_of_other_algorithms_are_ignored(case: Path) -> None:
     content = listed(**{"thumbnail": "images/thumbnail"})
     (case / "inputs.json").write_text(json.dumps(content[::-1]))
     assert_is_the_case(read_case(case, CURRENT))
 
 
-def test_list_without_paths_falls_back_on_the_editions(case: Path) -> None:
+def test_list_without_paths_uses_the_paths_of_the_edition(case: Path) -> None:
     content = [{"socket": {"slug": entry["socket"]["slug"]}} for entry in listed()]
     (case / "inputs.json").write_text(json.dumps(content))
     assert_is_the_case(read_case(case, CURRENT))
@@ -97,7 +97,7 @@ def test_suffixes_of_images(case: Path, suffix: str) -> None:
     assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(ct_image()))
 
 
-def test_other_files_beside_the_image_are_passed_over(case: Path) -> None:
+def test_other_files_next_to_the_image_are_ignored(case: Path) -> None:
     (case / "images/ct/readme.txt").write_text("hello")
     assert_is_the_case(read_case(case, CURRENT))
 

@@ -19,7 +19,7 @@ from tests.shared.grand_challenge.platform_case import (
 from tests.shared.grand_challenge.toy_process import Toy, run_toy, toy
 
 STOP_LIMIT_S = 5
-"""An idle machine needs under a second, which is the promise."""
+"""An idle machine needs less than a second, which the documentation promises."""
 
 
 def test_help_of_the_command_names_its_folders(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +44,7 @@ def test_folders_are_the_platforms_by_default(monkeypatch: pytest.MonkeyPatch) -
     ("uploaded", "named", "expected"),
     [(False, False, "baked"), (True, False, "tarball"), (True, True, "named")],
 )
-def test_model_folder_is_the_named_else_the_uploaded_else_the_baked(
+def test_named_model_folder_precedes_an_uploaded_one_and_that_of_the_image(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     uploaded: bool,
@@ -92,7 +92,7 @@ def test_model_error_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert files_in(tmp_path) == []
 
 
-def test_our_own_mistake_is_one_line_and_a_traceback_in_the_log(
+def test_bug_is_one_line_on_stderr_and_a_traceback_in_the_log(
     case: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def divide(*_: object) -> None:

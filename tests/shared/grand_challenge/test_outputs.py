@@ -68,7 +68,7 @@ def test_higher_is_earlier_in_2025() -> None:
 
 
 @pytest.mark.parametrize("risk", [math.nan, math.inf, -math.inf])
-def test_what_json_does_not_have_is_not_written(tmp_path: Path, risk: float) -> None:
+def test_number_that_json_lacks_is_not_written(tmp_path: Path, risk: float) -> None:
     with pytest.raises(ValueError, match="JSON cannot hold"):
         write_risk(tmp_path / "output", risk, CURRENT)
     assert files_in(tmp_path) == []
@@ -81,7 +81,7 @@ def fail(path: Path, *_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("existed", [False, True])
-def test_a_file_appears_whole_or_not_at_all(
+def test_file_is_written_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
 ) -> None:
     target = tmp_path / CURRENT.outputs["segmentation"].path

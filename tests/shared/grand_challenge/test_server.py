@@ -16,7 +16,7 @@ from tests.shared.grand_challenge.platform_case import files_in
 from tests.shared.grand_challenge.toy_process import Toy, lay_out, run_toy, toy_server
 
 STOP_LIMIT_S = 5
-"""An idle machine needs under a second, which is the promise."""
+"""An idle machine needs less than a second, which the documentation promises."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_bad_case_is_one_line_and_the_next_case_is_answered(
     assert server.errors == f"{line}\n"
 
 
-def test_calls_during_a_case_leave_it_alone(server: Toy) -> None:
+def test_calls_during_a_case_do_not_affect_it(server: Toy) -> None:
     statuses: list[int] = []
     call = threading.Thread(target=lambda: statuses.append(server.invoke(61, "wait")))
     waits = server.log.count("waiting")
@@ -102,7 +102,7 @@ def test_client_that_hangs_up_does_no_harm(server: Toy) -> None:
     assert server.errors == ""
 
 
-def test_silent_client_keeps_nobody_waiting(server: Toy) -> None:
+def test_silent_client_does_not_block_others(server: Toy) -> None:
     with socket.create_connection(("127.0.0.1", server.port)):
         assert server.call("GET", "/health") == 200
         assert server.invoke(61) == 201

@@ -1,4 +1,4 @@
-"""The toy algorithm in a process of its own, as in a container."""
+"""The toy algorithm in a separate process, as in a container."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("toy_algorithm.py")
 LIMIT_S = 120
-"""Generous: many tests may run at once."""
+"""A generous limit, because many tests may run at once."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Toy:
         return status
 
     def invoke(self, age: float, do: str = "nothing") -> int:
-        """Lay a case out as the platform does, and have it answered."""
+        """Lay out a case as the platform does, and have it answered."""
         lay_out(self.folder, age, do)
         return self.call("POST", "/invoke")
 

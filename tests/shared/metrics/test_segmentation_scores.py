@@ -234,7 +234,9 @@ def test_among_equal_pairs_the_larger_lesion_matches(
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.sampled_from(["greedy", "most"]))
-def test_counts_do_not_depend_on_the_numbering_of_lesions(seed: int, matching: Matching) -> None:
+def test_counts_do_not_depend_on_the_numbering_of_the_lesions(
+    seed: int, matching: Matching
+) -> None:
     rng = np.random.default_rng(seed)
     edges = np.argwhere(rng.random((5, 5)) < 0.4)
     iou = rng.integers(1, 4, len(edges)) / 4  # many are equal

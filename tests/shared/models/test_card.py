@@ -1,4 +1,4 @@
-"""The card of a model folder: required fields, defaults, limits, and what is refused."""
+"""The card of a model folder: required fields, defaults, limits, and invalid cards."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_each_task_has_its_card(folder: Path, task: str) -> None:
     ],
 )
 def test_cards_of_version_0_1_are_read(folder: str, task: str) -> None:
-    """They have the fields of all tasks; those of other tasks are empty."""
+    """Such cards have the fields of all tasks; the fields of other tasks are empty."""
     path = REPOSITORY / folder
     stored = json.loads((path / "model.json").read_text(encoding="utf-8"))
     card = load_card(path, CARDS[task]).model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""The torch networks: shapes, the parts that serve, and that every weight learns."""
+"""The torch networks: their shapes and their parts for serving, and that every weight learns."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ EMPTY_GRAPH = b"\x08\x0a\x3a\x00"
 
 
 class FakeSession:
-    """Replaces a session of ONNX Runtime and records the providers it was opened with."""
+    """Replaces a session of ONNX Runtime, and records the providers that it was opened with."""
 
     opened: list[tuple[str, dict[str, str]]]
     broken: frozenset[str] = frozenset()

@@ -46,7 +46,7 @@ def position_dependent(window: Volume) -> Volume:
 
 def monai(predict: object, volume: Volume, window_zyx: IntTriple, overlap: float) -> Volume:
     def on_tensors(window: torch.Tensor) -> torch.Tensor:
-        # MONAI writes into what the predictor returns.
+        # MONAI writes into the array that the predictor returns.
         return torch.from_numpy(predict(window.numpy()).copy())  # type: ignore[operator]
 
     result = sliding_window_inference(

@@ -1,4 +1,4 @@
-"""From HU, SUV and labels to the channels of a network."""
+"""HU, SUV and labels become the channels of a network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_pet_by_hand() -> None:
     assert scale_pet(suv, INTENSITY).tolist() == [0, 0, 0.5, 1, 5, 5]
 
 
-def test_scaling_leaves_its_argument_alone_and_gives_float32() -> None:
+def test_scaling_does_not_change_its_argument_and_returns_float32() -> None:
     for scale in (scale_ct, scale_pet):
         values = np.linspace(-2000, 4000, 50, dtype=np.float32)
         before = values.copy()
@@ -54,7 +54,7 @@ def test_scaling_leaves_its_argument_alone_and_gives_float32() -> None:
         (("GTVn", "PET", "GTVp"), [[0, 0, 1, 0], [0, 1, 2, 5], [0, 1, 0, 1]]),
     ],
 )
-def test_channels_come_in_the_order_asked_for(
+def test_channels_are_in_the_given_order(
     channels: Sequence[Channel], expected: list[list[float]]
 ) -> None:
     image = network_channels(scale_images(CT_HU, PET_SUV, INTENSITY), channels, LABELS)
@@ -63,7 +63,7 @@ def test_channels_come_in_the_order_asked_for(
     np.testing.assert_allclose(image[:, 0, 0], expected, atol=1e-6)
 
 
-def test_scaled_images_come_in_the_order_of_the_image_channels() -> None:
+def test_scaled_images_are_in_the_order_of_the_image_channels() -> None:
     images = scale_images(CT_HU, PET_SUV, INTENSITY)
     assert tuple(images) == IMAGE_CHANNELS
     np.testing.assert_array_equal(images["CT"], scale_ct(CT_HU, INTENSITY))

@@ -1,4 +1,4 @@
-"""From a case to its region and back: values, geometry and remarks are kept."""
+"""A case is mapped to its region and back without loss of values, geometry or remarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The head-and-neck region of a drawn head and of phantoms, and every limit of the search."""
+"""The head-and-neck region of a drawn head and of phantoms, and all limits of the search."""
 
 from __future__ import annotations
 

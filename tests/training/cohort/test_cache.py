@@ -1,4 +1,4 @@
-"""The cache of prepared patients: equal to serving, filled once, and consistent after any stop."""
+"""The cache holds what serving prepares, is filled once, and stays consistent after any stop."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def build(
 
 
 def serving_case(patient: Patient) -> Case:
-    """Return a patient's case, read without the code under test."""
+    """Return a patient's case, without use of the code under test."""
     return Case(
         ct_hu=sitk.ReadImage(str(patient.ct)),
         pet=sitk.ReadImage(str(patient.pet)),
@@ -229,7 +229,7 @@ def test_cache_can_be_started_again_after_the_disk_was_full(
 
 
 def run_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepare patients in this process, since others do not see what a test replaces."""
+    """Prepare patients in this process, because other processes do not see a test's patches."""
     pool = "training.cohort.cache.ProcessPoolExecutor"
     monkeypatch.setattr(pool, lambda *_, **__: ThreadPoolExecutor(1))
 
@@ -273,7 +273,7 @@ def test_read_error_is_a_finding_and_not_a_full_disk(
 
 @pytest.fixture
 def damaged(cohort: Path, tmp_path: Path) -> list[Patient]:
-    """Return patients: a CT that is not an image, a PET cut short behind its header, a good one."""
+    """Return patients: one CT is not an image, one PET is cut short, and one patient is good."""
     shutil.copytree(cohort, tmp_path / "cohort")
     patients = index_cohort(tmp_path / "cohort")
     patients[0].ct.write_bytes(b"this is not an image")
@@ -299,7 +299,7 @@ def test_nothing_is_prepared_if_the_checks_have_findings(
     damaged: list[Patient], tmp_path: Path
 ) -> None:
     folder = tmp_path / "cache"
-    # The PET that is cut short would be the second finding, made when it is prepared.
+    # The PET that is cut short would be the second finding, but only when it is prepared.
     with pytest.raises(InputError, match=f"1 of the .* first: {damaged[0].patient_id}: un"):
         build(damaged, folder)
     names = {path.name for path in folder.glob("[!.]*")}

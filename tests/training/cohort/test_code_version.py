@@ -1,4 +1,4 @@
-"""The hash of the code that decides what a prepared patient is."""
+"""The hash of the code that prepares a patient."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_imported_modules_change_the_version(
 
 
 def loaded_modules() -> set[str]:
-    """Return what a fresh interpreter loads of this repository to prepare a patient."""
+    """Return the modules of this repository that a new interpreter loads to prepare a patient."""
     command = f"import sys, {ROOT_MODULE}; print(*sys.modules)"
     process = subprocess.run(
         [sys.executable, "-c", command],

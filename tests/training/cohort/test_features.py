@@ -1,4 +1,4 @@
-"""Scale and code for missing of clinical values, by hand."""
+"""The scale of clinical values and the code for a missing value, by hand."""
 
 from __future__ import annotations
 

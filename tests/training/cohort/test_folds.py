@@ -34,7 +34,7 @@ CENTRES = {name: name[:3] for name in STRATA}
 
 
 def is_partition(folds: Folds) -> bool:
-    """Whether every patient is held out once and otherwise trained on."""
+    """Return whether every patient is held out by one fold and trained on by all others."""
     held_out = [name for fold in folds.folds for name in fold.held_out]
     return sorted(held_out) == sorted(STRATA) and all(
         sorted((*fold.training, *fold.held_out)) == sorted(STRATA) for fold in folds.folds
@@ -254,7 +254,7 @@ def test_folder_of_a_run_is_created(tmp_path: Path) -> None:
 
 
 def folds_by_hand(*parts: tuple[str, str]) -> Folds:
-    """Return folds of patients with one letter each: to train on, and held out."""
+    """Return folds of patients whose IDs are letters: first those to train on, then the others."""
     folds = tuple(
         Fold(name=str(k), training=tuple(training), held_out=tuple(held_out))
         for k, (training, held_out) in enumerate(parts)

@@ -1,4 +1,4 @@
-"""The challenge's layout: reading its tables, and finding what is wrong with a cohort."""
+"""The challenge's layout: its tables are read, and problems of a cohort are found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def table_of(cohort: Path, task: int) -> Path:
 
 
 def edited(cohort: Path, folder: Path, task: int, **columns: object) -> Path:
-    """Return a copy of a cohort in which columns of one table have other values."""
+    """Return a copy of a cohort in which some columns of one table have other values."""
     copy = folder / "copy"
     shutil.copytree(cohort, copy)
     table = pd.read_csv(table_of(copy, task))

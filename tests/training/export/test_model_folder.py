@@ -1,4 +1,4 @@
-"""Model folders that are exported: their graphs, their cards, and when nothing is written."""
+"""Export of model folders: graphs, cards, and errors after which nothing is written."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_incomplete_card_writes_nothing(tmp_path: Path) -> None:
 
 
 class Unsteady(nn.Module):
-    """A network that changes with every call, which a graph cannot."""
+    """A network that changes with every call, which a graph cannot do."""
 
     calls = 0
 

@@ -1,4 +1,4 @@
-"""The training loop: stopped and resumed, averaged, and equal on one and two processes."""
+"""The training loop: it resumes, averages weights, and gives the same result on two processes."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def factory(
 def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     patients: list[PreparedPatient], tmp_path: Path, after: int, steps_left: list[int]
 ) -> None:
-    """Same weights to 1e-6: 3 epochs of 2 steps, then 2 of averaging; no epoch is repeated.
+    """The weights agree to 1e-6 after 3 epochs of 2 steps and 2 epochs of averaging.
 
-    The last module carries the chosen weights and is not trained.
+    No epoch is repeated. The last module carries the chosen weights and is not trained.
     """
     training = first_four(patients, configuration(epochs=3, averaging=2))
     whole = train(training, tmp_path / "whole")
@@ -327,7 +327,7 @@ def test_number_of_processes_is_what_lightning_starts(monkeypatch: pytest.Monkey
 
 
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
-    """Averaged gradient of one step, to 1e-5 of its largest entry; scores of all patients."""
+    """The mean gradient of one step agrees to 1e-5 of its largest entry, and all patients score."""
     run_on_two(tmp_path)
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     assert float(one["gradient"].abs().max()) > 1e-3

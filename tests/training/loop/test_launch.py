@@ -53,7 +53,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Path) -> None:
-    """Three epochs, killed after the first, then two of averaging; three of eight held out."""
+    """The run is killed after the first of three epochs; two epochs of averaging follow."""
     cohort, runs, model, log = (tmp_path / name for name in ("cohort", "runs", "model", "log"))
     phantoms = start(log, "-m", "training.phantom", cohort, "--patients", 8, "--seed", 5, "--small",
                  "--tasks", 1)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Cox's partial likelihood: by hand, against lifelines, and where numbers get large."""
+"""Cox's partial likelihood: by hand, against lifelines, and for large numbers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_order_of_the_patients_changes_nothing() -> None:
 
 
 def test_tied_events_share_the_whole_tied_set_by_hand() -> None:
-    # Both at day 2 see both, and the censored of the same day, and who comes later.
+    # At risk for both events of day 2: both patients, the one censored that day, and later ones.
     risks = [0.0, math.log(2), math.log(4), 0.0]
     expected = -(math.log(1 / 8) + math.log(2 / 8)) / 2
     assert loss_of(risks, [2, 2, 2, 7], [1, 1, 0, 0]) == pytest.approx(expected, abs=1e-6)

@@ -37,7 +37,7 @@ def weigh(
     sites: Sequence[str] = ALL_SITES,
     prevalence: float = 0.9,
 ) -> Evidence:
-    """Return the evidence on a patient without any hazard of their own."""
+    """Return the evidence on a patient whose log hazard is 0."""
     return weigh_evidence(
         ehr or {}, lesions, sites=sites, hazard=NO_HAZARD, prevalence=prevalence
     )  # fmt: skip

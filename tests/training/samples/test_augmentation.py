@@ -42,7 +42,7 @@ def test_transforms_are_drawn_equally_often(augmentations: list[Augmentation]) -
 
 
 def spans(values: list[float], low: float, high: float) -> bool:
-    """Whether values reach both ends of a range and their mean is its middle."""
+    """Return whether values reach both ends of a range and their mean is in its middle."""
     width = high - low
     near = 0.05 * width
     return (

@@ -1,4 +1,4 @@
-"""Samples and batches: which patients and windows they show, and that a seed repeats them."""
+"""Samples and batches: their patients and windows, and that a seed repeats them."""
 
 from __future__ import annotations
 
@@ -346,7 +346,7 @@ def test_a_sample_has_no_byte_too_many(
     ids=lambda d: d.transform,
 )
 def test_a_sample_is_the_crop_of_the_augmented_region(augmentation: Augmentation) -> None:
-    """As in the paper, the region is augmented and then cropped; here about the crop's centre."""
+    """As in the paper, the region is augmented and then cropped, but about the crop's centre."""
     patient = cached()
     box = (slice(6, 14), slice(8, 16), slice(10, 18))
     everything = (slice(0, 20), slice(0, 24), slice(0, 28))

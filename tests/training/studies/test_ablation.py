@@ -1,4 +1,4 @@
-"""The table of rules on lesions, for a model whose errors are known."""
+"""The table of post-processing rules, for a model with known errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Patient:
 
 
 class InventedPrimary:
-    """A model that finds every node and, unless mirrored, an unsure primary that does not exist."""
+    """A model that finds every node and, if not mirrored, an improbable primary that is false."""
 
     card = load_card(MODEL, SegmentationCard)
 

@@ -44,7 +44,7 @@ CENTRES = ("CHUM", "MDA", "USZ")
 
 
 def baseline_patient(number: int) -> PreparedPatient:
-    """Return a patient: older ones recur earlier, HPV-positive ones have more uptake."""
+    """Return a patient; older ones have earlier recurrences, HPV-positive ones more uptake."""
     hpv = number % 4 != 0
     days = 3000.0 - 20 * number
     patient = make_patient(number, CENTRES[number % 3], hpv=hpv, relapse=number % 2 == 0, days=days)

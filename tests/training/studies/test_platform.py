@@ -39,7 +39,7 @@ def patients(tmp_path: Path) -> list[PreparedPatient]:
         ct, pet = (tmp_path / f"{patient.patient_id}__{name}.nii.gz" for name in ("CT", "PT"))
         for path, image in zip((ct, pet), patient.image, strict=True):
             sitk.WriteImage(GRID.image(image.astype(np.float32)), str(path))
-        # A copy of the undo, so that a prepared case can be recognised by it.
+        # The undo is a copy, by which a prepared case can be recognised.
         undo = dataclasses.replace(patient.undo)
         patients.append(dataclasses.replace(with_facts(patient, ct=ct, pet=pet), undo=undo))
     return patients

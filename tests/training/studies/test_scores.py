@@ -49,7 +49,7 @@ def test_each_of_several_kinds_is_also_scored_alone() -> None:
 
 @dataclass
 class FixedSegmentation:
-    """Segments each of some patients as told; it knows them by their PET."""
+    """Returns a fixed label map for each patient, whom it recognises by the PET."""
 
     patients: list[PreparedPatient]
     answers: list[LabelVolume]
@@ -67,7 +67,7 @@ class FixedSegmentation:
 
 @dataclass
 class FixedHpv:
-    """Gives each patient fixed logits of a network and a linear model."""
+    """Returns fixed logits of a network and a linear model for each patient."""
 
     number: Any
     logits: dict[MemberKind, tuple[float, ...]]
@@ -84,7 +84,7 @@ class FixedHpv:
 
 @dataclass
 class HpvAsRisk:
-    """Takes what the record says about HPV as the risk."""
+    """Returns the HPV value of the record as the risk."""
 
     card: ClassVar[object] = CARD
     records: list[ClinicalRecord] = field(default_factory=list)
@@ -102,7 +102,7 @@ class HpvAsRisk:
 
 
 class FixedChain(Chain):
-    """A chain that prepares cases of patients in memory, whom it knows by their age."""
+    """A chain that prepares cases of patients in memory, whom it recognises by their age."""
 
     def prepare(self, case: Case) -> Prepared:
         assert case.clinical.age is not None
@@ -125,7 +125,7 @@ def models_of(chain: Chain) -> dict[TaskName, Any]:
 
 
 def test_scores_by_hand(tmp_path: Path) -> None:
-    """A perfect mask, an empty one, and a patient without a primary for whom none is predicted."""
+    """One mask is perfect, one is empty, and one patient has neither a true nor a false primary."""
     cohort = [
         make_patient(n, folder=tmp_path, hpv=n != 1, relapse=n != 2, days=n + 1.0) for n in range(3)
     ]

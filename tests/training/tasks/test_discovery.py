@@ -1,4 +1,4 @@
-"""The training tasks are found without a table, and ordered by what they start from."""
+"""The training tasks are found without a list, each after the tasks that it starts from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from shared.tasks import TASK_NAMES
 from training.tasks.discovery import TASKS
 
 
-def test_each_task_of_the_registry_is_found_after_those_it_starts_from() -> None:
+def test_each_task_is_found_after_those_that_it_starts_from() -> None:
     assert list(TASKS) == ["segmentation", "hpv", "survival"]
     assert set(TASKS) == set(TASK_NAMES) == set(CURRENT.outputs)
 

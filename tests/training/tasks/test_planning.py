@@ -1,4 +1,4 @@
-"""Plans of a training: shared folds, and starting weights that have not seen held-out patients."""
+"""Plans of a training run: shared folds, and starting weights that leak no held-out patient."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def task1_run(runs: Path, *trained: Fold) -> None:
 
 
 def splits(folder: Path, *chosen: Fold) -> HoldOut:
-    """Return that these folds are asked for."""
+    """Return a `HoldOut` that reads these folds from a file."""
     path = folder / "splits.json"
     content = Folds(how="by hand", strata={}, folds=chosen)
     path.write_text(content.model_dump_json())
@@ -88,7 +88,7 @@ def fold_of_weights(weights: Mapping[str, torch.Tensor] | None) -> str:
 def test_task_3_is_refused_if_task_1_was_trained_on_held_out_patients_of_the_same_fold_name(
     tmp_path: Path,
 ) -> None:
-    """The leak: both tasks have folds 0 and 1, but not of the same patients."""
+    """Without the check there is a leak: folds of one name may have different patients."""
     task1_run(tmp_path, *folds(fold0=(FIRST, LAST), fold1=(LAST, FIRST)))
     other = folds(fold0=(MIXED[0], MIXED[1]), fold1=(MIXED[1], MIXED[0]))
     assert set(other[0].held_out) & set(FIRST)  # fold 0 of Task 1 was trained on them
@@ -102,7 +102,7 @@ def test_task_3_is_refused_if_task_1_was_trained_on_held_out_patients_of_the_sam
 
 
 def test_folds_drawn_with_another_seed_leak_as_well(tmp_path: Path) -> None:
-    """`--folds 2` for both tasks: equal names and sizes, and still other patients."""
+    """With `--folds 2` for both tasks, folds have equal names and sizes, but other patients."""
     task1_run(tmp_path, *plan(Segmentation(), tmp_path, HoldOut(folds=2)).folds.folds)
     with pytest.raises(InputError, match="expected a Task 1 network that was trained on none"):
         plan_training(
@@ -134,7 +134,7 @@ def test_weights_are_chosen_by_the_patients_and_not_by_the_name(tmp_path: Path) 
     assert [fold_of_weights(t.starting_weights) for t in trainings] == ["1", "0"]
 
 
-def test_of_several_suitable_networks_the_one_of_the_same_name_is_taken(tmp_path: Path) -> None:
+def test_among_several_suitable_networks_the_one_with_the_same_name_is_used(tmp_path: Path) -> None:
     first_half = (NAMES[:2], NAMES[2:])
     task1_run(tmp_path, *folds(folda=first_half, foldb=first_half, foldc=first_half))
     fold = Fold(name="b", training=NAMES[:4], held_out=NAMES[4:])
@@ -189,7 +189,7 @@ def test_patients_without_the_outcome_are_in_no_fold(tmp_path: Path) -> None:
         assert names_of(training.without_outcome) == NAMES[:1]
 
 
-def test_patients_that_task_1_lacks_are_shared_out_among_its_folds(tmp_path: Path) -> None:
+def test_patients_that_task_1_lacks_are_divided_among_its_folds(tmp_path: Path) -> None:
     task1 = plan(Segmentation(), tmp_path, HoldOut(folds=2)).folds.folds
     task1_run(tmp_path, *task1)
     new = [make_patient(n, hpv=n % 2 == 0) for n in (20, 22)]

@@ -1,4 +1,4 @@
-"""What differs between the tasks: which patients they learn from, their inputs and their checks."""
+"""The differences between the tasks: the patients to learn from, the inputs and the checks."""
 
 from __future__ import annotations
 
