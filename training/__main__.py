@@ -60,10 +60,12 @@ PrecisionOption = Annotated[Precision | None, typer.Option(help="By default the 
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
 ]
-HeldOutOption = Annotated[int | None, typer.Option(min=1, help="Hold out so many patients, once.")]
+HeldOutOption = Annotated[
+    int | None, typer.Option(min=1, help="Hold out this number of patients, in a single fold.")
+]
 FoldsOption = Annotated[
     int | None,
-    typer.Option(min=2, help="Hold out everyone once, in so many stratified folds."),
+    typer.Option(min=2, help="Hold out each patient once, in this number of stratified folds."),
 ]
 ByCentreOption = Annotated[
     bool, typer.Option("--by-centre", help="Hold out one centre after another.")
@@ -98,7 +100,7 @@ def _training_command(task: Task) -> Callable[..., None]:
         notice: Annotated[
             str | None,
             typer.Option(
-                help="What users of the weights must know; by default that they are of phantoms."
+                help="Warning to the users of the weights; by default that they come from phantoms."
             ),
         ] = None,
         data: Annotated[
@@ -107,7 +109,7 @@ def _training_command(task: Task) -> Callable[..., None]:
         ] = None,
         licence: Annotated[
             str | None,
-            typer.Option(help="Of the weights; required with --data, else Apache-2.0."),
+            typer.Option(help="Licence of the weights; required with --data, else Apache-2.0."),
         ] = None,
         model: ModelOption = None,
         devices: Annotated[
@@ -115,7 +117,7 @@ def _training_command(task: Task) -> Callable[..., None]:
         ] = None,
         nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
         accelerator: Annotated[
-            Accelerator, typer.Option(help="auto takes GPUs if there are any.")
+            Accelerator, typer.Option(help="auto uses GPUs if there are any.")
         ] = "auto",
         precision: PrecisionOption = None,
         accumulate: Annotated[
@@ -151,7 +153,7 @@ for _name, _each in TASKS.items():
 
 @app.command()
 def check(cohort: CohortArgument, workers: WorkersOption = 1) -> None:
-    """List everything that is wrong with a cohort; change nothing."""
+    """List all problems of a cohort, without changing anything."""
     content = read_cohort(cohort)
     print(*content.remarks, sep="\n")
     content = content.with_findings(check_images(content.patients, workers))
@@ -166,7 +168,7 @@ def prepare(
     workers: WorkersOption = 1,
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Check a cohort and fill the cache; training does this too, but only in its first process."""
+    """Check a cohort and fill the cache; the first process of a training run does this too."""
     patients = _prepared(cohort, runs / "cache", configuration, workers, skip_bad)
     print(f"{len(patients)} patients are in the cache")
 
@@ -210,14 +212,14 @@ def export(
     task: TaskArgument,
     runs: RunsArgument,
     fold: Annotated[
-        list[str] | None, typer.Option(help="May be repeated; by default all folds, an ensemble.")
+        list[str] | None, typer.Option(help="A fold; may be repeated (default: all folds).")
     ] = None,
     model: ModelOption = None,
     configuration: Annotated[
-        str | None, typer.Option(help="Take the rules for serving from this configuration.")
+        str | None, typer.Option(help="Configuration with the rules for serving.")
     ] = None,
     kind: Annotated[
-        MemberKind | None, typer.Option(help="Only models of this kind; by default all.")
+        MemberKind | None, typer.Option(help="Export only models of this kind (default: all).")
     ] = None,
 ) -> None:
     """Write a model folder from trained folds: one fold is a single model, several an ensemble."""
@@ -237,10 +239,10 @@ def ablate(
     model: SegmentationModelOption = TASK1_MODEL,
     runs: Annotated[
         Path | None,
-        typer.Option(help="Instead of a model: the folds of RUNS that held each patient out."),
+        typer.Option(help="Use the fold of RUNS that held each patient out, instead of --model."),
     ] = None,
     configuration: Annotated[
-        str, typer.Option(help="Its sizes, rules and mirroring are tried as a whole.")
+        str, typer.Option(help="Configuration whose rules and mirroring make the last row.")
     ] = "demo",
     mirror: Annotated[
         list[str] | None, typer.Option(help="Axes to mirror, such as x or xyz; may be repeated.")
@@ -248,7 +250,7 @@ def ablate(
     output: TableOption = None,
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Measure what each rule on lesions and mirroring are worth on a cohort."""
+    """Measure the effect of each post-processing rule and of mirroring on a cohort."""
     served = load_configuration(configuration).segmentation
     settings = ablation.candidate_settings(served, ["x"] if mirror is None else mirror)
     patients = index_cohort(cohort, skip_bad)
@@ -283,7 +285,7 @@ def score_baselines(
     skip_bad: SkipBadOption = False,
     output: TableOption = None,
 ) -> None:
-    """Score simple models of record and lesions, by default in the folds of the task's run."""
+    """Score simple models of record and lesions, by default in the task's own folds."""
     chosen = _task(task)
     unseen_names = [path.name for path in unseen or ()]
     if len(set(unseen_names)) < len(unseen_names):
@@ -319,7 +321,7 @@ def evaluate(
     name: Annotated[str, typer.Option(help="The cohort in words, for the cards.")],
     write: Annotated[bool, typer.Option(help="Write the scores into the model cards.")] = False,
 ) -> None:
-    """Score the model folders of the repository as the containers run them."""
+    """Score the model folders of the repository in the same way as in the containers."""
     score_models(repository_models(REPOSITORY), index_cohort(cohort), name, write=write)
 
 
@@ -329,7 +331,7 @@ def cases(
     folder: Annotated[Path, typer.Argument(help="Folder for the cases, in the platform's layout.")],
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Write a cohort as cases that the containers run on, with their ground truth."""
+    """Write a cohort as cases for the containers, with their ground truth."""
     write_cases(index_cohort(cohort, skip_bad), folder)
 
 
@@ -337,7 +339,7 @@ def cases(
 def jobs(
     cohort: CohortArgument,
     runs: RunsArgument,
-    cases: Annotated[Path, typer.Argument(help="The cases that `cases` has written.")],
+    cases: Annotated[Path, typer.Argument(help="Folder that the command `cases` wrote.")],
     folder: Annotated[Path, typer.Argument(help="New folder, for `python -m evaluation score`.")],
     configuration: ConfigurationOption = "demo",
     workers: WorkersOption = 1,
@@ -370,8 +372,8 @@ def _show(table: str, output: Path | None) -> None:
 
 
 def main() -> int:
-    """Run the command line; an error meant for the user, and a full disk, are one line."""
-    completion_init()  # only `add_completion` would call it otherwise
+    """Run the command line; print an error for the user, or about a full disk, as one line."""
+    completion_init()  # Typer calls it only with `add_completion`.
     try:
         app(standalone_mode=True)
     except HecktorError as error:
@@ -382,8 +384,8 @@ def main() -> int:
             raise
         where = f" for {error.filename}" if error.filename else ""
         print(
-            f"expected room on the disk{where}, found none ({error.strerror}); free some space and "
-            "start the same command again: it resumes",
+            f"expected space on the disk{where}, found none ({error.strerror}); free some space "
+            "and run the same command again, which resumes",
             file=sys.stderr,
         )
         return 1

@@ -1,4 +1,4 @@
-"""The configuration of a training run: a validated TOML file. Unknown keys are errors."""
+"""The configuration of a training run, a validated TOML file. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ LesionSizes: TypeAlias = Annotated[dict[str, float], AfterValidator(_check_lesio
 
 
 class Averaging(Strict):
-    """Stochastic weight averaging (SWA): a second training, from the best checkpoint of the first.
+    """Stochastic weight averaging (SWA), a second stage that starts from the best checkpoint.
 
-    It has a constant learning rate and fresh moments of Adam; the result is the mean of the weights
-    after each epoch. Instance norm and group norm keep no running statistics that would have to be
+    It has a constant learning rate and new moments of Adam. The result is the mean of the weights
+    after each epoch. Instance norm and group norm have no running statistics that would have to be
     updated afterwards.
 
     References
@@ -78,11 +78,11 @@ class Averaging(Strict):
 
 
 class Schedule(Strict):
-    """Settings of the training that all tasks have."""
+    """The training settings that all tasks have."""
 
     epochs: PositiveInt
     batch_size: PositiveInt
-    """Per process, i.e. per GPU."""
+    """Number of patients per process, that is, per GPU."""
     accumulate_batches: PositiveInt
     """Number of batches whose gradients are averaged for one step of the optimiser: the gradient of
     one large batch in the memory of a small one."""
@@ -95,14 +95,14 @@ class Schedule(Strict):
 
 
 class SegmentationSettings(Schedule):
-    """Task 1."""
+    """The settings of Task 1."""
 
     network: AnySegmentationNetwork
-    """The architecture and its size; Task 3 uses the same."""
+    """The architecture and its size; Task 3 uses the same network."""
     channels: Annotated[
         tuple[ImageChannel, ...], Field(min_length=1), AfterValidator(_check_different)
     ]
-    """What the network sees, in order; Task 3, which starts from its weights, sees the same."""
+    """The input channels, in order; Task 3 starts from the weights, so it has the same channels."""
     window_zyx: Shape
     crop_zyx: Shape
     overlap: Probability
@@ -116,18 +116,18 @@ class SegmentationSettings(Schedule):
     """Probability that a crop is placed anywhere instead of on a lesion."""
     min_component_mm3: LesionSizes
     rules: Rules = Rules()
-    """Rules on lesions beyond their size; the paper has none."""
+    """Post-processing rules in addition to the size; the paper has none."""
     mirror_axes: tuple[Literal["x", "y", "z"], ...] = ()
-    """Mirroring at test time; the paper has none."""
+    """Axes of mirroring at test time; the paper has none."""
 
 
 Origin: TypeAlias = Literal["true", "predicted"]
-"""Source, in training, of an input that is predicted in serving: the truth, or out-of-fold
-predictions."""
+"""The source in training of an input that serving predicts: the truth or out-of-fold predictions.
+"""
 
 
 class PrognosisSettings(Schedule):
-    """The settings that Tasks 2 and 3 share: both take one window and clinical values."""
+    """The settings that Tasks 2 and 3 share."""
 
     clinical: ClinicalKeys
     """The clinical variables that the models take, in order."""
@@ -141,19 +141,20 @@ class PrognosisSettings(Schedule):
     """The kinds of models: networks, as in the paper; linear models of the clinical values and the
     lesion measures; or both, averaged."""
     masks: Origin = "true"
-    """The lesions used in training; the true ones in the paper."""
+    """The source of the lesions in training; the truth in the paper."""
     mirror: bool = False
     """Mirror a random half of the training samples left to right; off in the paper."""
 
 
 class HpvSettings(PrognosisSettings):
-    """Task 3: the Task 1 network with a linear head on its bottleneck."""
+    """The settings of Task 3: the Task 1 network with a linear head at its bottleneck."""
 
     network: HpvConfig
     """The size of the head and the clinical branch."""
     threshold: Literal["half", "out of fold"] = "half"
-    """The least probability that counts as positive: 0.5, since batches have as many positive as
-    negative patients, or the one with the best balanced accuracy on out-of-fold predictions."""
+    """The least probability that counts as positive. "half" is 0.5, because batches have as many
+    positive as negative patients. "out of fold" is the threshold with the best balanced accuracy on
+    out-of-fold predictions."""
 
     @model_validator(mode="after")
     def _check_clinical(self) -> Self:
@@ -163,17 +164,17 @@ class HpvSettings(PrognosisSettings):
 
 
 class SurvivalSettings(PrognosisSettings):
-    """Task 2: ResNet18 and a clinical branch."""
+    """The settings of Task 2: a ResNet18 and a clinical branch."""
 
     network: SurvivalConfig
     channels: Annotated[tuple[Channel, ...], Field(min_length=1), AfterValidator(_check_different)]
-    """What the network sees, in order."""
+    """The input channels, in order."""
     hpv: Origin = "true"
-    """The HPV status used in training; the true one in the paper."""
+    """The source of the HPV status in training; the truth in the paper."""
 
 
 class Configuration(Strict):
-    """The settings of all tasks, with one preparation so that their models can be chained."""
+    """The settings of all tasks; they share one preparation, so that models can be chained."""
 
     preparation: Preparation
     intensity: Intensity
@@ -206,12 +207,13 @@ class Configuration(Strict):
 
 
 def load_configuration(name: str) -> Configuration:
-    """Read a configuration by its name in `configs/`, or by the path of another file.
+    """Read a configuration by its name in `configs/` or by its path.
 
     Raises
     ------
     HecktorError
-        If there is no such file, or a key is unknown, missing or has a wrong value.
+        If there is no such file, the file is not valid TOML, or a key is unknown, missing or has an
+        invalid value.
     """
     path = Path(name) if name.endswith(".toml") else CONFIGS_DIR / f"{name}.toml"
     try:

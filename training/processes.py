@@ -1,4 +1,4 @@
-"""The processes of one training, one per GPU: which of them is first, and what they share."""
+"""The processes of one training run, one per GPU: their ranks, and the exchange of data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Item = TypeVar("Item")
 
 
 def is_first_process() -> bool:
-    """Whether this process writes and prints for all; valid before the processes are connected."""
+    """Return whether this is the first process, which writes files and prints for all.
+
+    This also works before the processes are connected.
+    """
     # Lightning reads the rank from the variables of torchrun, Slurm and its own launcher.
     return bool(getattr(rank_zero_only, "rank", 0) == 0)
 

@@ -1,4 +1,4 @@
-"""Reading the records of a training: small JSON files, each with a schema of its own."""
+"""Reads the records of a training run, which are small JSON files with a schema each."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def read_record(schema: type[Record], path: Path) -> Record:
     Raises
     ------
     InputError
-        If the file does not follow the schema: it has an unknown key, lacks one, or is not JSON.
+        If the file is not JSON or does not follow the schema, for example has an unknown key.
     """
     try:
         return schema.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise InputError(
             f"{path} is not a valid record: {first_problem(error)}; it is damaged, was changed, or "
-            "is of another version of this software: delete it with what it describes, or give "
-            "another folder of runs"
+            "comes from another version of this software; delete it together with the results that "
+            "it describes, or give another folder of runs"
         ) from None
 
 
 def read_training_record(schema: type[Record], path: Path) -> Record:
-    """Read a record that every training writes when it begins.
+    """Read a record that every training run writes when it begins.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def read_training_record(schema: type[Record], path: Path) -> Record:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return where the first problem is and what it is, in one line."""
+    """Return the first problem and its place in one line."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     message = first["msg"].splitlines()[0]

@@ -1,9 +1,9 @@
-"""The conductor: one training from cohort to model folder.
+"""Conducts one training run, from a cohort to a model folder.
 
-A training run is the folder RUNS/TASK. It holds `folds.json` (who is held out when), `run.json`
-(what decides the run, and what its cards say) and a folder for each fold. A fold's folder has
-checkpoints, `network.pt` and `result.json` of the network, `linear.pt` of the linear model, and
-`member.json` once the fold is complete. Restarting resumes the run.
+A training run is the folder RUNS/TASK. It holds `folds.json` (the patients of each fold),
+`run.json` (everything that decides the result, and texts for the cards) and a folder for each fold.
+The folder of a fold has checkpoints, `network.pt` and `result.json` of the network, `linear.pt` of
+the linear model, and `member.json` once the fold is complete. Restarting resumes the run.
 """
 
 from __future__ import annotations
@@ -36,16 +36,19 @@ from training.tasks.planning import check_accumulation, plan_training
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a training command was asked for.
+    """The options of a training command.
 
     Attributes
     ----------
     configuration : name in training/configs, or path of a .toml file.
-    hold_out : which patients are held out; by default those of Task 1's folds, if there are any.
-    only_fold : the fold to train now; None is all.
-    skip_bad : leave out patients who cannot be used, rather than stop.
-    provenance : what the cards say about weights and training data.
-    model : folder to export to; None is the task's own in the repository.
+    hold_out : the way to hold out patients; by default Task 1's folds are used, if there are any.
+    only_fold : the fold to train now; None trains all folds.
+    seed : seed of folds, weights, order and augmentation.
+    workers : number of processes that prepare and load data.
+    skip_bad : whether to leave out patients who cannot be used; otherwise the command stops.
+    provenance : texts for the cards about weights and training data.
+    model : folder to export to; None stands for the task's model folder in the repository.
+    hardware : the processes and devices to train on.
     """
 
     configuration: str = "demo"
@@ -65,7 +68,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     Raises
     ------
     HecktorError
-        If the machine, the cohort, the options or the folder of runs do not suit.
+        If the machine, the cohort, the options or the folder of runs cannot be used.
     """
     options.hardware.check()
     configuration = load_configuration(options.configuration)
@@ -112,12 +115,12 @@ def train_patients(
     runs: Path,
     options: Options,
 ) -> None:
-    """Train the folds asked for on prepared patients and, when all folds are complete, export them.
+    """Train the chosen folds on prepared patients; when all folds are complete, export the models.
 
     Raises
     ------
     HecktorError
-        If the patients, the options or the folder of runs do not suit.
+        If the patients, the options or the folder of runs cannot be used.
     """
     options.hardware.check()
     plan = plan_training(
@@ -149,14 +152,17 @@ def train_patients(
         if "network" in task.kinds(configuration)
     }
     if not is_first_process():
-        return  # the rest is done by one process
+        return  # The first process does the rest.
     for training in plan.trainings:
         if not is_trained(run_folder, training.fold):
             _complete(task, training, run_folder, networks.get(training.fold.name))
     if all(is_trained(run_folder, fold) for fold in plan.folds.folds):
         _export(task, runs, options.model)
     else:
-        print(f"folds are left to train; afterwards: python -m training export {task.name} RUNS")
+        print(
+            "some folds are left to train; after that, run "
+            f"`python -m training export {task.name} RUNS`"
+        )
 
 
 def _export(task: Task, runs: Path, model: Path | None) -> None:

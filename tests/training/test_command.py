@@ -33,8 +33,8 @@ def test_full_disk_is_one_line(
 ) -> None:
     assert failing_with(OSError(number, os.strerror(number), "last.ckpt"), monkeypatch) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("expected room on the disk for last.ckpt, found none (")
-    assert line.endswith("start the same command again: it resumes")
+    assert line.startswith("expected space on the disk for last.ckpt, found none (")
+    assert line.endswith("run the same command again, which resumes")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full exists on Linux only")
@@ -44,7 +44,7 @@ def test_full_disk_is_reported_without_a_file_name(
     with pytest.raises(OSError, match="No space left") as caught, open("/dev/full", "w") as file:
         file.write("something")
     assert failing_with(caught.value, monkeypatch) == 1
-    assert "expected room on the disk, found none (No space left" in capsys.readouterr().err
+    assert "expected space on the disk, found none (No space left" in capsys.readouterr().err
 
 
 def test_other_system_errors_are_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""Measurements around a training: baselines, ablation, scores, cases and jobs for the platform."""
+"""Measures models: baselines, ablation, scores, cases and jobs for the evaluation."""

@@ -1,9 +1,9 @@
-"""Ablation of the rules on lesions and of mirroring: one table over a cohort.
+"""Ablation of the post-processing rules and of mirroring: one table for a cohort.
 
-For each patient a network that has not seen it runs once, and once more for each set of mirror
-axes. Each rule is then tried on the probabilities: alone, on top of the paper's own rule (remove
-components under 100 mm³), and together with all other rules of a configuration. Scores are the
-challenge's, on the CT's own grid.
+For each patient, a network that was not trained on the patient runs once, and once more for each
+set of mirror axes. Each rule is then applied to the probabilities in addition to the paper's own
+rule, which removes components under 100 mm³. The last row has all rules of a configuration. Scores
+are the challenge's, on the CT's own grid.
 """
 
 from __future__ import annotations
@@ -33,26 +33,31 @@ from training.tasks.base import Task
 from training.tasks.segmentation import Totals
 
 PAPER: Final = dict.fromkeys(LESIONS, 100.0)
-"""Components under 100 voxels of 1 mm removed."""
+"""The paper's rule: components under 100 voxels of 1 mm are removed."""
 
 CANDIDATES: Final[Mapping[str, Sequence[Rules]]] = {
-    "touching parts of both labels: the majority's": [
+    "touching parts of both labels become one, minority share {:g}": [
         Rules(minority_share=share) for share in (0.2, 0.35, 0.5)
     ],
-    "primary by mean probability": [
+    "least mean probability of a primary, {:g}": [
         Rules(min_primary_probability=bound) for bound in (0.6, 0.7, 0.8)
     ],
-    "primary by mass": [Rules(min_primary_mass_mm3=mass) for mass in (200.0, 500.0, 1000.0)],
-    "primary by uptake": [Rules(min_primary_suv_max=suv) for suv in (2.5, 4.0)],
-    "small second primary: a node": [Rules(satellite_share=share) for share in (0.1, 0.3, 1.0)],
-    "near parts of a node joined": [Rules(node_gap_mm=gap) for gap in (2.0, 4.0)],
-    "node by uptake": [Rules(min_node_suv_max=suv) for suv in (2.0, 2.5, 3.0)],
+    "least mass of a primary, {:g} mm³": [
+        Rules(min_primary_mass_mm3=mass) for mass in (200.0, 500.0, 1000.0)
+    ],
+    "least SUVmax of a primary, {:g}": [Rules(min_primary_suv_max=suv) for suv in (2.5, 4.0)],
+    "a small second primary becomes a node, share {:g}": [
+        Rules(satellite_share=share) for share in (0.1, 0.3, 1.0)
+    ],
+    "near parts of a node are joined, gap {:g} mm": [Rules(node_gap_mm=gap) for gap in (2.0, 4.0)],
+    "least SUVmax of a node, {:g}": [Rules(min_node_suv_max=suv) for suv in (2.0, 2.5, 3.0)],
 }
+"""The rules to try. The key is the name of the row, which shows the value of the rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One row of the table: how probabilities become a label map."""
+    """The settings of one row of the table, which turn probabilities into a label map."""
 
     name: str
     min_component_mm3: Mapping[str, float] = field(default_factory=lambda: PAPER)
@@ -69,9 +74,9 @@ def candidate_settings(
 
     Parameters
     ----------
-    served : those of a configuration, tried as a whole.
+    served : settings of a configuration, all of which apply in the last row.
     mirrorings : sets of axes, such as "x" or "xyz".
-    lesions : whose components are removed at other sizes too.
+    lesions : labels whose components are also removed at other sizes.
     """
     settings = [
         Setting(name="nothing", min_component_mm3={}),
@@ -88,7 +93,7 @@ def candidate_settings(
     for name, candidates in CANDIDATES.items():
         for rules in candidates:
             (value,) = rules.model_dump(exclude_defaults=True).values()
-            settings.append(Setting(name=f"{name}, {value:g}", rules=rules))
+            settings.append(Setting(name=name.format(value), rules=rules))
     settings += [
         Setting(name=f"mirrored along {axes}", mirror_axes=tuple(axes)) for axes in mirrorings
     ]
@@ -104,12 +109,13 @@ def candidate_settings(
 def by_held_out_models(
     task: Task, patients: Sequence[Patient], runs: Path
 ) -> Iterator[tuple[Patient, SegmentationModel]]:
-    """Yield patients, each with the model of the fold that held it out; skip those in no fold.
+    """Yield the patients of all folds, each with the model of the fold that held the patient out.
 
     Parameters
     ----------
     task : Task 1.
-    runs : folder of runs; each fold's model is exported into the fold's folder.
+    patients : the patients; those in no fold are left out.
+    runs : folder of runs; the model of each fold is exported to the fold's folder.
     """
     by_id = {patient.patient_id: patient for patient in patients}
     for fold in read_folds(runs / task.name).folds:
@@ -124,14 +130,14 @@ def by_held_out_models(
 def ablate(
     patients: Iterable[tuple[Patient, SegmentationModel]], settings: Sequence[Setting]
 ) -> pd.DataFrame:
-    """Return the scores of each setting, one row each.
+    """Return the scores, with one row for each setting.
 
     Columns are the challenge's three scores, their sum, and the share of the patients without a
-    primary for whom none was predicted (NaN if all have one).
+    primary for whom no primary was predicted (NaN if all patients have a primary).
 
     Parameters
     ----------
-    patients : each with the model that segments it.
+    patients : the patients, each with the model that segments the patient's images.
 
     Raises
     ------
@@ -176,7 +182,7 @@ def ablate(
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return a table as Markdown, each score to three digits."""
+    """Return a table as Markdown, with scores to three digits."""
     header = ["setting", *table.columns]
     lines = [" | ".join(header), " | ".join("---" for _ in header)]
     for name, row in table.iterrows():

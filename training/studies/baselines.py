@@ -1,9 +1,9 @@
-"""Baselines: simple models that the networks have to beat, in the same folds.
+"""Baselines: simple models for comparison with the networks, in the same folds.
 
-A ridge Cox model for Task 2 and a logistic regression for Task 3, each fitted to the record, to the
-measures of the lesions, and to both. They are fitted to the patients that a fold's network was
-trained on, and scored on those held out. Lesions are the true ones, or those that Task 1 predicts
-out of fold, as in serving.
+The models are a ridge Cox model for Task 2 and a logistic regression for Task 3. Each one is fitted
+to the record, to the lesion measures, and to both. In each fold it is fitted to the same patients
+as the network, and scored on the held-out patients. Lesions are the true lesions or, as in serving,
+those that Task 1 predicts (out of fold).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from training.tasks.planning import learnable, make_folds
 from training.tasks.prognosis import measures_of
 
 MaskOf: TypeAlias = Callable[[PreparedPatient], LabelVolume | None]
-"""From a patient to a label map on the region's grid; None where there is none."""
+"""Returns the label map of a patient on the region's grid; None if there is none."""
 
 NETWORK: Final = "network, chosen on these patients"
 
@@ -50,10 +50,11 @@ class Metric:
 
     Attributes
     ----------
-    columns : those of the predictions that it takes, in order.
-    within_folds : whether it is the mean over folds, weighted by patients, since predictions of
-        models that were fitted apart need not share a scale; otherwise it is that of all together.
-    result : its name in the `result.json` of a network; None where that does not have it.
+    columns : columns of predictions and outcomes that `function` takes, in order.
+    within_folds : whether the score is the mean over folds, weighted by patients, because the
+        models of different folds may predict on different scales; otherwise it is computed from
+        all patients together.
+    result : name of the score in the `result.json` of a network; None if that has no such score.
     """
 
     name: str
@@ -69,9 +70,10 @@ class Baselines:
 
     Attributes
     ----------
-    inputs : the columns of `table_of` that each model takes, by its name.
-    predict : from the patients to fit, the patients to predict, and these columns to columns of
-        predictions.
+    inputs : for each model, the columns of `table_of` that it takes.
+    predict : fits a model to the first table, and returns columns of predictions for the second;
+        the third argument names the input columns.
+    metrics : the scores of the predictions.
     """
 
     inputs: Mapping[str, tuple[str, ...]]
@@ -81,13 +83,13 @@ class Baselines:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison.
+    """One row of the comparison.
 
     Attributes
     ----------
-    held_out : over the patients of all folds, each scored by the model that did not see it.
-    by_fold : the same for each fold's patients; None where they have no score.
-    unseen : for each further cohort, by its name, by a model fitted on all patients.
+    held_out : score of all held-out patients, whom the model of their fold was not fitted to.
+    by_fold : score of the held-out patients of each fold; None if it cannot be computed.
+    unseen : score on each further cohort, of a model that was fitted to all patients.
     """
 
     metric: str
@@ -113,16 +115,16 @@ def _logistic(
 
 
 _PAPER: Final = load_configuration("paper")
-_BUT_HPV: Final = tuple(key for key in _PAPER.survival.clinical if key != "hpv")
+_WITHOUT_HPV: Final = tuple(key for key in _PAPER.survival.clinical if key != "hpv")
 
 BASELINES: Final = {
     "survival": Baselines(
         {
             "clinical": _PAPER.survival.clinical,
-            "clinical but HPV": _BUT_HPV,
+            "clinical without HPV": _WITHOUT_HPV,
             "lesions": MEASURES,
             "clinical, lesions": (*_PAPER.survival.clinical, *MEASURES),
-            "clinical but HPV, lesions": (*_BUT_HPV, *MEASURES),
+            "clinical without HPV, lesions": (*_WITHOUT_HPV, *MEASURES),
         },
         _cox,
         (Metric("C-index", concordance_index, ("risk", "rfs_days", "relapse"), True, "c_index"),),
@@ -160,20 +162,21 @@ def measure(
     unseen_masks: MaskOf | None = None,
     baselines: Mapping[str, Baselines] = BASELINES,
 ) -> list[Row]:
-    """Score the baselines of a task, and its networks if the folds are those of its run.
+    """Score the baselines of a task, and its networks if the folds are those of its training run.
 
     Parameters
     ----------
-    patients : prepared, of the whole cohort.
+    patients : the prepared patients of the whole cohort.
     runs : folder of runs.
-    hold_out : which patients are held out; if it says nothing, those of the task's run in `runs`.
-    masks, unseen_masks : where lesions come from; by default the true ones.
-    unseen : further cohorts to score on, by their names.
+    hold_out : the way to hold out patients; if none is chosen, the folds of the task's training run
+        are used.
+    masks, unseen_masks : the source of the lesions; by default the true label maps.
+    unseen : further cohorts to score, by name.
 
     Raises
     ------
     HecktorError
-        If the task has no baselines, or patients or run do not suit.
+        If the task has no baselines, or the patients or the training run do not allow the folds.
     """
     if task.name not in baselines:
         raise InputError(f"expected a task, one of {', '.join(baselines)}, found {task.name!r}")
@@ -182,8 +185,8 @@ def measure(
     if is_of_run:
         if not run_folds.is_file():
             raise InputError(
-                f"expected the folds of a run in {run_folds}, found none; train first, or choose "
-                "which patients to hold out"
+                f"expected the folds of a training run in {run_folds}, found none; train first, or "
+                "choose which patients to hold out"
             )
         hold_out = HoldOut(splits=run_folds)
     views = {p.patient_id: p for p in learnable(task, patients)}
@@ -212,32 +215,32 @@ def true_mask(patient: PreparedPatient) -> LabelVolume | None:
 
 
 def masks_of_model(folder: Path, preparation: Preparation) -> MaskOf:
-    """Return how to segment patients that no network has seen.
+    """Return a function that segments patients with a Task 1 model.
 
     Parameters
     ----------
-    folder : a Task 1 model folder.
-    preparation : that of the patients.
+    folder : the model folder; its model was not trained on the patients.
+    preparation : the preparation of the patients.
 
     Raises
     ------
     InputError
-        If the model takes another region.
+        If the model needs a different preparation.
     """
     model = SegmentationModel.load(folder)
     if model.card.preparation != preparation:
         raise InputError(
-            f"expected a Task 1 model in {folder} for the region {preparation}, found one for "
+            f"expected a Task 1 model in {folder} for the region {preparation}, found a model for "
             f"{model.card.preparation}; give another model folder or configuration"
         )
     return lambda patient: model.segment(patient.prepared())
 
 
 def table_of(patients: Sequence[PreparedPatient], mask_of: MaskOf) -> pd.DataFrame:
-    """Return the baselines' inputs and the outcomes of patients, one row per patient, by ID.
+    """Return the inputs of the baselines and the outcomes, with one row for each patient ID.
 
-    Clinical values are columns by their keys, measures of lesions by their names as logarithms
-    (`LesionMeasures.vector`); both NaN if missing. Outcomes are `hpv_status`, `relapse` and
+    There is a column for each clinical value and for the logarithm of each lesion measure
+    (`LesionMeasures.vector`); a missing value is NaN. Outcomes are `hpv_status`, `relapse` and
     `rfs_days`.
     """
     rows = {}
@@ -264,12 +267,12 @@ def compare(
     folds: Sequence[Fold],
     unseen: Mapping[str, pd.DataFrame],
 ) -> list[Row]:
-    """Fit and score each model in each fold, and on cohorts that no fold knows.
+    """Fit and score each model in each fold and on other cohorts.
 
     Parameters
     ----------
-    table : of `table_of`, with all patients of the folds.
-    unseen : tables of other cohorts by their names, for models fitted on the whole table.
+    table : the table that `table_of` returns for all patients of the folds.
+    unseen : tables of other cohorts by name, which a model that is fitted to `table` predicts.
     """
     rows = []
     for name, columns in baselines.inputs.items():
@@ -297,10 +300,10 @@ def compare(
 
 
 def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> list[Row]:
-    """Return what the networks of a run scored in its folds; folds not trained yet are left out.
+    """Return the scores of a training run's networks; folds without a trained network are left out.
 
-    Each network is of the epoch that did best on the very patients it is scored on here, so the
-    scores are too good. The mean over folds is weighted by patients.
+    The epoch of each network was chosen by its score on the same patients, so the scores are too
+    good. The mean over folds is weighted by patients.
     """
     sizes = {fold.name: len(fold.held_out) for fold in folds}
     scores: dict[str, dict[str, float]] = {}
@@ -320,7 +323,7 @@ def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> l
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the comparison as a table in Markdown; a score that does not exist is a dash."""
+    """Return the comparison as a table in Markdown; a missing score is a dash."""
     folds = list(dict.fromkeys(fold for row in rows for fold in row.by_fold))
     cohorts = list(dict.fromkeys(cohort for row in rows for cohort in row.unseen))
     header = ["", "model", "held out [95 %]", *(f"fold {fold}" for fold in folds)]
@@ -341,7 +344,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _score(metric: Metric, rows: pd.DataFrame) -> Interval:
-    """Return a metric of predictions with its interval; NaN where they have none."""
+    """Return a metric of predictions with its interval; NaN if it cannot be computed."""
     columns = [rows[column].to_numpy() for column in metric.columns]
     # All patients together are one group.
     groups = rows["fold"].to_numpy() if metric.within_folds else np.zeros(len(rows))

@@ -1,11 +1,11 @@
-"""A training cohort as the platform's cases, and out-of-fold predictions as its jobs.
+"""Writes a training cohort as cases of the platform, and out-of-fold predictions as its jobs.
 
-The containers run on cases, and the evaluation reads them. In jobs made from the out-of-fold
-predictions of a folder of runs, each patient is answered by the models that have not seen it. So
-`python -m evaluation score` and `report` treat a cross-validation like a container, with two
-differences. C-index and AUC rank patients of all folds together although their numbers come from
-different models: risks are standardised within each fold, probabilities are not. And Task 3 decides
-at a probability of 0.5, whatever threshold the card of a model states.
+The containers and the evaluation can then be used on a training cohort. In the jobs, the answer
+about each patient comes from models that were not trained on the patient, so
+`python -m evaluation score` and `report` work on a cross-validation as on a container. There are
+two differences. First, C-index and AUC rank the patients of all folds together although their
+predictions come from different models: risks are standardised within each fold, probabilities are
+not. Second, Task 3 decides at a probability of 0.5, whatever threshold the card of a model states.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ DRAFTS: Final = ".partial"
 def write_cases(patients: Sequence[Patient], folder: Path) -> None:
     """Write patients as cases in the platform's layout, with `truth.nii.gz` and `truth.json`.
 
-    The images of an existing case are left as they are, so a command that was stopped can resume;
-    record and outcomes are written again if the cohort's tables have changed.
+    The images of an existing case are not written again, so a command that was stopped can resume.
+    Record and outcomes are written again if the cohort's tables have changed.
     """
     for patient in tqdm(patients, desc="writing cases", unit="case"):
         target = folder / patient.patient_id
@@ -66,7 +66,7 @@ def _write_images(patient: Patient, folder: Path) -> None:
         place = folder / "input" / socket.path
         place.mkdir(parents=True)
         image = sitk.ReadImage(str(source))
-        for key in image.GetMetaDataKeys():  # NIfTI's fields, which make MetaImage warn
+        for key in image.GetMetaDataKeys():  # MetaImage warns about the fields of NIfTI.
             image.EraseMetaData(key)
         target = place / f"{patient.patient_id}.mha"
         sitk.WriteImage(image, str(target), useCompression=True, compressionLevel=1)
@@ -93,10 +93,10 @@ def write_jobs(
 
     Parameters
     ----------
-    patients : of the cohort of the folds; patients without an outcome of a task have no job in it.
-    cases : folder that `write_cases` has written for the same cohort; cases of other patients get
-        no truth and are not scored.
-    folder : new, or with jobs of the same predictions, which are completed.
+    patients : the patients of the cohort; a patient without the outcome of a task has no job there.
+    cases : folder that `write_cases` wrote for the same cohort; cases of other patients get no
+        truth and are not scored.
+    folder : a new folder, or one with jobs of the same predictions, which are completed.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def write_jobs(
     ------
     InputError
         If there are no predictions, some folds are not trained, a patient has no case, or the
-        folder has jobs of other predictions. No job is written then.
+        folder has jobs of other predictions. In all these cases no job is written.
     """
     case_folders = {case.name: case for case in find_cases(cases)}
     predictions = {name: _Predictions.of(task, patients, runs) for name, task in TASKS.items()}
@@ -155,7 +155,7 @@ class _Predictions:
 
     Attributes
     ----------
-    patients : those whose truth is known.
+    patients : the patients whose truth is known.
     """
 
     task: Task
@@ -177,11 +177,11 @@ class _Predictions:
         self.task.require_predictions(self.folder, names)
 
     def write(self, patient: PreparedPatient, output: Path) -> None:
-        """Write the answer about a patient into the output folder of its job."""
+        """Write the answer about a patient to the output folder of a job."""
         self.task.write_answer(self.folder, patient, output)
 
     def digest(self) -> str:
-        """Return a hash of the predictions, which changes with every training."""
+        """Return a hash of the predictions, which differs after each training run."""
         files = sorted(self.folder.glob("[!.]*"))
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Score the repository's model folders on unseen patients, as the containers run them.
+"""Scores the repository's model folders on unseen patients, in the same way as in the containers.
 
 Masks are compared on the CT's own grid. Task 2 sees the masks and the HPV probability that Tasks 1
 and 3 predict.
@@ -23,21 +23,21 @@ from training.tasks.base import ScoredCase, Task
 from training.tasks.discovery import TASKS
 
 Observations: TypeAlias = dict[TaskName, dict[str, list[Any]]]
-"""By task and metric, an entry for each patient whose truth is known; see `Task.observe`."""
+"""For each task and metric, an entry for each patient with a known truth; see `Task.observe`."""
 
 
 def score_models(
     model_folders: Mapping[TaskName, Path], patients: Sequence[Patient], cohort: str, *, write: bool
 ) -> dict[TaskName, list[Score]]:
-    """Run the models of all tasks on patients, print their scores and, if asked, write them.
+    """Run the models of all tasks on patients, print the scores and, if `write`, store them.
 
     If a model folder holds networks and linear models, each kind is also scored alone.
 
     Parameters
     ----------
-    model_folders : one for each task.
-    cohort : the patients, in words.
-    write : whether to write the scores into the cards.
+    model_folders : the model folder of each task.
+    cohort : description of the patients in words.
+    write : whether to write the scores to the cards.
 
     Raises
     ------
@@ -69,12 +69,12 @@ def score_models(
 def observe(
     chain: Chain, models: Mapping[TaskName, Any], patients: Sequence[Patient]
 ) -> Observations:
-    """Run the models on patients, and return what the scores are computed from.
+    """Run the models on patients, and return the observations that scores are computed from.
 
     Parameters
     ----------
-    chain : of those models that the containers chain.
-    models : of all tasks.
+    chain : the chain of the models.
+    models : the models of all tasks.
 
     Raises
     ------

@@ -91,8 +91,8 @@ def table(patient: Patient) -> pd.DataFrame:
 def test_rule_that_removes_the_invented_primary_scores_better(table: pd.DataFrame) -> None:
     paper = table.loc["paper: components under 100 mm³"]
     for name in (
-        "primary by mean probability, 0.6",
-        "primary by mass, 1000",
+        "least mean probability of a primary, 0.6",
+        "least mass of a primary, 1000 mm³",
         "mirrored along x",
         "as configured",
     ):
