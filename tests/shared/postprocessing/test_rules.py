@@ -1,4 +1,4 @@
-"""Rules on lesions: each by hand on a few voxels and at its limit; off by default."""
+"""The post-processing rules: each by hand on a few voxels and at its limit; off by default."""
 
 from __future__ import annotations
 
