@@ -1,1 +1,1 @@
-"""From trained networks to model folders."""
+"""Records training runs, and exports their models to model folders."""

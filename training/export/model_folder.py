@@ -1,8 +1,8 @@
-"""From trained models to a model folder: `.onnx` files and the card, checked before written.
+"""Writes a model folder from trained models: `.onnx` files and the card.
 
-Every graph is run in ONNX Runtime, on every provider that works on this machine, and compared with
-torch (`parity.py`). A graph that differs is not written. The same weights give the same bytes, with
-no path of this machine in them.
+Each graph is first run in ONNX Runtime, on every provider that works on this machine, and compared
+with torch (`parity.py`). A graph that differs is not written. The same weights give the same bytes,
+which contain no path of this machine.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ class MemberModel:
 
     Attributes
     ----------
-    name : its file in the model folder, without `.onnx`.
-    model : the model as trained; it is moved to the CPU, and its serving part to evaluation mode.
-    config : the configuration that built it, which knows the part that serves; None for a
-        `LinearModel`, which serves as it is.
-    risk_mean, risk_std : of its risks on the training patients; survival only.
+    name : name of the file in the model folder, without `.onnx`.
+    model : the trained model. It is moved to the CPU, and its serving part to evaluation mode.
+    config : the configuration that built the model and that returns the part for serving; None for
+        a `LinearModel`, which serves as a whole.
+    risk_mean, risk_std : mean and standard deviation of the model's risks on the training patients;
+        only for survival.
     """
 
     name: str
@@ -64,7 +65,7 @@ class MemberModel:
 
     @property
     def kind(self) -> MemberKind:
-        """What the card calls it."""
+        """The kind that the card states."""
         return "linear" if self.config is None else "network"
 
 
@@ -75,7 +76,7 @@ def export(
     members: Sequence[MemberModel],
     fields: Mapping[str, Any],
 ) -> CardT:
-    """Write a model folder, whole or not at all.
+    """Write a complete model folder, or nothing.
 
     Parameters
     ----------
@@ -83,19 +84,19 @@ def export(
         Any other file stays, and a model is not loaded from a folder with such a file. The scores
         of the card are kept if the model is the same.
     card_type : the class of the task's card.
-    members : the ensemble, at least one model, names all different.
-    fields : what the card says in addition to `task`, `members` and `measures`.
+    members : the models of the ensemble; there is at least one, and no two have the same name.
+    fields : fields of the card in addition to `task`, `members` and `measures`.
 
     Returns
     -------
-    The card as written.
+    The card that was written.
 
     Raises
     ------
     ExportError
-        If a graph differs from its model; the folder is then as it was.
+        If a graph differs from its model; the folder is then unchanged.
     pydantic.ValidationError
-        If the fields do not make a card.
+        If the fields do not make a valid card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
@@ -118,7 +119,7 @@ def export(
         card = card.model_copy(update={"members": tuple(hashed)})
         card = card.model_copy(update={"scores": _scores_to_keep(folder, card)})
         write_card(draft, card)
-        # Without a card until all files are in place, a half-replaced folder cannot be loaded.
+        # The folder has no card until all files are in place, so it cannot be loaded half-replaced.
         (folder / CARD_NAME).unlink(missing_ok=True)
         for stale in folder.glob("*.onnx"):
             stale.unlink()
@@ -130,7 +131,7 @@ def export(
 
 
 def _scores_to_keep(folder: Path, card: BaseCard) -> tuple[Score, ...]:
-    """Return the scores in a folder's card if it is of the same model, otherwise none."""
+    """Return the scores of a folder's card if it is the card of the same model, otherwise none."""
     try:
         before = load_card(folder, type(card))
     except ModelError:
@@ -144,7 +145,7 @@ def export_model(member: MemberModel, path: Path, card: BaseCard) -> None:
     Raises
     ------
     ExportError
-        If they differ by more than `parity.py` allows.
+        If the graph differs from the model by more than `parity.py` allows.
     """
     model = member.model.cpu().float()
     serving = reference = model
@@ -176,14 +177,14 @@ def _compare(
 
 
 def _graph(network: nn.Module, inputs: Mapping[str, Tensor], output: str) -> onnx.ModelProto:
-    """Return the graph with its weights inside, without the exporter's notes on source files."""
-    # It warns once for each torchvision operator that it cannot register.
+    """Return the graph with its weights, but without the exporter's notes on source files."""
+    # The exporter warns about each torchvision operator that it cannot register.
     noisy = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = noisy.level
     noisy.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # torch 2.13 calls a function of its own that it has deprecated.
+            # torch 2.13 calls one of its own deprecated functions.
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
             program = torch.onnx.export(
                 network,
@@ -197,7 +198,7 @@ def _graph(network: nn.Module, inputs: Mapping[str, Tensor], output: str) -> onn
     finally:
         noisy.setLevel(level)
     if program is None:
-        raise ExportError("torch gave no ONNX graph")
+        raise ExportError("expected an ONNX graph from torch, found none")
     proto = program.model_proto
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):

@@ -1,9 +1,9 @@
-"""Whether an exported graph gives what its network gives in torch.
+"""Compares the output of an exported graph with the output of its network in torch.
 
-Logits have no scale of their own: those of a trained network are far larger than those of a fresh
-one, and their difference grows with them and with the voxels that instance norm averages over. What
-counts is the answer. Masks are compared by probabilities and labels. Risks and HPV logits are
-compared on the scale on which they are used, relative to their size.
+Logits have no scale of their own. The logits of a trained network are far larger than those of an
+untrained one, and their differences grow with their size and with the number of voxels that
+instance norm averages over. The comparison therefore uses what the logits mean: probabilities and
+labels of a mask, and standardised risks and HPV logits relative to their size.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ MAX_PROBABILITY_DIFFERENCE: Final = 1e-2
 """Largest difference of a probability in a voxel that agrees."""
 
 TIE: Final = 2e-3
-"""Two labels whose probabilities in torch differ by less are tied, and either is right: 0.5 % of
-the voxels of a fresh network, so the order of rounding would decide whether it can be exported."""
+"""If the two highest probabilities in torch differ by less than this, either label is accepted.
+This concerns 0.5 % of the voxels of an untrained network, where rounding decides the label."""
 
 MIN_AGREEMENT: Final = 0.9999
 """Least share of voxels that agree in probabilities and label. The largest difference of all voxels
-says little: the demo network at 192³ differs by 0.011 in one of 7 million on OpenVINO."""
+says little: on OpenVINO, one of 7 million voxels of the demo network at 192³ differs by 0.011."""
 
 MAX_RELATIVE_DIFFERENCE: Final = 1e-2
-"""Largest difference of a standardised risk or a logit, relative to its size, or to 1 if it is
-smaller. At a risk's size of 1 this is a hundredth of the spread between patients; a logit at the
-threshold changes its probability by at most 0.0025."""
+"""Largest difference of a standardised risk or a logit, divided by its size or by 1, whichever is
+larger. For a risk of 1, this is a hundredth of the spread between patients. For a logit at the
+threshold, it changes the probability by at most 0.0025."""
 
 
 def compare_masks(logits: Volume, expected: Volume, name: str) -> None:
@@ -55,7 +55,7 @@ def compare_masks(logits: Volume, expected: Volume, name: str) -> None:
         raise ExportError(
             f"{name} differs from torch: expected the same label and probabilities that differ by "
             f"at most {MAX_PROBABILITY_DIFFERENCE:g} in at least {MIN_AGREEMENT:.2%} of the "
-            f"voxels, found that in {agree.mean():.3%} and a difference of up to "
+            f"voxels, found agreement in {agree.mean():.3%} and a difference of up to "
             f"{difference.max():.2g}; nothing was written"
         )
 
@@ -68,11 +68,12 @@ def compare_numbers(
     mean: float = 0.0,
     std: float = 1.0,
 ) -> None:
-    """Check risks or HPV logits against those of torch, both of one shape.
+    """Check risks or HPV logits against those of torch, in arrays of the same shape.
 
     Parameters
     ----------
-    mean, std : of a model's risks on the patients trained on, which standardise them in serving.
+    mean, std : mean and standard deviation of the model's risks on the training patients, with
+        which serving standardises risks.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""What a training run keeps about itself: `run.json`, and `member.json` of each fold.
+"""The records of a training run: `run.json`, and the `member.json` of each fold.
 
-A run resumes only as it began: with another configuration, seed, precision, accumulation of batches
-or clinical scale it is refused. Its notice, description of the data and licence are those of its
-first start. Devices, machines and workers may change.
+A run can be resumed only with the same configuration, seed, precision, accumulation of batches and
+clinical scale. Its notice, description of the data and licence come from the first start. Devices,
+machines and workers may change.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ PHANTOM_LICENCE: Final = "Apache-2.0"
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What the user says about weights and their training data; None is the run's own words.
+    """The user's texts about weights and training data; None stands for those of the first start.
 
     Attributes
     ----------
-    notice : what users of the weights must know.
-    data : the training data, in words.
-    licence : of the weights; required with `data`.
+    notice : a warning to the users of the weights.
+    data : the training data in words.
+    licence : the licence of the weights; required with `data`.
     """
 
     notice: str | None = None
@@ -54,7 +54,7 @@ class Provenance:
 
 
 class Source(Strict):
-    """How the weights came about, apart from the number of patients."""
+    """The origin of the weights, apart from the number of patients."""
 
     data: str
     command: str
@@ -63,13 +63,13 @@ class Source(Strict):
 
 
 class RunRecord(Strict):
-    """`run.json`: what decides a training run, and what its cards say about it.
+    """`run.json`: everything that decides the result of a training run, and texts for the cards.
 
     Attributes
     ----------
-    name : of the configuration.
-    notice, licence, training : of the first start, for the cards.
-    configuration, seed, precision, accumulate_batches, features : what decides the run.
+    name : name of the configuration.
+    notice, licence, training : texts from the first start, for the cards.
+    configuration, seed, precision, accumulate_batches, features : values that decide the result.
     """
 
     name: str
@@ -98,8 +98,8 @@ class RunRecord(Strict):
 
         Parameters
         ----------
-        name : of the configuration.
-        schedule : the task's part of it.
+        name : name of the configuration.
+        schedule : the task's part of the configuration.
         """
         data = PHANTOM_DATA if provenance.data is None else provenance.data
         return cls(
@@ -115,18 +115,18 @@ class RunRecord(Strict):
         )
 
     def keep(self, folder: Path, provenance: Provenance) -> None:
-        """Write the record of a run, or check that the run began with the same.
+        """Write the record of a new run, or check that a resumed run began with the same values.
 
         Raises
         ------
         HecktorError
-            If it began with something else, or `provenance` describes data without a licence.
+            If the run began with other values, or a new run has `data` without a licence.
         """
         path = folder / RUN
         if provenance.data is not None and provenance.licence is None and not path.exists():
             raise HecktorError(
-                f"expected a licence, since the weights are of {provenance.data!r} and not of "
-                "phantoms, found none; state under which terms they may be used"
+                f"expected a licence, because the weights are trained on {provenance.data!r} and "
+                "not on phantoms, found none; state the licence of the weights"
             )
         write_first(path, self.model_dump_json(indent=1) + "\n")
         first = read_run(folder)
@@ -134,8 +134,8 @@ class RunRecord(Strict):
         differing = [name for name in deciding if getattr(first, name) != getattr(self, name)]
         if differing:
             raise HecktorError(
-                f"expected the run in {folder} to resume as it began, found another "
-                f"{' and '.join(differing)}; give the same options, another folder of runs, or "
+                f"expected the options with which the run in {folder} began, found another "
+                f"{' and '.join(differing)}; give the same options or another folder of runs, or "
                 "delete this run"
             )
         for what, value, first_value in (
@@ -151,7 +151,7 @@ class RunRecord(Strict):
 
 
 class FoldRecord(Strict):
-    """`member.json`: a fold is complete, and what the card states about each of its models."""
+    """`member.json`: the statistics of each model of a fold; written when the fold is complete."""
 
     members: dict[MemberKind, MemberStatistics]
 
@@ -162,7 +162,7 @@ def read_run(folder: Path) -> RunRecord:
     Raises
     ------
     InputError
-        If there is none, or the file is not valid.
+        If the file is missing or not valid.
     """
     return read_training_record(RunRecord, folder / RUN)
 
@@ -181,6 +181,6 @@ def _revision() -> str:
 
 
 def _command() -> str:
-    """Return the command without the paths of this machine, which tell a reader nothing."""
+    """Return the command with file names instead of the paths of this machine."""
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return shlex.join(["python", "-m", "training", *words])

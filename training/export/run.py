@@ -1,4 +1,4 @@
-"""From a training run to a model folder: an ensemble of all folds, or the model of one."""
+"""Exports a training run to a model folder: the ensemble of all folds, or some of the models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def model_folder(task: Task) -> Path:
 
 
 def is_trained(run_folder: Path, fold: Fold) -> bool:
-    """Whether a fold is complete: its models and its out-of-fold predictions are there."""
+    """Return whether a fold is complete, with its models and its out-of-fold predictions."""
     return (run_folder / f"fold{fold.name}" / MEMBER).is_file()
 
 
@@ -50,11 +50,11 @@ def export_run(
 
     Parameters
     ----------
-    folds : names of the folds to take; all if empty. Several make an ensemble.
-    model : folder to write; None is the task's own in the repository.
-    configuration : name of the configuration whose rules for serving the card states; None is the
-        run's own.
-    kinds : of models to take; all that were trained if empty.
+    folds : names of the folds to export; empty for all folds.
+    model : folder to write; None stands for the task's model folder in the repository.
+    configuration : name of a configuration with the rules for serving; None stands for the
+        configuration of the run.
+    kinds : kinds of models to export; empty for all that were trained.
 
     Raises
     ------
@@ -68,13 +68,16 @@ def export_run(
     exported_kinds = tuple(kinds) or trained_kinds
     if not set(exported_kinds) <= set(trained_kinds):
         raise HecktorError(
-            f"expected kinds of models that {run_folder} has, {' and '.join(trained_kinds)}, found "
-            f"{' and '.join(exported_kinds)}; train with another configuration"
+            f"expected kinds of models that {run_folder} has ({' and '.join(trained_kinds)}), "
+            f"found {' and '.join(exported_kinds)}; train with another configuration"
         )
     members = []
     for fold in chosen:
         if not is_trained(run_folder, fold):
-            raise HecktorError(f"expected fold {fold.name} of {run_folder} trained; train it first")
+            raise HecktorError(
+                f"expected a trained fold {fold.name} in {run_folder}, found it incomplete; train "
+                "it first"
+            )
         fold_folder = run_folder / f"fold{fold.name}"
         statistics = read_record(FoldRecord, fold_folder / MEMBER).members
         name = task.name if len(chosen) == 1 else f"{task.name}_fold{fold.name}"

@@ -1,8 +1,8 @@
 """The training loop that the three tasks share: Lightning, on one or several processes.
 
-The order of the data and each sample follow from (seed, epoch, patient), dropout from (seed,
-epoch). A run that was stopped repeats the epoch it was in and ends where it would have ended.
-Averaging counts its epochs on from the main training, so it sees new samples.
+The order of the data and each sample depend only on (seed, epoch, patient), and dropout only on
+(seed, epoch). A run that was stopped repeats the interrupted epoch and gives the same result. The
+epochs of weight averaging continue the count of the main training, so they use new samples.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ NETWORK: Final = "network.pt"
 
 
 class EpochAveraging(WeightAveraging):
-    """The mean of the weights at the end of each epoch; validation and checkpoints see the mean.
+    """Averages the weights after each epoch; validation and checkpoints use the mean.
 
-    The mean is updated at the last step of an epoch, not at its end, because validation runs
-    between the two.
+    The mean is updated at the last step of an epoch and not at the end of the epoch, because
+    validation runs between the two.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
@@ -46,18 +46,18 @@ class EpochAveraging(WeightAveraging):
         self._steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Whether the step that was taken is the last of its epoch."""
+        """Return whether the last step was the last step of its epoch."""
         return step_idx is not None and (step_idx + 1) % self._steps == 0
 
 
 class FitResult(Strict):
-    """`result.json`: how the training of one fold's network ended.
+    """`result.json`: the result of training one fold's network.
 
     Attributes
     ----------
-    kept : the weights that the network has.
-    best, averaged : scores of the best checkpoint and, if there was averaging, of the mean.
-    train_seconds : time spent in all parts of the training, if it was stopped in between.
+    kept : which weights the network has.
+    best, averaged : scores of the best checkpoint and, after weight averaging, of the mean.
+    train_seconds : total training time, also if the training was stopped and resumed.
     """
 
     kept: Literal["best checkpoint", "mean of weights"]
@@ -84,10 +84,11 @@ def fit(
 
     Parameters
     ----------
-    make_module : called for the main training and again for averaging.
-    batches : from an `EpochBatches` sampler.
-    folder : of the fold; receives the checkpoints, TensorBoard's log, `network.pt` with the chosen
-        weights and `result.json` with the scores. If both exist, nothing is trained again.
+    make_module : makes a module; called for the main training and for weight averaging.
+    batches : a loader with an `EpochBatches` sampler.
+    folder : folder of the fold, for the checkpoints, TensorBoard's log, `network.pt` with the
+        chosen weights and `result.json` with the scores. If `result.json` exists, nothing is
+        trained again.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def fit(
             train_seconds=seconds + more,
         )
         weights = _load_best(within) if is_kept else weights
-    fresh = make_module()  # one that Lightning has not moved or wrapped
+    fresh = make_module()  # a module that Lightning has not moved or wrapped
     fresh.load_state_dict(weights)
     if is_first_process():
         save_weights(fresh.network, folder / NETWORK)
@@ -130,7 +131,7 @@ def fit(
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights, whole or not at all; OSError if the disk is full."""
+    """Write a network's weights completely or not at all; raise OSError if the disk is full."""
     _save(network.state_dict(), path)
 
 
@@ -142,15 +143,16 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints drafted next to their place, so a full disk leaves the previous one intact.
+    """Writes checkpoints atomically, so a full disk leaves the previous checkpoint intact.
 
-    Lightning drafts in the temporary folder, and moving a file to another disk is a copy.
+    Lightning writes a draft to the temporary folder. If that is on another disk, moving the draft
+    is a copy, which is not atomic.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint, whole or not at all; OSError if the disk is full."""
+        """Write a checkpoint completely or not at all; raise OSError if the disk is full."""
         del storage_options
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         _save(checkpoint, Path(path))
@@ -172,7 +174,7 @@ def _fit(
     validate_every_epochs: int,
     averaging: EpochAveraging | None = None,
 ) -> tuple[dict[str, float], float]:
-    """Train; return the scores of the best checkpoint, `best.ckpt`, and the seconds it took."""
+    """Train; return the scores of the best checkpoint, `best.ckpt`, and the training time in s."""
     timer = Timer()
     best = ModelCheckpoint(
         folder, "best", monitor="score", mode="max", enable_version_counter=False
@@ -211,22 +213,22 @@ def _fit(
 
 
 class _BestScores(lightning.Callback):
-    """All scores of the validation with the highest `score`, through checkpoints."""
+    """Keeps all scores of the validation with the highest `score`, also in checkpoints."""
 
     def __init__(self) -> None:
         self.best: dict[str, float] = {}
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Compare the scores just logged with the best."""
+        """Keep the logged scores if they are the best so far."""
         names = set(trainer.callback_metrics) - {"loss", "loss_step", "gradient_norm"}
         found = {name: float(trainer.callback_metrics[name]) for name in sorted(names)}
         if not self.best or found["score"] > self.best["score"]:
             self.best = found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the scores for a checkpoint."""
         return dict(self.best)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what a checkpoint kept."""
+        """Restore the scores from a checkpoint."""
         self.best = dict(state_dict)

@@ -1,4 +1,4 @@
-"""What a training runs on: devices, machines, precision, and the memory allocator of the CPU."""
+"""The hardware of a training run: devices, machines, precision, and the CPU's memory allocator."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ Device: TypeAlias = Literal["cuda", "cpu"]
 
 
 class TrainingError(HecktorError):
-    """A training went wrong in a way that its user can fix."""
+    """Training failed for a reason that the user can fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """What a training runs on.
+    """The hardware of a training run.
 
     Attributes
     ----------
-    devices : GPUs per machine (on the CPU: processes); None takes all GPUs, or one process.
+    devices : number of GPUs per machine, or of processes on the CPU; None uses all GPUs or one
+        process.
     nodes : number of machines.
-    accelerator : "auto" takes GPUs if torch sees any.
-    precision, accumulate_batches : replace those of the configuration, unless None.
+    accelerator : "auto" uses GPUs if torch sees any.
+    precision, accumulate_batches : values that replace those of the configuration, unless None.
     """
 
     devices: int | None = None
@@ -70,7 +71,7 @@ class Hardware:
         return torch.float32 if self.precision_of(schedule) == "32-true" else torch.float16
 
     def check(self) -> None:
-        """Raise TrainingError if this machine lacks the devices asked for."""
+        """Raise TrainingError if this machine lacks the chosen devices."""
         if self.accelerator == "gpu" and self.device != "cuda":
             raise TrainingError(
                 "expected a GPU that torch sees, found none; install a CUDA build of torch, or "
@@ -86,9 +87,9 @@ class Hardware:
 def keep_freed_memory() -> None:
     """Tell glibc to reuse the large blocks that each CPU training step frees and allocates again.
 
-    By default glibc returns them to the kernel, which must clear them again: a step of the demo
-    network took 1.5 s by default and takes 1.05 s with this (measured). Does nothing except on
-    Linux.
+    By default, glibc returns the blocks to the kernel, which must clear them again. A step of the
+    demo network takes 1.5 s by default and 1.05 s with this function (measured). It has an effect
+    only on Linux.
     """
     if sys.platform != "linux":
         return

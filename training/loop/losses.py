@@ -1,4 +1,4 @@
-"""Losses that the libraries do not have."""
+"""The Cox loss, which the libraries do not have."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from torch import Tensor
 
 
 def cox_loss(risks: Tensor, time_days: Tensor, events: Tensor) -> Tensor:
-    """Return the negative Cox partial log-likelihood, mean over the observed events.
+    """Return the negative Cox partial log-likelihood, averaged over the observed events.
 
     Parameters
     ----------
-    risks : log hazards, shape (n,); higher = earlier recurrence. A constant added to all changes
-        nothing; they are centred for the exponential's sake.
+    risks : log hazards, shape (n,); higher = earlier recurrence. A constant that is added to all
+        risks does not change the loss; they are centred so that the exponential does not overflow.
     time_days : times of recurrence or censoring, shape (n,).
-    events : 1 where recurrence was observed, 0 where censored, shape (n,).
+    events : 1 if recurrence was observed, 0 if the patient was censored, shape (n,).
 
     Returns
     -------
-    A scalar; 0 with a zero gradient where no event was observed. Patients at risk at a time are
+    A scalar. Without any event, it is 0 and has a zero gradient. The patients at risk at a time are
     those whose own time is not earlier; tied events share the whole tied set (Breslow 1974).
 
     References
     ----------
     Katzman et al. 2018, DeepSurv, BMC Medical Research Methodology 18:24.
     """
-    risks = risks.float()  # before they are centred: half precision would round what is left
+    risks = risks.float()  # before centring, because half precision would round the differences
     risks = risks - risks.mean()
     order = torch.argsort(time_days, descending=True, stable=True)
     risks, times, events = risks[order], time_days[order], events[order].to(risks.dtype)

@@ -1,4 +1,4 @@
-"""A network with its optimiser, loss and validation, as Lightning trains it."""
+"""A network with its optimiser, loss and validation, as a Lightning module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.samples.dataset import Sample
 LOG_EVERY_STEPS: Final = 5
 
 Observation = TypeVar("Observation")
-"""What validation keeps of a patient."""
+"""The data about one patient that validation keeps for the scores."""
 
 
 class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
@@ -42,14 +42,14 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
 
     @abstractmethod
     def validate(self, batch: Sample) -> Observation:
-        """Return what the scores need to know about one patient."""
+        """Return the data about one patient that the scores need."""
 
     @abstractmethod
     def scores(self, observations: Sequence[Observation]) -> dict[str, float]:
-        """Return scores over all patients; `score`, higher is better, selects the checkpoint."""
+        """Return scores of all patients; `score` selects the checkpoint, and higher is better."""
 
     def configure_optimizers(self) -> Any:
-        """Return Adam, with the half cosine if the schedule asks for it."""
+        """Return Adam, with the decay along a half cosine if it is configured."""
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
         if not self.cosine_decay:
             return optimizer
@@ -60,7 +60,7 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Make dropout a function of seed, epoch and process."""
+        """Set the random state, so that dropout depends only on seed, epoch and process."""
         epoch = self.first_epoch + self.current_epoch
         torch.manual_seed(self.seed + 1000 * epoch + self.global_rank)
 
@@ -69,9 +69,10 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
         loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss.item()} at step {self.global_step}; lower the learning "
-                "rate or train in 32-true precision. A run resumes only with the settings it began "
-                "with, so use another folder of runs, or delete this task's (the cache can stay)"
+                f"expected a finite loss, found {loss.item()} at step {self.global_step}; lower "
+                "the learning rate or train in 32-true precision, and use another folder of runs "
+                "or delete this task's folder (but not the cache), because a run resumes only with "
+                "the same settings"
             )
         self.log("loss", loss, prog_bar=True)
         return loss
@@ -84,7 +85,7 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
         norm = nn.utils.get_total_norm(gradients)
         self.log("gradient_norm", norm)
         if not torch.isfinite(norm):
-            # In 16-mixed this happens now and then: the gradient scaler skips such a step.
+            # In 16-mixed precision this is normal from time to time; the scaler skips the step.
             warnings.warn(
                 f"the gradient is {norm.item()} at step {self.global_step}; if the loss does not "
                 "fall, lower the learning rate or train in 32-true or bf16-mixed precision",
@@ -92,11 +93,11 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
             )
 
     def validation_step(self, batch: Sample, _: int) -> None:
-        """Keep what the scores need to know about one patient."""
+        """Keep the data about one patient that the scores need."""
         self._observations.append(self.validate(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores over the patients of all processes."""
+        """Log the scores of the patients of all processes."""
         scores = self.scores(gathered(self._observations))
         self._observations.clear()
         # The scores are equal in all processes, so their mean is too.

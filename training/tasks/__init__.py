@@ -1,4 +1,4 @@
-"""What differs between segmentation, HPV status and survival in training.
+"""The training of each task: segmentation, HPV status and survival.
 
-Each file with a subclass of `Task` holds one task; `discovery` finds them.
+Each task is a subclass of `Task` in its own file; `discovery` finds these files.
 """

@@ -1,4 +1,4 @@
-"""What differs between the trainings of segmentation, HPV status and survival: one interface."""
+"""The interface of a task in training; it covers everything that differs between the tasks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ from training.samples.loaders import Loading, training_loader, validation_loader
 
 @dataclass(frozen=True, kw_only=True)
 class FoldTraining:
-    """The training of one fold of a task.
+    """Everything that is needed to train one fold of a task.
 
     Attributes
     ----------
-    patients, held_out : those trained on and those held out, as the task sees them.
+    patients, held_out : the training patients and the held-out patients, as `Task.training_view`
+        and `Task.with_inputs` return them.
     without_outcome : patients who are in no fold because the task cannot learn from them; later
         tasks may need predictions for them too.
     features : clinical inputs, scaled.
@@ -77,7 +78,7 @@ class FoldTraining:
 
 
 class MemberStatistics(Strict):
-    """What the card states about one model of a fold: its risks on the patients trained on."""
+    """Mean and standard deviation of a model's risks on the training patients, for the card."""
 
     risk_mean: float = 0.0
     risk_std: PositiveFloat = 1.0
@@ -85,7 +86,7 @@ class MemberStatistics(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFold:
-    """The models of a fold, by kind, with what the card states about each."""
+    """The models of a fold by kind, and the statistics of each."""
 
     training: FoldTraining
     models: Mapping[MemberKind, nn.Module]
@@ -94,12 +95,12 @@ class TrainedFold:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredCase:
-    """A patient whom the models have answered about, to be compared with the truth.
+    """A patient with the predictions that are compared with the truth.
 
     Attributes
     ----------
-    prepared : the input of the models.
-    predictions : of the models that the containers chain.
+    prepared : the prepared case, which the models take.
+    predictions : the predictions of the chain of models.
     """
 
     patient: Patient
@@ -112,15 +113,15 @@ class Task(ABC):
 
     name: ClassVar[TaskName]
     model_type: ClassVar[type[Ensemble[Any]]]
-    """The class that serves the exported models; it names the class of the card."""
+    """The class that serves the exported models; it also states the class of the card."""
     about: ClassVar[str]
-    """What its training command says about itself."""
+    """The help text of the task's training command."""
     follows: ClassVar[tuple[TaskName, ...]] = ()
-    """The tasks to train first, because it can start from their weights or predictions."""
+    """The tasks to train first, because this task can start from their weights or predictions."""
     default_held_out: ClassVar[int] = 60
-    """Patients held out if nothing else is asked for."""
+    """Number of patients to hold out by default."""
     starts_from_segmentation: ClassVar[bool] = False
-    """Whether its network starts from the weights of a Task 1 network."""
+    """Whether the network starts from the weights of a Task 1 network."""
 
     @abstractmethod
     def settings(self, configuration: Configuration) -> Schedule:
@@ -136,16 +137,16 @@ class Task(ABC):
 
     @abstractmethod
     def has_truth(self, patient: Patient) -> bool:
-        """Whether the truth is known, so that the task can learn from the patient and be scored."""
+        """Return whether the truth is known, which both training and scoring need."""
 
     def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
-        """Return a patient as training sees it; None if the task has nothing to learn from it."""
+        """Return the data of a patient that training uses; None if it cannot use the patient."""
         return patient if self.has_truth(patient.patient) else None
 
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
     ) -> Sequence[PreparedPatient]:
-        """Return patients with the inputs that earlier tasks predicted, if so configured."""
+        """Return patients with the predictions of earlier tasks as inputs, if configured."""
         del runs, configuration
         return patients
 
@@ -155,7 +156,7 @@ class Task(ABC):
 
     @abstractmethod
     def network_config(self, configuration: Configuration) -> NetworkConfig:
-        """Return the shape of the network, which also knows the part that serves."""
+        """Return the configuration of the network."""
 
     @abstractmethod
     def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
@@ -197,7 +198,7 @@ class Task(ABC):
     def features(
         self, configuration: Configuration, patients: Sequence[PreparedPatient]
     ) -> tuple[ClinicalFeature, ...]:
-        """Return the clinical inputs, scaled on the patients trained on."""
+        """Return the clinical inputs, with the scale of the training patients."""
         del configuration, patients
         return ()
 
@@ -207,7 +208,7 @@ class Task(ABC):
         return ("network",)
 
     def fit_linear(self, training: FoldTraining) -> dict[MemberKind, nn.Module]:
-        """Return the linear models of a fold; none for most tasks."""
+        """Return the linear models of a fold; by default there are none."""
         del training
         return {}
 
@@ -219,24 +220,24 @@ class Task(ABC):
 
         Parameters
         ----------
-        run_folder : of the task; holds its out-of-fold predictions.
-        kinds : the kinds that are exported.
+        run_folder : run folder of the task, which holds the out-of-fold predictions.
+        kinds : the kinds of models to export.
         """
 
     def check(self, training: FoldTraining) -> None:
-        """Raise InputError if nothing could be learned from a fold, or nothing scored in it."""
+        """Raise InputError if the task cannot be trained or scored on a fold."""
         del training
 
     def statistics(
         self, models: Mapping[MemberKind, nn.Module], training: FoldTraining
     ) -> dict[MemberKind, MemberStatistics]:
-        """Return what the card states about each model of a fold."""
+        """Return the statistics of each model of a fold."""
         del training
         return {kind: MemberStatistics() for kind in models}
 
     @abstractmethod
     def predict_held_out(self, trained: TrainedFold) -> None:
-        """Write predictions for the patients that a fold's models have not seen."""
+        """Write predictions for the patients that a fold's models were not trained on."""
 
     @abstractmethod
     def require_predictions(self, folder: Path, patient_ids: Sequence[str]) -> None:
@@ -244,32 +245,33 @@ class Task(ABC):
 
         Parameters
         ----------
-        folder : in which `predict_held_out` has written.
+        folder : folder that `predict_held_out` wrote to.
         """
 
     @abstractmethod
     def write_answer(self, folder: Path, patient: PreparedPatient, output_dir: Path) -> None:
-        """Write the out-of-fold prediction for a patient as the task's container writes its answer.
+        """Write the out-of-fold prediction of a patient in the form of the container's output.
 
         Parameters
         ----------
-        folder : in which `predict_held_out` has written.
+        folder : folder that `predict_held_out` wrote to.
         """
 
     @abstractmethod
     def observe(self, model: Any, case: ScoredCase) -> dict[str, Any]:
-        """Return what the task's metrics are computed from, for one patient.
+        """Return the observations of one patient from which the task's metrics are computed.
 
         Parameters
         ----------
-        model : of the class `model_type`. It is run here if it has no prediction in
-            `case.predictions`.
+        model : the model, of the class `model_type`. It is run here if `case.predictions` has no
+            prediction of it.
 
         Returns
         -------
-        By the name of the metric as the card states it; empty if the truth is unknown.
+        The observation for each metric, by the metric's name in the card; empty if the truth is
+        unknown.
         """
 
     @abstractmethod
     def score(self, metric: str, observations: Sequence[Any]) -> float:
-        """Return a metric of patients from what `observe` returned for it."""
+        """Return a metric from the observations of patients that `observe` returned for it."""

@@ -1,7 +1,7 @@
-"""The training tasks by name: what the command line trains and the studies score.
+"""Finds the training tasks by name, for the command line and the studies.
 
-A task is a class in this folder that implements `Task`. All files here are imported, and each such
-class is entered, so a new task needs no other change.
+A task is a class in this folder that implements `Task`. This module imports all files here and
+collects these classes, so a new task needs no other change in `training`.
 """
 
 from __future__ import annotations
@@ -37,4 +37,4 @@ def _find_tasks() -> dict[TaskName, Task]:
 
 
 TASKS: Final[Mapping[TaskName, Task]] = MappingProxyType(_find_tasks())
-"""From a name to its task, in the order of training."""
+"""The tasks by name, in the order of training."""

@@ -1,4 +1,4 @@
-"""Task 3: the Task 1 network, started from its weights, learns the HPV status at its bottleneck."""
+"""Task 3: a Task 1 network with trained weights learns the HPV status at its bottleneck."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BALANCED_ACCURACY: Final = "balanced_accuracy"
 
 
 class HpvModule(TrainedModule[tuple[float, bool]]):
-    """DiceCE on the lesions plus binary cross-entropy on the status."""
+    """The loss is DiceCE on the lesions plus binary cross-entropy on the HPV status."""
 
     network: HpvNetwork
 
@@ -55,7 +55,7 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         self.criterion = segmentation_loss(batch_dice)
 
     def loss(self, batch: Sample) -> Tensor:
-        """Return the sum of both losses; without outlined lesions, that of the status alone."""
+        """Return the sum of both losses; without any label map, only the loss of the status."""
         logits, status = self.network(batch["image"], batch["clinical"])
         outlined = batch["outlined"]
         if outlined.any():
@@ -75,7 +75,7 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         return float(logit), bool(batch["hpv"])
 
     def scores(self, observations: Sequence[tuple[float, bool]]) -> dict[str, float]:
-        """Return the balanced accuracy at a logit of 0; the loss decides between equals."""
+        """Return the balanced accuracy at a logit of 0; the loss breaks ties."""
         logits = torch.tensor([logit for logit, _ in observations])
         truth = [status for _, status in observations]
         accuracy = balanced_accuracy((logits > 0).numpy(), truth)
@@ -110,7 +110,7 @@ class Hpv(PrognosisTask):
         return BATCH_DICE if configuration.segmentation.batch_dice else None
 
     def has_truth(self, patient: Patient) -> bool:
-        """Whether the status is known."""
+        """Return whether the status is known."""
         return patient.hpv is not None
 
     def stratum(self, patient: PreparedPatient) -> str:
@@ -118,7 +118,7 @@ class Hpv(PrognosisTask):
         return f"HPV {bool(patient.patient.hpv):d}"
 
     def network_config(self, configuration: Configuration) -> HpvConfig:
-        """Return the shape of the head."""
+        """Return the configuration of the head."""
         return configuration.hpv.network
 
     def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
@@ -135,7 +135,7 @@ class Hpv(PrognosisTask):
         )
 
     def module(self, training: FoldTraining) -> HpvModule:
-        """Return the network, started from that of Task 1, with its loss and scores."""
+        """Return the network with Task 1's weights, its loss and its scores."""
         network = self.network(training.configuration, training.features)
         if training.starting_weights is not None:
             network.load_segmentation(dict(training.starting_weights))

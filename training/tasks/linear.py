@@ -1,9 +1,9 @@
 """Linear models: a ridge Cox model and a logistic regression.
 
-Both take values as they are, NaN if missing. A missing value becomes the mean of the patients
-fitted on, so it carries no information, although gaps differ between centres. Values are
-standardised on the same patients. The strength of the ridge is fixed: nothing is tuned on patients
-who are scored.
+Both take unscaled values, with NaN for a missing value. A missing value becomes the mean of the
+training patients. It therefore carries no information, although gaps differ between centres. Values
+are standardised on the same patients. The strength of the ridge is fixed, so nothing is tuned on
+patients who are scored.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from shared.errors import InputError
 from shared.models.networks.linear import LinearModel
 
 Linear: TypeAlias = Callable[[ArrayLike], NDArray[np.float64]]
-"""From values, shape (n, k), to risks or logits, shape (n,)."""
+"""Maps values, shape (n, k), to risks or logits, shape (n,)."""
 
 PENALTY: Final = 0.1
-"""Factor of half the squared coefficients, per patient: with one event in five patients it shrinks
+"""Factor of half the squared coefficients, per patient. With one event in five patients, it shrinks
 a coefficient by about a third."""
 
 
@@ -47,7 +47,7 @@ class RidgeCox:
         ----------
         values : shape (n, k), NaN if missing. A constant column has no effect; if all columns are
             constant, every risk is 0.
-        time_days, events : as for `shared.metrics.survival.concordance_index`.
+        time_days, events : see `shared.metrics.survival.concordance_index`.
 
         Raises
         ------
@@ -67,7 +67,8 @@ class RidgeCox:
             frame = pd.DataFrame(scaled[:, self._varying]).add_prefix("value")
             frame = frame.assign(time_days=np.asarray(time_days), event=np.asarray(events))
             with warnings.catch_warnings():
-                # A value that only patients with (or without) recurrence have; the ridge bounds it.
+                # lifelines warns if only patients with (or without) recurrence have a value; the
+                # ridge keeps its coefficient finite.
                 warnings.filterwarnings("ignore", "Column.*very low variance", ConvergenceWarning)
                 model = CoxPHFitter(penalizer=self.penalty).fit(frame, "time_days", "event")
             self._coefficients = model.params_.to_numpy()
@@ -83,8 +84,8 @@ class RidgeCox:
 class BalancedLogistic:
     """Logistic regression with a ridge penalty, by scikit-learn.
 
-    Both classes have the same weight in the fit, so a probability of 0.5 favours neither, however
-    many patients are positive.
+    Both classes have the same weight in the fit. A probability of 0.5 therefore favours neither
+    class, however many patients are positive.
     """
 
     def fit(self, values: ArrayLike, positive: ArrayLike) -> Self:
@@ -112,7 +113,7 @@ class BalancedLogistic:
         return self
 
     def logit(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Return logits, shape (n,); positive speaks for the positive class."""
+        """Return logits, shape (n,); a positive logit means the positive class."""
         scaled = self._scale.transform(np.asarray(values, dtype=np.float64))
         logits: NDArray[np.float64] = self._logistic.decision_function(scaled)
         return logits
@@ -123,8 +124,8 @@ def linear_model(function: Linear, clinical_features: int, measures: int) -> Lin
 
     Parameters
     ----------
-    function : `RidgeCox.risk` or `BalancedLogistic.logit`, of the clinical values followed by the
-        measures; affine if none is missing.
+    function : `RidgeCox.risk` or `BalancedLogistic.logit`. It takes the clinical values followed by
+        the measures, and is affine if no value is missing.
     """
     values = clinical_features + measures
     intercept = float(function(np.zeros((1, values)))[0])

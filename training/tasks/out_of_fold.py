@@ -1,6 +1,6 @@
-"""Out-of-fold predictions: each patient is predicted by the models that have not seen it.
+"""Out-of-fold predictions, by models that were not trained on the patient.
 
-They feed Task 2 and give honest scores.
+Task 2 can learn from them, and their scores are not optimistic.
 
 `RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid of the patient in the cache,
 
@@ -8,11 +8,12 @@ They feed Task 2 and give honest scores.
 - `probabilities`: uint8, [GTVp, GTVn; z, y, x], 255 is certain (background is the rest);
 - `fold`: the name of the fold that held the patient out.
 
-`scores.csv` next to them has one row for each patient with a label map, compared on the CT's own
-grid. `RUNS/hpv/out_of_fold/logits.csv` has one row for each patient, fold and kind of model, with
-the logit of the HPV status and the truth: one fold if the status is known, all folds if it is not,
-because no model has seen these patients. `RUNS/survival/out_of_fold/risks.csv` has, in the same
-form, the risk of each patient with follow-up, standardised as in serving.
+`scores.csv` in the same folder has one row for each patient with a label map; masks are compared on
+the CT's own grid. `RUNS/hpv/out_of_fold/logits.csv` has one row for each patient, fold and kind of
+model, with the logit of the HPV status and the truth. A patient with a known status has the fold
+that held the patient out; a patient with an unknown status has all folds, because no model was
+trained on the patient. `RUNS/survival/out_of_fold/risks.csv` has the risk of each patient with
+follow-up in the same form, standardised as in serving.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Prediction:
 
     Attributes
     ----------
-    labels : [z, y, x] on the region's grid.
-    probabilities : of background, GTVp and GTVn, shape (3, z, y, x), to 1/255.
+    labels : label map on the region's grid, [z, y, x].
+    probabilities : probabilities of background, GTVp and GTVn, shape (3, z, y, x), to 1/255.
     """
 
     fold: str
@@ -74,8 +75,10 @@ def write(
 
     Parameters
     ----------
-    patients : held out from the fold, or without a label map and so in no fold.
-    predict : from a prepared case to the probabilities of the fold's network, shape (3, z, y, x).
+    patients : patients whom the fold held out, or who are in no fold because they have no label
+        map.
+    predict : returns the probabilities of the fold's network for a prepared case, shape
+        (3, z, y, x).
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -114,7 +117,7 @@ def read(folder: Path, patient_id: str) -> Prediction:
     Raises
     ------
     InputError
-        If there is none.
+        If there is no such file.
     """
     require(folder, [patient_id])
     with np.load(folder / f"{patient_id}.npz") as arrays:
@@ -139,7 +142,7 @@ def require(folder: Path, patient_ids: Sequence[str]) -> None:
 
 
 def masks(runs: Path) -> Callable[[PreparedPatient], LabelVolume]:
-    """Return a function from a patient to the label map of the network that has not seen it."""
+    """Return a function that reads the out-of-fold label map of a patient."""
     folder = runs / "segmentation" / FOLDER
     return lambda patient: read(folder, patient.patient_id).labels
 
@@ -150,7 +153,7 @@ def write_logits(
     patients: Sequence[PreparedPatient],
     logits: Mapping[MemberKind, NDArray[np.float64]],
 ) -> None:
-    """Write the logits of one fold's models for patients that they have not seen."""
+    """Write the logits of one fold's models for patients that they were not trained on."""
     rows = _rows(fold, patients, logits, "logit")
     status = {patient.patient_id: patient.patient.hpv for patient in patients}
     _write_fold(folder / LOGITS, rows.assign(**{"HPV Status": rows["PatientID"].map(status)}))
@@ -162,7 +165,7 @@ def write_risks(
     patients: Sequence[PreparedPatient],
     risks: Mapping[MemberKind, NDArray[np.float64]],
 ) -> None:
-    """Write the standardised risks of one fold's models for patients that they have not seen."""
+    """Write the standardised risks of one fold's models for patients they were not trained on."""
     write_values(folder / RISKS, fold, patients, values=risks, column="risk")
 
 
@@ -174,11 +177,11 @@ def write_values(
     values: Mapping[MemberKind, NDArray[np.float64]],
     column: str,
 ) -> None:
-    """Write a number per patient and model of one fold into a table that all folds share.
+    """Write a number for each patient and model of one fold to a table that all folds share.
 
     Parameters
     ----------
-    column : name of the numbers.
+    column : name of the column with the numbers.
     """
     _write_fold(path, _rows(fold, patients, values, column))
 
@@ -186,9 +189,10 @@ def write_values(
 def read_known_hpv(
     folder: Path, kinds: Sequence[MemberKind]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return out-of-fold probabilities and truth of all patients whose status is known.
+    """Return out-of-fold probabilities and true statuses of all patients with a known status.
 
-    As in serving, a probability is the logistic function of the mean logit over kinds of models.
+    As in serving, the probability is the logistic function of the mean logit of all kinds of
+    models.
     """
     table = _read_table(folder / LOGITS).dropna(subset="HPV Status")
     table = table[table["kind"].isin(kinds)]
@@ -197,7 +201,7 @@ def read_known_hpv(
 
 
 def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return patients' probabilities of HPV+ by the models that have not seen them.
+    """Return the out-of-fold probabilities of HPV+ of patients.
 
     As in serving, a probability is the logistic function of the mean logit.
 
@@ -211,7 +215,7 @@ def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[flo
 
 
 def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return patients' mean risks by the models that have not seen them.
+    """Return the mean out-of-fold risks of patients.
 
     Raises
     ------
@@ -224,7 +228,7 @@ def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
 def read_means(
     path: Path, patient_ids: Sequence[str], *, column: str, task_number: int
 ) -> list[float]:
-    """Return patients' means over the models in a table that `write_values` has written.
+    """Return the means over all models for patients, from a table that `write_values` wrote.
 
     Raises
     ------
@@ -256,7 +260,7 @@ def _rows(
 
 
 def _write_fold(path: Path, rows: pd.DataFrame) -> None:
-    """Write one fold's rows into a table; they replace the rows that it has of this fold."""
+    """Write one fold's rows to a table; they replace earlier rows of the same fold."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = rows.astype({"HPV Status": "boolean"} if "HPV Status" in rows else {})
     with locked(path):

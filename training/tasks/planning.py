@@ -1,7 +1,7 @@
-"""The plan of a training: who is held out, how inputs are scaled, which weights it starts from.
+"""Plans a training run: the folds, the scale of the inputs, and the starting weights.
 
-Tasks share folds: if Task 1 has a training run, the others take its folds unless told otherwise. A
-network never starts from weights that were fitted to a patient whom it holds out.
+Tasks share folds: if Task 1 has a training run, the other tasks use its folds by default. A network
+never starts from weights that were trained on a patient whom its fold holds out.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from training.tasks.base import FoldTraining, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a training command will train.
+    """The plan of a training command.
 
     Attributes
     ----------
     folds : all folds of the training run.
-    trainings : one for each fold to train now.
+    features : the clinical inputs, with their scale.
+    trainings : one `FoldTraining` for each fold to train now.
     """
 
     folds: Folds
@@ -119,7 +120,7 @@ def learnable(task: Task, patients: Sequence[PreparedPatient]) -> list[PreparedP
     Raises
     ------
     InputError
-        If there are none.
+        If there are no such patients.
     """
     views = [view for view in map(task.training_view, patients) if view is not None]
     if not views:
@@ -143,14 +144,14 @@ def make_folds(
 
     Parameters
     ----------
-    patients : those that the task can learn from.
+    patients : the patients that the task can learn from.
     without_outcome : the cohort's other patients.
-    shared : run folder of Task 1; other tasks take its folds unless `hold_out` chooses a way.
+    shared : run folder of Task 1, whose folds the other tasks use unless `hold_out` chooses a way.
 
     Raises
     ------
     InputError
-        If `hold_out` chooses several ways, or the patients do not allow the chosen one.
+        If `hold_out` chooses several ways, or the patients do not allow the chosen way.
     """
     strata = {p.patient_id: f"{p.patient.centre}: {task.stratum(p)}" for p in patients}
     others = {p.patient_id for p in without_outcome}
@@ -168,12 +169,12 @@ def make_folds(
 def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
     """Return weights of a Task 1 network that was trained on none of a fold's held-out patients.
 
-    Of several such networks, that of the fold with the same name is preferred.
+    If there are several such networks, that of the fold with the same name is preferred.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is no such network.
     """
     folder = runs / "segmentation"
     if not (folder / FOLDS).is_file():
@@ -185,9 +186,10 @@ def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
         least = min(candidates, key=lambda other: len(held_out & set(other.training)))
         raise InputError(
             f"fold {fold.name}: expected a Task 1 network that was trained on none of the "
-            f"{len(held_out)} held-out patients, found none in {folder}: that of fold {least.name} "
-            f"was trained on {len(held_out & set(least.training))} of them, so the score would be "
-            "too good; take Task 1's folds, which is the default, or train Task 1 in these folds"
+            f"{len(held_out)} held-out patients, found none in {folder}: even the network of fold "
+            f"{least.name} was trained on {len(held_out & set(least.training))} of them, so the "
+            "score would be too good; use Task 1's folds, which is the default, or train Task 1 in "
+            "these folds"
         )
     for other in disjoint:
         path = folder / f"fold{other.name}" / NETWORK
@@ -201,7 +203,7 @@ def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
 
 
 def _check(task: Task, training: FoldTraining, hardware: Hardware) -> None:
-    """Raise InputError if a fold is too small, or the task cannot learn or be scored in it."""
+    """Raise InputError if a fold is too small, or the task cannot be trained or scored on it."""
     name, processes = training.fold.name, hardware.processes
     if "network" in task.kinds(training.configuration):
         batch = task.settings(training.configuration).batch_size * processes

@@ -1,4 +1,4 @@
-"""What the trainings of Tasks 2 and 3 share: networks and linear models of one fold."""
+"""The part of training that Tasks 2 and 3 share: networks and linear models of one fold."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PrognosisTask(Task):
 
     @abstractmethod
     def scorer(self, network: nn.Module) -> nn.Module:
-        """Return the part of a network that serves: from image and clinical vector to a number."""
+        """Return the part of a network that maps an image and a clinical vector to a number."""
 
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
@@ -52,8 +52,8 @@ class PrognosisTask(Task):
         Raises
         ------
         InputError
-            If the task learns from true lesions and a patient has no label map: it would pass for a
-            patient without lesions.
+            If the task learns from true lesions and a patient has no label map; training would
+            treat the patient as one without lesions.
         """
         without = [p.patient_id for p in patients if p.patient.labels is None]
         if without and self.settings(configuration).masks == "true":
@@ -65,13 +65,13 @@ class PrognosisTask(Task):
         return patients
 
     def kinds(self, configuration: Configuration) -> tuple[MemberKind, ...]:
-        """Return what is trained."""
+        """Return the kinds of models that the configuration sets."""
         return _KINDS[self.settings(configuration).models]
 
     def features(
         self, configuration: Configuration, patients: Sequence[PreparedPatient]
     ) -> tuple[ClinicalFeature, ...]:
-        """Return the clinical inputs, scaled on the patients trained on."""
+        """Return the clinical inputs, with the scale of the training patients."""
         settings = self.settings(configuration)
         records = [patient.patient.clinical for patient in patients]
         return fit_features(settings.clinical, records, settings.missing)
@@ -83,7 +83,7 @@ class PrognosisTask(Task):
         """Return a model fitted to patients and their `linear_inputs`."""
 
     def fit_linear(self, training: FoldTraining) -> dict[MemberKind, nn.Module]:
-        """Return the linear model of a fold, if the configuration asks for one."""
+        """Return the linear model of a fold, if the configuration has linear models."""
         if "linear" not in self.kinds(training.configuration):
             return {}
         function = self.fit_values(
@@ -92,7 +92,7 @@ class PrognosisTask(Task):
         return {"linear": linear_model(function, len(training.features), len(MEASURES))}
 
     def measured_lesions(self, training: FoldTraining) -> Callable[[PreparedPatient], LabelVolume]:
-        """Return how to find the lesions to measure: those of `with_inputs`."""
+        """Return a function that returns the lesions to measure: by default those of training."""
         del training
         return lambda patient: patient.labels
 
@@ -114,7 +114,7 @@ class PrognosisTask(Task):
         patients: Sequence[PreparedPatient],
         training: FoldTraining,
     ) -> dict[MemberKind, NDArray[np.float64]]:
-        """Return what each model of a fold returns for patients, shape (patients,)."""
+        """Return the outputs of each model of a fold for patients, shape (patients,)."""
         outputs: dict[MemberKind, NDArray[np.float64]] = {}
         for kind, model in models.items():
             if isinstance(model, LinearModel):
@@ -131,18 +131,18 @@ class PrognosisTask(Task):
 
 
 def measures_of(patient: PreparedPatient, labels: LabelVolume) -> NDArray[np.float32]:
-    """Return the measures of lesions on a patient's region, ordered as `LesionMeasures.vector`."""
+    """Return `LesionMeasures.vector` of the lesions in a patient's region."""
     ct_hu, pet_suv = np.asarray(patient.image, dtype=np.float32)
     measures = measure_lesions(labels, ct_hu, pet_suv, patient.undo.region)
     return measures.vector().astype(np.float32)
 
 
 def by_kind(outputs: Iterable[tuple[Member, float]]) -> dict[str, list[tuple[Member, float]]]:
-    """Return the outputs of all members and, if they are of several kinds, those of each kind.
+    """Return the outputs of all members and, if there are several kinds, those of each kind.
 
     Returns
     -------
-    By the suffix of the score's name, which is empty for all members.
+    The outputs by the suffix of the score's name, which is empty for all members together.
     """
     everything = list(outputs)
     kinds = dict.fromkeys(member.kind for member, _ in everything)

@@ -45,20 +45,20 @@ from training.tasks.base import FoldTraining, ScoredCase, Task, TrainedFold
 BATCH_DICE: Final = "batch_dice counts the voxels of the whole batch"
 
 NO_PRIMARY_FOUND: Final = "no_primary_found"
-"""Metric: of the patients without a primary, the share for whom none was predicted."""
+"""Metric: the share of the patients without a primary for whom no primary was predicted."""
 
 
 def segmentation_loss(batch_dice: bool) -> DiceCELoss:
     """Return the paper's DiceCE on softmax outputs and label maps of shape (n, 1, z, y, x).
 
-    With `batch_dice`, Dice is computed over all voxels of the process's batch.
+    With `batch_dice`, Dice is computed over all voxels of the batch of one process.
     """
     return DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=batch_dice)
 
 
 @dataclass
 class Totals:
-    """The challenge's scores of Task 1, accumulated case by case."""
+    """Accumulates the terms of the challenge's Task 1 scores case by case."""
 
     gtvp_dice: list[float] = field(default_factory=list)
     gtvn_overlap: Overlap = field(default_factory=Overlap)
@@ -130,10 +130,7 @@ class SegmentationModule(TrainedModule[Totals]):
 
 
 def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSettings) -> Tensor:
-    """Return the logits of whole regions with the sliding window used in serving.
-
-    Their shape is (n, 3, z, y, x).
-    """
+    """Return the logits of regions, shape (n, 3, z, y, x), by the sliding window of serving."""
     logits = sliding_window_inference(
         image,
         settings.window_zyx,
@@ -164,7 +161,7 @@ class Segmentation(Task):
         return BATCH_DICE if configuration.segmentation.batch_dice else None
 
     def has_truth(self, patient: Patient) -> bool:
-        """Whether the patient has a label map."""
+        """Return whether the patient has a label map."""
         return patient.labels is not None
 
     def stratum(self, patient: PreparedPatient) -> str:
@@ -175,7 +172,7 @@ class Segmentation(Task):
         return ", ".join([*words, *(lesions or ["no lesion"])])
 
     def network_config(self, configuration: Configuration) -> SegmentationNetworkConfig:
-        """Return the shape of the network."""
+        """Return the configuration of the network."""
         return configuration.segmentation.network
 
     def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
@@ -231,7 +228,7 @@ class Segmentation(Task):
         )
 
     def check(self, training: FoldTraining) -> None:
-        """Raise InputError if no training or no held-out patient has a node, or a primary."""
+        """Raise InputError if no training patient or no held-out patient has one of `lesions`."""
         parts = {"training": training.patients, "held-out": training.held_out}
         for name in self.lesions:
             for part, patients in parts.items():
@@ -300,7 +297,7 @@ class Segmentation(Task):
     def observe(self, model: SegmentationModel, case: ScoredCase) -> dict[str, Totals | bool]:
         """Compare label maps on the CT's grid.
 
-        Without a true primary, `no_primary_found` says whether none was predicted.
+        If there is no true primary, `no_primary_found` says whether no primary was predicted.
 
         Raises
         ------

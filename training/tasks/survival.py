@@ -1,4 +1,4 @@
-"""Task 2: a ResNet18 on PET, CT and lesions and a clinical branch learn the risk of recurrence."""
+"""Task 2: a ResNet18 on CT, PET and lesions and a clinical branch learn the risk of recurrence."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ C_INDEX: Final = "c_index"
 
 
 class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
-    """Cox's partial likelihood within the batch; validated by the C-index."""
+    """The loss is Cox's partial likelihood within the batch; the score is the C-index."""
 
     schedule: SurvivalSettings
 
@@ -84,11 +84,11 @@ class Survival(PrognosisTask):
         return "Cox's likelihood and batch norm compare the patients of a batch"
 
     def has_truth(self, patient: Patient) -> bool:
-        """Whether the patient was followed up."""
+        """Return whether the patient was followed up."""
         return patient.relapse is not None and patient.rfs_days is not None
 
     def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
-        """Return a patient with follow-up, the true HPV status in the record, else None."""
+        """Return a patient with the true HPV status in the record; None without follow-up."""
         if not self.has_truth(patient.patient):
             return None
         hpv = patient.patient.hpv
@@ -97,7 +97,7 @@ class Survival(PrognosisTask):
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
     ) -> Sequence[PreparedPatient]:
-        """Return patients with predicted masks and HPV probabilities, if the configuration asks."""
+        """Return patients with predicted masks and HPV probabilities, if configured."""
         settings = configuration.survival
         patients = super().with_inputs(patients, runs, configuration)
         if settings.masks == "predicted":
@@ -115,7 +115,7 @@ class Survival(PrognosisTask):
         return f"relapse {bool(patient.patient.relapse):d}"
 
     def network_config(self, configuration: Configuration) -> SurvivalConfig:
-        """Return the shape of the network."""
+        """Return the configuration of the network."""
         return configuration.survival.network
 
     def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
@@ -156,9 +156,9 @@ class Survival(PrognosisTask):
         )
 
     def check(self, training: FoldTraining) -> None:
-        """Raise InputError without a recurrence to train on, or two held-out risks to rank.
+        """Raise InputError if there is no recurrence to train on, or no held-out pair to rank.
 
-        A patient with a recurrence can be ranked against patients followed up for longer.
+        A patient with a recurrence can be ranked against patients with a longer follow-up.
         """
         outcomes = [(p.patient.rfs_days or 0.0, bool(p.patient.relapse)) for p in training.held_out]
         longest = max(days for days, _ in outcomes)
@@ -181,7 +181,7 @@ class Survival(PrognosisTask):
     def statistics(
         self, models: Mapping[MemberKind, nn.Module], training: FoldTraining
     ) -> dict[MemberKind, MemberStatistics]:
-        """Return mean and standard deviation of each model's risks on the patients trained on."""
+        """Return mean and standard deviation of each model's risks on the training patients."""
         risks = self.outputs(models, training.patients, training)
         return {
             kind: MemberStatistics(risk_mean=float(r.mean()), risk_std=float(r.std(ddof=1)))
@@ -226,7 +226,7 @@ class Survival(PrognosisTask):
         return concordance_index(*map(np.asarray, zip(*observations, strict=True)))
 
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
-        """Return patients' windows around their lesions."""
+        """Return the windows of patients around their lesions."""
         return Windows(
             patients=patients,
             intensity=training.configuration.intensity,
@@ -238,7 +238,7 @@ class Survival(PrognosisTask):
         )
 
     def scorer(self, network: nn.Module) -> nn.Module:
-        """Return the network as it is."""
+        """Return the whole network."""
         return network
 
     def fit_values(

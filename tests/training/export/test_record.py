@@ -61,7 +61,9 @@ REAL = Provenance(notice="Research use only.", data="real", licence="CC BY-NC 4.
 
 
 def test_description_of_the_data_needs_a_licence(tmp_path: Path) -> None:
-    with pytest.raises(HecktorError, match="expected a licence, since the weights are of 'real'"):
+    with pytest.raises(
+        HecktorError, match="expected a licence, because the weights are trained on 'real'"
+    ):
         start(tmp_path, Provenance(data="real"))
     assert not (tmp_path / RUN).exists()
 

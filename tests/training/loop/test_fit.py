@@ -291,7 +291,9 @@ def test_loss_that_is_nan_stops_the_training(
         def loss(self, batch: Sample) -> Tensor:
             return super().loss(batch) * float("nan")
 
-    with pytest.raises(TrainingError, match="the loss became nan at step 0; lower the learning"):
+    with pytest.raises(
+        TrainingError, match="expected a finite loss, found nan at step 0; lower the learning"
+    ):
         train(training, tmp_path, factory(Diverging, training, []))
     assert not (tmp_path / RESULT).exists()
 

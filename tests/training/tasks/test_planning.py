@@ -95,8 +95,9 @@ def test_task_3_is_refused_if_task_1_was_trained_on_held_out_patients_of_the_sam
     with pytest.raises(
         InputError,
         match=r"fold 0: expected a Task 1 network that was trained on none of the 4 held-out "
-        r"patients, found none in .*: that of fold 0 was trained on 2 of them, so the score would "
-        "be too good; take Task 1's folds, which is the default, or train Task 1 in these folds",
+        r"patients, found none in .*: even the network of fold 0 was trained on 2 of them, so the "
+        "score would be too good; use Task 1's folds, which is the default, or train Task 1 in "
+        "these folds",
     ):
         plan(Hpv(), tmp_path, splits(tmp_path, *other))
 
