@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rules",
         type=Path,
-        help="JSON file with the open choices (default: rules.json of the ground truth, if any)",
+        help="JSON file with scoring rules (default: rules.json of the ground truth, if any)",
     )
     parser.add_argument(
         "--workers",

@@ -1,8 +1,8 @@
-"""The evaluation as a whole: score each case of the ground truth, then all of them together.
+"""Runs the whole evaluation: it scores each case of the ground truth, then all cases together.
 
-What the organisers send (jobs, ground truth) must be sound, or there is no result at all. What the
-algorithm has written may be anything, and costs at most its own case. How a task is scored is
-defined in `evaluation.tasks`.
+If the files of the organisers (jobs, ground truth) are invalid, there is no result. If an output of
+the algorithm is invalid, only its own case fails. `evaluation.tasks` defines the scoring of each
+task.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from shared.errors import InputError
 from shared.tasks import TaskName
 
 MOST_NAMED: Final = 5
-"""Cases that an error names; more would hide the message."""
+"""Number of cases that an error names; more names would hide the message."""
 
 
 class NoTruthError(InputError):
-    """No case has a truth of a task that the submission answers."""
+    """No case has a truth for any task to score."""
 
 
 def evaluate(
@@ -44,30 +44,30 @@ def evaluate(
 
     Parameters
     ----------
-    input_dir : holds `predictions.json` and, for each job, `<pk>/output`.
-    truth_dir : the ground truth, see `evaluation.truth`.
-    edition : names the outputs and the sign of the risk.
+    input_dir : folder with `predictions.json` and, for each job, `<pk>/output`.
+    truth_dir : folder of the ground truth, see `evaluation.truth`.
+    edition : defines the names of the outputs and the sign of the risk.
     task : the only task to score; by default every task that the jobs' outputs answer.
-    rules : the open choices; by default those that come with the ground truth.
-    workers : processes that read and score masks.
+    rules : the scoring rules; by default those that come with the ground truth.
+    workers : number of processes that read and score masks.
 
     Returns
     -------
-    The metrics of the task if one task is answered, else those of each task that has a truth.
+    The metrics of the task if there is one task to score, else those of each task with a truth.
 
     Raises
     ------
     NoTruthError
-        If no case has a truth of any task to score.
+        If no case has a truth for any task to score.
     InputError
-        If jobs and truth do not fit together.
+        If the jobs or the ground truth are invalid, or a job's case is not in the ground truth.
     """
     jobs = jobs_by_case(read_predictions(input_dir / PREDICTIONS), edition)
     cases = read_truth(truth_dir)
     _require_truth_of_jobs(jobs, cases)
     tasks = answered_tasks(jobs, edition) if task is None else (task,)
     scorings = {name: scoring_of(name) for name in tasks}
-    # Of all tasks, scored or not: the table must be sound.
+    # The truth of every task is read, because the whole table must be valid.
     truths = {name: _truths(scoring, cases) for name, scoring in SCORINGS.items()}
     scorable = [name for name in tasks if truths[name]]
     if not scorable:
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def _truths(scoring: TaskScoring[Truth, Any], cases: Mapping[str, CaseTruth]) -> dict[str, Truth]:
-    """Return the truth of a task by case; cases without one are left out."""
+    """Return the truth of a task by case; cases without a truth are left out."""
     truths = {case_id: scoring.truth_of(case) for case_id, case in cases.items()}
     return {case_id: truth for case_id, truth in truths.items() if truth is not None}
 

@@ -1,4 +1,4 @@
-"""Read label maps: the grid from the header alone, and the voxels with their checks."""
+"""Reads label maps: their grid, and their voxels with checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.geometry import Grid
 from shared.grand_challenge.images import open_image
 
 GRID_TOLERANCE: Final = 1e-3
-"""In millimetres, or of a cosine: a NIfTI truth stores its geometry in 32 bits."""
+"""Tolerance in mm, or of a cosine; it is needed because NIfTI stores geometry in 32 bits."""
 
 
 def read_grid(path: Path) -> Grid:
@@ -51,7 +51,7 @@ def read_labels(path: Path) -> LabelVolume:
 
 
 def grid_difference(grid: Grid, expected: Grid) -> str | None:
-    """Return how a grid differs from the expected one, or None if they are the same."""
+    """Return how a grid differs from the expected grid, or None if they agree."""
     if grid.size_xyz != expected.size_xyz:
         return f"size {grid.size_xyz} instead of {expected.size_xyz}"
     for name in ("spacing_mm", "origin_mm", "direction"):

@@ -1,6 +1,6 @@
-"""The jobs of a submission: the case of each job, and where its outputs lie.
+"""The jobs of a submission: the case of each job, and the folder of its outputs.
 
-A case goes by the name of its CT on the platform, `inputs[ct-image].image.name`. Jobs come in any
+A case has the name of its CT on the platform, `inputs[ct-image].image.name`. Jobs come in any
 order.
 """
 
@@ -18,7 +18,7 @@ from shared.errors import InputError
 from shared.tasks import TaskName
 
 SUCCEEDED: Final = "succeeded"
-"""Status of a job that ended well, in lower case. A job with any other status counts as failed."""
+"""Status of a job that succeeded, in lower case. A job with any other status counts as failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class Job:
     Attributes
     ----------
     pk : the platform's identifier, and the name of the job's folder below the input folder.
-    case_id : its case.
-    status : as the platform states it.
-    outputs : relative paths of its output sockets.
+    case_id : the job's case.
+    status : the status that the platform states.
+    outputs : relative paths of the job's output sockets.
     """
 
     pk: str
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it ended well."""
+        """Whether the job succeeded."""
         return self.status.lower() == SUCCEEDED
 
 
@@ -50,7 +50,8 @@ def jobs_by_case(predictions: Sequence[Prediction], edition: Edition) -> dict[st
     Raises
     ------
     InputError
-        If a job names no CT or a folder outside its own, or if two jobs have the same case.
+        If a job does not name exactly one CT, its `pk` is not the name of a folder, or two jobs
+        have the same case.
     """
     jobs: dict[str, Job] = {}
     for prediction in predictions:
@@ -70,7 +71,7 @@ def answered_tasks(jobs: Mapping[str, Job], edition: Edition) -> tuple[TaskName,
     Raises
     ------
     InputError
-        If they answer none.
+        If they answer no task.
     """
     paths = {path for job in jobs.values() for path in job.outputs}
     tasks = tuple(
@@ -102,7 +103,7 @@ def _job(prediction: Prediction, edition: Edition) -> Job:
             f"expected the job {prediction.pk} to have one input {edition.ct.slug} with an "
             f"image name, found {len(names)}; use the platform's own predictions.json"
         )
-    # The folder's name comes from outside; it must stay below the input folder.
+    # The name of the folder comes from outside, so the folder must be below the input folder.
     if PurePosixPath(prediction.pk).name != prediction.pk or prediction.pk in ("", ".", ".."):
         raise InputError(
             f"expected pk to be the name of a folder, found '{prediction.pk}'; "

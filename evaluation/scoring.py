@@ -1,4 +1,4 @@
-"""Turn the results of cases into scores with intervals, for all cases and for groups of them."""
+"""Turns the results of cases into scores with intervals, for all cases and for groups of cases."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Result = TypeVar("Result", bound=CaseResult)
 
 @dataclass(frozen=True)
 class Score:
-    """A score before it is computed.
+    """A score that can be computed for any selection of cases.
 
     Attributes
     ----------
     statistic : returns the score of the cases with the given indices.
-    cases : number of cases to choose from.
+    cases : number of cases.
     """
 
     statistic: Statistic
@@ -57,7 +57,7 @@ Scores: TypeAlias = dict[str, Score]
 ScoresOf: TypeAlias = Callable[[Sequence[Result]], Scores]
 """Returns the scores of cases by name; the names do not depend on the cases."""
 GroupOf: TypeAlias = Callable[[Result], str | None]
-"""Returns the name of a case's group, None if the case is in no group."""
+"""Returns the name of a case's group, or None if the case is in no group."""
 
 
 def of_columns(metric: Callable[..., float], rows: Sequence[tuple[float | bool, ...]]) -> Score:
@@ -104,11 +104,11 @@ def group_aggregates(
     *,
     samples: int,
 ) -> dict[str, dict[str, Group]]:
-    """Return the scores by kind of group, then by group; groups without a case are left out.
+    """Return the scores by grouping, then by group; groups without a case are left out.
 
     Parameters
     ----------
-    other_kinds : how cases are grouped, in addition to centre and field of view.
+    other_kinds : the groupings in addition to centre and field of view, by name.
     """
     kinds = {"centre": by_centre, "field_of_view": by_field_of_view, **other_kinds}
     groups: dict[str, dict[str, Group]] = {}

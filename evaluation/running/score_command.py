@@ -18,7 +18,7 @@ from shared.resources import granted_cpus
 
 WORKERS: Final = granted_cpus()
 RULES_HELP: Final = (
-    "JSON file with the open choices (default: rules.json of the ground truth, if any)."
+    "JSON file with scoring rules (default: rules.json of the ground truth, if any)."
 )
 
 
