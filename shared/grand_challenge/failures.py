@@ -1,4 +1,4 @@
-"""Explain to the user, in one line, why a job failed and what to do."""
+"""Explains to the user in one line why a job failed and what to do."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _REMEDIES: Final = {
     errno.EIO: "check the disk",
 }
 _MEMORY_TEXTS: Final = ("allocate memory", "bad_alloc", "bad allocation", "Cannot allocate memory")
-"""How SimpleITK, ONNX Runtime and C++ say that memory ran out."""
+"""Parts of the messages by which SimpleITK, ONNX Runtime and C++ report a lack of memory."""
 
 
 def is_expected(error: Exception) -> bool:
-    """Whether the message says everything; otherwise the log needs the traceback."""
+    """Return whether the message explains the error; otherwise the log needs the traceback."""
     return isinstance(error, (HecktorError, OSError))
 
 
@@ -41,7 +41,7 @@ def explain(error: Exception) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out. SimpleITK and ONNX Runtime raise their own errors for it."""
+    """Return whether memory ran out; SimpleITK and ONNX Runtime have their own errors for this."""
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -50,7 +50,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def printable(line: str) -> str:
-    """Return a line without control codes, such as those in a file name; a terminal obeys them."""
+    """Return a line with escaped control codes, because a terminal would execute them."""
     return "".join(
         repr(char)[1:-1] if unicodedata.category(char) == "Cc" and char != "\t" else char
         for char in line

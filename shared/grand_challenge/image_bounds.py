@@ -1,7 +1,7 @@
-"""What the header of an image may say. It is checked before the voxels are read.
+"""The limits on the header of an image, which are checked before the voxels are read.
 
-The bounds are wide: they refuse no real scan, only headers that are damaged or made to exhaust the
-memory.
+The limits are wide. They refuse no real scan, but only headers that are damaged or meant to exhaust
+the memory.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from shared.geometry import Grid
 from shared.regular_files import FileError
 
 MOST_VOXELS: Final = 2**29
-"""A CT of 512x512x2048 voxels."""
+"""Largest number of voxels: a CT of 512x512x2048 voxels."""
 SPACING_MM: Final = (0.01, 100.0)
 LARGEST_EXTENT_MM: Final = 5000.0
-"""More than twice the length of a table."""
+"""Largest extent along an axis, more than twice the length of a patient table."""
 FARTHEST_ORIGIN_MM: Final = 1e6
-"""Within it, 64 bits hold a position to 1e-9 mm."""
+"""Largest coordinate of the origin; up to this value, 64 bits hold a position to 1e-9 mm."""
 
 
 def require_size(size_xyz: tuple[int, ...]) -> None:

@@ -1,8 +1,8 @@
-"""Read image files. A strict check in Python passes a file before a parser written in C sees it.
+"""Reads image files, with a strict check in Python before a parser written in C sees a file.
 
-`open_image` is the only way to an image from outside: the containers read their inputs with it, the
-evaluation the masks and the truth. A MetaImage is read here completely. TIFF and NIfTI are checked
-completely, then read by SimpleITK.
+All images from outside are opened with `open_image`: the inputs of the containers, and the masks
+and the truth of the evaluation. A MetaImage is read in Python alone. A TIFF or NIfTI file is
+checked completely and then read by SimpleITK.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ NIFTI_SUFFIXES: Final = (".nii.gz", ".nii")
 
 
 LARGEST_VALUE: Final = 1e9
-"""Hundred times the activity, in Bq/mL, of a full bladder. Beyond it, sums and splines overflow."""
+"""Largest value of a voxel: a hundred times the activity of a full bladder in Bq/mL. Sums and
+splines of larger values would overflow."""
 
 
 class ImageError(InputError):
@@ -41,7 +42,7 @@ class ImageError(InputError):
 
     Attributes
     ----------
-    problem : a predicate of the file, such as "is truncated", for another message.
+    problem : the problem as a predicate, such as "is truncated", for use in another message.
     """
 
     def __init__(self, name: str, problem: str) -> None:
@@ -94,8 +95,8 @@ def open_image(path: Path) -> ImageFile:
 
     Returns
     -------
-    The file. Of a MetaImage, only the header is read, so this is fast and needs no memory; TIFF and
-    NIfTI are read and checked as a whole.
+    The file. For a MetaImage, only the header is read, so this is fast and needs no memory. TIFF
+    and NIfTI files are read and checked completely.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
     Raises
     ------
     InputError
-        If `open_image` refuses the file, it has no finite value, or one beyond `LARGEST_VALUE`.
+        If `open_image` refuses the file, no value is finite, or a value exceeds `LARGEST_VALUE`.
     """
     try:
         image = open_image(path).read()
@@ -180,7 +181,7 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
 
 
 def _with_finite_values(image: sitk.Image, outside: float) -> tuple[sitk.Image, int | None]:
-    """Replace NaN and infinity. Return how many voxels were replaced; None if all would be."""
+    """Replace NaN and infinity; also return the number of such voxels, or None if all are."""
     values = sitk.GetArrayViewFromImage(image)
     if not np.issubdtype(values.dtype, np.floating):
         return image, 0
@@ -196,7 +197,7 @@ def _with_finite_values(image: sitk.Image, outside: float) -> tuple[sitk.Image, 
 
 
 def _largest_magnitude(image: sitk.Image) -> float:
-    """Return the largest absolute value; 0 if the type of the voxels cannot exceed the bound."""
+    """Return the largest absolute value, or 0 if no value of this type can exceed the limit."""
     values = sitk.GetArrayViewFromImage(image)
     if np.issubdtype(values.dtype, np.integer) and np.iinfo(values.dtype).max <= LARGEST_VALUE:
         return 0.0
@@ -218,7 +219,7 @@ def library_errors_in_log() -> Iterator[None]:
 
 
 def _library_reader(path: Path) -> sitk.ImageFileReader:
-    """Return SimpleITK's reader of a checked TIFF or NIfTI, which has read the header."""
+    """Return a SimpleITK reader that has read the header of a checked TIFF or NIfTI."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

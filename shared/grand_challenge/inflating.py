@@ -1,4 +1,4 @@
-"""Inflate a compressed stream in bounded pieces: exact length, end, checksum, nothing after it."""
+"""Inflates a compressed stream in pieces, and checks its length, its end and its checksum."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _fill(view: memoryview, file: BinaryIO, stream: zlib._Decompress) -> None:
 
 
 def _require_end(file: BinaryIO, stream: zlib._Decompress) -> None:
-    """Raise FileError unless the stream ends here. Zlib checks the checksum when it ends."""
+    """Raise FileError unless the stream ends here. At the end, zlib verifies the checksum."""
     while not stream.eof:
         content = _step(file, stream, 1)
         if content is None:

@@ -1,4 +1,4 @@
-"""Read a `Case` from the platform's input folder."""
+"""Reads a `Case` from the platform's input folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.regular_files import FileError, MissingFileError, read_regular
 from shared.tasks import Input
 
 JSON_BYTES: Final = 2**24
-"""Longest JSON file; a health record has a few hundred bytes."""
+"""Largest size of a JSON file; a health record has a few hundred bytes."""
 
 
 def read_case(input_dir: Path, edition: Edition) -> Case:
@@ -117,7 +117,7 @@ def _find_image(input_dir: Path, entries: dict[str, _Entry] | None, socket: Inpu
 
 
 def _is_present(folder: Path) -> bool:
-    """Whether an input that is not used has an image. If its folder is unreadable, this is moot."""
+    """Return whether an unused input has an image; False if its folder cannot be read."""
     try:
         return bool(images_in(folder))
     except OSError:

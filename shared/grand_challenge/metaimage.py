@@ -1,9 +1,9 @@
-"""Read a MetaImage (`.mha`): the header by the rules of MetaIO, the voxels in pieces.
+"""Reads a MetaImage (`.mha`): the header by the rules of MetaIO, the voxels in pieces.
 
-MetaIO reads a damaged or lying file without an error: it only prints a warning. SimpleITK therefore
-never sees the file. The rules are those of `MET_Read` in MetaIO's metaUtils.cxx: a key ends at the
-first `=` or `:`, its case matters, and the header ends with the first ElementDataFile. Unlike
-MetaIO, no key that matters may be missing or appear twice.
+MetaIO reads a damaged file or one with a wrong header without an error and only prints a warning,
+so SimpleITK is not used here. The rules are those of `MET_Read` in MetaIO's metaUtils.cxx: a key
+ends at the first `=` or `:`, its case matters, and the header ends with the first ElementDataFile.
+In contrast to MetaIO, no relevant key may be missing or appear twice.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Header:
 
     Attributes
     ----------
-    dtype : of the voxels in the file, with their byte order.
+    dtype : type of the voxels in the file, with their byte order.
     start : position of the first byte of the voxels.
     """
 
@@ -73,8 +73,8 @@ def read_header(path: Path) -> Header:
     Raises
     ------
     FileError
-        If this is not a 3-D scalar MetaImage with its voxels in the file itself, or its geometry
-        or its length is impossible.
+        If the file is not a 3-D scalar MetaImage that contains its voxels, or if its geometry or
+        its length is impossible.
     """
     with open_regular(path) as file:
         content = file.read(HEADER_BYTES)
@@ -104,7 +104,7 @@ def read_header(path: Path) -> Header:
 def read_voxels(path: Path, header: Header) -> sitk.Image:
     """Read the voxels of a MetaImage whose header has passed the checks.
 
-    Besides the image, only a few slices are in memory at any time.
+    In addition to the image, only a few slices are in memory at any time.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _pixel_type(dtype: np.dtype[np.generic]) -> int:
 
 
 def _require_length(header: Header, length: int, compressed_size: int) -> None:
-    """Raise FileError if the file's bytes after the header are not those that it states."""
+    """Raise FileError if the number of bytes after the header is not what the header states."""
     if header.is_compressed:
         if compressed_size not in (0, length):
             word = "truncated" if length < compressed_size else "damaged"
@@ -199,7 +199,7 @@ class _Keys(dict[str, str]):
             raise self.invalid(key)
 
     def one_of(self, names: tuple[str, ...]) -> str:
-        """Return which of several names for the same thing the header uses."""
+        """Return the name that the header uses, out of several names for the same thing."""
         present = [name for name in names if name in self]
         if len(present) > 1:
             raise FileError(f"is damaged: its header has both {present[0]} and {present[1]}")
@@ -209,7 +209,7 @@ class _Keys(dict[str, str]):
         x, y, z = self.integers("DimSize", 3)
         dx, dy, dz = self.numbers("ElementSpacing", 3)
         ox, oy, oz = self.numbers(self.one_of(_ORIGIN), 3)
-        # MetaIO stores the axes one after the other; they are the columns of a direction matrix.
+        # MetaIO stores the axes one after another; they are the columns of the direction matrix.
         axes = np.reshape(self.numbers(self.one_of(_DIRECTION), 9), (3, 3))
         return Grid((x, y, z), (dx, dy, dz), (ox, oy, oz), tuple(axes.T.ravel().tolist()))
 

@@ -1,7 +1,7 @@
-"""Check a NIfTI file (`.nii`, `.nii.gz`) before its library reads it.
+"""Checks a NIfTI file (`.nii`, `.nii.gz`) before SimpleITK reads it.
 
 Only single files of NIfTI-1 are accepted (Cox et al. 2004, nifti1.h). For `.nii.gz`, the whole
-stream is inflated: gzip's CRC must be right, the length exact, and no byte may follow.
+stream is inflated: the CRC must be correct, the length exact, and no byte may follow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.regular_files import FileError, open_regular
 
 HEADER_BYTES: Final = 348
 FIRST_VOXEL: Final = HEADER_BYTES + 4
-"""Earliest start of the voxels: four bytes say whether extensions of the header follow."""
+"""Earliest start of the voxels. Four bytes after the header say whether extensions follow."""
 LATEST_VOXEL: Final = 2**20
 PIECE_BYTES: Final = 2**22
 _BITS: Final = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
@@ -33,8 +33,8 @@ def check_nifti(path: Path) -> IntTriple:
     Raises
     ------
     FileError
-        If it is not a 3-D scalar image in one file, is truncated or damaged, or has another length
-        than its header states.
+        If the file is not a 3-D scalar image in one file, is truncated or damaged, or does not have
+        the length that its header states.
     """
     with open_regular(path) as file:
         is_compressed = path.suffix.lower() == ".gz"

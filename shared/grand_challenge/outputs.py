@@ -1,4 +1,4 @@
-"""Write the files that the platform collects. Each file is written completely or not at all."""
+"""Writes the files that the platform collects. Each file is written completely or not at all."""
 
 from __future__ import annotations
 

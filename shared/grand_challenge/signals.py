@@ -1,4 +1,4 @@
-"""End the process at once on SIGTERM or SIGINT, even during a long call to C code.
+"""Ends the process at once on SIGTERM or SIGINT, even during a long call to C code.
 
 Python runs signal handlers only between instructions of the main thread, so running a network can
 delay them by many seconds. Python's C code, however, immediately writes the number of the signal to
@@ -17,7 +17,7 @@ from typing import Final
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 is_ending = threading.Event()
-"""Set when a signal ends the process. Errors are no longer reported: files are being removed."""
+"""Set when a signal ends the process. Errors are then not reported, because files are removed."""
 
 
 @contextmanager

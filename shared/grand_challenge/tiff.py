@@ -1,4 +1,4 @@
-"""Check a TIFF before libtiff reads it: the pages, where their voxels are, and the streams.
+"""Checks a TIFF before libtiff reads it: its pages, the places of their voxels, and the streams.
 
 A TIFF is a chain of directories of tags, one directory per page; each page is a slice (TIFF 6.0,
 Adobe 1992). Only what SimpleITK writes is accepted: grey pages of one size in strips, without
@@ -22,7 +22,7 @@ from shared.regular_files import FileError, open_regular
 MOST_PAGES: Final = 10_000
 MOST_TAGS: Final = 100
 _LENGTHS: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-"""Bytes of a value by the type of its tag."""
+"""Number of bytes of a value, by the type of its tag."""
 _WHOLE: Final = {1: "B", 3: "H", 4: "I"}
 """The types that hold whole numbers."""
 
@@ -50,7 +50,7 @@ class _Page:
 
     @property
     def look(self) -> tuple[int, ...]:
-        """What all pages must share."""
+        """The properties that all pages must share."""
         voxel = (self.value(_BITS, 1), self.value(_FORMAT, 1))
         return (self.value(_WIDTH), self.value(_HEIGHT), *voxel)
 
@@ -61,7 +61,7 @@ def check_tiff(path: Path) -> IntTriple:
     Raises
     ------
     FileError
-        If it is not a 3-D scalar image, is truncated, or a stream has the wrong length.
+        If the file is not a 3-D scalar image, is truncated, or has a stream of the wrong length.
     """
     with open_regular(path) as file:
         pages = _read_pages(file)
@@ -101,7 +101,7 @@ def _read_pages(file: BinaryIO) -> list[_Page]:
 
 
 def _read_page(file: BinaryIO, position: int, order: str) -> tuple[_Page, int]:
-    """Return a page and the position of the next one, 0 after the last."""
+    """Return a page and the position of the next page, which is 0 after the last page."""
     (count,) = struct.unpack(f"{order}H", _bytes_at(file, position, 2))
     if count > MOST_TAGS:
         raise FileError(f"is damaged: a page has {count} tags")
@@ -174,7 +174,7 @@ def _check_deflate(strip: bytes, expected: int) -> None:
 
 
 def _check_packbits(strip: bytes, expected: int) -> None:
-    """Follow the runs: n < 128 precedes n + 1 bytes; n > 128 repeats one byte 257 - n times."""
+    """Check the runs: n < 128 precedes n + 1 bytes; n > 128 repeats one byte 257 - n times."""
     position = length = 0
     while position < len(strip):
         n = strip[position]
