@@ -1,4 +1,4 @@
-"""The card: one `model.json` beside the `.onnx` files, with all that is needed to run them.
+"""The card, a `model.json` next to the `.onnx` files that states everything needed to run them.
 
 A model folder explains itself. Its card states geometry, channels and clinical features in the
 order in which the network takes them, how its outputs become predictions, what it was trained on
@@ -24,8 +24,8 @@ from shared.schema import Divisor, Magnitude, Side, Strict, Text
 from shared.tasks import TaskName
 
 MemberKind: TypeAlias = Literal["network", "linear"]
-"""A network sees the image and the clinical values; a linear model the clinical values and the
-lesion measures."""
+"""A network takes the image and the clinical values. A linear model takes the clinical values and
+the lesion measures."""
 
 _FIELDS_OF_ONE_TASK: Final = frozenset(
     {
@@ -39,11 +39,11 @@ _FIELDS_OF_ONE_TASK: Final = frozenset(
         "threshold",
     }
 )
-"""A card of version 0.1 had the fields of all tasks; those of other tasks are empty in it."""
+"""A card of version 0.1 has the fields of all tasks; the fields of other tasks are empty."""
 
 
 class Member(Strict):
-    """One model of the ensemble; its risks are standardised by their mean and std."""
+    """One model of the ensemble; `risk_mean` and `risk_std` standardise the risks of survival."""
 
     file: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -53,7 +53,7 @@ class Member(Strict):
 
 
 class Score(Strict):
-    """One measured result: on which patients, how many, and how certain."""
+    """One measured score, its uncertainty and the patients that it was measured on."""
 
     metric: Text
     value: Magnitude
@@ -63,7 +63,7 @@ class Score(Strict):
 
 
 class Training(Strict):
-    """Where the weights come from."""
+    """The origin of the weights."""
 
     data: Text
     patients: PositiveInt
@@ -73,9 +73,9 @@ class Training(Strict):
 
 
 class BaseCard(Strict):
-    """What the cards of all tasks state.
+    """The fields that the cards of all tasks have.
 
-    A task's card is a subclass with a default for `task` and a value for `graph_output`.
+    The card of a task is a subclass with a default for `task` and a value for `graph_output`.
     """
 
     graph_output: ClassVar[str]
@@ -125,13 +125,13 @@ CardT = TypeVar("CardT", bound=BaseCard)
 
 
 class _TaskOfCard(BaseModel):
-    """The one field that must be read to know which card a file holds."""
+    """The field that tells which card a file holds."""
 
     task: str
 
 
 def _is_empty(value: object) -> bool:
-    """Whether a value is null, 0, empty or an object of such values."""
+    """Return whether a value is null, 0, empty or an object of such values."""
     return not value or (isinstance(value, Mapping) and not any(value.values()))
 
 
@@ -192,7 +192,7 @@ def require_same_preparation(*cards: BaseCard) -> None:
     Raises
     ------
     ModelError
-        If the cards ask for different regions.
+        If the cards have different preparations.
     """
     first, *others = cards
     for other in others:

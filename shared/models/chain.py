@@ -1,4 +1,4 @@
-"""Run several models on one prepared case: mask, then HPV status, then risk.
+"""Runs several models on one prepared case: mask, then HPV status, then risk.
 
 No other module chains models. Task 1 outlines the lesions, Task 3 may measure them, and Task 2 uses
 the lesions and the HPV probability. The containers of Tasks 2 and 3 call `Chain.predict`, as do the
@@ -42,10 +42,10 @@ class Predictions:
 
     Attributes
     ----------
-    undo : where the region lies, and the CT's grid.
+    undo : the grids of the region and of the CT.
     labels : label map of the region with GTVp and GTVn, [z, y, x].
     hpv : prediction of the HPV status.
-    hpv_outputs, risk_outputs : outputs of the members, which give `hpv` and `risk`.
+    hpv_outputs, risk_outputs : outputs of the members, from which `hpv` and `risk` are computed.
     risk : higher = earlier recurrence. Each member's risk is standardised on its training patients,
         so 0 is an average risk among them.
     """
@@ -144,8 +144,8 @@ class Chain:
 
         Returns
         -------
-        CT and PET of the head-and-neck region, on the voxels that the models take. Its `remarks`
-        say what is unusual about the case.
+        CT and PET of the head-and-neck region, on the grid that the models take. The `remarks`
+        describe anything unusual in the case.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class Chain:
 
         Parameters
         ----------
-        prepared : what `prepare` returned for the case.
+        prepared : the prepared case that `prepare` returned.
         clinical : the clinical record of the case; any value may be missing.
         report : is called with a line for the log after each model.
         """

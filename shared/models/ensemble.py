@@ -1,7 +1,7 @@
-"""The graphs of a model folder, checked against its card.
+"""Runs the graphs of a model folder, which are checked against the card.
 
-A single graph stays loaded between calls; several are loaded one after another, because their
-memory adds up (a HECKTOR 2025 team reports that 15 checkpoints at once did not fit).
+A single graph stays loaded between calls. Several graphs are loaded one after another to save
+memory (a HECKTOR 2025 team reports that 15 checkpoints together did not fit into memory).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 
 class Ensemble(Generic[CardT]):
-    """A model folder whose card, files and graphs agree; the base of each task's model.
+    """A model folder whose card, files and graphs agree; the base class of each task's model.
 
-    A server may go on using it after a member failed to load: the next call tries again.
+    After a member failed to load, the object can still be used, and the next call tries again.
 
     Attributes
     ----------
-    card : the folder's card.
+    card : the card of the model folder.
     """
 
     card_type: type[CardT]
@@ -45,24 +45,24 @@ class Ensemble(Generic[CardT]):
         Raises
         ------
         ModelError
-            If the folder does not hold a model for this task, a graph's inputs are not those of
-            the card, or the card asks for something that this code cannot do.
+            If the folder does not hold a model for this task, the inputs of a graph differ from
+            those of the card, or this version does not support the card.
         """
         return cls(folder)
 
     def for_each(self, predict: Callable[[Network], T]) -> Iterator[tuple[Member, T]]:
-        """Yield every member and what `predict` makes of its graph; one graph is in memory.
+        """Yield each member and the result of `predict`, with one graph in memory at a time.
 
         Raises
         ------
         ModelError
-            If a graph does not load or its inputs are not those of the card.
+            If a graph does not load, or its inputs differ from those of the card.
         """
         for member in self.card.members:
             yield member, predict(self._network(member))
 
     def describe(self) -> list[str]:
-        """Return what the log should say about the model: the notice first, then how it runs."""
+        """Return lines for the log about the model: the notice, then a description."""
         card = self.card
         kinds = Counter(member.kind for member in card.members)
         names = {"network": "network", "linear": "linear model"}
@@ -76,7 +76,7 @@ class Ensemble(Generic[CardT]):
 
     def _network(self, member: Member) -> Network:
         if self._loaded is None or self._loaded[0] is not member:
-            self._loaded = None  # Its memory is free before the next graph takes its own.
+            self._loaded = None  # This frees the memory before the next graph is loaded.
             self._loaded = (member, self._load(member))
         return self._loaded[1]
 

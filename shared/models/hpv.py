@@ -1,4 +1,4 @@
-"""Task 3: from a prepared case and its clinical record to the HPV status."""
+"""Task 3: predicts the HPV status from a prepared case and its clinical record."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class HpvCard(PrognosisCard):
 
 @dataclass(frozen=True, kw_only=True)
 class HpvPrediction:
-    """What the ensemble predicts for the HPV status.
+    """The ensemble's prediction of the HPV status.
 
     Attributes
     ----------
-    logit : mean over the members; positive speaks for HPV+.
-    probability : its logistic function.
-    decision : True for HPV+, if the probability reaches the card's threshold.
+    logit : mean logit of the members; a positive logit means HPV+.
+    probability : the logistic function of the logit.
+    decision : whether the probability reaches the card's threshold; true means HPV+.
     """
 
     logit: float
@@ -49,7 +49,7 @@ class HpvModel(PrognosisModel[HpvCard]):
     def predict(
         self, prepared: Prepared, clinical: ClinicalRecord, labels: LabelVolume | None = None
     ) -> HpvPrediction:
-        """Return the prediction from the central window of the region, lesions and record.
+        """Return the prediction from the central window of the region, the lesions and the record.
 
         Parameters
         ----------
@@ -58,12 +58,12 @@ class HpvModel(PrognosisModel[HpvCard]):
         Raises
         ------
         ValueError
-            If labels are needed and not given.
+            If labels are needed but missing.
         """
         return self.combine(self.outputs(prepared, clinical, labels))
 
     def combine(self, outputs: Iterable[tuple[Member, float]]) -> HpvPrediction:
-        """Return the prediction from the logits of some members, as `outputs` yields them."""
+        """Return the prediction from the logits of members, which `outputs` yields."""
         logits = [logit for _, logit in outputs]
         logit = sum(logits) / len(logits)
         probability = 0.5 * (1 + math.tanh(logit / 2))  # The logistic function, without overflow.

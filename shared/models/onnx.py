@@ -1,8 +1,8 @@
-"""One network in ONNX Runtime: the only file that imports the runtime.
+"""Runs one network in ONNX Runtime. No other file imports the runtime.
 
-It runs on the best of CUDA, OpenVINO and CPU that works on this machine; a remark says why a better
-one does not. Nothing reaches stderr: the platform marks a job that writes there, and shows its user
-the last line. Precision is float32 on every provider.
+The network runs on the first of CUDA, OpenVINO and CPU that works on this machine; a remark says
+why an earlier provider does not work. Nothing is written to stderr, because the platform marks a
+job that writes there and shows the last line to the user. Precision is float32 on every provider.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from shared.resources import granted_cpus
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Discard what C++ code writes to stderr; exceptions still pass.
+    """Discard the stderr of C++ code; exceptions still pass.
 
-    Importing ONNX Runtime searches for GPUs and warns on stderr about a card that is not a PCI
-    device, as on the platform's cloud machines, before its log level can be set.
+    When it is imported, ONNX Runtime searches for GPUs. It warns on stderr about a card that is not
+    a PCI device, as on the platform's machines, before its log level can be set.
     See https://github.com/microsoft/onnxruntime/issues/26763 and /27092.
     """
     stderr = os.dup(2)
@@ -51,7 +51,7 @@ ort.set_default_logger_severity(_FATAL_ONLY)
 ort.disable_telemetry_events()
 
 PROVIDERS: Final = ("CUDA", "OpenVINO", "CPU")
-"""Best first."""
+"""The execution providers, best first."""
 
 
 class Network:
@@ -59,8 +59,8 @@ class Network:
 
     Attributes
     ----------
-    provider : the one of `PROVIDERS` that runs it.
-    remarks : why a better provider is not used, for the log.
+    provider : the provider of `PROVIDERS` that runs the graph.
+    remarks : lines for the log that say why a better provider is not used.
     inputs : shape of each input by name.
     """
 
@@ -113,7 +113,7 @@ class Network:
         self._output = self._session.get_outputs()[0].name
 
     def __call__(self, **inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the graph's first output for inputs of the shapes in `inputs`."""
+        """Return the graph's first output; the inputs must have the shapes in `inputs`."""
         output: NDArray[np.float32] = self._session.run([self._output], inputs)[0]
         return output
 
@@ -137,8 +137,8 @@ def _open(content: bytes, provider: str) -> Any:
     # Otherwise the bytes themselves could select ONNX Runtime's own format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     specific: dict[str, dict[str, str]] = {
-        # TF32 keeps ten bits. The default search times all algorithms and may choose a different
-        # one at each start, so a second run could give different bytes.
+        # TF32 has only ten bits of precision. The default search times all algorithms and may
+        # choose another one at each start, so a second run could give different bytes.
         "CUDA": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
         # Without "FP32", CPUs with bfloat16 use it, and only 99 % of the labels agree (measured).
         "OpenVINO": {"device_type": "CPU", "num_of_threads": str(threads), "precision": "FP32"},
@@ -157,9 +157,9 @@ def _open(content: bytes, provider: str) -> Any:
 
 
 def _load_cuda() -> None:
-    """Load CUDA's libraries; RuntimeError says what is missing.
+    """Load CUDA's libraries; a RuntimeError says what is missing.
 
-    The driver is checked first, because without one ONNX Runtime complains on stderr.
+    The driver is checked first, because ONNX Runtime writes to stderr if there is no driver.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")

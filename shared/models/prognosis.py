@@ -1,4 +1,4 @@
-"""What the models of Tasks 2 and 3 share: networks and linear models, applied to one case."""
+"""The base classes of the models of Tasks 2 and 3, which are networks and linear models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shared.schema import Text
 
 
 class PrognosisCard(BaseCard):
-    """What the cards of Tasks 2 and 3 share."""
+    """The fields that the cards of Tasks 2 and 3 share."""
 
     clinical: Annotated[tuple[ClinicalFeature, ...], Field(max_length=100)] = ()
     measures: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
@@ -49,9 +49,9 @@ PrognosisCardT = TypeVar("PrognosisCardT", bound=PrognosisCard)
 
 
 class PrognosisModel(Ensemble[PrognosisCardT]):
-    """Networks that see a window of the region, linear models that see lesion measures, or both.
+    """Networks that take a window of the region, linear models that take lesion measures, or both.
 
-    All see the clinical record. The card says which members a model folder holds.
+    All members take the clinical record too. The card states which members the folder holds.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,7 +79,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
     def outputs(
         self, prepared: Prepared, clinical: ClinicalRecord, labels: LabelVolume | None
     ) -> Iterator[tuple[Member, float]]:
-        """Yield the output of each member for a case; scales differ between members.
+        """Yield the output of each member for a case; the members have different scales.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
         Raises
         ------
         ValueError
-            If the card asks for the lesions and there are no labels.
+            If the card needs the lesions and there are no labels.
         """
         card, inputs = self.card, dict[str, NDArray[np.float32]]()
         if card.clinical:

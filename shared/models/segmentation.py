@@ -1,4 +1,4 @@
-"""Task 1: from a prepared case to a label map of GTVp and GTVn on the region."""
+"""Task 1: predicts a label map of GTVp and GTVn on the region from a prepared case."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shared.preprocessing.pipeline import Prepared
 from shared.schema import Limit, Text
 
 LABELS: Final = {"background": Label.BACKGROUND, **LESIONS}
-"""Names in cards; a network's outputs are in this order."""
+"""The labels by their names in cards, in the order of a network's outputs."""
 
 
 MirrorAxis: TypeAlias = Literal["x", "y", "z"]
@@ -75,12 +75,12 @@ class SegmentationModel(Ensemble[SegmentationCard]):
     ) -> Volume:
         """Return probabilities of background, GTVp and GTVn, shape (3, z, y, x).
 
-        They are the mean over the networks and over mirrorings of the softmax of the sliding
-        window's logits. Windows without body are background.
+        They are the softmax of the sliding window's logits, averaged over networks and mirrorings.
+        Windows without body are background.
 
         Parameters
         ----------
-        mirror_axes : axes to mirror along; None takes those of the card.
+        mirror_axes : axes to mirror along; None stands for those of the card.
         """
         axes = self.card.mirror_axes if mirror_axes is None else mirror_axes
         images = scale_images(prepared.ct_hu, prepared.pet_suv, self.card.intensity)
@@ -97,7 +97,7 @@ class SegmentationModel(Ensemble[SegmentationCard]):
         return total
 
     def segment(self, prepared: Prepared) -> LabelVolume:
-        """Return the label map on the region, [z, y, x], after the card's rules on lesions."""
+        """Return the label map on the region, [z, y, x], after post-processing."""
         return label_map(
             self.predict_probabilities(prepared),
             prepared.pet_suv,
@@ -127,10 +127,10 @@ def mean_probabilities(
 
     Parameters
     ----------
-    predict : from an image, shape (C, z, y, x), and its body, shape (z, y, x), to logits, shape
+    predict : maps an image, shape (C, z, y, x), and its body, shape (z, y, x), to logits, shape
         (K, z, y, x).
-    mirror_axes : names of axes; the image is mirrored once along each subset of them, the empty
-        subset included.
+    mirror_axes : names of axes. The image is mirrored once along each subset of these axes,
+        including the empty subset.
     """
     axes = ["zyx".index(name) - 3 for name in mirror_axes]
     subsets = [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]

@@ -1,8 +1,8 @@
-"""A network on a volume larger than its input: overlapping windows, blended by a Gaussian.
+"""Runs a network on a volume larger than its input, in overlapping windows with Gaussian weights.
 
-The windows, their order, their weights and the padding are those of MONAI's
-`sliding_window_inference` with mode "gaussian", in NumPy. Windows are streamed: memory holds the
-volume, one window, the sum of the weighted outputs and the sum of the weights.
+The windows, their order, their weights and the padding are the same as in MONAI's
+`sliding_window_inference` with mode "gaussian", but in NumPy. Memory holds only the volume, one
+window, the sum of the weighted outputs and the sum of the weights.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LEAST_WEIGHT: Final = 1e-3
 """Lower bound of the weights, so that a window's corner still counts (MONAI)."""
 
 CERTAIN_LOGIT: Final = 20.0
-"""Logit of the background where no window was run, a probability of 1 in float32; the other classes
-get its negative."""
+"""Logit of the background where no window was run, which is a probability of 1 in float32. The
+other classes get the negative of this value."""
 
 
 def sliding_window(
@@ -40,12 +40,12 @@ def sliding_window(
 
     Parameters
     ----------
-    predict : from a window, shape (1, C, *window_zyx), to logits, shape (1, K, *window_zyx); its
-        result may be a buffer that it reuses.
+    predict : maps a window, shape (1, C, *window_zyx), to logits, shape (1, K, *window_zyx). It may
+        return the same buffer each time.
     volume : shape (C, z, y, x). If it is smaller than the window, it is padded with 0 on both
         sides and the result is cropped.
     window_zyx : shape of the network's input.
-    overlap : fraction of a window's side that it shares with the next, 0 <= overlap < 1.
+    overlap : fraction of a window's side that it shares with the next window, 0 <= overlap < 1.
     outputs : K, the number of classes, background first.
     needed : bool, shape (z, y, x); windows in which it is False everywhere are not run. None runs
         all windows.
@@ -53,7 +53,7 @@ def sliding_window(
     Returns
     -------
     Logits, shape (K, z, y, x): the weighted mean over the windows that cover a voxel, or certain
-    background if none of them was run.
+    background if no such window was run.
     """
     shape = volume.shape[1:]
     padding = [_padding(size, window) for size, window in zip(shape, window_zyx, strict=True)]
@@ -83,9 +83,9 @@ def sliding_window(
 
 
 def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Return the first voxel of each window along an axis of at least the window's length.
+    """Return the first voxel of each window along an axis that is not shorter than the window.
 
-    The step is the window without its overlap, rounded down; the last window ends at the border.
+    The step is the window without the overlap, rounded down; the last window ends at the border.
     """
     step = max(int(window * (1 - overlap)), 1)
     last = size - window

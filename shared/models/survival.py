@@ -1,4 +1,4 @@
-"""Task 2: from a prepared case, its lesions and its clinical record to a risk of recurrence."""
+"""Task 2: predicts the risk of recurrence from a prepared case, its lesions and its record."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class SurvivalModel(PrognosisModel[SurvivalCard]):
         Parameters
         ----------
         prepared : the case on the region.
-        labels : GTVp and GTVn on the region, [z, y, x]; the window is centred on the box around
-            them, or on the region if there are none.
+        labels : GTVp and GTVn on the region, [z, y, x]; the window is centred on the box around the
+            lesions, or on the region if there are none.
         clinical : the record, with the HPV status if a model supplied it.
 
         Returns
         -------
-        The mean over the members of their risks, each standardised by its mean and standard
-        deviation on the training patients, since the risks of a Cox model have no scale.
+        The mean of the members' risks. Each member's risk is standardised by its mean and standard
+        deviation on the training patients, because the risks of a Cox model have no scale.
         """
         return self.combine(self.outputs(prepared, clinical, labels))
 
@@ -47,6 +47,6 @@ class SurvivalModel(PrognosisModel[SurvivalCard]):
         return None if labels is None else lesion_centre(labels)
 
     def combine(self, outputs: Iterable[tuple[Member, float]]) -> float:
-        """Return the risk from those of some members, as `outputs` yields them."""
+        """Return the risk from the risks of members, which `outputs` yields."""
         risks = [(risk - member.risk_mean) / member.risk_std for member, risk in outputs]
         return sum(risks) / len(risks)

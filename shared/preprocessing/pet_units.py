@@ -1,9 +1,9 @@
-"""The unit of a PET: some centres store activity in Bq/mL instead of SUV.
+"""Detects the unit of a PET: some centres store activity in Bq/mL instead of SUV.
 
 SUV is activity divided by injected dose per body weight. The mean SUV in a body is therefore about
-1 on every scanner, the mean activity thousands of Bq/mL, so the two cannot be confused. Dose and
-weight are not among the inputs; activity is scaled so that its median in the body equals that of an
-SUV image.
+1 on every scanner, and the mean activity is thousands of Bq/mL, so the two cannot be confused. Dose
+and weight are not among the inputs. Activity is therefore scaled so that its median in the body
+equals that of an SUV image.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from shared.conventions import Volume
 
 HIGHEST_MEAN_SUV: Final = 50.0
-"""Highest mean in the body that can be SUV. The mean SUV of a whole body is 1 by definition, that
-of a head with its brain 2 to 3; activity a few hours after 300 MBq is at least 1000 Bq/mL."""
+"""Highest mean in the body that can be SUV. The mean SUV is 1 in a whole body by definition, and 2
+to 3 in a head with its brain. The activity a few hours after 300 MBq is at least 1000 Bq/mL."""
 
 TYPICAL_MEDIAN_SUV: Final = 0.6
 """Median SUV of the voxels with uptake in the body. Measured on TCIA Soft-tissue-Sarcoma: 0.60 in a
