@@ -30,7 +30,7 @@ class LesionCrops:
         else:
             voxels = np.flatnonzero(labels == present[rng.integers(len(present))])
             voxel = np.unravel_index(voxels[rng.integers(voxels.size)], labels.shape)
-            # The shift keeps the network from learning that lesions lie at the centre of a crop.
+            # Without the shift, the network would learn that lesions are at the centre of a crop.
             shift = [rng.integers(-size // 4, size // 4 + 1) for size in self.size_zyx]
             centre = tuple(int(c + s) for c, s in zip(voxel, shift, strict=True))
         return window_box(labels.shape, self.size_zyx, centre)
