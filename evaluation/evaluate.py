@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from evaluation import isolation
 from evaluation.jobs import Job, answered_tasks, jobs_by_case
 from evaluation.metrics_io import MetricsFile, SubmissionMetrics
 from evaluation.predictions import PREDICTIONS, read_predictions
@@ -20,7 +21,7 @@ from evaluation.tasks.base import Entry, Submission, TaskScoring, Truth
 from evaluation.tasks.discovery import SCORINGS, scoring_of
 from evaluation.truth import CaseTruth, read_truth
 from shared.editions import Edition
-from shared.errors import InputError
+from shared.errors import InputError, one_line
 from shared.tasks import TaskName
 
 MOST_NAMED: Final = 5
@@ -62,6 +63,7 @@ def evaluate(
     InputError
         If the jobs or the ground truth are invalid, or a job's case is not in the ground truth.
     """
+    isolation.preload(__name__)
     jobs = jobs_by_case(read_predictions(input_dir / PREDICTIONS), edition)
     cases = read_truth(truth_dir)
     _require_truth_of_jobs(jobs, cases)
@@ -110,6 +112,7 @@ def _require_truth_of_jobs(jobs: Mapping[str, Job], cases: Mapping[str, CaseTrut
     if unknown:
         names = ", ".join(unknown[:MOST_NAMED]) + (", …" if len(unknown) > MOST_NAMED else "")
         raise InputError(
-            f"expected the truth of every job's case, found none for {len(unknown)}: {names}; "
+            f"expected the truth of every job's case, found none for {len(unknown)}: "
+            f"{one_line(names)}; "
             "add them to the ground truth, under the name of the CT on the platform"
         )

@@ -1,4 +1,4 @@
-"""The jobs of a submission: the case of each job, and the folder of its outputs.
+"""The jobs of a submission, and the case of each job.
 
 A case has the name of its CT on the platform, `inputs[ct-image].image.name`. Jobs come in any
 order.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Final
 
 from evaluation.case_name import case_name
 from evaluation.predictions import Prediction
 from shared.editions import Edition
-from shared.errors import InputError
+from shared.errors import InputError, one_line
 from shared.tasks import TaskName
 
 SUCCEEDED: Final = "succeeded"
@@ -50,16 +49,23 @@ def jobs_by_case(predictions: Sequence[Prediction], edition: Edition) -> dict[st
     Raises
     ------
     InputError
-        If a job does not name exactly one CT, its `pk` is not the name of a folder, or two jobs
-        have the same case.
+        If a job does not name exactly one CT, or two jobs have the same case or the same `pk`.
     """
     jobs: dict[str, Job] = {}
+    pks: set[str] = set()
     for prediction in predictions:
         job = _job(prediction, edition)
+        if job.pk in pks:
+            raise InputError(
+                f"expected a different pk for each job in predictions.json, found "
+                f"{one_line(job.pk)} twice; use the platform's own predictions.json"
+            )
+        pks.add(job.pk)
         if job.case_id in jobs:
             raise InputError(
-                f"expected one job for each case in predictions.json, found {jobs[job.case_id].pk} "
-                f"and {job.pk} for the case {job.case_id}; remove one of them"
+                f"expected one job for each case in predictions.json, found "
+                f"{one_line(jobs[job.case_id].pk)} and {one_line(job.pk)} for the case "
+                f"{one_line(job.case_id)}; remove one of them"
             )
         jobs[job.case_id] = job
     return dict(sorted(jobs.items()))
@@ -82,14 +88,9 @@ def answered_tasks(jobs: Mapping[str, Job], edition: Edition) -> tuple[TaskName,
     if not tasks:
         raise InputError(
             f"expected an output socket of {edition.name} in predictions.json, found "
-            f"{', '.join(sorted(paths)) or 'no outputs'}; choose the task to score"
+            f"{one_line(', '.join(sorted(paths))) or 'no outputs'}; choose the task to score"
         )
     return tasks
-
-
-def output_folder(input_dir: Path, job: Job) -> Path:
-    """Return the folder of a job's outputs."""
-    return input_dir / job.pk / "output"
 
 
 def _job(prediction: Prediction, edition: Edition) -> Job:
@@ -100,14 +101,8 @@ def _job(prediction: Prediction, edition: Edition) -> Job:
     ]
     if len(names) != 1 or not case_name(names[0]):
         raise InputError(
-            f"expected the job {prediction.pk} to have one input {edition.ct.slug} with an "
-            f"image name, found {len(names)}; use the platform's own predictions.json"
-        )
-    # The name of the folder comes from outside, so the folder must be below the input folder.
-    if PurePosixPath(prediction.pk).name != prediction.pk or prediction.pk in ("", ".", ".."):
-        raise InputError(
-            f"expected pk to be the name of a folder, found '{prediction.pk}'; "
-            "use the platform's own predictions.json"
+            f"expected the job {one_line(prediction.pk)} to have one input {edition.ct.slug} with "
+            f"an image name, found {len(names)}; use the platform's own predictions.json"
         )
     return Job(
         pk=prediction.pk,

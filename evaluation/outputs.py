@@ -1,7 +1,7 @@
 """Reads the JSON value that a job wrote.
 
 An output that cannot be scored raises `InputError`. The case then counts as failed, with the
-message as the reason.
+message as the reason. The values are small, so they are read in the main process.
 """
 
 from __future__ import annotations
@@ -12,52 +12,67 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from shared.errors import InputError
+from evaluation.job_folder import find_inside
+from shared.errors import InputError, one_line
+from shared.regular_files import FileError, read_regular
 
 HPV_PROBABILITY: Final = "hpv-probability.json"
 """An optional file next to the HPV decision: a JSON number, the probability of HPV-positive
 disease. The challenge asks for the decision only, so jobs of the platform do not have this file. If
 you run an algorithm elsewhere and add it, AUC, Brier score and calibration are measured too."""
+MOST_BYTES: Final = 1 << 16
+"""Largest size of a JSON file. A number or a boolean needs about 20 bytes."""
 
 
-def read_number(path: Path) -> float:
+def read_number(output: Path, path: str) -> float:
     """Return the number in a JSON file.
+
+    Parameters
+    ----------
+    output : folder of the job's outputs.
+    path : of the file, relative to `output`.
 
     Raises
     ------
     InputError
-        If the file does not hold a finite number.
+        If it is not a small regular file in this folder that holds a finite number.
     """
-    value = _read_json(path)
+    value, text = _read_json(output, path)
     # Python counts a boolean as a number. The challenge does not.
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not abs(number) <= sys.float_info.max:
-        raise InputError(f"expected a finite number in {path.name}, found {_excerpt(value)}")
+        raise InputError(f"expected a finite number in {path}, found {text}")
     return float(number)
 
 
-def read_boolean(path: Path) -> bool:
+def read_boolean(output: Path, path: str) -> bool:
     """Return the boolean in a JSON file.
+
+    Parameters
+    ----------
+    output : folder of the job's outputs.
+    path : of the file, relative to `output`.
 
     Raises
     ------
     InputError
-        If the file does not hold a JSON boolean.
+        If it is not a small regular file in this folder that holds a JSON boolean.
     """
-    value = _read_json(path)
+    value, text = _read_json(output, path)
     if not isinstance(value, bool):
-        raise InputError(f"expected true or false in {path.name}, found {_excerpt(value)}")
+        raise InputError(f"expected true or false in {path}, found {text}")
     return value
 
 
-def _read_json(path: Path) -> object:
+def _read_json(output: Path, path: str) -> tuple[object, str]:
+    """Return the value, and the beginning of the file for a message."""
     try:
-        return json.loads(path.read_bytes())
-    except OSError:
-        raise InputError(f"expected {path.name}, found no such file") from None
+        content = read_regular(find_inside(output, path), MOST_BYTES)
+    except FileError as problem:
+        raise InputError(f"expected a file {path} with a JSON value, but it {problem}") from None
+    try:
+        value = json.loads(content)
+    # Python refuses integers of more than 4300 digits with a ValueError.
     except (ValueError, RecursionError):
-        raise InputError(f"{path.name} is not valid JSON") from None
-
-
-def _excerpt(value: object) -> str:
-    return json.dumps(value)[:40]
+        raise InputError(f"{path} is not valid JSON") from None
+    return value, one_line(content.decode("utf-8", "replace"), 40)

@@ -23,3 +23,17 @@ class ModelError(HecktorError):
 
 class ExportError(HecktorError):
     """An exported network gives other outputs than the network in torch."""
+
+
+def one_line(text: str, most: int = 500) -> str:
+    """Return a text that comes from outside as one line that any terminal and file can take.
+
+    Line breaks, control codes, marks of direction and bytes that are not UTF-8 are written as
+    escapes.
+
+    Parameters
+    ----------
+    most : characters of the result; a longer text is cut.
+    """
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
+    return line if len(text) <= most and len(line) <= most else f"{line[: most - 2]} …"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
+from evaluation.job_folder import OUTPUT
 from evaluation.report import charts, pictures
 from evaluation.report.case_pictures import (
     MOST_ERRORS,
@@ -27,7 +28,7 @@ from evaluation.report.numbers import (
     range_name,
 )
 from evaluation.report.task_section import Request, ScoreLayout, TaskSection
-from evaluation.running.job_store import OUTPUT, JobStore
+from evaluation.running.job_store import JobStore
 from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics
 from evaluation.truth import CaseTruth, read_truth
 from shared.conventions import LESIONS

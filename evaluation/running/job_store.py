@@ -40,7 +40,6 @@ from shared.files import locked, write_whole
 from shared.schema import Strict
 from shared.tasks import Algorithm, Output
 
-OUTPUT: Final = "output"
 JOB: Final = "job.json"
 ORIGIN: Final = "origin.json"
 APPLICATION: Final = "app-"

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from evaluation.job_folder import OUTPUT
 from evaluation.outputs import HPV_PROBABILITY
 from evaluation.running.case_folders import CaseFolder
 from evaluation.running.engines.protocol import Engine, EngineError, Run
-from evaluation.running.job_store import OUTPUT, JobRecord, JobStore
+from evaluation.running.job_store import JobRecord, JobStore
 from evaluation.running.logs import hpv_probability, last_line, peak_memory_gb
 from evaluation.running.programs import program_of
 from shared.editions import Edition

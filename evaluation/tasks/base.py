@@ -1,8 +1,4 @@
-"""The base class of a task's scoring: what the truth is, and how answers are read and scored.
-
-The processes that score masks import this module and `segmentation`, so neither imports
-scikit-learn nor anything that needs it.
-"""
+"""The base class of a task's scoring: what the truth is, and how answers are read and scored."""
 
 from __future__ import annotations
 
@@ -12,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from evaluation.jobs import Job, output_folder
+from evaluation.job_folder import output_folder
+from evaluation.jobs import Job
 from evaluation.schema import CaseResult, TaskMetrics
 from evaluation.scoring import GroupOf, Scores, aggregate, group_aggregates
 from evaluation.scoring_rules import ScoringRules
 from evaluation.truth import CaseTruth
 from shared.editions import Edition
-from shared.errors import InputError
+from shared.errors import InputError, one_line
 from shared.tasks import TaskName
 
 Truth = TypeVar("Truth")
@@ -36,12 +33,14 @@ class Entry(Generic[Truth]):
     truth : the truth of the task to score.
     job : the job of the case; None if there is none.
     input_dir : folder that holds the folders of the jobs.
+    failure : why the case has already failed; then its outputs are not read. None by default.
     """
 
     case: CaseTruth
     truth: Truth
     job: Job | None
     input_dir: Path
+    failure: str | None = None
 
     def read(self, read_output: Callable[[Path], Answer]) -> tuple[Answer | None, str | None]:
         """Return the job's answer and None, or None and the reason why the case counts as failed.
@@ -51,14 +50,18 @@ class Entry(Generic[Truth]):
         read_output : reads the answer from the folder of the job's outputs; an `InputError` fails
             the case.
         """
+        if self.failure is not None:
+            return None, self.failure
         if self.job is None:
             return None, "no job has this case"
         if not self.job.succeeded:
             return None, f"the job ended as '{self.job.status}'"
         try:
-            return read_output(output_folder(self.input_dir, self.job)), None
+            return read_output(output_folder(self.input_dir, self.job.pk)), None
         except InputError as error:
             return None, str(error)
+        except OSError as error:
+            return None, f"expected outputs that can be read, found an error: {error.strerror}"
 
     def common_fields(self, failure: str | None) -> dict[str, Any]:
         """Return the fields of `CaseResult`."""
@@ -67,7 +70,7 @@ class Entry(Generic[Truth]):
             "pk": self.job.pk if self.job else None,
             "centre": self.case.centre,
             "field_of_view": self.case.field_of_view,
-            "failure": failure,
+            "failure": None if failure is None else one_line(failure),
         }
 
 
@@ -142,7 +145,7 @@ class TaskScoring(ABC, Generic[Truth, Result]):
         ----------
         methods : the ranked scores of each method; NaN stands for a missing score and ranks last.
         """
-        # Imported here, so that the processes that score masks need not load scipy.stats.
+        # Imported here, because only `compare` needs scipy.stats.
         from shared.metrics.ranking import ranks
 
         (score,) = self.ranked

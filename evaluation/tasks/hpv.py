@@ -5,6 +5,7 @@ A failed or missing case counts as a wrong decision.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Literal
@@ -95,7 +96,7 @@ def read_decision(output: Path, edition: Edition) -> bool:
     InputError
         If the file does not hold a JSON boolean.
     """
-    return read_boolean(output / edition.outputs["hpv"].path)
+    return read_boolean(output, edition.outputs["hpv"].path)
 
 
 def read_probability(output: Path) -> float | None:
@@ -106,12 +107,13 @@ def read_probability(output: Path) -> float | None:
     InputError
         If the file does not hold a number from 0 to 1.
     """
-    path = output / HPV_PROBABILITY
-    if not path.is_file():
+    if not os.path.lexists(output / HPV_PROBABILITY):
         return None
-    probability = read_number(path)
+    probability = read_number(output, HPV_PROBABILITY)
     if not 0 <= probability <= 1:
-        raise InputError(f"expected a number from 0 to 1 in {path.name}, found {probability:g}")
+        raise InputError(
+            f"expected a number from 0 to 1 in {HPV_PROBABILITY}, found {probability:g}"
+        )
     return probability
 
 

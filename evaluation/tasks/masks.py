@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias, get_args
 
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from evaluation.images import grid_difference, read_grid, read_labels
+from evaluation.job_folder import find_inside
 from evaluation.scoring_rules import Fraction, ScoringRules
 from shared.conventions import LESIONS, Label, LabelVolume
 from shared.editions import Edition
 from shared.errors import InputError
 from shared.geometry import Grid
-from shared.grand_challenge.images import IMAGE_SUFFIXES
+from shared.grand_challenge.images import images_in
 from shared.metrics.segmentation import (
     Connectivity,
     Detections,
@@ -86,16 +87,16 @@ def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     InputError
         If there is not exactly one readable image of whole numbers from 0 to 2 on that grid.
     """
-    folder = (output / edition.outputs["segmentation"].path).parent
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if len(images) != 1:
-        names = ", ".join(path.name for path in images) or "none"
-        raise InputError(f"expected one label map in {folder.relative_to(output)}, found {names}")
+    relative = PurePosixPath(edition.outputs["segmentation"].path).parent
+    names = [path.name for path in images_in(find_inside(output, str(relative)))]
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise InputError(f"expected one label map in {relative}, found {found}")
+    path = find_inside(output, str(relative / names[0]))
     # Checked before the voxels are read, because a huge grid might not fit into memory.
-    if problem := grid_difference(read_grid(images[0]), truth):
+    if problem := grid_difference(read_grid(path), truth):
         raise InputError(f"expected the label map on the CT's grid, found {problem}")
-    return read_labels(images[0])
+    return read_labels(path)
 
 
 def score_masks(

@@ -6,18 +6,17 @@ truth does not have, so no algorithm gains by failing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 import numpy as np
-import SimpleITK as sitk
 from pydantic import NonNegativeInt
 
 from evaluation.images import read_grid, read_labels
+from evaluation.isolation import Lost, call_isolated
 from evaluation.schema import CaseResult, Estimate, TaskMetrics
 from evaluation.scoring import GroupOf, Scores, mean, of_columns
 from evaluation.scoring_rules import ScoringRules
@@ -186,14 +185,16 @@ class SegmentationScoring(TaskScoring[Path, SegmentationCase]):
     def score(self, entries: Sequence[Entry[Path]], submission: Submission) -> SegmentationMetrics:
         """Return the metrics; each process keeps only the masks of one case in memory.
 
+        Each case is scored in a process of limited memory and time. If a mask ends this process,
+        its case fails.
+
         Raises
         ------
         InputError
             If a true label map cannot be read.
         """
         rules = submission.rules
-        score = partial(_score_case, edition=submission.edition, rules=rules)
-        results, counts = zip(*_in_processes(score, entries, submission.workers), strict=True)
+        results, counts = zip(*_score_cases(entries, submission), strict=True)
         return SegmentationMetrics(
             alternatives=alternatives(results, counts, rules),
             lesions_by_volume_ml=lesions_by_volume(results, rules),
@@ -238,17 +239,27 @@ def _score_case(
     return SegmentationCase(labels=labels, **entry.common_fields(failure)), counts
 
 
-def _in_processes(
-    score: Callable[[Entry[Path]], tuple[SegmentationCase, LesionCounts]],
-    entries: Sequence[Entry[Path]],
-    workers: int,
-) -> Iterator[tuple[SegmentationCase, LesionCounts]]:
-    """Yield the result of each entry, in order; several processes share the work."""
-    if workers == 1 or len(entries) == 1:
-        yield from map(score, entries)
-        return
-    # Spawned, not forked: a forked child has SimpleITK's locks but none of its threads.
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), sitk.ProcessObject.SetGlobalDefaultNumberOfThreads, (1,)
-    ) as processes:
-        yield from processes.map(score, entries)
+def _score_cases(
+    entries: Sequence[Entry[Path]], submission: Submission
+) -> list[tuple[SegmentationCase, LesionCounts]]:
+    """Return the results of each entry, in order."""
+    score = partial(_score_case, edition=submission.edition, rules=submission.rules)
+    score_isolated = partial(call_isolated, score, workers=submission.workers)
+    outcomes = list(score_isolated(entries))
+    # Again without the masks: a failed case still has the volumes and lesions of its truth.
+    failed = [
+        replace(entry, failure=f"scoring the output {outcome.cause}")
+        for entry, outcome in zip(entries, outcomes, strict=True)
+        if isinstance(outcome, Lost)
+    ]
+    outcomes_of_failed = iter(list(score_isolated(failed)))
+    results = []
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        final = next(outcomes_of_failed) if isinstance(outcome, Lost) else outcome
+        if isinstance(final, Lost):
+            raise InputError(
+                f"expected a ground truth of {entry.case.case_id} that can be scored, but this "
+                f"{final.cause}; check {entry.truth.name}"
+            )
+        results.append(final)
+    return results

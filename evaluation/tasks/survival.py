@@ -113,7 +113,7 @@ def read_risk(output: Path, edition: Edition) -> float:
         If the file does not hold a finite number.
     """
     survival = edition.outputs["survival"]
-    return survival.risk_sign * read_number(output / survival.path)
+    return survival.risk_sign * read_number(output, survival.path)
 
 
 def _score_case(entry: Entry[Outcome], edition: Edition) -> SurvivalCase:

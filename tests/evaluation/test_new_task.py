@@ -51,7 +51,7 @@ class StageScoring(TaskScoring[float, StageCase]):
         path = submission.edition.outputs["stage"].path
         results = []
         for entry in entries:
-            stage, failure = entry.read(lambda output: read_number(output / path))
+            stage, failure = entry.read(lambda output: read_number(output, path))
             fields = entry.common_fields(failure)
             results.append(StageCase(stage=stage, truth=entry.truth, **fields))
         return StageMetrics(

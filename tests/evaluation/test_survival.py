@@ -61,13 +61,13 @@ def test_c_index_equals_lifelines_and_scikit_survival(submission: Submission) ->
         ("NaN", "expected a finite number in rfs.json, found NaN"),
         ("Infinity", "found Infinity"),
         ("1" + "0" * 400, "expected a finite number"),
-        ("1e999", "found Infinity"),
+        ("1e999", "found 1e999"),
         ("null", "found null"),
         ("true", "found true"),
         ('"0.3"', 'found "0.3"'),
         ('{"rfs": 1}', 'found {"rfs": 1}'),
         ("", "rfs.json is not valid JSON"),
-        ("[" * 100_000, "not valid JSON"),
+        ("[" * 60_000, "not valid JSON"),
     ],
 )
 def test_answer_that_is_not_a_number_counts_one_half(
@@ -93,7 +93,7 @@ def test_missing_file_and_missing_job_count_one_half(survival: Submission) -> No
     metrics = survival.survival()
     assert metrics.aggregates["c_index"].value == 0.5
     assert {r.case_id: r.failure for r in metrics.results if r.failure} == {
-        "MDA-1": "expected rfs.json, found no such file",
+        "MDA-1": "expected a file rfs.json with a JSON value, but it does not exist",
         "CHUP-3": "no job has this case",
     }
 

@@ -22,9 +22,10 @@ from typing import Final, Self
 import SimpleITK as sitk
 from tqdm import tqdm
 
+from evaluation.job_folder import OUTPUT
 from evaluation.running.case_folders import find_cases
 from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
-from evaluation.running.job_store import OUTPUT, JobRecord, JobsOrigin, JobStore
+from evaluation.running.job_store import JobRecord, JobsOrigin, JobStore
 from shared.clinical import ehr_of
 from shared.editions import CURRENT
 from shared.errors import InputError

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from evaluation.job_folder import OUTPUT
 from evaluation.metrics_io import SubmissionMetrics
 from evaluation.running.case_folders import CaseFolder, find_cases
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth
-from evaluation.running.job_store import OUTPUT, JobsOrigin, JobStore
+from evaluation.running.job_store import JobsOrigin, JobStore
 from evaluation.running.runner import judge
 from evaluation.running.score_command import score_results
 from evaluation.schema import TaskMetrics
