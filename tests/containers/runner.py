@@ -25,7 +25,14 @@ from tests.containers.contract import EVALUATION, Contract
 from tests.containers.expectations import BOUNDS_FILE, dsc_bounds
 from tests.containers.image_files import check_files
 from tests.containers.report import Group, Report
-from tests.containers.submission import BAD_SUBMISSIONS, BadSubmissions, check_metrics, stage
+from tests.containers.submission import (
+    BAD_SUBMISSIONS,
+    BadSubmissions,
+    check_hostile,
+    check_metrics,
+    stage,
+    stage_hostile,
+)
 
 SIZE_LIMIT_GB: Final = {"cpu": 0.7, "gpu": 4.0}
 """Largest size of an image by variant, in 10^9 bytes."""
@@ -107,6 +114,7 @@ class Runner:
         try:
             for algorithm in algorithms:
                 self._check_metrics(container, algorithm, logs / algorithm.name)
+                self._check_hostile(container, algorithm, logs / algorithm.name)
             self._check_bad_submissions(container, algorithms[-1], logs / "bad_submissions")
         except (EngineError, ValueError, OSError) as error:
             self._report_engine_error(container, error, logs)
@@ -161,6 +169,36 @@ class Runner:
                 peak_gb=peak_memory_gb(run.stdout),
                 note="scores as computed here, the same bytes for shuffled jobs",
                 logs=logs,
+            )
+        )
+
+    def _check_hostile(self, container: Container, algorithm: Contract, logs: Path) -> None:
+        """Check hostile outputs against the metrics of `_check_metrics` in the same folder."""
+        start = time.perf_counter()
+        submission, kinds = stage_hostile(
+            algorithm,
+            outputs=self._outputs(algorithm),
+            cases=self.cases,
+            folder=logs / "hostile_submission",
+        )
+        run, output = self._run_in(
+            logs / "hostile", container, submission.input, uploaded=submission.truth
+        )
+        results = [checks.check_end(run)]
+        if run.exit_code == 0:
+            results += checks.check_limits(run, EVALUATION)
+            results += check_hostile(output, logs / "output", algorithm, kinds)
+        shutil.rmtree(submission.input.parent)
+        self.report.add(
+            Group(
+                container=container.name,
+                name=f"hostile {algorithm.name}",
+                checks=results,
+                seconds=time.perf_counter() - start,
+                limit_s=EVALUATION.limit_s,
+                peak_gb=peak_memory_gb(run.stdout),
+                note="each hostile output costs its own case",
+                logs=logs / "hostile",
             )
         )
 

@@ -22,6 +22,7 @@ from evaluation.running.case_folders import CaseFolder
 from tests.containers.checks import Check, dsc_by_label, read_json, read_mask
 from tests.containers.contract import EVALUATION, Contract, File, Holds
 from tests.containers.expectations import Outcome, read_outcome
+from tests.containers.hostile import HOSTILE, Hostile
 
 TASKS: Final[Mapping[Holds, str]] = {
     "mask": "segmentation",
@@ -54,6 +55,10 @@ class Submission:
 
     input: Path
     truth: Path
+
+    def output(self, number: int) -> Path:
+        """Return the output folder of a job."""
+        return self.input / _pk(number) / "output"
 
     def shuffle(self) -> None:
         """Change the order of the jobs."""
@@ -109,12 +114,11 @@ def stage(
     submission = Submission(input=folder / "input", truth=folder / "ground_truth")
     jobs = []
     for number, case in enumerate(cases):
-        pk = f"{number:08}-0000-4000-8000-000000000000"
-        shutil.copytree(outputs[case.name], submission.input / pk / "output")
+        shutil.copytree(outputs[case.name], submission.output(number))
         ct = {"slug": contract.ct_slug, "relative_path": "images/ct"}
         jobs.append(
             {
-                "pk": pk,
+                "pk": _pk(number),
                 "status": "Succeeded",
                 "inputs": [{"socket": ct, "image": {"name": f"{case.name}.mha"}, "value": None}],
                 "outputs": [
@@ -136,6 +140,84 @@ def stage(
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return submission
+
+
+def stage_hostile(
+    contract: Contract,
+    *,
+    outputs: Mapping[str, Path],
+    cases: Sequence[CaseFolder],
+    folder: Path,
+) -> tuple[Submission, dict[str, tuple[File, Hostile]]]:
+    """Lay out a submission with one more job for each kind of hostile output.
+
+    Returns
+    -------
+    The submission, and the hostile outputs by the name of their case. These cases are copies of the
+    first one; the secret is its output.
+    """
+    kinds = {
+        f"{file.holds}, {name}": (file, hostile)
+        for file in contract.files
+        for name, hostile in HOSTILE[file.holds].items()
+    }
+    first = cases[0]
+    submission = stage(
+        contract,
+        outputs={**outputs, **dict.fromkeys(kinds, outputs[first.name])},
+        cases=[*cases, *(replace(first, name=name) for name in kinds)],
+        folder=folder,
+    )
+    for number, (file, hostile) in enumerate(kinds.values(), len(cases)):
+        path, secret = submission.output(number) / file.path, submission.output(0) / file.path
+        hostile.spoil(path, secret)
+    return submission, kinds
+
+
+def check_hostile(
+    output: Path,
+    clean_output: Path,
+    contract: Contract,
+    kinds: Mapping[str, tuple[File, Hostile]],
+) -> Iterator[Check]:
+    """Check that each hostile output has failed for its reason and that no other result differs.
+
+    Parameters
+    ----------
+    output, clean_output : folders with `metrics.json`, with and without the hostile jobs.
+    kinds : from `stage_hostile`.
+    """
+    try:
+        paths = (output, clean_output)
+        metrics, clean = (read_json(path / EVALUATION.files[0].path) for path in paths)
+    except (ValueError, OSError) as error:
+        yield Check("metrics", str(error))
+        return
+    for file in contract.files:
+        results = _results(metrics, contract, file)
+        for name, (hostile_file, hostile) in kinds.items():
+            if hostile_file is file:
+                failure = results[name]["failure"]
+                problem = f"expected a failure with '{hostile.words}', found: {failure}"
+                yield Check(name, None if hostile.words in (failure or "") else problem)
+        changes = [
+            name
+            for name, result in _results(clean, contract, file).items()
+            if result != results[name]
+        ]
+        problem = f"expected the same results as without hostile jobs, found others: {changes}"
+        yield Check(f"{file.holds}, other cases", problem if changes else None)
+
+
+def _results(
+    metrics: Mapping[str, Any], contract: Contract, file: File
+) -> dict[str, Mapping[str, Any]]:
+    of_task = metrics if len(contract.files) == 1 else metrics["tasks"][TASKS[file.holds]]
+    return {result["case_id"]: result for result in of_task["results"]}
+
+
+def _pk(number: int) -> str:
+    return f"{number:08}-0000-4000-8000-000000000000"
 
 
 def check_metrics(

@@ -16,7 +16,8 @@ import SimpleITK as sitk
 from evaluation.running.case_folders import CaseFolder
 from tests.containers.contract import ALGORITHMS, Contract
 from tests.containers.expectations import Outcome
-from tests.containers.submission import check_metrics, stage
+from tests.containers.hostile import HOSTILE
+from tests.containers.submission import check_hostile, check_metrics, stage, stage_hostile
 
 OUTCOMES = {
     "a": Outcome(hpv=True, relapse=True, rfs_days=100),
@@ -133,3 +134,38 @@ def test_staged_submission_has_the_platforms_layout(
     shuffled = json.loads((submission.input / "predictions.json").read_bytes())
     assert shuffled != jobs
     assert sorted(shuffled, key=lambda job: job["pk"]) == jobs
+
+
+@pytest.mark.parametrize("contract", ALGORITHMS, ids=lambda contract: contract.name)
+def test_hostile_job_is_a_spoilt_copy_and_must_fail_for_its_reason(
+    contract: Contract, cases: list[CaseFolder], tmp_path: Path
+) -> None:
+    (file,) = contract.files
+    submission, kinds = stage_hostile(
+        contract,
+        outputs=write_outputs(contract, tmp_path / "outputs"),
+        cases=cases,
+        folder=tmp_path / "staged",
+    )
+    assert [name.removeprefix(f"{file.holds}, ") for name in kinds] == list(HOSTILE[file.holds])
+    jobs = json.loads((submission.input / "predictions.json").read_bytes())
+    names = [job["inputs"][0]["image"]["name"].removesuffix(".mha") for job in jobs]
+    assert names == ["a", "b", "c", *kinds]
+    link = submission.output(names.index(f"{file.holds}, link")) / file.path
+    assert link.resolve() == (submission.output(0) / file.path).resolve()
+
+    clean = [{"case_id": name, "failure": None, "value": 1} for name in "abc"]
+    failed = [{"case_id": name, "failure": kinds[name][1].words} for name in kinds]
+
+    def problems(results: list[dict[str, Any]]) -> list[str]:
+        for folder, content in (("hostile", results), ("clean", clean)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / "metrics.json").write_text(json.dumps({"results": content}))
+        checks = check_hostile(tmp_path / "hostile", tmp_path / "clean", contract, kinds)
+        return [check.problem for check in checks if check.problem]
+
+    assert problems([*clean, *failed]) == []
+    (problem,) = problems([*clean, {**failed[0], "failure": None}, *failed[1:]])
+    assert problem == f"expected a failure with '{kinds[names[3]][1].words}', found: None"
+    (problem,) = problems([{**clean[0], "value": 2}, *clean[1:], *failed])
+    assert problem.endswith("found others: ['a']")

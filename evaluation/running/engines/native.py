@@ -162,5 +162,7 @@ def locked_python(root: Path) -> PythonOf:
 
 def _set_writable(folder: Path, writable: bool) -> None:
     for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():  # chmod would change what it leads to
+            continue
         mode = path.stat().st_mode & 0o555
         path.chmod(mode | 0o200 if writable else mode)
