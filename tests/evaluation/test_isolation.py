@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.isolation import Limits, Lost, call_isolated
+from evaluation.isolation import Limits, Lost, call_isolated, preload
 from shared.errors import InputError
 
+preload("evaluation.isolation")
 LIMITS = Limits(memory_bytes=10**9, seconds=1)
 
 
