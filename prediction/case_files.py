@@ -116,7 +116,15 @@ def write_case_folder(case: Case, folder: Path) -> None:
 
     Parameters
     ----------
-    folder : new, or of an earlier call, whose files are replaced.
+    folder : new, or of an earlier call, whose files are replaced. Values that the health record
+        does not have are left out.
+
+    Raises
+    ------
+    OSError
+        If writing the health record fails.
+    RuntimeError
+        If writing an image fails.
     """
     for socket, image in ((CURRENT.ct, case.ct_hu), (CURRENT.pet, case.pet)):
         path = folder / "input" / socket.path / f"{Path(socket.path).name}.mha"

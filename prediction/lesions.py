@@ -27,11 +27,18 @@ class Lesion(LesionPlace):
 
 
 def find_lesions(labels: LabelVolume, prepared: Prepared) -> list[Lesion]:
-    """Return the 26-connected lesions, primaries first, the largest first; empty without lesions.
+    """Return the lesions of a label map: primaries, then nodes, each from the largest down.
+
+    Voxels belong to one lesion if they have one label and share a face, an edge or a corner.
 
     Parameters
     ----------
-    labels : label map on the region's grid, [z, y, x].
+    labels : label map on the region's grid, [z, y, x], such as `Predictions.labels`.
+    prepared : what `Chain.prepare` returned for the case.
+
+    Returns
+    -------
+    The lesions; empty without lesions. Volumes are in ml, places in mm in the world (LPS).
     """
     lesions = []
     for name, label in LESIONS.items():

@@ -96,12 +96,16 @@ class Chain:
 
         Parameters
         ----------
-        segmentation : without `survival`, it is loaded only if the HPV model measures lesions.
+        segmentation, hpv, survival : model folders of Tasks 1, 3 and 2; None leaves a model out.
+            Survival needs both others. With `hpv` but without `survival`, the segmentation model is
+            loaded only if the HPV model measures lesions.
 
         Raises
         ------
         ModelError
             If a folder does not contain the expected model, or the models use different regions.
+        ValueError
+            If there is no model, or a model lacks another one that it needs.
         """
         survival_model = None if survival is None else SurvivalModel.load(survival)
         hpv_model = None if hpv is None else HpvModel.load(hpv)
@@ -142,6 +146,10 @@ class Chain:
     def prepare(self, case: Case) -> Prepared:
         """Prepare a case for all models of the chain.
 
+        Parameters
+        ----------
+        case : CT in HU and PET in SUV or Bq/mL, each on its own grid of any direction.
+
         Returns
         -------
         CT and PET of the head-and-neck region, on the grid that the models take. The `remarks`
@@ -166,7 +174,16 @@ class Chain:
         ----------
         prepared : the prepared case that `prepare` returned.
         clinical : the clinical record of the case; any value may be missing.
-        report : is called with a line for the log after each model.
+        report : is called with a line for the log after each model; by default nothing is logged.
+
+        Returns
+        -------
+        The predictions of the models in the chain; `mask` is on the grid of the case's CT.
+
+        Raises
+        ------
+        ModelError
+            If a network of an ensemble cannot be loaded.
         """
         predictions = Predictions(undo=prepared.undo)
         if self.segmentation is not None:
