@@ -32,7 +32,7 @@ INTERRUPTED: Final = 130
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What is checked, and where.
+    """The containers to check, and the inputs of the checks.
 
     Attributes
     ----------
@@ -93,8 +93,8 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="DIR",
-        help="with --case and one --task: a model folder to use instead of the image's own, as "
-        "the platform unpacks a model tarball",
+        help="with --case and one --task: a model folder to use instead of the image's own, in the "
+        "layout of an unpacked model tarball",
     )
     parser.add_argument(
         "--junit",
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--update-expected",
         action="store_true",
-        help="make the outputs of this run the expected ones, after new weights",
+        help="save the outputs of this run as the expected ones; use it after changing the weights",
     )
     return parser
 
@@ -191,17 +191,20 @@ def _check(
         if not options.task or contract.name in options.task:
             program = programs.program_of(algorithms[contract.name])
             runner.check_algorithm(Container(contract, program))
-    # A case of the user has no outcome to be scored with.
+    # The user's own cases need not have outcomes, so the evaluation does not score them.
     if not options.case and (not options.task or EVALUATION.name in options.task):
         runner.check_evaluation(Container(EVALUATION, programs.EVALUATION), setup.algorithms)
 
 
 def _empty(logs: Path) -> None:
-    """Make an empty folder for logs; a folder with anything but logs is left alone."""
+    """Empty the folder for logs; refuse a non-empty folder that an earlier run did not create."""
     marker = logs / ".made_by_test_containers"
     if logs.exists() and any(logs.iterdir()):
         if not marker.exists():
-            raise SystemExit(f"expected --logs to be empty or of an earlier run, found {logs}")
+            raise SystemExit(
+                "expected --logs to be an empty folder or one from an earlier run, found other "
+                f"files in {logs}; give another folder"
+            )
         shutil.rmtree(logs)
     logs.mkdir(parents=True, exist_ok=True)
     marker.touch()

@@ -24,9 +24,9 @@ class BadInput:
 
     Attributes
     ----------
-    name : for reports.
+    name : name of the input in reports.
     spoil : changes a copy of the input folder.
-    words : part of the algorithm's one line on stderr.
+    words : words that the algorithm's line on stderr must contain.
     """
 
     name: str

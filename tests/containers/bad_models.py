@@ -19,9 +19,9 @@ class BadModel:
 
     Attributes
     ----------
-    name : what was altered.
+    name : what has been altered.
     alter : changes a copy of a good model folder.
-    words : must appear in the line on stderr.
+    words : words that the line on stderr must contain.
     """
 
     name: str
@@ -38,7 +38,7 @@ def change_a_byte(model: Path) -> None:
 
 
 def refer_to_other_weights(model: Path) -> None:
-    """Add a tensor to the first graph whose data are in another file; the card's hash fits."""
+    """Add a tensor with data in another file to the first graph; update the hash in the card."""
     card = _card(model)
     member = card["members"][0]
     path = model / member["file"]

@@ -1,7 +1,7 @@
-"""Checks of a run. Each check states what was expected and what was found, or nothing.
+"""Checks of a run. A failed check states what was expected and what was found.
 
-A check is a named question; its answer is a problem, or None if all is well. Checks of outputs read
-the files that were written and never look at the code that wrote them.
+A check has a name, and a problem or None. Checks of outputs read the files that were written
+and never look at the code that wrote them.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from evaluation.running.logs import peak_memory_gb
 from tests.containers.contract import LABELS, MEMORY_LIMIT_GB, Contract, File
 
 LEAST_AGREEMENT_DSC: Final = 0.98
-"""Per label, with the expected mask: execution providers and CPUs round differently at the borders
-of lesions."""
+"""Lowest DSC of each label with the expected mask. Execution providers and CPUs round differently
+at the borders of lesions."""
 RISK_TOLERANCE: Final = 1e-3
-"""Relative, and absolute near zero: a risk is standardised, so its scale is 1."""
+"""Tolerance of a risk, relative or, near zero, absolute. A risk is standardised, so its scale is 1.
+"""
 GEOMETRY_TOLERANCE: Final = 1e-6
-"""In millimetres, or of a cosine. MetaImage files store geometry as decimal text."""
+"""Tolerance in mm, or of a cosine. MetaImage files store geometry as decimal text."""
 NIFTI_TOLERANCE: Final = 1e-3
-"""The same for a truth: NIfTI stores geometry in 32 bits."""
+"""Tolerance for a truth, because NIfTI stores geometry in 32 bits."""
 
 IMAGE_SUFFIXES: Final = (".mha", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Check:
-    """A question about a run, and the problem, if any."""
+    """The result of one check of a run: its name, and the problem, if any."""
 
     name: str
     problem: str | None = None
@@ -84,13 +85,13 @@ def check_files(output: Path, contract: Contract) -> Check:
 
 
 def check_empty(output: Path) -> str | None:
-    """Return the problem if an output folder is not empty; folders in it count too."""
+    """Return a problem if an output folder is not empty; it must not contain folders either."""
     paths = sorted(str(p.relative_to(output)) for p in output.rglob("*"))
     return f"expected an empty output folder, found {_names(paths)}" if paths else None
 
 
 def check_content(output: Path, contract: Contract, case_input: Path) -> Iterator[Check]:
-    """Check that each file holds what the contract says."""
+    """Check that the content of each file follows the contract."""
     for file in contract.files:
         if file.holds == "mask":
             yield from _check_mask(output / file.path, case_input)
@@ -99,7 +100,7 @@ def check_content(output: Path, contract: Contract, case_input: Path) -> Iterato
 
 
 def check_agreement(output: Path, expected: Path, contract: Contract) -> Iterator[Check]:
-    """Check that the files agree with those that the repository holds for this case."""
+    """Check that the files agree with the expected files of this case in the repository."""
     for file in contract.files:
         path, expected_path = output / file.path, expected / file.path
         problem: str | None

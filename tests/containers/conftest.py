@@ -73,9 +73,9 @@ class Project:
 
     Attributes
     ----------
-    root : used as the checkout.
+    root : root of the copy, which takes the place of the checkout.
     engine : folder of the fake engine, see fakes/engine.py.
-    bounds : lowest permitted DSC of its case.
+    bounds : file with the lowest permitted DSC of the case.
     """
 
     root: Path

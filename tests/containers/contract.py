@@ -34,19 +34,19 @@ class File:
 
     @property
     def socket_path(self) -> str:
-        """What the platform lists; for an image the folder, since the platform names the file."""
+        """The path that the platform lists; for an image it is the folder."""
         return str(PurePosixPath(self.path).parent) if self.holds == "mask" else self.path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What the platform expects of a container.
+    """The platform's requirements for a container.
 
     Attributes
     ----------
-    name : name of its folder in the repository.
-    files : the files that it must write, and no others.
-    limit_s : seconds for a run, start-up included.
+    name : name of the container's folder in the repository.
+    files : the files that the container must write; it must not write any other file.
+    limit_s : seconds for a run, including start-up.
     ct_slug : slug of the input socket of the CT. The name of its file is the name of the case.
     """
 
@@ -74,4 +74,4 @@ ALGORITHMS: Final = (
 EVALUATION: Final = Contract(
     name="evaluation", files=(File(path="metrics.json", holds="metrics"),), limit_s=600
 )
-"""600 s is the project's own aim, for 400 cases; the platform grants an hour."""
+"""The limit of 600 s is this project's own, for 400 cases; the platform allows an hour."""

@@ -1,4 +1,4 @@
-"""What is known of the repository's sample cases: outcomes, and the DSC to reach."""
+"""The outcomes of the sample cases, and the DSC that masks of them must reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the files of an image must not be: programs that install software or change users."""
+"""Checks that an image has no programs that install software or change users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_files(entries: Iterable[tarfile.TarInfo]) -> list[Check]:
 
     Parameters
     ----------
-    entries : of an archive of the container's file system.
+    entries : the entries of an archive of the container's file system.
     """
     privileged, installers, writable, count = [], [], [], 0
     for entry in entries:

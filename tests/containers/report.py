@@ -23,14 +23,14 @@ class Group:
 
     Attributes
     ----------
-    container, name : what was checked.
-    checks : in order, at least one.
-    seconds : duration of the step; for a case, of its first run.
+    container, name : the container, and the name of the step.
+    checks : the checks in order; there is at least one.
+    seconds : duration of the step or, for a case, of the first run.
     limit_s : time limit; None if the step has no row in the table.
     peak_gb : peak memory, if known.
     dsc : DSC with the truth, by label; empty if there is no truth.
     note : text at the end of the printed line.
-    logs : where a reader finds more.
+    logs : folder of the logs.
     """
 
     container: str
@@ -50,7 +50,7 @@ class Group:
 
 
 class Report:
-    """Collects groups of checks, and prints each as it comes."""
+    """Collects groups of checks, and prints each group at once."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -68,7 +68,7 @@ class Report:
         print(text, file=self._stream, flush=True)
 
     def add(self, group: Group) -> None:
-        """Keep a group and print it: one line, and below it what failed and where to look."""
+        """Keep a group, and print a line about it, its problems and the folder of its logs."""
         if not self.groups or self.groups[-1].container != group.container:
             self.say(f"\n{group.container}")
         self.groups.append(group)
@@ -146,7 +146,7 @@ class Report:
 
 def _add_cases(suite: ET.Element, group: Group) -> None:
     name = f"{group.container}.{group.name}"
-    # The time of a step belongs to all its checks together; the first one carries it.
+    # The time is that of the whole step, so only the first check of the step states it.
     times: Iterable[float] = (group.seconds, *(0.0 for _ in group.checks[1:]))
     for check, seconds in zip(group.checks, times, strict=True):
         case = ET.SubElement(

@@ -38,7 +38,7 @@ SIZE_LIMIT_GB: Final = {"cpu": 0.7, "gpu": 4.0}
 """Largest size of an image by variant, in 10^9 bytes."""
 
 MARK: Final = "This notice was written by test_containers.sh."
-"""Goes into the card of a model folder that is given to a run, and must appear in its log."""
+"""The notice in the card of an uploaded model folder, which must appear in the log of the run."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Container:
 
     @property
     def name(self) -> str:
-        """Its folder in the repository."""
+        """Name of the container's folder in the repository."""
         return self.contract.name
 
 
@@ -62,12 +62,12 @@ class Runner:
     ----------
     root : the checkout.
     variant : "cpu" or "gpu" images.
-    cases : what the algorithms run on.
-    are_samples : whether the cases are the repository's own; then outputs must agree with the
-        expected ones, and the DSC must reach its bounds.
-    logs : folder for what each run prints and writes. It stays for the reader, and lies on the
-        checkout's file system, which an engine in a virtual machine can see.
-    update_expected : make the outputs the expected ones.
+    cases : the cases that the algorithms run on.
+    are_samples : whether the cases are the sample cases of the repository. Their outputs must agree
+        with the expected outputs, and their DSC must reach its bounds.
+    logs : folder for the logs and outputs of each run, which stays. It is on the checkout's file
+        system, which an engine in a virtual machine can see.
+    update_expected : whether to save the outputs as the expected outputs.
     model : a model folder to use in place of the image's own.
     bad_inputs : inputs that every algorithm must reject.
     bad_models : model folders that every algorithm must reject.
@@ -90,7 +90,7 @@ class Runner:
     bounds: Path = BOUNDS_FILE
 
     def check_algorithm(self, container: Container) -> None:
-        """Check one algorithm: all of it on sample cases, only the runs on the user's cases."""
+        """Check one algorithm with all checks on sample cases, or only the runs on other cases."""
         logs = self.logs / container.name
         logs.mkdir(parents=True)
         if not self._prepare(container, logs):
@@ -106,7 +106,7 @@ class Runner:
             self._report_engine_error(container, error, logs)
 
     def check_evaluation(self, container: Container, algorithms: Sequence[Contract]) -> None:
-        """Check the evaluation on the outputs of this run, else on the expected ones."""
+        """Check the evaluation on the outputs of this run, or else on the expected outputs."""
         logs = self.logs / container.name
         logs.mkdir(parents=True)
         if not self._prepare(container, logs):
@@ -409,7 +409,7 @@ class Runner:
     def _run_in(
         self, logs: Path, container: Container, staged: Path, *, uploaded: Path | None = None
     ) -> tuple[Run, Path]:
-        """Run once with logs and output in a folder of their own."""
+        """Run once, with logs and output in a separate folder."""
         logs.mkdir()
         output = logs / "output"
         return self._run(container, staged, output, logs, uploaded=uploaded), output

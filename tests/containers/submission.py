@@ -1,7 +1,7 @@
-"""Stages what the platform gives the evaluation: the jobs of a submission and the ground truth.
+"""Stages the input of the evaluation: the jobs of a submission and the ground truth.
 
-They are made from the outputs for the sample cases. The checks of `metrics.json` compute the scores
-again, from the same files and without the code of the evaluation.
+The jobs have the outputs for the sample cases. The checks of `metrics.json` compute the scores
+again from the same files, without the code of the evaluation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TASKS: Final[Mapping[Holds, str]] = {
     "number": "survival",
     "boolean": "hpv",
 }
-"""The task in `metrics.json` that a file answers, by what it holds."""
+"""The task in `metrics.json`, by the content of the file that answers it."""
 KEYS: Final = {
     "task",
     "ranked",
@@ -49,8 +49,8 @@ class Submission:
 
     Attributes
     ----------
-    input : folder with `predictions.json` and the jobs' folders.
-    truth : the ground truth.
+    input : folder with `predictions.json` and the folders of the jobs.
+    truth : folder of the ground truth.
     """
 
     input: Path
@@ -94,7 +94,7 @@ BAD_SUBMISSIONS: Final[BadSubmissions] = {
     "two jobs for a case": (Submission.repeat_a_job, "expected one job for each case"),
     "broken predictions.json": (Submission.break_the_list, "predictions.json to be a list of jobs"),
 }
-"""Mistakes of the organisers, and words of the message that they must get."""
+"""Mistakes of the organisers, and words that the error message must contain."""
 
 
 def stage(
@@ -231,7 +231,7 @@ def check_metrics(
 
     Parameters
     ----------
-    contract : of the algorithm that wrote the outputs.
+    contract : the contract of the algorithm that wrote the outputs.
     """
     try:
         metrics = read_json(output / EVALUATION.files[0].path)
@@ -279,7 +279,7 @@ def _check_task(
 def _scores(
     file: File, outputs: Mapping[str, Path], cases: Sequence[CaseFolder]
 ) -> dict[str, float | None]:
-    """Return the scores that a few lines can compute."""
+    """Return the scores that are simple to compute."""
     truths = {case.name: _truth_of(case) for case in cases}
     paths = {case.name: outputs[case.name] / file.path for case in cases}
     if file.holds == "mask":

@@ -41,7 +41,7 @@ def command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def quick_command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return the same with few bad inputs, for tests of something else."""
+    """Return the same function with few bad inputs, for tests that are not about these."""
     setup = replace(
         project.setup,
         bad_inputs=BAD_INPUTS[:2],

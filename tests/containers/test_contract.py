@@ -1,4 +1,4 @@
-"""The contract of the platform, stated here independently, agrees with the registry."""
+"""The independent contract of the platform agrees with `shared.tasks` and `shared.editions`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.containers.contract import ALGORITHMS, LABELS, MEMORY_LIMIT_GB, Holds
 TASKS: dict[Holds, TaskName] = {"mask": "segmentation", "number": "survival", "boolean": "hpv"}
 
 
-def test_registry_agrees_with_the_contract() -> None:
-    from_registry = [
+def test_editions_agree_with_the_contract() -> None:
+    from_edition = [
         (
             algorithm.name,
             algorithm.limit_s,
@@ -27,7 +27,7 @@ def test_registry_agrees_with_the_contract() -> None:
         )
         for contract in ALGORITHMS
     ]
-    assert from_registry == from_contract
+    assert from_edition == from_contract
     assert {contract.ct_slug for contract in ALGORITHMS} == {CURRENT.ct.slug}
     assert {name: int(label) for name, label in LESIONS.items()} == LABELS
     assert CURRENT.memory_limit_bytes == MEMORY_LIMIT_GB * 2**30

@@ -1,4 +1,4 @@
-"""The report counts right and its JUnit XML is well formed."""
+"""The report has the right counts, and its JUnit XML is well formed."""
 
 from __future__ import annotations
 

@@ -300,7 +300,7 @@ def test_image_of_any_numeric_user_and_either_mode_is_accepted() -> None:
     assert list(check_image.find_faults(image, "invoke")) == []
 
 
-def test_archive_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(b"layers")
     assert "expected an archive of an image" in str(
         check_image.find_archive_fault(tmp_path / "x.tar.gz")

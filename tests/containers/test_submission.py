@@ -1,4 +1,4 @@
-"""The checks of `metrics.json` find its errors."""
+"""The checks of `metrics.json` find each kind of error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fake `docker` or `podman` on the PATH: records its calls, and runs "images" without containers.
+"""A fake `docker` or `podman` that records its calls and runs "images" without containers.
 
 `FAKE_ENGINE` names a folder: `calls.jsonl` records the calls, `settings.json` says how to answer.
 The "image" of a container is the checkout's `inference.py`.
@@ -17,7 +17,7 @@ FOLDER = Path(os.environ["FAKE_ENGINE"])
 
 
 def main(arguments: list[str]) -> int:
-    """Answer one command as the engine does."""
+    """Answer one command like the engine."""
     settings = json.loads((FOLDER / "settings.json").read_text())
     with (FOLDER / "calls.jsonl").open("a") as file:
         file.write(json.dumps([Path(sys.argv[0]).name, *arguments]) + "\n")
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
 
 def describe(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what `image inspect` says about the image."""
+    """Return the answer of `image inspect`."""
     return {
         "Os": "linux",
         "Architecture": "amd64",

@@ -1,4 +1,4 @@
-"""An algorithm for tests of the checks: reads a case as ours do, and marks what has high uptake.
+"""An algorithm for tests of the checks: it reads a case and outlines the voxels with high uptake.
 
 Its model folder has a card with a notice and the SHA-256 of one file. The card's `fault` makes it
 misbehave in one way.
