@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -21,6 +22,24 @@ from shared.grand_challenge.images import read_image
 
 Source: TypeAlias = Path | str
 """A NIfTI, MetaImage or TIFF file, or a folder with a DICOM series."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """A CT or a PET with what was noticed while reading it.
+
+    Attributes
+    ----------
+    image : CT in HU or PET in SUV or Bq/mL.
+    remarks : what is unusual, and how a PET was converted to SUV.
+    frame_of_reference : DICOM's identifier of the coordinates, which CT and PET of one session
+        share; None if it is not stated.
+    """
+
+    image: sitk.Image
+    remarks: tuple[str, ...] = ()
+    frame_of_reference: str | None = None
+
 
 DICOM_MAGIC: Final = (128, b"DICM")
 """Place and content of the mark of a DICOM file."""
@@ -61,13 +80,14 @@ def read_case_files(
         If a file cannot be read, a folder has several series or none, the CT is not in HU, or a tag
         that SUV needs is missing.
     """
-    ct_hu, ct_remarks = _read_ct(Path(ct), ct_series)
-    pet_suv, pet_remarks = _read_pet(
-        Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor
-    )
+    ct_scan = _read_ct(Path(ct), ct_series)
+    pet_scan = _read_pet(Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor)
     clinical, ehr_remarks = parse_ehr(_read_ehr(ehr))
-    remarks = (*ct_remarks, *pet_remarks, *ehr_remarks)
-    return Case(ct_hu=ct_hu, pet=pet_suv, clinical=clinical, remarks=remarks)
+    remarks = (*ct_scan.remarks, *pet_scan.remarks, *ehr_remarks)
+    frames = {ct_scan.frame_of_reference, pet_scan.frame_of_reference} - {None}
+    if len(frames) > 1:
+        remarks += ("CT and PET: not in one frame of reference; check that they fit together",)
+    return Case(ct_hu=ct_scan.image, pet=pet_scan.image, clinical=clinical, remarks=remarks)
 
 
 def read_dicom_pet(
@@ -76,7 +96,7 @@ def read_dicom_pet(
     series: str | None = None,
     weight_kg: float | None = None,
     suv_factor: float | None = None,
-) -> tuple[sitk.Image, tuple[str, ...]]:
+) -> Scan:
     """Read a DICOM PET and convert it to SUV by body weight.
 
     Parameters
@@ -86,7 +106,7 @@ def read_dicom_pet(
 
     Returns
     -------
-    The image, float32, and remarks that state the factor and unusual tags.
+    The PET as float32. Its remarks state the factor and unusual tags.
 
     Raises
     ------
@@ -106,7 +126,11 @@ def read_dicom_pet(
     pet.CopyInformation(image)
     low, high = f"{factors.min():.6g}", f"{factors.max():.6g}"
     spread = low if low == high else f"{low} to {high}"
-    return pet, (*remarks, f"PET: DICOM values multiplied by {spread}, which gives SUV")
+    return Scan(
+        image=pet,
+        remarks=(*remarks, f"PET: DICOM values multiplied by {spread}, which gives SUV"),
+        frame_of_reference=headers[0].get("FrameOfReferenceUID"),
+    )
 
 
 def write_case_folder(case: Case, folder: Path) -> None:
@@ -134,27 +158,27 @@ def write_case_folder(case: Case, folder: Path) -> None:
     write_whole(folder / "input" / CURRENT.ehr.path, text)
 
 
-def _read_ct(path: Path, series: str | None) -> tuple[sitk.Image, tuple[str, ...]]:
+def _read_ct(path: Path, series: str | None) -> Scan:
     if path.is_dir():
         with _pydicom_required(path):
             from prediction.dicom_series import choose_series, find_series, read_volume
-        ct, _ = read_volume(choose_series(find_series(path, "CT"), series, "--ct-series"))
-        remarks: tuple[str, ...] = ()
+        ct, headers = read_volume(choose_series(find_series(path, "CT"), series, "--ct-series"))
+        scan = Scan(image=ct, frame_of_reference=headers[0].get("FrameOfReferenceUID"))
     else:
         _require_no_series(path, series, "--ct-series")
-        ct, remarks = _read_file(path, "CT", AIR_HU)
-    lowest = float(sitk.GetArrayViewFromImage(ct).min())
+        scan = _read_file(path, "CT", AIR_HU)
+    lowest = float(sitk.GetArrayViewFromImage(scan.image).min())
     if lowest >= 0:
         raise InputError(
             f"expected a CT in HU, with air at about -1000, in {path}, found a lowest value of "
             f"{lowest:g}; check that CT and PET are not swapped, or subtract 1024 from the values"
         )
-    return ct, remarks
+    return scan
 
 
 def _read_pet(
     path: Path, *, series: str | None, weight_kg: float | None, suv_factor: float | None
-) -> tuple[sitk.Image, tuple[str, ...]]:
+) -> Scan:
     for option, value in (("--weight-kg", weight_kg), ("--suv-factor", suv_factor)):
         if value is not None and not 0 < value < np.inf:
             raise InputError(f"expected a number above 0 for {option}, found {value:g}")
@@ -166,11 +190,12 @@ def _read_pet(
             f"expected a DICOM folder for --weight-kg, found the file {path}, which does not state "
             "the dose; give the factor to SUV with --suv-factor"
         )
-    pet, remarks = _read_file(path, "PET", NO_UPTAKE_SUV)
-    if suv_factor is not None:
-        pet = sitk.Cast(pet, sitk.sitkFloat32) * suv_factor
-        remarks += (f"PET: multiplied by {suv_factor:g}, which gives SUV",)
-    return pet, remarks
+    scan = _read_file(path, "PET", NO_UPTAKE_SUV)
+    if suv_factor is None:
+        return scan
+    pet = sitk.Cast(scan.image, sitk.sitkFloat32) * suv_factor
+    remark = f"PET: multiplied by {suv_factor:g}, which gives SUV"
+    return Scan(image=pet, remarks=(*scan.remarks, remark))
 
 
 @contextmanager
@@ -191,8 +216,8 @@ def _require_no_series(path: Path, series: str | None, option: str) -> None:
         )
 
 
-def _read_file(path: Path, name: str, outside: float) -> tuple[sitk.Image, tuple[str, ...]]:
-    """Return the 3-D scalar image of a file, and a remark if values are replaced.
+def _read_file(path: Path, name: str, outside: float) -> Scan:
+    """Return the 3-D scalar image of a file, with a remark if values are replaced.
 
     Parameters
     ----------
@@ -214,7 +239,7 @@ def _read_file(path: Path, name: str, outside: float) -> tuple[sitk.Image, tuple
     image, remarks = read_image(path, name, outside)
     for key in image.GetMetaDataKeys():  # NIfTI's fields, which make MetaImage warn
         image.EraseMetaData(key)
-    return image, remarks
+    return Scan(image=image, remarks=remarks)
 
 
 def _read_ehr(ehr: Source | Mapping[str, object] | None) -> object:

@@ -28,7 +28,8 @@ Modality: TypeAlias = Literal["CT", "PT"]
 
 _KEYWORDS: Final = (
     *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
-    *("ImageType", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("FrameOfReferenceUID", "ImageType", "NumberOfFrames"),
+    *("ImagePositionPatient", "ImageOrientationPatient"),
     *("PixelSpacing", "Rows", "Columns", "RescaleSlope", "RescaleIntercept", "Manufacturer"),
     *("SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"),
     *("PatientWeight", "Units", "SUVType", "DecayCorrection", "CorrectedImage"),

@@ -33,7 +33,7 @@ def main(
         name = row["ID"]
         expected = [float(row[f"SUV{key}_expected"]) for key in ("min", "med", "max")]
         try:
-            pet, _ = read_dicom_pet(folder / name)
+            pet = read_dicom_pet(folder / name).image
         except InputError as error:
             refused.append(name)
             print(f"{name}  refused: {error}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import Dataset
 
 from prediction.case_files import read_case_files, write_case_folder
 from shared.clinical import ClinicalRecord
@@ -16,7 +17,7 @@ from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
-from tests.prediction.dicom_files import HALF_LIFE_S, SERIES_UID, write_series
+from tests.prediction.dicom_files import HALF_LIFE_S, SERIES_UID, Change, write_series
 
 RNG = np.random.default_rng(5)
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
@@ -124,6 +125,26 @@ def test_dicom_folder_with_both_modalities_becomes_a_case(tmp_path: Path) -> Non
     np.testing.assert_allclose(voxels_of(half.pet), expected / 2, rtol=1e-6)
     own = read_case_files(ct=tmp_path, pet=tmp_path, suv_factor=2e-4)
     np.testing.assert_allclose(voxels_of(own.pet)[:, 0, 0], slopes, rtol=1e-6)
+
+
+def test_images_of_two_sessions_get_a_remark(tmp_path: Path) -> None:
+    def in_frame(number: int) -> Change:
+        def change(index: int, header: Dataset) -> None:
+            header.FrameOfReferenceUID = f"{SERIES_UID}.{number}"
+
+        return change
+
+    def remarks(ct_frame: int, pet_frame: int) -> tuple[str, ...]:
+        shared = {"modality": "CT", "uid": f"{SERIES_UID}.1"}
+        write_series(tmp_path / "ct", CT_HU + 1024, CT_GRID, change=in_frame(ct_frame), **shared)
+        stored = np.ones(PET_GRID.shape_zyx, np.int16)
+        write_series(tmp_path / "pet", stored, PET_GRID, change=in_frame(pet_frame))
+        return read_case_files(ct=tmp_path / "ct", pet=tmp_path / "pet", suv_factor=1.0).remarks
+
+    assert len(remarks(5, 5)) == 1
+    assert remarks(5, 6)[1:] == (
+        "CT and PET: not in one frame of reference; check that they fit together",
+    )
 
 
 def test_factor_converts_a_file_to_suv(files: tuple[Path, Path]) -> None:
