@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lints and tests the code. Makes its environment, .venv; safe to repeat; -h explains.
+# Lints and tests the code, in an environment, .venv, that it makes first. It can run again at any
+# time; -h lists examples.
 set -euo pipefail
 
 readonly VENV=.venv
@@ -8,15 +9,15 @@ usage() {
   cat <<'USAGE'
 Usage: ./run_tests.sh [pytest option...]
 
-Makes .venv (again, after a change of pyproject.toml), then checks code style, types, the import
-rules and the scripts, then runs the tests that are not marked slow.
+Makes .venv, or makes it again if pyproject.toml has changed. Then checks code style, types, import
+rules and scripts, and runs the tests that are not marked slow.
 
   ./run_tests.sh                          everything but the slow tests
   ./run_tests.sh -m slow                  only the slow tests
   ./run_tests.sh -m ''                    all tests
-  ./run_tests.sh tests/containers -k mask  some tests; every pytest option will do
+  ./run_tests.sh tests/containers -k mask  some tests; pytest gets all options
 
-Ends with 'N passed, N failed', each lint counting as one.
+The last line is 'N passed, N failed'; each check counts like a test.
 USAGE
 }
 
@@ -35,15 +36,16 @@ make_environment() {
   fi
   local torch scratch
   torch=$(sed -n 's/^ *"\(torch==.*\)",$/\1/p' pyproject.toml)
-  # From a copy, for pip leaves build folders; uninstalled, for only the dependencies are wanted.
+  # pip leaves build folders behind, so it installs from a copy. Only the dependencies are needed, so
+  # the package itself is uninstalled again.
   scratch=$(mktemp -d)
   cp pyproject.toml "$scratch"
-  # torch first: what depends on it takes the build that is there (CPU or CUDA) and fetches no other.
+  # torch comes first, so that the packages that depend on it keep its build (CPU or CUDA).
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "$torch"
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "${scratch}[train,evaluation,prediction,test]"
   "$VENV/bin/python" -m pip uninstall -qq --yes hecktor-containers
   rm -r "$scratch"
-  # Scripts and notebooks in any folder can import the packages of this checkout.
+  # With this file, scripts and notebooks in any folder can import the packages of this checkout.
   pwd >"$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/hecktor.pth"
   echo "$stamp" >"$VENV/stamp"
 }
@@ -65,7 +67,7 @@ lint() { # lint NAME COMMAND...
 run_pytest() { # counts of pytest are read from its JUnit XML, which no plugin changes
   local report code=0 counts
   report=$(mktemp)
-  # shellcheck disable=SC2064  # the path as it is now
+  # shellcheck disable=SC2064  # expand the path now
   trap "rm -f '$report'" EXIT
   python -m pytest -q -n 2 -m 'not slow' --junit-xml "$report" "$@" || code=$?
   counts=$(python - "$report" <<'COUNT' || true
@@ -80,7 +82,7 @@ COUNT
     passed=$((passed + ${counts% *}))
     failed=$((failed + ${counts#* }))
   fi
-  # A crash, a wrong option or no tests at all count as a failure too.
+  # A crash, a wrong option or a run without tests also counts as a failure.
   if ((code != 0)) && [[ ${counts#* } == 0 || -z $counts ]]; then
     failed=$((failed + 1))
   fi

@@ -191,7 +191,7 @@ def print_plan(
         "runs"
     ),
 ) -> None:
-    """Print what the trainings need and take: memory, disk, steps, hours. Nothing is written."""
+    """Print the memory, disk, steps and hours that the training needs. Nothing is written."""
     settings, patients = load_configuration(configuration), read_cohort(cohort).patients
     for task in TASKS.values():
         each = plan(

@@ -18,8 +18,8 @@ Usage: do_build.sh [--variant cpu|gpu] [--api-method exec|invoke] [--base IMAGE]
                       exec
   --base IMAGE        base image (default: python:3.11-slim-bookworm); give a digest to pin it
   --network NAME      network of the build (default: host)
-  --signers FILE      public keys, one of which must have signed each model card (format "allowed
-                      signers" of ssh-keygen); without it, cards need no signature
+  --signers FILE      public keys in the format "allowed signers" of ssh-keygen; one of them must
+                      have signed each model card (default: cards need no signature)
 
 The image is named hecktor2025/<task>:<variant>. Set ENGINE=podman to build with Podman.
 USAGE
@@ -65,7 +65,7 @@ main() {
   fi
   "$python" -B -m shared.docker.check_model "${signers[@]}" "${models[@]}" || die "no image was built"
 
-  # After a checkout with umask 077 the image's user could not read the files.
+  # After a checkout with umask 077, the image's user could not read the files otherwise.
   find shared "${code[@]}" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +
 
   local version revision epoch created

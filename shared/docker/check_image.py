@@ -23,8 +23,8 @@ def find_faults(image: dict[str, Any], mode: str | None = None) -> Iterator[str]
     Parameters
     ----------
     image : an entry of the output of `docker image inspect`.
-    mode : the mode that the image should have; None accepts both, and an image without a label,
-        which the platform runs in exec mode.
+    mode : the mode that the image should have, "exec" or "invoke"; None accepts both. The platform
+        runs an image without a label in exec mode.
     """
     config = image.get("Config") or {}
     user = str(config.get("User") or "").split(":")[0]

@@ -28,7 +28,8 @@ def check_folder(folder: Path, signers: Path | None = None) -> None:
     Raises
     ------
     ModelError
-        If the folder is not sealed, or its card has no valid signature by one of the signers.
+        If the card is missing or invalid, if a file does not match it, or if none of the signers
+        has signed it.
     """
     text = read_card_text(folder)
     try:

@@ -21,7 +21,8 @@ def write_tarball(path: Path, folders: Mapping[str, Path]) -> None:
 
     Parameters
     ----------
-    folders : by their place in the tarball; "." is the top. Their own subfolders are left out.
+    folders : the model folders by their place in the tarball; "." is the top. Subfolders of a
+        model folder are left out.
     """
     with (
         whole(path) as draft,

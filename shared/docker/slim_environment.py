@@ -1,4 +1,4 @@
-"""Remove from an image's Python environment what inference does not use: a quarter of its size.
+"""Remove the quarter of an image's Python environment that inference does not use.
 
 Runs in the build stage of the Dockerfiles and uses only the standard library. It removes:
 
@@ -6,8 +6,8 @@ Runs in the build stage of the Dockerfiles and uses only the standard library. I
   models, and SymPy, which only these tools use;
 - ONNX Runtime's C library (the Python module contains its own) and OpenVINO's plugins for devices
   other than CPUs;
-- copies of libraries, which are replaced by links: a wheel cannot contain links, so that of
-  OpenVINO has three copies of each library;
+- copies of libraries, which are replaced by links: a wheel cannot contain links, so OpenVINO's
+  wheel has three copies of each library;
 - debug sections and symbol tables, which follow after everything that the loader reads.
 """
 

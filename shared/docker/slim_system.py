@@ -1,7 +1,7 @@
 """Copy from a base image only what a container needs at run time: `slim_system.py ROOT TARGET`.
 
 Runs in a build stage of the Dockerfiles, as root, and uses only the standard library. The copy
-becomes the first layer of the image, so that nothing of the rest is in any layer. It leaves out:
+becomes the first layer of the image, so no layer contains the rest. It leaves out:
 
 - what installs software: apt, dpkg, pip, and Perl, which their scripts need;
 - what changes users or mounts: passwd, login, mount; and all set-uid bits, set-gid bits and file
@@ -41,7 +41,11 @@ UNUSED = (
         "etc/*-",
     ),
     *("usr/share/doc/*/[!c]*", "usr/share/doc/*/changelog*"),
-    *("etc/hostname", "etc/hosts", "etc/resolv.conf"),  # those of the machine that builds
+    *(
+        "etc/hostname",
+        "etc/hosts",
+        "etc/resolv.conf",
+    ),  # these belong to the machine that builds the image
     *("*/site-packages", "*/dist-packages", "*/ensurepip", "*/idlelib", "*/lib2to3"),
     *("usr/local/bin/pip*", "usr/local/bin/wheel", "usr/local/bin/idle*", "usr/local/bin/2to3*"),
 )

@@ -133,7 +133,7 @@ def test_model_is_fitted_only_to_the_patients_trained_on_in_its_fold() -> None:
 
 
 def test_folds_and_scores_of_a_training_run_are_used_by_default(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected the folds of a run in .* train first"):
+    with pytest.raises(InputError, match=r"expected the folds of a training run in .* train first"):
         measure_few(Survival(), tmp_path, HoldOut())
     names = names_of(PATIENTS)
     folds = Folds(
