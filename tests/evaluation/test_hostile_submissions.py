@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from evaluation.container import main
 from evaluation.metrics_io import write_metrics
 from evaluation.schema import TaskMetrics
 from evaluation.tasks import segmentation
-from evaluation.tasks.base import Entry
 from shared.errors import InputError
 from shared.tasks import TaskName
 from tests.containers.hostile import MASKS, VALUES, write_metaimage
+from tests.evaluation.stand_ins import crash, crash_or_exhaust
 from tests.evaluation.submission import SLUGS, Submission, image, labels
 
 TRUTH = labels(
@@ -173,15 +172,6 @@ def test_path_of_a_socket_is_never_opened(
     assert len(str(error.value)) < 700
 
 
-def crash_for_the_hostile_case(entry: Entry[Path], **options: Any) -> Any:
-    """Stand in for a library that a mask ends; the mask of another case needs too much memory."""
-    if entry.failure is None and entry.case.case_id == HOSTILE:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if entry.failure is None and entry.case.case_id == OTHERS[0]:
-        np.ones(10**9)
-    return segmentation._score_case(entry, **options)
-
-
 def test_death_of_a_process_costs_its_case(
     clean: Submission,
     clean_results: dict[str, Any],
@@ -189,14 +179,14 @@ def test_death_of_a_process_costs_its_case(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     submission = copy(clean, tmp_path / "copy")
-    monkeypatch.setattr(segmentation, "_score_case", crash_for_the_hostile_case)
+    monkeypatch.setattr(segmentation, "_score_case", crash_or_exhaust)
     contents = []
-    for workers in (1, 2, 3):
+    for workers in (1, 2):
         metrics = submission.evaluate(task="segmentation", workers=workers)
         write_metrics(tmp_path / "metrics.json", metrics)
         contents.append((tmp_path / "metrics.json").read_bytes())
         submission.jobs.reverse()
-    assert contents[0] == contents[1] == contents[2]
+    assert contents[0] == contents[1]
     cases = results(metrics)
     crashed, exhausted = cases.pop(HOSTILE), cases.pop(OTHERS[0])
     assert crashed["failure"] == "scoring the output ended with SIGSEGV"
@@ -207,14 +197,10 @@ def test_death_of_a_process_costs_its_case(
     assert cases == {case_id: clean_results["segmentation"][case_id] for case_id in cases}
 
 
-def die(entry: Entry[Path], **options: Any) -> Any:
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
 def test_truth_that_ends_a_process_is_reported(
     clean: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmentation, "_score_case", die)
+    monkeypatch.setattr(segmentation, "_score_case", crash)
     with pytest.raises(InputError, match=r"expected a ground truth of CHUP-001 .* SIGSEGV"):
         clean.evaluate(task="segmentation")
 
