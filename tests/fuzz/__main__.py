@@ -22,7 +22,7 @@ KINDS = sorted(
 """Every other module of the package is a kind; names of helpers begin with `_`."""
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run hostile cases and count the defects.")
     parser.add_argument("kind", help=" or ".join(KINDS))
     parser.add_argument("--cases", type=int, default=300, help="number of cases")
@@ -32,7 +32,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="child processes at a time")
     parser.add_argument("--memory-bytes", type=int, default=CHILD_MEMORY_BYTES)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    arguments_parser = parser()
+    options = arguments_parser.parse_args()
     if options.child:
         run_in_child(
             options.kind,
@@ -42,7 +47,7 @@ def main() -> int:
         )
         return 0
     if options.kind not in KINDS:
-        parser.error(f"expected {', '.join(KINDS)}, found {options.kind}")
+        arguments_parser.error(f"expected {', '.join(KINDS)}, found {options.kind}")
     only = options.only is not None
     first = options.only if only else options.first
     results = run(
