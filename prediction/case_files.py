@@ -19,6 +19,7 @@ from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.files import write_whole
 from shared.grand_challenge.images import read_image
+from shared.grand_challenge.inputs import read_ehr
 
 Source: TypeAlias = Path | str
 """A NIfTI, MetaImage or TIFF file, or a folder with a DICOM series."""
@@ -82,8 +83,9 @@ def read_case_files(
     """
     ct_scan = _read_ct(Path(ct), ct_series)
     pet_scan = _read_pet(Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor)
-    clinical, ehr_remarks = parse_ehr(_read_ehr(ehr))
-    remarks = (*ct_scan.remarks, *pet_scan.remarks, *ehr_remarks)
+    content, json_remarks = _read_ehr(ehr)
+    clinical, ehr_remarks = parse_ehr(content)
+    remarks = (*ct_scan.remarks, *pet_scan.remarks, *json_remarks, *ehr_remarks)
     frames = {ct_scan.frame_of_reference, pet_scan.frame_of_reference} - {None}
     if len(frames) > 1:
         remarks += ("CT and PET: not in one frame of reference; check that they fit together",)
@@ -242,15 +244,7 @@ def _read_file(path: Path, name: str, outside: float) -> Scan:
     return Scan(image=image, remarks=remarks)
 
 
-def _read_ehr(ehr: Source | Mapping[str, object] | None) -> object:
-    if ehr is None:
-        return {}
-    if isinstance(ehr, Mapping):
-        return ehr
-    try:
-        return json.loads(Path(ehr).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"expected a JSON file with the health record at {ehr}, found none or another format "
-            f'({error}); write an object such as {{"Age": 61}}'
-        ) from None
+def _read_ehr(ehr: Source | Mapping[str, object] | None) -> tuple[object, tuple[str, ...]]:
+    if ehr is None or isinstance(ehr, Mapping):
+        return ehr or {}, ()
+    return read_ehr(Path(ehr), "EHR")

@@ -127,12 +127,30 @@ def _is_present(folder: Path) -> bool:
 def _read_ehr(
     input_dir: Path, entries: dict[str, _Entry] | None, socket: Input
 ) -> tuple[object, tuple[str, ...]]:
-    """Return the EHR, and a remark if it has a trailing comma like the organisers' sample."""
     _require_entry(entries, socket)
     path = input_dir / _relative_path(entries, socket)
     entry = (entries or {}).get(socket.slug)
     if entry is not None and entry.value is not None and not path.exists():
         return entry.value, ()
+    return read_ehr(path, socket.slug)
+
+
+def read_ehr(path: Path, slug: str) -> tuple[object, tuple[str, ...]]:
+    """Read the JSON file of a health record.
+
+    Parameters
+    ----------
+    slug : slug of the input socket, for remarks.
+
+    Returns
+    -------
+    The decoded JSON, and a remark if it has a trailing comma like the organisers' sample.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not valid JSON.
+    """
     content = _read_bytes(path)
     try:
         return _parse_json(content, path), ()
@@ -141,7 +159,7 @@ def _read_ehr(
         if repaired == content:
             raise
         ehr = _parse_json(repaired, path)
-    return ehr, (f"{socket.slug}: not valid JSON because of a trailing comma, which is ignored",)
+    return ehr, (f"{slug}: not valid JSON because of a trailing comma, which is ignored",)
 
 
 def _read_json(path: Path) -> object:

@@ -52,6 +52,11 @@ def test_nifti_files_become_a_case(files: tuple[Path, Path], tmp_path: Path) -> 
     assert Grid.of(case.pet).is_close(PET_GRID)
     assert case.clinical == ClinicalRecord(age=61, m_stage=1)
     assert case.remarks == ()
+    ehr.write_text('{"Age": 61,}')  # like the organisers' sample
+    with_comma = read_case_files(ct=ct, pet=pet, ehr=ehr)
+    assert with_comma.clinical.age == 61
+    (remark,) = with_comma.remarks
+    assert "trailing comma" in remark
     assert read_case_files(ct=ct, pet=pet, ehr={"Age": 61}).clinical == ClinicalRecord(age=61)
     assert read_case_files(ct=ct, pet=pet).clinical == ClinicalRecord()
 
@@ -181,7 +186,7 @@ def test_mistakes_are_named(files: tuple[Path, Path], tmp_path: Path) -> None:
         ({"ct": tmp_path / "none.nii", "pet": pet}, "CT as a file or a DICOM folder at .*none"),
         ({"ct": text, "pet": pet}, "expected a readable 3-D image .* for CT, but .*notes.txt is"),
         ({"ct": ct, "pet": tmp_path / "pt/001.dcm"}, "found one of its files; give .*pt$"),
-        ({"ct": ct, "pet": pet, "ehr": text}, 'health record at .*write an object such as {"Age"'),
+        ({"ct": ct, "pet": pet, "ehr": text}, "notes.txt is not valid JSON"),
         ({"ct": ct, "pet": pet, "ehr": {"Age": [1]}}, None),
         ({"ct": ct, "pet": pet, "weight_kg": 70.0}, "DICOM folder for --weight-kg, found the file"),
         ({"ct": ct, "pet": pet, "suv_factor": -1.0}, "above 0 for --suv-factor, found -1"),
