@@ -1,1 +1,1 @@
-"""Predictions for a PET/CT of your own: from NIfTI files or DICOM folders to a mask and a page."""
+"""Predict a PET/CT of your own: read NIfTI files or DICOM folders, write a mask and a page."""

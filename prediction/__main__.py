@@ -114,7 +114,7 @@ def write_case(
 
 
 def main() -> int:
-    """Run the command line; an error meant for the user is one line on stderr."""
+    """Run the command line and return the exit code. A mistake of the user gives one error line."""
     completion_init()  # only `add_completion` would call it otherwise
     try:
         app()

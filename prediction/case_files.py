@@ -1,4 +1,4 @@
-"""From image files or DICOM folders to a case, and from a case to the folder of the platform."""
+"""Read a case from image files or DICOM folders, and write it in the platform's layout."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def read_case_files(
     Parameters
     ----------
     ct : NIfTI, MetaImage (`.mha`) or TIFF file in HU, or a folder with DICOM slices.
-    pet : such a file in SUV or Bq/mL, or a folder with DICOM slices, which are converted to SUV by
-        body weight. Both may be in one folder.
+    pet : NIfTI, MetaImage or TIFF file in SUV or Bq/mL, or a folder with DICOM slices, which are
+        converted to SUV by body weight. It may be the folder of the CT.
     ehr : JSON file with the health record, or its content, such as `{"Age": 61}`. Any value may be
-        missing; None has no value.
+        missing; None means that all are.
     ct_series, pet_series : SeriesNumber or SeriesInstanceUID, if a folder has several series of the
         modality.
     weight_kg : body weight, if the DICOM PET does not state it.
@@ -78,8 +78,8 @@ def read_case_files(
     Raises
     ------
     InputError
-        If a file cannot be read, a folder has several series or none, the CT is not in HU, or a tag
-        that SUV needs is missing.
+        If a file cannot be read, if a folder has no series of the modality or several, if the CT is
+        not in HU, or if a tag that is needed for SUV is missing.
     """
     ct_scan = _read_ct(Path(ct), ct_series)
     pet_scan = _read_pet(Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor)
@@ -113,7 +113,8 @@ def read_dicom_pet(
     Raises
     ------
     InputError
-        If the folder does not have one usable series, or a tag that SUV needs is missing.
+        If the folder does not have exactly one usable series, or if a tag that is needed for SUV is
+        missing.
     """
     with _pydicom_required(folder):
         from prediction.dicom_series import choose_series, find_series, read_volume
@@ -142,8 +143,8 @@ def write_case_folder(case: Case, folder: Path) -> None:
 
     Parameters
     ----------
-    folder : new, or of an earlier call, whose files are replaced. Values that the health record
-        does not have are left out.
+    folder : a new folder, or one from an earlier call, whose files are replaced. The health record
+        in it has no entry for a missing value.
 
     Raises
     ------
@@ -213,9 +214,7 @@ def _pydicom_required(folder: Path) -> Iterator[None]:
 
 def _require_no_series(path: Path, series: str | None, option: str) -> None:
     if series is not None:
-        raise InputError(
-            f"expected a DICOM folder for {option}, found {path}; leave the option out"
-        )
+        raise InputError(f"expected a DICOM folder for {option}, found {path}; omit the option")
 
 
 def _read_file(path: Path, name: str, outside: float) -> Scan:
@@ -223,8 +222,8 @@ def _read_file(path: Path, name: str, outside: float) -> Scan:
 
     Parameters
     ----------
-    name : of the image, for messages.
-    outside : replaces values that are not finite.
+    name : name of the image, for messages.
+    outside : value that replaces values that are not finite.
     """
     if not path.is_file():
         raise InputError(
@@ -239,7 +238,7 @@ def _read_file(path: Path, name: str, outside: float) -> Scan:
                 f"files; give {path.parent}"
             )
     image, remarks = read_image(path, name, outside)
-    for key in image.GetMetaDataKeys():  # NIfTI's fields, which make MetaImage warn
+    for key in image.GetMetaDataKeys():  # writing NIfTI's fields as MetaImage would print warnings
         image.EraseMetaData(key)
     return Scan(image=image, remarks=remarks)
 

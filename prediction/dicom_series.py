@@ -1,8 +1,8 @@
-"""From a folder of DICOM files to one series, and from its slices to a volume.
+"""Find the series in a folder of DICOM files, and read one as a volume.
 
 Positions come from ImagePositionPatient and ImageOrientationPatient, never from file names or slice
-thickness. A series that is not one evenly spaced, upright stack of slices is refused: a gantry
-tilt, a missing slice or several time frames would place voxels where they are not.
+thickness. The slices must be evenly spaced and exactly above each other. With a gantry tilt, a
+missing slice or several time frames, voxels would be at wrong places, so an error is raised.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _KEYWORDS: Final = (
     *("RadiopharmaceuticalInformationSequence", "FrameReferenceTime", "ActualFrameDuration"),
 )
 _PRIVATE: Final = (0x00090010, 0x0009100D, 0x70530010, 0x70531000, 0x70531009)
-"""Tags of GE and Philips that SUV needs, and their creators."""
+"""Tags of GE and Philips that are needed for SUV, and their creators."""
 TAGS: Final = [*(Tag(keyword) for keyword in _KEYWORDS), *map(Tag, _PRIVATE)]
-"""The tags that are read of each file: what geometry and SUV need."""
+"""The tags that are read from each file. They are needed for the geometry or for SUV."""
 UNEVEN: Final = 0.05
-"""Largest deviation of a step between slices from the usual one, as a fraction of it. A missing
-slice deviates by 1; positions rounded to 0.1 mm by less than this."""
+"""Largest deviation of a step between slices from the median step, as a fraction of the latter.
+With a missing slice, it is 1. Rounding the positions to 0.1 mm causes less than this limit."""
 TILT: Final = 0.01
 """Largest sideways shift from slice to slice, as a fraction of the step: half a degree."""
 SAME_DIRECTION: Final = 1e-3
@@ -55,7 +55,7 @@ class Series:
 
     Attributes
     ----------
-    files, headers : the files, and what `TAGS` names of each, in the same order.
+    files, headers : the files, and the tags of each that are in `TAGS`, in the same order.
     """
 
     files: tuple[Path, ...]
@@ -117,7 +117,7 @@ def find_series(folder: Path, modality: Modality) -> list[Series]:
 
 def _read_header(path: Path) -> Dataset | None:
     """Return the tags of a file that are needed; None if it is not a DICOM file."""
-    with disable_value_validation():  # its warnings are not for users; what matters is checked
+    with disable_value_validation():  # users need no warnings; the needed values are checked later
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
         except (InvalidDicomError, OSError):
@@ -128,17 +128,17 @@ def _read_header(path: Path) -> Dataset | None:
 
 
 def choose_series(series: Sequence[Series], wanted: str | None, option: str) -> Series:
-    """Return the only series, or the one with a number or identifier.
+    """Return the only series, or the series with a number or identifier.
 
     Parameters
     ----------
-    wanted : its SeriesNumber or SeriesInstanceUID; None if there should be only one.
+    wanted : the SeriesNumber or SeriesInstanceUID; None if there should be only one series.
     option : the name of the option for `wanted`, for messages.
 
     Raises
     ------
     InputError
-        If there are several or none; the message lists the series and how to choose.
+        If no series matches, or several do. The message lists the series and says how to choose.
     """
     numbers = [each.number for each in series]
     names = [each.number if numbers.count(each.number) == 1 else each.uid for each in series]
@@ -160,13 +160,13 @@ def read_volume(series: Series) -> tuple[sitk.Image, tuple[Dataset, ...]]:
 
     Returns
     -------
-    Values with each slice's own rescale slope and intercept applied: int16 if they are whole
-    numbers in its range, else float32. Slices are stacked along the normal of their plane.
+    The image, with the rescale slope and intercept of each slice applied. It is int16 if its values
+    are whole numbers in that range, else float32. Slices are stacked along their normal.
 
     Raises
     ------
     InputError
-        If the slices are not one even, upright stack, or voxels cannot be read.
+        If the slices are not evenly spaced and above each other, or if voxels cannot be read.
     """
     order, grid = _stack(series)
     files = [str(series.files[index]) for index in order]
@@ -192,7 +192,7 @@ def read_volume(series: Series) -> tuple[sitk.Image, tuple[Dataset, ...]]:
 
 
 def _as_whole_numbers(image: sitk.Image, headers: Sequence[Dataset]) -> sitk.Image:
-    """Return an image as int16 if that loses nothing."""
+    """Return an image as int16 if that keeps all values, else unchanged."""
     scales = [
         float(header.get(tag) or 0)
         for header in headers
@@ -255,7 +255,7 @@ def _stack(series: Series) -> tuple[list[int], Grid]:
     if sideways > TILT * step:
         raise InputError(
             f"expected slices above each other in {where}, found a shift of {sideways:.2f} mm from "
-            "slice to slice, as of a tilted gantry; resample the scan first, for example with "
+            "slice to slice, as with a tilted gantry; resample the scan first, for example with "
             "dcm2niix"
         )
     rise_mm = float(heights[order[-1]] - heights[order[0]]) / (len(order) - 1)
@@ -275,6 +275,6 @@ def _vectors(series: Series, tag: str, where: str) -> NDArray[np.float64]:
         return np.array([header[tag].value for header in series.headers], dtype=np.float64)
     except (KeyError, TypeError, ValueError):
         raise InputError(
-            f"expected {tag} in every slice of {where}, found a slice without; export the series "
-            "again"
+            f"expected {tag} in every slice of {where}, found a slice without it; export the "
+            "series again"
         ) from None

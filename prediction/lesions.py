@@ -1,4 +1,4 @@
-"""The lesions of a predicted label map, one by one."""
+"""Find the single lesions in a predicted label map."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Lesion(LesionPlace):
 
 
 def find_lesions(labels: LabelVolume, prepared: Prepared) -> list[Lesion]:
-    """Return the lesions of a label map: primaries, then nodes, each from the largest down.
+    """Return the lesions of a label map: primaries, then nodes, each sorted from large to small.
 
     Voxels belong to one lesion if they have one label and share a face, an edge or a corner.
 
     Parameters
     ----------
     labels : label map on the region's grid, [z, y, x], such as `Predictions.labels`.
-    prepared : what `Chain.prepare` returned for the case.
+    prepared : the case as returned by `Chain.prepare`.
 
     Returns
     -------
-    The lesions; empty without lesions. Volumes are in ml, places in mm in the world (LPS).
+    The lesions, with volumes in ml and positions in mm in the world (LPS).
     """
     lesions = []
     for name, label in LESIONS.items():

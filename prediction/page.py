@@ -1,4 +1,4 @@
-"""The picture and the page of a prediction; both need no other file."""
+"""Make the picture and the page of a prediction. Neither needs other files."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from shared.geometry import Grid
 from shared.models.hpv import HpvPrediction
 
 MOST_PLACES: Final = 5
-"""At most this many lesions have slices in the picture; two more panels show the projections."""
+"""Largest number of lesions that the picture shows as slices."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What the models predict for a case.
+    """The predictions of the models for a case.
 
     Attributes
     ----------
     mask : label map on the CT's grid.
-    lesions : the lesions of the mask, in the order of their numbers.
-    risk : higher = earlier recurrence; 0 is an average risk among the patients trained on.
-    notices : what the models state about their own use.
-    remarks : what is unusual about the case.
+    lesions : the lesions of the mask, in the order of their numbers on the page.
+    risk : higher = earlier recurrence; 0 is the average risk of the training patients.
+    notices : the notices in the model cards, which limit the use of the models.
+    remarks : sentences about what is unusual in the case.
     """
 
     mask: sitk.Image

@@ -20,7 +20,8 @@ PAGE: Final = "prediction.html"
 PICTURE: Final = "picture.png"
 NUMBERS: Final = "prediction.json"
 MASKS: Final = ("mask.mha", "mask.nii.gz")
-"""The same mask twice: MetaImage has the exact geometry of the CT, NIfTI suits more viewers."""
+"""The same mask in two formats: MetaImage keeps the exact geometry of the CT, and more viewers read
+NIfTI."""
 CASE: Final = "case"
 
 
@@ -29,7 +30,7 @@ def predict_case(case: Case, chain: Chain) -> Result:
 
     Parameters
     ----------
-    chain : of all three models.
+    chain : a chain with all three models.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def write_prediction(case: Case, result: Result, folder: Path) -> None:
 
     Parameters
     ----------
-    folder : new, or of an earlier prediction, whose files are replaced.
+    folder : a new folder, or one from an earlier prediction, whose files are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_case_folder(case, folder / CASE)
@@ -80,7 +81,7 @@ def write_prediction(case: Case, result: Result, folder: Path) -> None:
 
 
 def numbers_of(result: Result) -> dict[str, object]:
-    """Return what `prediction.json` contains."""
+    """Return the content of `prediction.json`."""
     return {
         "lesions": [asdict(lesion) for lesion in result.lesions],
         "hpv": {"probability": result.hpv.probability, "is_positive": result.hpv.decision},

@@ -1,7 +1,7 @@
 """Body-weight SUV of a DICOM PET, from the tags of its slices.
 
-SUV is activity (Bq/mL) times body weight (g) divided by the injected dose (Bq). The dose must be
-that of the moment to which the scanner has corrected the activity for decay.
+SUV is activity (Bq/mL) times body weight (g) divided by the injected dose (Bq). Activity and dose
+must refer to the same time, because both decay.
 
 References
 ----------
@@ -27,13 +27,13 @@ from pydicom.valuerep import DT
 from shared.errors import InputError
 
 LOWEST_DOSE_BQ: Final = 1e5
-"""A lower dose is in MBq, as some scanners store it. Doses of FDG are 1e8 to 1e9 Bq."""
+"""A dose below this number is in MBq, the unit of some scanners. Doses of FDG are 1e8 to 1e9 Bq."""
 HIGHEST_WEIGHT_KG: Final = 1000.0
-"""A higher weight is in grams."""
+"""A weight above this number is in grams."""
 LONGEST_UPTAKE: Final = timedelta(hours=12)
 """Longest plausible time between injection and scan. FDG is scanned after about an hour."""
 CLOCK_TOLERANCE: Final = timedelta(seconds=1)
-"""Some scanners cut the fractions of a second from one of two equal times."""
+"""Some scanners omit the fractions of a second in one of two equal times."""
 PHILIPS_SUV: Final = (0x7053, 0x1000)
 PHILIPS_ACTIVITY: Final = (0x7053, 0x1009)
 GE_SCAN_TIME: Final = (0x0009, 0x100D)
@@ -47,12 +47,12 @@ REMEDY: Final = (
 def suv_factors(
     slices: Sequence[Dataset], *, weight_kg: float | None = None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return what the rescaled values of each slice must be multiplied by to become SUV.
+    """Return the factor of each slice that converts its rescaled values to SUV.
 
     Parameters
     ----------
     slices : headers of the slices of one PET series.
-    weight_kg : body weight; None takes PatientWeight.
+    weight_kg : body weight; None means the value of the tag PatientWeight.
 
     Returns
     -------
@@ -61,15 +61,15 @@ def suv_factors(
     Raises
     ------
     InputError
-        If a tag is missing or contradictory, the PET is not corrected for attenuation, or its unit
-        cannot be converted.
+        If a tag is missing or contradicts another, if the PET is not corrected for attenuation, or
+        if its unit cannot be converted.
     """
     first = slices[0]
     corrections = first.get("CorrectedImage")
     if corrections and "ATTN" not in corrections:
         raise InputError(
-            "expected a PET series with attenuation correction, found one without; choose another "
-            "series of the scan"
+            "expected a PET series with attenuation correction, found a series without it; choose "
+            "another series of the scan"
         )
     unit = _required(first, "Units")
     if unit == "GML":
@@ -106,7 +106,7 @@ def _weight_g(first: Dataset, weight_kg: float | None) -> tuple[float, tuple[str
                 "with --weight-kg"
             )
         if weight_kg > HIGHEST_WEIGHT_KG:
-            return weight_kg, (f"PET: PatientWeight {weight_kg:g} is taken as grams",)
+            return weight_kg, (f"PET: PatientWeight {weight_kg:g} is treated as grams",)
     return 1000 * weight_kg, ()
 
 
@@ -121,7 +121,7 @@ def _suv_per_bqml(
     if not dose_bq > 0:
         raise InputError(f"expected the injected dose in Bq, found {dose_bq:g}; {REMEDY}")
     if dose_bq < LOWEST_DOSE_BQ:
-        remarks = (f"PET: RadionuclideTotalDose {dose_bq:g} is taken as MBq",)
+        remarks = (f"PET: RadionuclideTotalDose {dose_bq:g} is treated as MBq",)
         dose_bq *= 1e6
     correction = _required(first, "DecayCorrection")
     if correction == "ADMIN":
@@ -137,7 +137,8 @@ def _suv_per_bqml(
         )
     factors = []
     for each in slices:
-        # From the mean activity during the frame to that at its start, then to the injection.
+        # This converts the mean activity of the frame to the activity at its start, and that to the
+        # activity at the injection.
         remaining = math.exp(-decay_per_s * _uptake_s(tracer, _acquired_at(each)))
         factors.append(weight_g / (dose_bq * remaining * _mean_to_start(each, decay_per_s)))
     return np.array(factors), remarks
@@ -148,9 +149,10 @@ def _decay_reference(slices: Sequence[Dataset], decay_per_s: float) -> datetime:
 
     Notes
     -----
-    It is the time of the series, unless software has processed the series later, which is then
-    after an acquisition. If so, GE states it in a private tag. Otherwise it follows from the time
-    from the reference to the moment of the frame's mean activity, FrameReferenceTime.
+    This is SeriesTime, unless it is later than an acquisition, because software has processed the
+    series. GE then states the reference in a private tag. Otherwise it is computed:
+    FrameReferenceTime is the time from the reference to the moment in the frame at which the
+    activity equals the frame's mean.
     """
     first = slices[0]
     acquired = [_acquired_at(each) for each in slices]
@@ -167,7 +169,7 @@ def _decay_reference(slices: Sequence[Dataset], decay_per_s: float) -> datetime:
 
 
 def _mean_to_start(header: Dataset, decay_per_s: float) -> float:
-    """Return the mean activity during a slice's frame, divided by that at the frame's start."""
+    """Return the mean activity during a slice's frame divided by the activity at its start."""
     lives = decay_per_s * _number(header, "ActualFrameDuration") / MS_PER_S
     if not lives > 0:
         raise InputError(f"expected ActualFrameDuration above 0 in the PET, found 0; {REMEDY}")
@@ -181,7 +183,7 @@ def _uptake_s(tracer: Dataset, until: datetime) -> float:
     if injected is not None:
         waits.append(until - injected)
     injected = _moment_of(f"{until:%Y%m%d}", tracer.get("RadiopharmaceuticalStartTime"))
-    if injected is not None:  # on the day of the scan, or the day before
+    if injected is not None:  # the tag has no date: the day of the scan or the day before
         waits += [until - injected, until - injected + timedelta(days=1)]
     for wait in waits:
         if timedelta(0) <= wait <= LONGEST_UPTAKE:
@@ -201,7 +203,7 @@ def _acquired_at(header: Dataset) -> datetime:
     if moment is None:
         raise InputError(
             "expected AcquisitionDate and AcquisitionTime in every slice of the PET, found a slice "
-            f"without; {REMEDY}"
+            f"without them; {REMEDY}"
         )
     return moment
 
@@ -217,7 +219,7 @@ def _moment(text: object) -> datetime | None:
         value = DT(str(text or ""))
     except ValueError:
         return None
-    # Without the zone, because dates and times in separate tags have none.
+    # The time zone is dropped, because dates and times in separate tags have none.
     return None if value is None else datetime(*value.timetuple()[:6], value.microsecond)
 
 

@@ -1,1 +1,1 @@
-"""Fuzzing: hostile cases by number, and an oracle that knows what must happen to each."""
+"""Fuzzing: numbered hostile cases, each with the outcome that it must have."""

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz inputs|submissions|models --cases N --seed S`.
+"""Run hostile cases: `python -m tests.fuzz inputs|submissions|models --cases N --seed S`.
 
 Each case has a number. `--only NUMBER` runs one case again; `--first NUMBER` starts there. The exit
 code is 1 if there is a defect.

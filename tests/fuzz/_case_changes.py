@@ -107,7 +107,7 @@ def inputs_json(rng: Rng, case: Path) -> tuple[str, Expectation]:
 
 
 def broken_inputs_json(rng: Rng, case: Path) -> tuple[str, Expectation]:
-    """Write a list of inputs that is not one."""
+    """Write a list of inputs that does not have the expected form."""
     contents = [
         b"",
         b"{}",
@@ -118,7 +118,7 @@ def broken_inputs_json(rng: Rng, case: Path) -> tuple[str, Expectation]:
         b"\xff",
     ]
     (case / "inputs.json").write_bytes(contents[int(rng.integers(len(contents)))])
-    return "a list of inputs that is not one", "refused"
+    return "a list of inputs of the wrong form", "refused"
 
 
 def not_a_file(rng: Rng, case: Path) -> tuple[str, Expectation]:
@@ -145,7 +145,7 @@ def pipe_as_list(rng: Rng, case: Path) -> tuple[str, Expectation]:
 
 
 def more_files(rng: Rng, case: Path) -> tuple[str, Expectation]:
-    """Add a file next to an image: a second image is refused, anything else ignored."""
+    """Add a file next to an image. A second image is refused; other files are ignored."""
     path = image_of(case, str(rng.choice(FOLDERS)))
     names = [b"._scan.mha", b".hidden.tif", b"readme.txt", b"second.mha", b"SECOND.TIFF"]
     name = names[int(rng.integers(len(names)))]

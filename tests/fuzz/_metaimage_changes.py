@@ -1,4 +1,4 @@
-"""Changes of a MetaImage file, each with what must happen to it."""
+"""Changes of a MetaImage file. Each function returns what it did and what must happen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Change = Callable[[Rng, Path], tuple[str, Expectation]]
 MARK: Final = b"ElementDataFile = LOCAL\n"
 INTEGERS: Final = ("-3", "0", "1", "2", "4", "100", "99999999999", "3.0", "x", "", "0x3", "3 3")
 ODD_NUMBERS: Final = ("nan", "inf", "-inf", "1e999", "x", "", "1_0", "0x1p3", "--1")
-"""None of them is a number."""
+"""Texts that MetaImage must not accept as a number of the geometry."""
 TYPES: Final = ("MET_STRING", "MET_LONG", "MET_NONE", "met_short", "MET_SHORT_ARRAY", "", "short")
 REFERENCES: Final = (
     "/dev/zero",
@@ -32,18 +32,18 @@ REFERENCES: Final = (
 
 
 def split(path: Path) -> tuple[bytes, bytes]:
-    """Return header and voxels."""
+    """Return the header of a file and its bytes of voxels."""
     head, _, voxels = path.read_bytes().partition(MARK)
     return head + MARK, voxels
 
 
 def is_compressed(head: bytes) -> bool:
-    """Whether a header says so."""
+    """Return whether a header says that the voxels are compressed."""
     return b"CompressedData = True" in head
 
 
 def change_byte_of_stream(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Change one byte of the voxels. Without a checksum, nobody can notice it."""
+    """Change one byte of the voxels. In raw voxels, which have no checksum, nothing reveals it."""
     head, voxels = split(path)
     damaged = bytearray(voxels)
     position = int(rng.integers(len(voxels)))
@@ -59,7 +59,7 @@ def change_byte_of_stream(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def cut(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Cut the file anywhere."""
+    """Cut the file at a random place."""
     content = path.read_bytes()
     length = int(rng.integers(len(content)))
     path.write_bytes(content[:length])
@@ -67,7 +67,7 @@ def cut(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def cut_stream_with_fitting_header(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Cut the stream, and state its new length or none."""
+    """Cut the compressed stream, and state its new length in the header or none."""
     head, voxels = split(path)
     part = voxels[: int(rng.integers(len(voxels)))]
     line = rng.choice(["", f"CompressedDataSize = {len(part)}\n"]).encode()
@@ -77,14 +77,14 @@ def cut_stream_with_fitting_header(rng: Rng, path: Path) -> tuple[str, Expectati
 
 
 def add_bytes(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Let something follow the voxels."""
+    """Add bytes after the voxels."""
     count = int(rng.integers(1, 100))
     path.write_bytes(path.read_bytes() + rng.bytes(count))
     return f"{count} more bytes", "refused"
 
 
 def shorten_voxels(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Store other voxels than the header needs, in a sound stream."""
+    """Store more or fewer voxels than the header states, in a valid stream."""
     head, voxels = split(path)
     content = zlib.decompress(voxels) if is_compressed(head) else voxels
     length = int(rng.integers(2 * len(content)))
@@ -97,7 +97,7 @@ def shorten_voxels(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def swap_compression(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """State the other compression."""
+    """Make the header say compressed for raw voxels, or the reverse."""
     head, voxels = split(path)
     other = not is_compressed(head)
     head = re.sub(rb"CompressedData = \w+", b"CompressedData = %s" % str(other).encode(), head)
@@ -129,7 +129,7 @@ def odd_integer(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def odd_number(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Set one number of the geometry to something that is not one."""
+    """Set one number of the geometry to a text that is not a number."""
     key, count = (("Offset", 3), ("ElementSpacing", 3), ("TransformMatrix", 9))[rng.integers(3)]
     values = ["1"] * int(count)
     values[int(rng.integers(count))] = str(rng.choice(ODD_NUMBERS))
@@ -138,7 +138,7 @@ def odd_number(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def spacing(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Set a spacing of any magnitude, down to nothing and up to light years."""
+    """Set a spacing of any magnitude, from tiny to huge."""
     value = float(np.copysign(10.0 ** rng.uniform(-40, 40), rng.normal() + 1))
     values = [3.0, 3.0, 3.0]
     values[int(rng.integers(3))] = value
@@ -155,7 +155,7 @@ def offset(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def directions(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Disturb an orthonormal matrix by up to one, reflections included."""
+    """Add up to 1 to the entries of an orthonormal matrix, which may be a reflection."""
     matrix = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     disturbance = float(10.0 ** rng.uniform(-9, 0))
     matrix = matrix + rng.uniform(-disturbance, disturbance, (3, 3))
@@ -196,7 +196,7 @@ def drop_line(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def change_byte_of_header(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Change one byte of the header; a digit may become another one."""
+    """Change one byte of the header, for example one digit into another."""
     head, voxels = split(path)
     damaged = bytearray(head)
     position = int(rng.integers(len(head)))

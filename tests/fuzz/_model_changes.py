@@ -1,4 +1,4 @@
-"""Ways to alter a model folder; each returns what it did and what must happen.
+"""Changes of a model folder. Each function returns what it did and what must happen.
 
 "either" means that the folder may still load: a changed number of the card can be within its
 limits, and a changed graph whose new SHA-256 is in the card is another valid model.

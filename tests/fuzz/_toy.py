@@ -1,4 +1,4 @@
-"""A kind with one case for each way in which a case can end, for the tests of the core."""
+"""For the tests of the core: a kind whose cases end in every possible way."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ENDS = ("answered", "refused", "wrong end", "exception", "death", "no memory", "
 
 
 def make(rng: np.random.Generator, folder: Path) -> FuzzCase:
-    """Draw one of the ends."""
+    """Write a case that ends in a random way."""
     end = ENDS[int(rng.integers(len(ENDS)))]
     (folder / "case").write_text(end)
     return FuzzCase(folder=folder, what=end, expected="refused" if end == "refused" else "answered")
 
 
 def judge(case: FuzzCase) -> Verdict:
-    """End as the case says."""
+    """End in the way that the case states."""
     end = (case.folder / "case").read_text()
     if end == "exception":
         raise ZeroDivisionError

@@ -6,11 +6,11 @@ A kind is a module of this package with two functions::
     def judge(case: FuzzCase) -> Verdict
 
 `make` writes one hostile case into an empty folder and says what must happen. `judge` runs the
-program on it, in the same process, and says what happened; an exception of `judge` is a defect.
-Both may use only `rng` as a source of chance, so seed and number reproduce a case.
+program on it, in the same process, and says what happened; an exception in either is a defect. All
+random choices come from `rng`, so the seed and the number reproduce a case.
 
-Batches of cases run in child processes. If a child dies, runs out of memory or stays too long with
-a case, that case is a defect, and a new child goes on with the next one.
+Child processes run the cases in batches. If a child dies, runs out of memory or takes too long
+for a case, that case is a defect, and a new child continues with the next case.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class FuzzCase:
 
     Attributes
     ----------
-    folder : where the case is; `judge` may write into it.
-    what : what is hostile about it, in a few words.
-    expected : what must happen; "either" if both are right, as for a changed digit.
+    folder : the folder of the case; `judge` may write into it.
+    what : what is hostile about the case, in a few words.
+    expected : what must happen; "either" if both are right, for example after a digit has changed.
     more : anything else that the kind's `judge` needs.
     """
 
@@ -70,7 +70,7 @@ class Verdict:
 
     @classmethod
     def of(cls, case: FuzzCase, outcome: Literal["answered", "refused"], note: str) -> Verdict:
-        """Return the verdict on a proper end; the wrong end is a defect."""
+        """Return the verdict on an answer or a refusal: a defect if the other was expected."""
         if case.expected in (outcome, "either"):
             return cls(outcome)
         return cls("defect", f"{outcome} instead of {case.expected}: {note}")
@@ -139,7 +139,7 @@ def _run_case(
 def _run_share(
     kind: str, numbers: Sequence[int], *, seed: int, memory_bytes: int
 ) -> Iterator[Result]:
-    """Run cases in one child at a time."""
+    """Run cases in a child, and after a defect that ends it, the remaining ones in a new child."""
     remaining = list(numbers)
     while remaining:
         results = list(_run_child(kind, remaining, seed=seed, memory_bytes=memory_bytes))
@@ -150,7 +150,7 @@ def _run_share(
 def _run_child(
     kind: str, numbers: Sequence[int], *, seed: int, memory_bytes: int
 ) -> Iterator[Result]:
-    """Yield the results of a child; the last one is a defect if the child did not end well."""
+    """Yield the results of a child; the last is a defect if the child died or took too long."""
     command = [sys.executable, "-m", "tests.fuzz", kind, "--seed", str(seed), "--child"]
     command += ["--memory-bytes", str(memory_bytes)]
     with tempfile.TemporaryFile() as errors:
@@ -191,7 +191,7 @@ def _run_child(
 
 
 def _pass_on(child: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
-    """Pass on the child's lines, then an empty one."""
+    """Put the child's lines into the queue, then an empty line that marks the end."""
     assert child.stdout is not None
     with child.stdout:
         for line in child.stdout:

@@ -1,8 +1,9 @@
 """Hostile cases for an algorithm: files, values, the health record, the list of inputs, folders.
 
 The algorithm is Task 1 without its network: it reads and prepares the case, then writes an empty
-mask. The oracle: an answer is one mask on the CT's own grid, from finite volumes, with nothing on
-stderr; a refusal is exit code 1, one line on stderr and no file.
+mask. If it answers, the prepared volumes must be finite, the mask must be the only file and lie on
+the CT's grid, and stderr must be empty. If it refuses, the exit code must be 1, stderr must have
+one line, and there must be no file.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ REGION: Final = Preparation(spacing_mm=4, size_xyz=(16, 16, 16), interpolation="
 
 
 def make(rng: np.random.Generator, folder: Path) -> FuzzCase:
-    """Write a good case, then spoil it in one way."""
+    """Write a good case, then change it in one way."""
     case = folder / "input"
     compressed = bool(rng.integers(4))
     write_image(ct_image(), case / "images/ct/scan.mha", compressed)
@@ -50,7 +51,7 @@ def make(rng: np.random.Generator, folder: Path) -> FuzzCase:
 
 
 def judge(case: FuzzCase) -> Verdict:
-    """Run the algorithm and compare its end with what must happen."""
+    """Run the algorithm and compare what happens with what must happen."""
     output = case.folder / "output"
     arguments = ["--input", str(case.folder / "input"), "--output", str(output)]
     with tempfile.TemporaryFile() as errors:
@@ -84,7 +85,7 @@ def _segment(_: object, input_dir: Path, output_dir: Path) -> None:
 
 
 def _problem(code: int, printed: str, files: list[Path], folder: Path) -> str:
-    """Return what is wrong with an end, or nothing."""
+    """Return what is wrong with an answer or a refusal; empty if nothing is."""
     if code not in (0, 1):
         return f"exit code {code}"
     if code == 1:

@@ -1,7 +1,7 @@
-"""Hostile model folders: the card, the graphs, the names and kinds of files.
+"""Hostile model folders: changed cards, graphs, file names and kinds of files.
 
-The oracle: an untouched folder loads. An altered one is refused with one line that a terminal can
-print, before ONNX Runtime sees it if its bytes are not those of the card.
+An untouched folder must load. An altered folder must either load, if the change allows that, or be
+refused with one printable line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def make(rng: np.random.Generator, folder: Path) -> FuzzCase:
 
 
 def judge(case: FuzzCase) -> Verdict:
-    """Load the folder with all its members, and compare the end with what must happen."""
+    """Load the folder with all its members, and compare what happens with what must happen."""
     try:
         model = MODELS[case.more["name"]].load(case.folder / "model")
         for _ in model.for_each(lambda network: None):

@@ -1,4 +1,4 @@
-"""The core of the fuzzing notes every end of a case, also the death of its process."""
+"""The core of the fuzzing reports every outcome of a case, even if the process of the case dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No hostile input gets a wrong answer, a crash or more than one line."""
+"""No hostile input leads to a wrong answer, a crash or more than one line on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An altered model folder is refused in one line."""
+"""An altered model folder is refused with one line, unless it is still valid."""
 
 from __future__ import annotations
 

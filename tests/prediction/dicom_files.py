@@ -1,4 +1,4 @@
-"""Writes series of DICOM slices, so that tests know every tag of them."""
+"""Write series of DICOM slices for the tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STORAGE = {"CT": CTImageStorage, "PT": PositronEmissionTomographyImageStorage}
 INJECTED_MBQ = 350.0
 WEIGHT_KG = 70.0
 HALF_LIFE_S = 6586.2
-"""Of fluorine-18."""
+"""The half-life of fluorine-18."""
 
 Change = Callable[[int, Dataset], None]
 """Changes the header of a slice, given its number from the lowest position."""
@@ -59,7 +59,7 @@ def write_series(
         header.ImageOrientationPatient = decimals(*matrix[:, 0], *matrix[:, 1])
         place = grid.world_mm(np.array([[0.0, 0.0, index]]))[0]
         header.ImagePositionPatient = decimals(*place)
-        # Between rows, then between columns.
+        # The tag has the distance between rows first.
         header.PixelSpacing = decimals(grid.spacing_mm[1], grid.spacing_mm[0])
         header.SliceThickness = 99.0  # must not matter
         header.Rows, header.Columns = plane.shape
@@ -76,7 +76,7 @@ def write_series(
 
 
 def decimals(*values: float) -> list[DSfloat]:
-    """Return numbers in the 16 characters that DICOM has for them."""
+    """Return numbers rounded to the 16 characters that DICOM allows."""
     return [DSfloat(float(value), auto_format=True) for value in values]
 
 

@@ -65,7 +65,7 @@ def test_nifti_files_become_a_case(files: tuple[Path, Path], tmp_path: Path) -> 
 def test_nifti_geometry_comes_from_either_form(
     files: tuple[Path, Path], tmp_path: Path, qform: int, sform: int
 ) -> None:
-    """The quaternion at byte 256 and the matrix at 280 say the same; their codes are at 252."""
+    """The quaternion (byte 256) and the matrix (280) agree; the codes at byte 252 enable them."""
     content = bytearray(files[1].read_bytes())
     struct.pack_into("<hh", content, 252, qform, sform)
     unused = (256, 24) if not qform else (280, 48) if not sform else (0, 0)
@@ -85,9 +85,7 @@ def test_nifti_with_shear_is_refused(files: tuple[Path, Path], tmp_path: Path) -
         read_case_files(ct=files[0], pet=pet)
 
 
-def test_a_single_time_frame_is_a_volume_and_several_are_not(
-    files: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_several_time_frames_are_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
     pet = tmp_path / "frames.nii.gz"
     volume = PET_GRID.image(PET_SUV)
     sitk.WriteImage(sitk.JoinSeries([volume]), str(pet))
@@ -176,7 +174,7 @@ def test_case_folder_is_read_as_the_same_case(files: tuple[Path, Path], tmp_path
     assert json.loads((folder / "input/ehr.json").read_text())["Age"] == 61
 
 
-def test_mistakes_are_named(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_message_names_the_mistake(files: tuple[Path, Path], tmp_path: Path) -> None:
     ct, pet = files
     text = tmp_path / "notes.txt"
     text.write_text("no image")

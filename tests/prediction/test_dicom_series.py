@@ -1,4 +1,4 @@
-"""Volumes of DICOM series that the tests wrote: geometry, order, scale, choice and refusals."""
+"""Series of DICOM slices become volumes with correct geometry, order and scale, or are refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_voxels_come_back_at_their_places(tmp_path: Path, direction: tuple[float
     ]
 
 
-def test_slices_that_run_from_head_to_feet_are_turned_over(tmp_path: Path) -> None:
+def test_slices_from_head_to_feet_are_reversed(tmp_path: Path) -> None:
     """A grid whose third axis points to the feet gives the same image in the world."""
     downwards = Grid(SIZE_XYZ, (1.5, 2.5, 3.27), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, -1))
     write_series(tmp_path, STORED, downwards)
@@ -120,7 +120,7 @@ def test_several_series_are_listed_and_one_can_be_chosen(tmp_path: Path) -> None
         choose_series(series, "3", "--pet-series")
 
 
-def test_series_with_one_number_are_listed_by_identifier(tmp_path: Path) -> None:
+def test_series_with_the_same_number_are_listed_by_identifier(tmp_path: Path) -> None:
     for index in (1, 2):
         write_series(tmp_path / str(index), STORED, grid_with(), uid=f"{SERIES_UID}.{index}")
     with pytest.raises(InputError, match=rf"found 2 among {SERIES_UID}.1 \(.*; {SERIES_UID}.2 \("):
@@ -160,20 +160,20 @@ def with_frames(index: int, header: Dataset) -> None:
         (move(2, (0, 0, -3.27)), "one slice at each position in .* export one frame"),
         (move(5, (0, 0, 3.27)), "3.27 mm apart in .*, found 6.54 mm between slices 5 and 6"),
         (move(0, (0, 0, -0.5)), "found 3.77 mm between slices 1 and 2"),
-        (tilt, "shift of 0.50 mm from slice to slice, as of a tilted gantry"),
+        (tilt, "shift of 0.50 mm from slice to slice, as with a tilted gantry"),
         (to_coronal, "one size, spacing and orientation in series 1"),
         (without_position, "ImagePositionPatient in every slice of series 1"),
         (with_frames, "one slice per file in series 1 .* dcm2niix"),
     ],
 )
-def test_what_is_not_one_even_stack_is_refused(tmp_path: Path, change: Change, words: str) -> None:
+def test_uneven_or_shifted_slices_are_refused(tmp_path: Path, change: Change, words: str) -> None:
     write_series(tmp_path, STORED, grid_with(), change=change)
     with pytest.raises(InputError, match=words) as error:
         read_volume(the_series(tmp_path))
     assert "\n" not in str(error.value)
 
 
-def test_positions_rounded_by_the_scanner_are_even(tmp_path: Path) -> None:
+def test_positions_may_be_rounded(tmp_path: Path) -> None:
     def rounded(index: int, header: Dataset) -> None:
         header.ImagePositionPatient = [round(float(x), 1) for x in header.ImagePositionPatient]
 
@@ -182,7 +182,7 @@ def test_positions_rounded_by_the_scanner_are_even(tmp_path: Path) -> None:
     assert image.GetSpacing()[2] == pytest.approx(3.27, abs=0.02)
 
 
-def test_one_slice_is_no_volume(tmp_path: Path) -> None:
+def test_single_slice_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, STORED[:1], grid_with())
     with pytest.raises(InputError, match="at least two slices in series 1"):
         read_volume(the_series(tmp_path))

@@ -1,4 +1,4 @@
-"""A sample case through the command, as a user starts it, and pages of made-up results."""
+"""The commands predict or write a sample case; the page and the picture show the results."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.prediction.dicom_files import HALF_LIFE_S, INJECTED_MBQ, WEIGHT_KG, a
 AT_INJECTION = 1000 * WEIGHT_KG / (INJECTED_MBQ * 1e6)
 """2e-4 SUV per Bq/mL: 1 SUV is 5000 Bq/mL."""
 HOUR = 2 ** (3600 / HALF_LIFE_S)
-"""1.46: the dose that is left after an hour is smaller by this factor, so the SUV is larger."""
+"""After an hour, the dose is smaller by this factor, 1.46, and so the SUV is larger by it."""
 AN_HOUR_LATER = AT_INJECTION * HOUR
 
 Change = Callable[[Dataset, Dataset], None]
@@ -47,7 +47,7 @@ def remove(keyword: str) -> Change:
     return change
 
 
-def test_activity_of_the_usual_scan_is_divided_by_the_dose_that_is_left() -> None:
+def test_activity_is_divided_by_the_dose_that_remains_at_the_scan() -> None:
     factors, remarks = suv_factors(headers())
     assert factors == pytest.approx([2.921e-4] * 3, rel=1e-3)
     assert factors == pytest.approx([AN_HOUR_LATER] * 3)
@@ -86,13 +86,13 @@ def test_frames_without_decay_correction_are_corrected_one_by_one() -> None:
     early, late = suv_factors(slices)[0]
     assert early == pytest.approx(AN_HOUR_LATER, rel=1e-6)
     assert late / early == pytest.approx(math.sqrt(2), rel=1e-6)
-    # During a frame of one half-life, the mean activity is 1 / (2 ln 2) of the first.
+    # During a frame of one half-life, the mean activity is 1 / (2 ln 2) of that at the start.
     slices[0].ActualFrameDuration = HALF_LIFE_S * 1000
     assert suv_factors(slices)[0][0] == pytest.approx(AN_HOUR_LATER * 2 * math.log(2))
 
 
 def test_time_of_a_processed_series_is_not_used() -> None:
-    """With the frame's mean activity 150 s after the start, it began at 11:00."""
+    """The series was processed at 11:30, but its activity refers to 11:00."""
     frame_s, decay = 300.0, math.log(2) / HALF_LIFE_S
     mean_after_s = math.log(decay * frame_s / (1 - math.exp(-decay * frame_s))) / decay
     late = set_in_pet(
@@ -115,7 +115,7 @@ def test_time_of_a_processed_series_is_not_used() -> None:
     "change",
     [
         set_in_tracer(RadiopharmaceuticalStartDateTime="20250103100000.000000"),
-        # A date that was made anonymous in another way than the others.
+        # Anonymisation has replaced this date but not the others.
         set_in_tracer(RadiopharmaceuticalStartDateTime="19000101100000"),
         set_in_pet(SeriesTime="110000.7", AcquisitionTime="110000"),
     ],
@@ -135,10 +135,10 @@ def test_injection_before_midnight_counts() -> None:
 def test_dose_in_mbq_and_weight_in_grams_are_recognised() -> None:
     factors, remarks = suv_factors(headers(set_in_tracer(RadionuclideTotalDose=350.0)))
     assert factors == pytest.approx([AN_HOUR_LATER] * 3)
-    assert remarks == ("PET: RadionuclideTotalDose 350 is taken as MBq",)
+    assert remarks == ("PET: RadionuclideTotalDose 350 is treated as MBq",)
     factors, remarks = suv_factors(headers(set_in_pet(PatientWeight=70000.0)))
     assert factors == pytest.approx([AN_HOUR_LATER] * 3)
-    assert remarks == ("PET: PatientWeight 70000 is taken as grams",)
+    assert remarks == ("PET: PatientWeight 70000 is treated as grams",)
 
 
 def test_missing_weight_can_be_given() -> None:
@@ -157,7 +157,7 @@ def test_missing_weight_can_be_given() -> None:
         (set_in_pet(Units="CM2ML"), "Units BQML, GML or CNTS, found CM2ML"),
         (set_in_pet(Units="CNTS"), r"\(7053,1000\) or to Bq/mL in \(7053,1009\), found neither"),
         (set_in_pet(Units="GML", SUVType="LBM"), "SUV by body weight, found SUVType LBM"),
-        (set_in_pet(CorrectedImage=["DECY", "SCAT"]), "attenuation correction, found one without"),
+        (set_in_pet(CorrectedImage=["DECY", "SCAT"]), "attenuation correction, found a series"),
         (set_in_pet(DecayCorrection="LATER"), "START, ADMIN or NONE, found LATER"),
         (remove("RadiopharmaceuticalInformationSequence"), "tag RadionuclideTotalDose"),
         (set_in_tracer(RadionuclideTotalDose=0.0), "injected dose in Bq, found 0"),
@@ -170,7 +170,7 @@ def test_missing_weight_can_be_given() -> None:
         (remove("AcquisitionTime"), "AcquisitionTime in every slice"),
     ],
 )
-def test_what_is_missing_is_named_with_a_remedy(change: Change, words: str) -> None:
+def test_message_names_the_missing_tag_and_a_remedy(change: Change, words: str) -> None:
     with pytest.raises(InputError, match=words) as error:
         suv_factors(headers(change))
     message = str(error.value)
