@@ -1,13 +1,13 @@
 """Call a function in other processes, each with a limit on memory and on the time of a call.
 
-An output of a submission may crash a library, exhaust the memory or take for ever. Then only its
-own process ends, the result of this call says why, and a new process continues with the next call.
-Healthy processes are used again. The kernel enforces both limits, so they also hold inside C code
-and after the death of the process that has asked.
+An output of a submission may crash a library, exhaust the memory or take forever. Then only the
+process of that call ends, the result of the call says why, and a new process continues with the
+next call. Otherwise processes are used again. The kernel enforces both limits, so they also hold
+inside C code, and even if the main process has died.
 
 The processes are forked from a server that has imported the modules and has done nothing else
-(`multiprocessing`, method "forkserver"). A new process takes milliseconds, and does not inherit
-locks of SimpleITK whose threads it lacks.
+(`multiprocessing`, method "forkserver"). Starting a process takes milliseconds. It does not inherit
+locks of SimpleITK that are held by threads of the main process.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one process may use.
+    """The limits of one process.
 
     Attributes
     ----------
-    memory_bytes : of data (RLIMIT_DATA). Scoring a mask of 512×512×1000 voxels needs 1.3 GB.
-    seconds : for one call. The same mask takes 3 s of CPU time.
+    memory_bytes : most memory for data (RLIMIT_DATA). Scoring a mask of 512×512×1000 voxels needs
+        1.3 GB.
+    seconds : longest time of one call. Scoring such a mask takes 3 s of CPU time.
     """
 
     memory_bytes: int = 4 * 10**9
@@ -59,7 +60,7 @@ def preload(module: str) -> None:
 
 @dataclass(frozen=True)
 class Lost:
-    """A call without a result; `cause` completes the sentence "Scoring the output …"."""
+    """A call that gave no result. `cause` completes the sentence "scoring the output …"."""
 
     cause: str
 
@@ -71,17 +72,17 @@ def call_isolated(
     workers: int,
     limits: Limits = LIMITS,
 ) -> Iterator[Result | Lost]:
-    """Call a function for each request, each time in a process of limited memory and time.
+    """Call a function for each request in processes with limited memory and time.
 
     Parameters
     ----------
-    function, requests : sent to the processes with `pickle`, as the results are sent back.
+    function, requests : the function and its arguments. They and the results must be picklable.
     workers : number of processes.
 
     Returns
     -------
-    The results in the order of the requests; `Lost` if the process ended or the function raised an
-    error other than `InputError`, whose traceback is then in the log.
+    The results in the order of the requests. The result is `Lost` if the process ended, or if the
+    function raised an error other than `InputError`. The log then has the traceback of the error.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def call_isolated(
 
 
 class _Lane(Generic[Request, Result]):
-    """One process at a time, which is replaced after its end."""
+    """A process that makes one call at a time, and is replaced if it ends."""
 
     def __init__(self, function: Callable[[Request], Result], limits: Limits) -> None:
         self._function = function
@@ -118,7 +119,7 @@ class _Lane(Generic[Request, Result]):
         self._connection: Connection | None = None
 
     def call(self, request: Request) -> Result | Lost:
-        """Return the function's result."""
+        """Call the function in the process and return its result."""
         if self._connection is None or self._process is None or not self._process.is_alive():
             self._start()
         assert self._connection is not None
@@ -134,7 +135,7 @@ class _Lane(Generic[Request, Result]):
         return reply
 
     def close(self) -> int | None:
-        """Let the process end, and return its exit code, None if there is no process."""
+        """Let the process end, and return its exit code; None if there is no process."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -159,8 +160,8 @@ class _Lane(Generic[Request, Result]):
 
 def _serve(connection: Connection, function: Callable[[Request], Result], limits: Limits) -> None:
     """Answer requests until the other side closes the connection or a call is lost."""
-    os.dup2(1, 2)  # last words of a C library belong into the log; users see stderr
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: the parent says what happens
+    os.dup2(1, 2)  # users see stderr, and messages of a C library belong in the log
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # only the main process reports Ctrl-C
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     most = limits.memory_bytes if hard == resource.RLIM_INFINITY else min(hard, limits.memory_bytes)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))

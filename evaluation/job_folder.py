@@ -1,7 +1,7 @@
-"""The folder of a job: where the outputs of an algorithm lie.
+"""Find the outputs of a job without leaving the job's folder.
 
-An algorithm may write anything, so a symbolic link among its outputs must not lead out of its own
-folder: it could lead to the ground truth or to another job.
+An algorithm may write anything. A symbolic link among its outputs could lead to the ground truth or
+to the outputs of another job, so links that lead out of the job's folder are refused.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from shared.errors import InputError, one_line
 
 OUTPUT: Final = "output"
 LONGEST_NAME_BYTES: Final = 255
-"""Limit of Linux for the name of a file or folder."""
+"""Longest name of a file or folder on Linux."""
 
 
 def output_folder(input_dir: Path, pk: str) -> Path:
-    """Return the folder of a job's outputs, `<pk>/output`, which need not exist.
+    """Return the folder of a job's outputs, `<pk>/output`. It need not exist.
 
     Parameters
     ----------
-    input_dir : where the jobs' folders are; may be a symbolic link.
+    input_dir : folder that holds the folders of the jobs; may be a symbolic link.
     pk : the platform's identifier of the job.
 
     Raises
     ------
     InputError
-        If `pk` is not the name of a folder, or one of the two folders is a symbolic link.
+        If `pk` is not the name of a folder, or if `<pk>` or `<pk>/output` is a symbolic link.
     """
     is_name = pk not in ("", ".", "..") and "/" not in pk and "\0" not in pk
     if not is_name or len(os.fsencode(pk)) > LONGEST_NAME_BYTES:
@@ -40,17 +40,17 @@ def output_folder(input_dir: Path, pk: str) -> Path:
     if folder != Path(os.path.realpath(folder)):
         raise InputError(
             f"expected folders at {one_line(pk)}/{OUTPUT}, found a symbolic link; "
-            "copy the folder that it leads to"
+            "replace it by a copy of its target"
         )
     return folder
 
 
 def find_inside(folder: Path, path: str) -> Path:
-    """Return the place of a file or folder below another folder, which need not exist.
+    """Return a path below a folder with all symbolic links resolved. It need not exist.
 
     Parameters
     ----------
-    path : relative to `folder`.
+    path : path of a file or folder, relative to `folder`.
 
     Raises
     ------

@@ -30,12 +30,12 @@ def read_number(output: Path, path: str) -> float:
     Parameters
     ----------
     output : folder of the job's outputs.
-    path : of the file, relative to `output`.
+    path : path of the file, relative to `output`.
 
     Raises
     ------
     InputError
-        If it is not a small regular file in this folder that holds a finite number.
+        If the path is not a small regular file in this folder with a finite number.
     """
     value, text = _read_json(output, path)
     # Python counts a boolean as a number. The challenge does not.
@@ -51,12 +51,12 @@ def read_boolean(output: Path, path: str) -> bool:
     Parameters
     ----------
     output : folder of the job's outputs.
-    path : of the file, relative to `output`.
+    path : path of the file, relative to `output`.
 
     Raises
     ------
     InputError
-        If it is not a small regular file in this folder that holds a JSON boolean.
+        If the path is not a small regular file in this folder with a JSON boolean.
     """
     value, text = _read_json(output, path)
     if not isinstance(value, bool):
@@ -65,7 +65,7 @@ def read_boolean(output: Path, path: str) -> bool:
 
 
 def _read_json(output: Path, path: str) -> tuple[object, str]:
-    """Return the value, and the beginning of the file for a message."""
+    """Return the JSON value in a file, and the beginning of its text for messages."""
     try:
         content = read_regular(find_inside(output, path), MOST_BYTES)
     except FileError as problem:

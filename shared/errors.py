@@ -26,14 +26,14 @@ class ExportError(HecktorError):
 
 
 def one_line(text: str, most: int = 500) -> str:
-    """Return a text that comes from outside as one line that any terminal and file can take.
+    """Return a text from outside as one line that is safe for terminals and files.
 
     Line breaks, control codes, marks of direction and bytes that are not UTF-8 are written as
     escapes.
 
     Parameters
     ----------
-    most : characters of the result; a longer text is cut.
+    most : largest number of characters of the result; a longer text is cut.
     """
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
     return line if len(text) <= most and len(line) <= most else f"{line[: most - 2]} …"

@@ -1,7 +1,7 @@
-"""Outputs that a hostile algorithm could write. Each must cost its own case, and nothing else.
+"""Outputs that a hostile algorithm could write. Each must fail its own case and change no other.
 
-Each kind replaces a valid output file. Some kinds try to score with a secret, a file outside the
-job's folder that holds a correct answer, such as a mask of the ground truth.
+Each kind replaces a valid output file. Some kinds refer to a secret: a file outside the job's
+folder with the correct answer, such as a mask of the ground truth.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Hostile:
 
     Attributes
     ----------
-    words : must appear in the reason why the case failed.
+    spoil : replaces a valid output file.
+    words : words that must appear in the reason why the case failed.
     """
 
     spoil: Spoil
@@ -43,9 +44,9 @@ def write_metaimage(
 
     Parameters
     ----------
-    voxels : all bytes after the header; those of the image by default.
-    changes : values by key, None to leave a key out. A key that starts with the name of another key
-        and "_" is a line before it, which makes it possible to repeat a key.
+    voxels : all bytes after the header; by default the voxels of the image.
+    changes : values of the header by key; None omits the key. The value of `before_the_end` is
+        whole lines before the last one.
     """
     axes = np.reshape(image.GetDirection(), (3, 3)).T.ravel()
     keys: dict[str, str | None] = {
@@ -73,11 +74,11 @@ def write_metaimage(
 
 
 def rewrite(change_stream: Callable[[bytes], bytes] = bytes, **changes: str | None) -> Spoil:
-    """Return what rewrites a mask with a changed header and changed bytes after it.
+    """Return a function that rewrites a mask with a changed header and changed bytes after it.
 
     Parameters
     ----------
-    change_stream : is given the bytes of the voxels, compressed if `changes` says so.
+    change_stream : changes the bytes after the header, which are compressed if `changes` says so.
     """
 
     def spoil(path: Path, secret: Path) -> None:
@@ -90,7 +91,7 @@ def rewrite(change_stream: Callable[[bytes], bytes] = bytes, **changes: str | No
 
 
 def refer(key: str, **changes: str | None) -> Spoil:
-    """Return what rewrites a mask so that its voxels are those of the secret.
+    """Return a function that rewrites a mask so that it refers to the voxels of the secret.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ def link_to_device(path: Path, secret: Path) -> None:
 
 
 def link_to_itself(path: Path, secret: Path) -> None:
-    """Replace a file by a link in a circle."""
+    """Replace a file by a link to itself."""
     path.unlink()
     path.symlink_to(path.name)
 
@@ -150,19 +151,19 @@ def make_pipe(path: Path, secret: Path) -> None:
 
 
 def make_folder(path: Path, secret: Path) -> None:
-    """Replace a file by a folder of its name."""
+    """Replace a file by a folder of the same name."""
     path.unlink()
     path.mkdir()
 
 
 def rename_badly(path: Path, secret: Path) -> None:
-    """Write a damaged mask, with a byte that is not UTF-8 and control codes in its name."""
+    """Damage a mask, and give it a name with control codes and a byte that is not UTF-8."""
     rewrite(NDims="-3")(path, secret)
     os.rename(path, os.fsencode(path.parent) + b"/\xff\n\x1b[2J.mha")
 
 
 def write(content: bytes) -> Spoil:
-    """Return what replaces the content of a file."""
+    """Return a function that replaces the content of a file."""
 
     def spoil(path: Path, secret: Path) -> None:
         path.write_bytes(content)
@@ -230,4 +231,4 @@ HOSTILE: Final[Mapping[Holds, Mapping[str, Hostile]]] = {
     "number": VALUES,
     "boolean": VALUES,
 }
-"""Hostile outputs by what the file should hold, then by name."""
+"""Hostile outputs by the expected content of the file, then by name."""

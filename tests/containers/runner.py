@@ -173,7 +173,7 @@ class Runner:
         )
 
     def _check_hostile(self, container: Container, algorithm: Contract, logs: Path) -> None:
-        """Check hostile outputs against the metrics of `_check_metrics` in the same folder."""
+        """Check that hostile outputs change no other result of `_check_metrics`."""
         start = time.perf_counter()
         submission, kinds = stage_hostile(
             algorithm,
@@ -197,7 +197,7 @@ class Runner:
                 seconds=time.perf_counter() - start,
                 limit_s=EVALUATION.limit_s,
                 peak_gb=peak_memory_gb(run.stdout),
-                note="each hostile output costs its own case",
+                note="each hostile output fails only its own case",
                 logs=logs / "hostile",
             )
         )

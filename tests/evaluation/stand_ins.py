@@ -1,4 +1,4 @@
-"""Stand-ins for the scoring of a mask that end their process. They are imported by each process."""
+"""Functions that replace the scoring of a mask and end their process; each process imports them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evaluation.tasks.base import Entry
 
 
 def crash_or_exhaust(entry: Entry[Path], **options: Any) -> Any:
-    """Crash with the mask of MDA-000, need too much memory with that of CHUP-001."""
+    """Crash with the mask of MDA-000, and need too much memory with the mask of CHUP-001."""
     if entry.failure is None and entry.case.case_id == "MDA-000":
         os.kill(os.getpid(), signal.SIGSEGV)
     if entry.failure is None and entry.case.case_id == "CHUP-001":
@@ -23,5 +23,5 @@ def crash_or_exhaust(entry: Entry[Path], **options: Any) -> Any:
 
 
 def crash(entry: Entry[Path], **options: Any) -> Any:
-    """Crash with every case, also without its mask."""
+    """Crash with every case, even with a case that has already failed."""
     os.kill(os.getpid(), signal.SIGSEGV)

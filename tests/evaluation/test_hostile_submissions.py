@@ -1,4 +1,4 @@
-"""A hostile output costs its own case, which is named, and nothing else; it never scores."""
+"""A hostile output fails its own case, which is named, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOSTILE, OTHERS = "MDA-000", ("CHUP-001", "MDA-002", "MDA-003")
 
 
 def fill(submission: Submission) -> Submission:
-    """Answer all tasks of some cases; the masks are wrong, so that a stolen truth would score."""
+    """Answer all tasks of some cases. The masks are wrong, so using the truth would show."""
     for number, case_id in enumerate((HOSTILE, *OTHERS)):
         submission.add_truth(
             case_id, Relapse=number % 2, RFS=100 + number, HPV_Status=number // 2 % 2
@@ -77,7 +77,7 @@ def copy(clean: Submission, folder: Path) -> Submission:
 
 
 @pytest.mark.parametrize("kind", MASKS)
-def test_hostile_mask_costs_its_case(
+def test_hostile_mask_fails_only_its_case(
     kind: str, clean: Submission, clean_results: dict[str, Any], tmp_path: Path
 ) -> None:
     submission = copy(clean, tmp_path)
@@ -93,7 +93,7 @@ def test_hostile_mask_costs_its_case(
 
 @pytest.mark.parametrize("task", ["survival", "hpv"])
 @pytest.mark.parametrize("kind", VALUES)
-def test_hostile_value_costs_its_case(
+def test_hostile_value_fails_only_its_case(
     kind: str, task: TaskName, clean: Submission, clean_results: dict[str, Any], tmp_path: Path
 ) -> None:
     submission = copy(clean, tmp_path)
@@ -172,7 +172,7 @@ def test_path_of_a_socket_is_never_opened(
     assert len(str(error.value)) < 700
 
 
-def test_death_of_a_process_costs_its_case(
+def test_death_of_a_process_fails_only_its_case(
     clean: Submission,
     clean_results: dict[str, Any],
     tmp_path: Path,
@@ -191,7 +191,7 @@ def test_death_of_a_process_costs_its_case(
     crashed, exhausted = cases.pop(HOSTILE), cases.pop(OTHERS[0])
     assert crashed["failure"] == "scoring the output ended with SIGSEGV"
     assert exhausted["failure"] == "scoring the output needs more than 4 GB of memory"
-    # It still has the truth's volumes: all of its lesions are missed.
+    # The crashed case still has the volumes of the truth, and all its lesions count as missed.
     assert crashed["labels"]["GTVp"]["truth_mm3"] == 96
     assert crashed["labels"]["GTVp"]["false_negatives"] == 1
     assert cases == {case_id: clean_results["segmentation"][case_id] for case_id in cases}

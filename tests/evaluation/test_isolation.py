@@ -1,4 +1,4 @@
-"""A call may end its process, use all its memory or never return: only this call is lost."""
+"""If a call ends its process, uses too much memory or never returns, only this call is lost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CAUSES = {
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_lost_calls_cost_nothing_else(workers: int) -> None:
+def test_lost_calls_change_no_other_result(workers: int) -> None:
     orders = [order for cause in CAUSES for order in (cause, f"after {cause}")]
     results = list(call_isolated(act, orders, workers=workers, limits=LIMITS))
     lost = {o: r.cause for o, r in zip(orders, results, strict=True) if isinstance(r, Lost)}

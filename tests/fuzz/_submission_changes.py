@@ -1,4 +1,4 @@
-"""Changes of one job of a submission, each with what must happen to its case."""
+"""Changes of one job of a submission. Each returns what it did and what must happen to the case."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXTS: Final = (
     "", " ", "null", "[]", "{}", '""', '"0"', "01", "+1", "0x1", "1,", "true false", "TRUE", "--1",
     "1e999", "-1e999", "-Infinity", "nan", "[0]", '{"value": 0}', "0 // note", "\0",
 )  # fmt: skip
-"""None of them is a finite number or a boolean."""
+"""Texts that are neither a finite number nor a boolean."""
 
 
 def output_of(submission: Submission, task: TaskName) -> Path:
@@ -50,7 +50,7 @@ def output_of(submission: Submission, task: TaskName) -> Path:
 
 
 def spoil(rng: Rng, submission: Submission, task: TaskName) -> tuple[str, Expectation]:
-    """Spoil the output in one of the ways of the tests; the secret is the truth."""
+    """Replace the output by a kind of `tests.containers.hostile`; the secret is the truth."""
     kinds = MASKS if task == "segmentation" else VALUES
     name = str(rng.choice(list(kinds)))
     path = output_of(submission, task)
@@ -91,7 +91,7 @@ def change_pk(rng: Rng, submission: Submission, task: TaskName) -> tuple[str, Ex
 
 
 def change_paths(rng: Rng, submission: Submission, task: TaskName) -> tuple[str, Expectation]:
-    """List other places for the job's outputs; they are never opened."""
+    """List other paths for the job's outputs. The evaluation never opens them."""
     path = PATHS[int(rng.integers(len(PATHS)))]
     outputs = [{"socket": {"slug": "rfs", "relative_path": path}}]
     submission.jobs[0] = {**submission.jobs[0], "outputs": outputs}
@@ -99,7 +99,7 @@ def change_paths(rng: Rng, submission: Submission, task: TaskName) -> tuple[str,
 
 
 def change_status(rng: Rng, submission: Submission, task: TaskName) -> tuple[str, Expectation]:
-    """Let the job end otherwise."""
+    """Give the job a status other than "Succeeded"."""
     status = STATUSES[int(rng.integers(len(STATUSES)))]
     submission.jobs[0] = {**submission.jobs[0], "status": status}
     return f"status {status!r}", "refused"
@@ -118,7 +118,7 @@ def lose_output(rng: Rng, submission: Submission, task: TaskName) -> tuple[str, 
 
 
 def add_file(rng: Rng, submission: Submission, task: TaskName) -> tuple[str, Expectation]:
-    """Add a file next to the output. A second image is ambiguous; other files do not matter."""
+    """Add a file next to the output. A second image is refused; other files are ignored."""
     path = output_of(submission, task)
     names = ("x.mha", "x.tif", "x.MHA", ".x.mha", "._output.mha", "x.txt", "x.nii.gz", "x.raw")
     name = names[int(rng.integers(len(names)))]

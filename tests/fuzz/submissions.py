@@ -1,9 +1,9 @@
 """Hostile submissions for the evaluation: masks, values, links, pipes, folders, the list of jobs.
 
-Each submission has three cases and one hostile job. The oracle: the evaluation ends with exit code
-0 and nothing on stderr. The results of the other cases are those without the hostile job, to the
-byte. The hostile case fails, by name, or it scores as its unchanged output does. Its mask never
-scores as the truth does.
+Each submission has three cases and one hostile job. The evaluation must end with exit code 0 and
+nothing on stderr. The results of the other cases must be the same as without the hostile job. The
+hostile case must fail with a reason, or score like its unchanged output. It must never score like
+the truth.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.fuzz._submission_changes import CHANGES, TASKS
 from tests.fuzz.core import FuzzCase, Verdict
 
 CASES: Final = ("MDA-000", "CHUP-001", "MDA-002")
-"""The first one is hostile."""
+"""The job of the first case is hostile."""
 TRUTH: Final = labels(
     (1, slice(2, 4), slice(3, 5), slice(0, 4)), (2, slice(5, 8), slice(3, 5), slice(8, 12))
 )
 ANSWER: Final = np.roll(TRUTH, 1, axis=0)
-"""Every mask, which differs from the truth."""
+"""The mask of each job. It differs from the truth."""
 
 
 def make(rng: np.random.Generator, folder: Path) -> FuzzCase:
@@ -62,9 +62,9 @@ def judge(case: FuzzCase) -> Verdict:
             else Verdict("defect", f"not a plain reason: {failure!r}")
         )
     if task == "segmentation" and all(each["dice"] == 1 for each in hostile["labels"].values()):
-        return Verdict("defect", "it scores as the truth does")
+        return Verdict("defect", "it scores like the truth")
     if case.expected == "answered" and hostile != expected[CASES[0]]:
-        return Verdict("defect", "it scores otherwise than its output does")
+        return Verdict("defect", "its score differs from that of its unchanged output")
     return Verdict.of(case, "answered", "")
 
 
@@ -88,7 +88,7 @@ def write_submission(folder: Path, is_compressed: bool = True) -> Submission:
 
 
 def score(folder: Path, task: TaskName) -> tuple[int, str, dict[str, dict[str, Any]]]:
-    """Return exit code, stderr and the results by case."""
+    """Score a submission, and return the exit code, stderr and the results by case."""
     arguments = ["--input", str(folder / "input"), "--truth", str(folder / "ground_truth")]
     arguments += ["--output", str(folder / "output"), "--task", task, "--workers", "1"]
     with tempfile.TemporaryFile() as errors:

@@ -1,4 +1,4 @@
-"""No hostile output costs more than its own case, and none scores."""
+"""A hostile output changes no result but its own, and never scores like the truth."""
 
 from __future__ import annotations
 

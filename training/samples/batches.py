@@ -1,4 +1,4 @@
-"""Samplers, which choose the patients of each batch; the order follows from seed and epoch."""
+"""Samplers that choose the patients of each batch. The order depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Draw: TypeAlias = tuple[int, int]
 class EpochBatches(Sampler[list[Draw]]):
     """Batches that differ between epochs and are divided among the processes of a training run.
 
-    The processes draw the same order, and each takes its part of every step. A step sees the same
-    samples whether its patients are one batch, are divided among processes, or are several batches
-    whose gradients are accumulated.
+    All processes draw the same order, and each takes its part of every step. So a step has the same
+    samples, whether they are one batch, are divided among processes, or are several batches.
 
     Attributes
     ----------
-    batches_per_step : whose gradients are accumulated. A step that is not full is left out.
-    first_epoch : number of the first epoch, if the training follows another on the same data.
+    batches_per_step : number of batches whose gradients are accumulated in a step. A step that is
+        not full is left out.
+    first_epoch : number of the first epoch; not 0 if this training continues another one.
     """
 
     batch_size: int
@@ -38,7 +38,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Batches in an epoch, of each process."""
+        """Return the number of batches in an epoch, for each process."""
 
     @property
     def sampler(self) -> Self:
@@ -52,7 +52,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
 @dataclass
 class ShuffledBatches(EpochBatches):
-    """Every patient once an epoch, in a new order; the last step is left out if it is not full."""
+    """Batches with every patient once an epoch, in a new order, without the last partial step."""
 
     patients: int
     batch_size: int
@@ -62,7 +62,7 @@ class ShuffledBatches(EpochBatches):
     first_epoch: int = field(default=0, init=False)
 
     def __len__(self) -> int:
-        """Batches in an epoch, of each process."""
+        """Return the number of batches in an epoch, for each process."""
         step = self.batch_size * self.batches_per_step * processes()[1]
         return self.patients // step * self.batches_per_step
 
@@ -98,7 +98,7 @@ class BalancedBatches(EpochBatches):
             raise ValueError("expected an even batch size and patients of both classes")
 
     def __len__(self) -> int:
-        """Batches in an epoch, of each process."""
+        """Return the number of batches in an epoch, for each process."""
         return self._steps * self.batches_per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -122,19 +122,19 @@ class BalancedBatches(EpochBatches):
 
     @property
     def _half_step(self) -> int:
-        """Patients of each class in a step, in all processes."""
+        """The number of patients of each class in a step, over all processes."""
         return self.batch_size // 2 * self.batches_per_step * processes()[1]
 
     @property
     def _steps(self) -> int:
-        """Steps in an epoch: as many as the larger class fills, but at least one."""
+        """The number of steps in an epoch: as many as the larger class fills, but at least one."""
         larger = max(sum(self.classes), len(self.classes) - sum(self.classes))
         return max(1, larger // self._half_step)
 
 
 @dataclass
 class Share(Sampler[int]):
-    """Every patient exactly once, divided among the processes of a training run."""
+    """A sampler that gives each process its part of the patients, each patient exactly once."""
 
     patients: int
 
