@@ -1,6 +1,6 @@
-"""Open files that somebody else provides: a pipe, a device or a folder is refused and never read.
+"""Open files from outside. A pipe, a device or a folder is refused and never read.
 
-A named pipe would block the process for ever, and a device such as `/dev/zero` has no end. Symbolic
+A named pipe would block the process forever, and a device such as `/dev/zero` has no end. Symbolic
 links are followed, because the platform links `/input`.
 """
 

@@ -121,7 +121,7 @@ def open_image(path: Path) -> ImageFile:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name counts as an image. Hidden files, such as `._ct.mha`, do not."""
+    """Return whether a name is that of an image; hidden files, such as `._ct.mha`, do not count."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 

@@ -33,19 +33,19 @@ MESSAGES: Final[dict[str, _Message]] = {
     "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
     "TensorProto": {},
 }
-"""The messages in which a tensor or an operator can lie: by message, the numbers of their fields.
+"""The messages that can contain a tensor or an operator, with the numbers of the fields to follow.
 
-From onnx.proto; a test compares them with the `onnx` package.
+The numbers come from onnx.proto; a test compares them with the `onnx` package.
 """
 EXTERNAL_DATA: Final = 13
 DATA_LOCATION: Final = 14
-"""Fields of TensorProto; the second one is 0 for data in the file."""
+"""Fields of TensorProto. `DATA_LOCATION` is 0 if the data is in the file itself."""
 OPERATOR: Final = 4
 DOMAIN: Final = 7
 """Fields of NodeProto."""
 OWN_DOMAINS: Final = (b"", b"ai.onnx")
 MAX_DEPTH: Final = 64
-"""Nesting of messages; a graph without subgraphs has 4 levels."""
+"""Largest number of nested messages. A graph without subgraphs has 4 levels."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -56,8 +56,8 @@ def check_graph(content: bytes) -> None:
     Raises
     ------
     ModelError
-        If it is not an ONNX model, keeps data in another file, or has an operator that is not
-        ONNX's own. The message continues the sentence "<file> ...".
+        If the content is not an ONNX model, refers to data in another file, or has an operator that
+        is not ONNX's own. The message continues the sentence "<file> ...".
     """
     pending = [("ModelProto", memoryview(content), 0)]
     while pending:
@@ -84,7 +84,7 @@ def check_graph(content: bytes) -> None:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the number and the value of each field; numbers of a fixed size count as bytes."""
+    """Yield the number and the value of each field; values of a fixed size are yielded as bytes."""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)

@@ -1,8 +1,8 @@
-"""Throughput of training, by stage: `python -m tests.benchmarks.training COHORT RUNS`.
+"""Measure the stages of a training step: `python -m tests.benchmarks.training COHORT RUNS`.
 
-The command prints the milliseconds of each stage of a step: reading crops from the cache, each
-augmentation, forward, backward with the optimiser's step. Then it takes real steps through the
-loader and prints the fraction of the time that the network waits for data.
+The command prints the milliseconds of reading a crop from the cache, of each augmentation, of the
+forward pass, and of the backward pass with the optimiser's step. The last two are measured with the
+loader, and so is the fraction of the time in which the network waits for data.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def main(
     runs: Annotated[Path, typer.Argument(help="Folder for the cache.")],
     configuration: Annotated[str, typer.Option()] = "demo",
     precision: Annotated[
-        Precision | None, typer.Option(help="By default that of the configuration.")
+        Precision | None, typer.Option(help="By default the precision of the configuration.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0)] = 1,
     steps: Annotated[int, typer.Option(min=2)] = 20,
 ) -> None:
-    """Measure and print."""
+    """Measure the stages of a training step and print their times."""
     settings = load_configuration(configuration)
     task1, intensity = settings.segmentation, settings.intensity
     patients = prepare_cohort(cohort, runs / "cache", settings.preparation, workers=workers)

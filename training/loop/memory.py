@@ -1,8 +1,8 @@
-"""The memory of a training step, from two steps on small crops.
+"""Estimate the memory of a training step from two steps on small crops.
 
-What a convolutional network keeps for its backward pass grows in proportion to the voxels, so two
-small sizes give the rest. The steps run on the CPU, so they need no GPU. Tensors are counted, not
-the process: what CUDA itself, cuDNN's workspaces and fragmentation take comes on top.
+A convolutional network keeps activations for its backward pass. They grow linearly with the number
+of voxels, so two small sizes are enough to extrapolate. The steps run on the CPU and need no GPU.
+Only tensors are counted; CUDA, cuDNN's workspaces and fragmentation take additional memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from training.loop.module import TrainedModule
 from training.samples.dataset import Sample
 
 SMALL_SIDES: Final = (48, 64)
-"""Of the crops, in voxels: multiples of 16, and large enough that activations outweigh weights."""
+"""Sides of the small crops in voxels, as multiples of 16. With these sizes, the activations need
+more memory than the weights."""
 _TYPES: Final[dict[Precision, torch.dtype]] = {
     "bf16-mixed": torch.bfloat16,
     "16-mixed": torch.float16,
@@ -48,13 +49,13 @@ def step_bytes(
 ) -> int:
     """Return the largest number of bytes that the tensors of a step take in one process.
 
-    These are the weights, a gradient of each, both moments of Adam, and at the same time what the
-    backward pass needs. Several processes also keep a copy of the gradients for their exchange.
+    The tensors are the weights, their gradients, both moments of Adam, and the activations for the
+    backward pass. With several processes, each also has a copy of the gradients for their exchange.
 
     Parameters
     ----------
-    make_batch : from the size of a crop to a batch of one crop.
-    size_zyx, batch_size : of the step.
+    make_batch : returns a batch of one crop of a given size.
+    size_zyx, batch_size : size and number of the crops of the step.
     """
     # bfloat16 is as large as float16, and CPUs are faster with it.
     low: Precision = "32-true" if precision == "32-true" else "bf16-mixed"
@@ -84,7 +85,7 @@ def activation_bytes(module: TrainedModule[Any], batch: Sample, precision: Preci
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations create, as long as they live."""
+    """Counts the bytes of the tensors that operations create, until the tensors are freed."""
 
     def __init__(self) -> None:
         super().__init__()

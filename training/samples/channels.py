@@ -1,7 +1,7 @@
-"""From a sample to the input of a network: lesion channels are drawn where the network runs.
+"""Make the input of a network from a batch of samples, on the device of the network.
 
-A sample carries CT and PET and, in one byte per voxel, the label map. Drawn by the loader, two
-lesion channels in float32 would take eight bytes per voxel of shared memory instead.
+A sample has CT and PET, and the label map in one byte per voxel. If the loader made the two lesion
+channels instead, they would take eight bytes per voxel of shared memory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from shared.preprocessing.intensity import IMAGE_CHANNELS, Channel, ImageChannel
 
 
 def image_channels(channels: Sequence[Channel]) -> tuple[ImageChannel, ...]:
-    """Return those of a network's channels that are images, in the network's order."""
+    """Return the image channels among a network's channels, in the same order."""
     return tuple(channel for channel in channels if channel == "CT" or channel == "PET")
 
 
 def has_lesion_channels(channels: Sequence[Channel]) -> bool:
-    """Whether some of a network's channels are drawn from the label map."""
+    """Return whether some of a network's channels come from the label map."""
     return not set(channels) <= set(IMAGE_CHANNELS)
 
 
@@ -30,8 +30,8 @@ def network_input(batch: Mapping[str, Tensor], channels: Sequence[Channel]) -> T
 
     Parameters
     ----------
-    batch : `image`, shape (n, `image_channels`, z, y, x), and, if the network sees lesions,
-        `labels`, shape (n, 1, z, y, x).
+    batch : tensors by key: `image`, shape (n, image channel, z, y, x), and, if the network has
+        lesion channels, `labels`, shape (n, 1, z, y, x).
     """
     image = batch["image"]
     if not has_lesion_channels(channels):

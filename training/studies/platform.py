@@ -94,10 +94,10 @@ def write_jobs(
 
     Parameters
     ----------
-    patients : the patients of the cohort; a patient without the outcome of a task has no job there.
+    patients : the patients of the cohort; a patient without a task's outcome has no job for it.
     cases : folder that `write_cases` wrote for the same cohort; cases of other patients get no
         truth and are not scored.
-    folder : a new folder, or one with jobs of the same predictions, which are completed.
+    folder : a new folder, or one with some jobs of the same predictions; missing jobs are added.
 
     Returns
     -------

@@ -95,7 +95,7 @@ class ContainerEngine:
                 ).returncode
             if code != 0:
                 raise EngineError(f"{script.name} ended with exit code {code}:\n{last_lines(log)}")
-        image = self._inspect(self._image(program), "leave out --no-build")
+        image = self._inspect(self._image(program), "omit --no-build")
         self._link_input(program)
         return image
 
@@ -222,7 +222,7 @@ class ContainerEngine:
         return ["--gpus", "all"] if self._gpu else []
 
     def _hand_over(self, program: Program, output: Path) -> None:
-        """Let everyone delete what the image's user wrote; only that user may permit it."""
+        """Let everyone delete the outputs. Only the image's user, who owns them, can allow that."""
         mount = _mount(output, OUTPUT_MOUNT, writable=True)
         options = ["run", "--rm", "--network", "none", *self._dialect(), *mount]
         command = [self._image(program), "-R", "a+rwX", str(OUTPUT_MOUNT)]
