@@ -69,7 +69,7 @@ def bootstrap(
 
     Parameters
     ----------
-    statistic : the score of a selection of patients.
+    statistic : returns the score of the patients with the given indices.
     patients : number of patients, at least one.
     strata : shape (patients,). If given, each resample has the same number of patients of each
         stratum as the cohort, which makes the intervals of rare classes too narrow.

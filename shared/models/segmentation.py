@@ -36,13 +36,13 @@ class SegmentationCard(BaseCard):
     graph_output = "logits"
     task: Literal["segmentation"] = "segmentation"
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.0
-    """Part of a window's side that it shares with the next."""
+    """Fraction of a window's side that overlaps the next window."""
     labels: Annotated[tuple[Text, ...], Field(min_length=1, max_length=16)]
     """The meaning of the output channels, in order."""
     min_component_mm3: Annotated[dict[Text, Limit], Field(max_length=16)] = Field(
         default_factory=dict
     )
-    """Smaller components of a label are removed."""
+    """For each label, the volume below which components are removed."""
     rules: Rules = Rules()
     """Further limits that lesions must meet; by default all are off."""
     mirror_axes: Annotated[tuple[MirrorAxis, ...], Field(max_length=3)] = ()

@@ -1,7 +1,7 @@
 """Scores agree with `grand-challenge-metrics` if both have the same definition.
 
-The evaluation uses the confusion matrix of that package, so it is not tested here. The tests also
-show the differences because of which the evaluation does not use the other metrics of the package.
+The evaluation uses the package's confusion matrix, so it is not tested here. The tests also show
+why the evaluation does not use its other metrics. In the names, "their" means the package's.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Run:
 
     Attributes
     ----------
-    exit_code : None if the run was stopped.
+    exit_code : exit code of the program; None if the run was stopped.
     stdout, stderr : what the program printed.
     seconds : duration, including the start of the container.
     note : why the run was stopped or killed, if known.
@@ -68,7 +68,7 @@ class Engine(Protocol):
         Raises
         ------
         EngineError
-            If it does not.
+            If the machine cannot run the program.
         """
 
     def leave_machine(self) -> None:

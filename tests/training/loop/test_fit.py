@@ -232,7 +232,7 @@ def test_worse_mean_is_discarded_if_the_configuration_says_so(
 def test_half_precision_and_accumulated_gradients(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
-    """Five batches of one, two to a step: two steps an epoch; the last batch fills no step."""
+    """With five patients, batches of one and two batches in a step, an epoch has two steps."""
     settings = configuration(epochs=2, averaging=2, batch_size=1, batch_dice=False)
     training = first_four(patients, settings)
     hardware = dataclasses.replace(CPU, precision="bf16-mixed", accumulate_batches=2)

@@ -240,7 +240,7 @@ def test_seeds_of_the_noise_have_31_bits(augmentations: list[Augmentation]) -> N
 @pytest.mark.parametrize(
     ("scale", "expected"),
     [
-        # From 4, 9.5 and 14.5 voxels around the centre to twice as many, and one more.
+        # The half sides of 4, 9.5 and 14.5 voxels double, and one voxel is added.
         (0.5, (5, 11, 16)),
         (1.0, (1, 1, 1)),
         (2.0, (0, 0, 0)),
