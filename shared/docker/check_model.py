@@ -45,6 +45,8 @@ def check_folder(folder: Path, signers: Path | None = None) -> None:
 
 def _check_signature(folder: Path, text: bytes, signers: Path) -> None:
     card, signature = folder / CARD_NAME, folder / SIGNATURE_NAME
+    if not signers.is_file():
+        raise ModelError(f"expected a file of public keys at {signers}, found none; create it")
     if not signature.is_file():
         raise ModelError(
             f"expected a signature of the card at {signature}, found none; sign it: "

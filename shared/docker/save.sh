@@ -81,6 +81,7 @@ main() {
     save_models "$python" "$task" "$output" "${signers[@]}"
     exit
   fi
+  [[ $what == build || ${#signers[@]} == 0 ]] || die "expected --signers without --no-build, because signatures are checked when an image is built; omit one of them"
   shared/docker/environment.sh .venv-sbom shared/docker/requirements-sbom.lock
 
   scratch=$(mktemp -d)

@@ -85,6 +85,8 @@ def read_graph(path: Path, sha256: str | None) -> bytes:
 def check_sealed(folder: Path, members: Mapping[str, str]) -> None:
     """Check that a model folder contains the card's files and nothing else.
 
+    The folder of a bundled model is checked when that model is loaded.
+
     Parameters
     ----------
     members : the SHA-256 of each model file by its name.

@@ -261,14 +261,8 @@ def test_inventory_reads_packages_and_models(
     [
         ({"size": 10_000_000_001}, (), "expected at most 10000000000 bytes, found 10000000001"),
         ({"user": ""}, (), "expected a USER other than root, found none"),
-        ({"user": "root"}, (), "expected a USER other than root, found root"),
-        ({"user": "0:10001"}, (), "expected a USER other than root, found 0"),
-        ({"user": "00"}, (), "expected a USER other than root, found 00"),
-        ({"image": {"Architecture": "arm64"}}, (), "for linux/amd64, found linux/arm64"),
-        ({"labels": {"org.grand-challenge.api-method": "http"}}, (), "exec or invoke in the label"),
         ({"labels": None}, ("--api-method", "invoke"), "expected invoke in the label"),
         ({"images": 2}, (), "expected one image in the archive, found 2"),
-        ({"images": 0}, (), "expected one image in the archive, found 0"),
         ({"broken": ["save"]}, (), "the daemon does not answer"),
         ({"broken": ["run"]}, (), "the daemon does not answer"),
         ({"absent": ["hecktor2025/task3_hpv:cpu"]}, (), "expected the image hecktor2025/task3_hpv"),
@@ -291,6 +285,27 @@ def test_nothing_is_saved_that_the_platform_rejects(
     assert words in process.stderr
     assert not list(output.iterdir())
     assert project.calls("build") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Config": {"User": "root"}}, "expected a USER other than root, found root"),
+        ({"Config": {"User": "0:10001"}}, "expected a USER other than root, found 0"),
+        ({"Config": {"User": "00"}}, "expected a USER other than root, found 00"),
+        ({"Config": None}, "expected a USER other than root, found none"),
+        ({"Architecture": "arm64"}, "for linux/amd64, found linux/arm64"),
+        (
+            {"Config": {"User": "1", "Labels": {check_image.MODE_LABEL: "http"}}},
+            "expected exec or invoke in the label .*, found 'http'",
+        ),
+    ],
+)
+def test_fault_of_an_image_is_named(change: dict[str, object], words: str) -> None:
+    good = {"Os": "linux", "Architecture": "amd64", "Size": 1, "Config": {"User": "1"}}
+    assert list(check_image.find_faults(good)) == []
+    (fault,) = check_image.find_faults({**good, **change})
+    assert re.search(words, fault)
 
 
 def test_image_of_any_numeric_user_and_either_mode_is_accepted() -> None:
@@ -380,6 +395,9 @@ def test_signed_models_are_required_if_signers_are_given(
         subprocess.run(["ssh-keygen", *options], check=True, capture_output=True)
 
     assert "expected a signature of the card" in call(build, "--signers", str(signers)).stderr
+    assert "expected a file of public keys" in call(build, "--signers", "/nowhere").stderr
+    save = build.with_name("do_save.sh")
+    assert "without --no-build" in call(save, "--no-build", "--signers", str(signers)).stderr
     for key, namespace in (("theirs", "hecktor-model"), ("ours", "file")):
         sign(key, namespace)
         process = call(build, "--signers", str(signers))
@@ -390,7 +408,7 @@ def test_signed_models_are_required_if_signers_are_given(
     assert process.returncode == 0, process.stderr
     (tmp_path / "output").mkdir()
     process = call(
-        *(build.with_name("do_save.sh"), "--model-tarball", "--signers", str(signers)),
+        *(save, "--model-tarball", "--signers", str(signers)),
         *("--output", str(tmp_path / "output")),
     )
     assert process.returncode == 0, process.stderr

@@ -23,6 +23,7 @@ from shared.errors import ModelError
 from shared.lesions import MEASURES, measure_lesions
 from shared.models import ensemble
 from shared.models.card import BaseCard
+from shared.models.chain import Chain
 from shared.models.hpv import HpvCard, HpvModel
 from shared.models.networks.linear import LinearModel
 from shared.models.segmentation import SegmentationModel, softmax
@@ -380,3 +381,26 @@ print({"torch", "monai", "pandas", "sklearn", "scipy", "onnx"} & set(sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("place", [".", "segmentation", "hpv"])
+def test_each_bundled_folder_is_sealed(
+    survival_folder: Path,
+    segmentation_folder: Path,
+    hpv_folder: Path,
+    tmp_path: Path,
+    place: str,
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(survival_folder, model)
+    shutil.copytree(segmentation_folder, model / "segmentation")
+    shutil.copytree(hpv_folder, model / "hpv")
+    folders = {
+        "survival": model,
+        "segmentation": model / "segmentation",
+        "hpv": model / "hpv",
+    }
+    Chain.load(**folders)
+    (model / place / "weights.bin").touch()
+    with pytest.raises(ModelError, match=r"found 'weights\.bin'; remove it"):
+        Chain.load(**folders)
