@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, Ty
 from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
 from shared.errors import ModelError
-from shared.models.sealed import CARD_NAME, SIGNATURE_NAME, check_sealed, read_card_text
+from shared.models.sealed import CARD_NAME, SIGNATURE_NAME, check_sealed, escaped, read_card_text
 from shared.preprocessing.intensity import Channel, Intensity
 from shared.preprocessing.region import Preparation
 from shared.schema import Divisor, Magnitude, Side, Strict, Text
@@ -135,11 +135,6 @@ def _is_empty(value: object) -> bool:
     return not value or (isinstance(value, Mapping) and not any(value.values()))
 
 
-def _escaped(text: str) -> str:
-    """Return a text in which control codes are written as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content as hexadecimal digits."""
     with path.open("rb") as file:
@@ -179,7 +174,7 @@ def load_card(folder: Path, card_type: type[CardT]) -> CardT:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))[:200] or "the card"
         raise ModelError(
-            f"{path} is not a valid model card: {_escaped(where)}: {_escaped(first['msg'][:500])}; "
+            f"{path} is not a valid model card: {escaped(where)}: {escaped(first['msg'][:500])}; "
             "export the model again"
         ) from None
     check_sealed(folder, {member.file: member.sha256 for member in card.members})

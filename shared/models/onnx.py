@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ModelError
-from shared.models.sealed import read_graph
+from shared.models.sealed import escaped, read_graph
 from shared.resources import granted_cpus
 
 
@@ -176,5 +176,5 @@ def _load_cuda() -> None:
 
 def _first_line(error: Exception) -> str:
     """Return the message of an exception in one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = escaped(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 160 else text[:159] + "…"
