@@ -76,14 +76,15 @@ class Network:
         Parameters
         ----------
         path : a `.onnx` file with its weights inside.
-        sha256 : of the file, as the card states it; None accepts any file.
-        providers : those to try, best first; those that ONNX Runtime was not built with are
-            skipped without a remark. The plain CPU provider is always tried last.
+        sha256 : the file's SHA-256 in the card; None accepts any file.
+        providers : the providers to try, best first. Providers that ONNX Runtime was not built with
+            are skipped without a remark. The plain CPU provider is always tried last.
 
         Raises
         ------
         ModelError
-            If the file is not the expected one, needs another file, or no provider can load it.
+            If the file does not have this SHA-256, if it refers to another file, or if no provider can
+        load it.
         """
         # The runtime gets the bytes that were checked, and never opens a file itself.
         content = read_graph(path, sha256)
@@ -123,7 +124,7 @@ def _full_name(provider: str) -> str:
 
 
 def _open(content: bytes, provider: str) -> Any:
-    """Return a session that runs on the given provider; raise any exception otherwise."""
+    """Return a session that runs on a provider; raise an exception of any type if that fails."""
     threads = granted_cpus()
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY

@@ -1,8 +1,8 @@
-"""A sealed model folder: plain regular files, each named by the card with its SHA-256.
+"""Check that a model folder is sealed: it has only regular files, with the SHA-256s in the card.
 
-Nothing else may lie in the folder, except a signature of the card and the folders of other tasks'
-models, which are sealed themselves. This module uses only the standard library: the containers use
-it when they load a model, and the build scripts before weights enter an image or a tarball.
+The folder may also have a signature of the card, and the folders of other tasks' models, which are
+sealed themselves. The containers use this module when they load a model. The build scripts use it
+before weights enter an image or a tarball, so it needs only the standard library.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ image or a tarball (`shared/docker/check_model.py`), not at run time."""
 
 CARD_LIMIT_BYTES: Final = 2**20
 MEMBER_LIMIT_BYTES: Final = 2**31
-"""Protobuf's own limit."""
+"""The limit of protobuf itself."""
 MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 LFS_POINTER: Final = b"version https://git-lfs"
 
@@ -53,12 +53,13 @@ def read_graph(path: Path, sha256: str | None) -> bytes:
 
     Parameters
     ----------
-    sha256 : what the card states; None accepts any file.
+    sha256 : the file's SHA-256 in the card; None accepts any file.
 
     Raises
     ------
     ModelError
-        If it is missing, not a regular file, another file, or a graph that needs other files.
+        If the file is missing, is not a regular file, has another SHA-256, or refers to other
+        files.
     """
     try:
         content = _read(path, MEMBER_LIMIT_BYTES)
@@ -94,7 +95,8 @@ def check_sealed(folder: Path, members: Mapping[str, str]) -> None:
     Raises
     ------
     ModelError
-        If a name is not plain, a file is missing or differs, or anything else is in the folder.
+        If a name is not a plain file name, if a file is missing or differs, or if there is anything
+        else in the folder.
     """
     for name in members:
         if not MEMBER_NAME.fullmatch(name) or name in (CARD_NAME, SIGNATURE_NAME):
@@ -121,7 +123,7 @@ def check_sealed(folder: Path, members: Mapping[str, str]) -> None:
 
 
 def _read(path: Path, limit_bytes: int) -> bytes:
-    """Return the content of a file of a model folder; MissingFileError if there is none."""
+    """Return the content of a file of a model folder; raise MissingFileError if there is none."""
     if path.is_symlink():
         raise _irregular(path)
     try:

@@ -182,7 +182,7 @@ def test_input_shapes_follow_from_the_card() -> None:
     assert card_of("segmentation").input_shapes("network") == {"image": image}
     both = [{**MEMBER, "kind": "network"}, {**MEMBER, "file": "b.onnx", "kind": "linear"}]
     card = card_of("hpv", members=both, measures=MEASURES)
-    # Order matters: it is that of the graph's inputs.
+    # The shapes are in the order of the graph's inputs.
     assert list(card.input_shapes("network").items()) == [("image", image), ("clinical", clinical)]
     assert list(card.input_shapes("linear").items()) == [
         ("clinical", clinical),
