@@ -83,8 +83,8 @@ class Network:
         Raises
         ------
         ModelError
-            If the file does not have this SHA-256, if it refers to another file, or if no provider can
-        load it.
+            If the file does not have this SHA-256, if it refers to another file, or if no provider
+            can load it.
         """
         # The runtime gets the bytes that were checked, and never opens a file itself.
         content = read_graph(path, sha256)

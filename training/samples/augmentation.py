@@ -112,8 +112,8 @@ def apply(
     image : float32, shape (channels, z, y, x).
     labels : integer label map, shape (z, y, x).
     crop : the part to return, in voxels of `image`; the whole image by default. Rotation and blur
-        also use voxels around the crop. Outside `image`, border values replace them; for labels,
-        background.
+        also use voxels around the crop. Voxels outside `image` have its border values, and are
+        background in the label map.
     ranges : minimum and maximum of each channel, shape (channels, 2), which gamma does not change;
         by default those of the image.
 
