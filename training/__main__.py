@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,6 +29,7 @@ from training.export.record import Provenance
 from training.export.run import export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
 from training.studies import ablation, baselines
+from training.studies.everything import Everything, run_everything
 from training.studies.plan import plan
 from training.studies.platform import write_cases, write_jobs
 from training.studies.scores import repository_models, score_models
@@ -57,6 +58,20 @@ ConfigurationOption = Annotated[
 ]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that prepare and load data.")]
 PrecisionOption = Annotated[Precision | None, typer.Option(help="By default the configuration's.")]
+NoticeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Warning to the users of the weights; by default that they come from phantoms."
+    ),
+]
+DataOption = Annotated[
+    str | None, typer.Option(help="The training data in words, for the card; by default phantoms.")
+]
+LicenceOption = Annotated[
+    str | None, typer.Option(help="Licence of the weights; required with --data, else Apache-2.0.")
+]
+DevicesOption = Annotated[int | None, typer.Option(min=1, help="GPUs per machine; by default all.")]
+AcceleratorOption = Annotated[Accelerator, typer.Option(help="auto uses GPUs if there are any.")]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
 ]
@@ -97,28 +112,13 @@ def _training_command(task: Task) -> Callable[..., None]:
         seed: SeedOption = 0,
         workers: WorkersOption = 1,
         skip_bad: SkipBadOption = False,
-        notice: Annotated[
-            str | None,
-            typer.Option(
-                help="Warning to the users of the weights; by default that they come from phantoms."
-            ),
-        ] = None,
-        data: Annotated[
-            str | None,
-            typer.Option(help="The training data in words, for the card; by default phantoms."),
-        ] = None,
-        licence: Annotated[
-            str | None,
-            typer.Option(help="Licence of the weights; required with --data, else Apache-2.0."),
-        ] = None,
+        notice: NoticeOption = None,
+        data: DataOption = None,
+        licence: LicenceOption = None,
         model: ModelOption = None,
-        devices: Annotated[
-            int | None, typer.Option(min=1, help="GPUs per machine; by default all.")
-        ] = None,
+        devices: DevicesOption = None,
         nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
-        accelerator: Annotated[
-            Accelerator, typer.Option(help="auto uses GPUs if there are any.")
-        ] = "auto",
+        accelerator: AcceleratorOption = "auto",
         precision: PrecisionOption = None,
         accumulate: Annotated[
             int | None, typer.Option(min=1, help="Batches per step; by default as configured.")
@@ -171,6 +171,61 @@ def prepare(
     """Check a cohort and fill the cache; the first process of a training run does this too."""
     patients = _prepared(cohort, runs / "cache", configuration, workers, skip_bad)
     print(f"{len(patients)} patients are in the cache")
+
+
+@app.command("all")
+def train_all(
+    cohort: CohortArgument,
+    runs: RunsArgument,
+    configuration: ConfigurationOption = "demo",
+    folds: FoldsOption = None,
+    held_out: HeldOutOption = None,
+    by_centre: ByCentreOption = False,
+    seed: SeedOption = 0,
+    workers: WorkersOption = 1,
+    skip_bad: SkipBadOption = False,
+    notice: NoticeOption = None,
+    data: DataOption = None,
+    licence: LicenceOption = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the three model folders; by default the tasks' own."),
+    ] = None,
+    devices: DevicesOption = None,
+    accelerator: AcceleratorOption = "auto",
+    precision: PrecisionOption = None,
+) -> None:
+    """Train all tasks in order on one machine, score them out of fold, and write a report.
+
+    By default in five folds. The same command resumes anywhere.
+    """
+    if folds is None and held_out is None and not by_centre:
+        folds = 5
+    run_everything(
+        Everything(
+            cohort=cohort,
+            runs=runs,
+            configuration=configuration,
+            hold_out=_words(
+                {"--folds": folds, "--held-out": held_out},
+                flags={"--by-centre": by_centre},
+            ),
+            training=_words(
+                {
+                    "--seed": seed,
+                    "--notice": notice,
+                    "--data": data,
+                    "--licence": licence,
+                    "--devices": devices,
+                    "--accelerator": accelerator,
+                    "--precision": precision,
+                }
+            ),
+            workers=workers,
+            skip_bad=skip_bad,
+            models=models,
+        )
+    )
 
 
 @app.command("plan")
@@ -363,6 +418,13 @@ def _task(name: str) -> Task:
     if name not in tasks:
         raise HecktorError(f"expected a task, one of {', '.join(tasks)}, found {name!r}")
     return tasks[name]
+
+
+def _words(values: Mapping[str, object], flags: Mapping[str, bool] = {}) -> tuple[str, ...]:
+    """Return options as words of a command, without those that are None or false."""
+    pairs = [(name, str(value)) for name, value in values.items() if value is not None]
+    names = [name for name, is_set in flags.items() if is_set]
+    return (*(word for pair in pairs for word in pair), *names)
 
 
 def _show(table: str, output: Path | None) -> None:

@@ -1,8 +1,10 @@
 """The training loop that the three tasks share: Lightning, on one or several processes.
 
 The order of the data and each sample depend only on (seed, epoch, patient), and dropout only on
-(seed, epoch). A run that was stopped repeats the interrupted epoch and gives the same result. The
-epochs of weight averaging continue the count of the main training, so they use new samples.
+(seed, epoch). A run that was stopped repeats the interrupted epoch with the same samples. On a CPU
+it gives the same result; on GPUs only up to rounding, because cuDNN chooses algorithms by speed and
+some of them add in any order. The epochs of weight averaging continue the count of the main
+training, so they use new samples.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss is not finite, a loading process died, or memory is full.
+        If the loss is not finite in many steps in a row, a loading process died, or memory is full.
     """
     module = make_module()
     if (folder / RESULT).exists():
@@ -203,6 +205,7 @@ def _fit(
         num_sanity_val_steps=0,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        benchmark=hardware.device == "cuda",
     )
     checkpoint = folder / "last.ckpt"
     with explained_failures():

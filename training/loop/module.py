@@ -18,6 +18,9 @@ from training.processes import gathered
 from training.samples.dataset import Sample
 
 LOG_EVERY_STEPS: Final = 5
+MOST_LEFT_OUT: Final = 10
+"""Steps in a row that may be left out before a training stops. In 16-mixed, the gradient scaler
+begins too high on purpose, and the first few steps are left out until it has come down."""
 
 Observation = TypeVar("Observation")
 """The data about one patient that validation keeps for the scores."""
@@ -35,6 +38,8 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
         self.cosine_decay = schedule.cosine_decay
         self.first_epoch = 0
         self._observations: list[Observation] = []
+        self._left_out = 0
+        self._last_loss = torch.tensor(0.0)
 
     @abstractmethod
     def loss(self, batch: Sample) -> Tensor:
@@ -65,32 +70,45 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
         torch.manual_seed(self.seed + 1000 * epoch + self.global_rank)
 
     def training_step(self, batch: Sample, _: int) -> Tensor:
-        """Return the loss; stop at once if it is not finite."""
+        """Return the loss."""
         loss = self.loss(batch)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"expected a finite loss, found {loss.item()} at step {self.global_step}; lower "
-                "the learning rate or train in 32-true precision, and use another folder of runs "
-                "or delete this task's folder (but not the cache), because a run resumes only with "
-                "the same settings"
-            )
+        self._last_loss = loss.detach()
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the norm of the gradient, and warn early if it is not finite."""
-        if self.global_step % LOG_EVERY_STEPS:
-            return
+        """Leave the step out if the gradient is not finite; log the norm of the gradient.
+
+        The processes of a training have averaged their gradients by now, so all of them leave the
+        same steps out, also if the loss of only one was not finite.
+
+        Raises
+        ------
+        TrainingError
+            After `MOST_LEFT_OUT` such steps in a row.
+        """
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        self.log("gradient_norm", norm)
-        if not torch.isfinite(norm):
-            # In 16-mixed precision this is normal from time to time; the scaler skips the step.
-            warnings.warn(
-                f"the gradient is {norm.item()} at step {self.global_step}; if the loss does not "
-                "fall, lower the learning rate or train in 32-true or bf16-mixed precision",
-                stacklevel=2,
+        if self.global_step % LOG_EVERY_STEPS == 0:
+            self.log("gradient_norm", norm)
+        if torch.isfinite(norm):
+            self._left_out = 0
+            return
+        self._left_out += 1
+        what = (
+            f"the gradient is {norm.item()} and the loss {float(self._last_loss)} at step "
+            f"{self.global_step}"
+        )
+        if self._left_out == MOST_LEFT_OUT:
+            raise TrainingError(
+                f"expected a finite gradient, but {what}, and {MOST_LEFT_OUT} steps in a row were "
+                "left out; lower the learning rate or train in 32-true precision, and use another "
+                "folder of runs or delete this task's folder (but not the cache), because a run "
+                "resumes only with the same settings"
             )
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        warnings.warn(f"{what}: the step is left out", stacklevel=2)
 
     def validation_step(self, batch: Sample, _: int) -> None:
         """Keep the data about one patient that the scores need."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,7 +90,7 @@ def plan_training(
             features=features,
             starting_weights=starting_weights(runs, fold) if needs_weights else None,
             runs=runs,
-            seed=seed,
+            seed=fold_seed(seed, folds, fold),
             workers=workers,
             hardware=hardware,
         )
@@ -98,6 +99,18 @@ def plan_training(
     for training in trainings:
         _check(task, training, hardware)
     return Plan(folds=folds, features=features, trainings=trainings)
+
+
+def fold_seed(seed: int, folds: Folds, fold: Fold) -> int:
+    """Return the seed of a fold: the run's own for the first fold, another one for each other.
+
+    With one seed for all, the networks of an ensemble would begin with the same weights and see
+    their samples with the same augmentations.
+    """
+    number = [each.name for each in folds.folds].index(fold.name)
+    if number == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] // 2)
 
 
 def check_accumulation(task: Task, configuration: Configuration, hardware: Hardware) -> None:

@@ -212,6 +212,16 @@ def test_clinical_scale_is_that_of_all_patients_trained_on(tmp_path: Path) -> No
     assert plan_of_task.trainings[0].features == plan_of_task.features
 
 
+def test_each_fold_has_its_own_seed_also_if_trained_alone(tmp_path: Path) -> None:
+    """The first has that of the run, so a single split is as before."""
+    chosen = HoldOut(folds=3)
+    seeds = [training.seed for training in plan(Segmentation(), tmp_path, chosen).trainings]
+    assert seeds[0] == 0
+    assert len(set(seeds)) == 3
+    (alone,) = plan(Segmentation(), tmp_path, chosen, only_fold="2").trainings
+    assert alone.seed == seeds[2]
+
+
 def test_unknown_fold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected one of the folds 0, 1, found '7'"):
         plan(Segmentation(), tmp_path, HoldOut(folds=2), only_fold="7")
