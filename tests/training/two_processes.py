@@ -77,6 +77,6 @@ def _step(task: Task, batch_size: int, is_nan: bool = False) -> dict[str, Any]:
         observations = [module.validate(batch) for batch in validation]
     return {
         "gradient": gradient,
-        "scores": module.scores(gathered(observations)),
+        "scores": {n: float(v) for n, v in module.scores(gathered(observations)).items()},
         "counts": sorted(gathered([len(observations)])),
     }
