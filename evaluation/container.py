@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evaluation.evaluate import evaluate
 from evaluation.metrics_io import METRICS, summary, write_metrics
 from evaluation.scoring_rules import read_rules
 from shared.editions import CURRENT, Edition
-from shared.grand_challenge.job import log, run_job
+from shared.grand_challenge.job import add_mode_options, log, run_container
 from shared.resources import granted_cpus
 from shared.tasks import TASK_NAMES
 
@@ -51,11 +51,12 @@ def parser() -> argparse.ArgumentParser:
         default=granted_cpus(),
         help="processes that read masks (default: one per CPU)",
     )
+    add_mode_options(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None, edition: Edition = CURRENT) -> int:
-    """Score a submission and return the exit code."""
+    """Score a submission, or serve submissions over HTTP, and return the exit code."""
     options = parser().parse_args(arguments)
 
     def score() -> None:
@@ -70,7 +71,12 @@ def main(arguments: Sequence[str] | None = None, edition: Edition = CURRENT) -> 
         write_metrics(options.output / METRICS, metrics)
         log(*summary(metrics))
 
-    return run_job(score)
+    def load() -> Callable[[], None]:
+        return score  # a submission may come with other ground truth, so nothing is kept
+
+    return run_container(
+        load, output_dir=options.output, api_method=options.api_method, port=options.port
+    )
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ Usage: do_build.sh [--variant cpu|gpu] [--api-method exec|invoke] [--base IMAGE]
                       evaluation has only cpu
   --api-method exec|invoke
                       how the platform runs the image: exec (default) starts it once per case,
-                      invoke keeps it running and calls it for each case; the evaluation has only
-                      exec
+                      invoke keeps it running and calls it for each case
   --base IMAGE        base image (default: python:3.11-slim-bookworm); give a digest to pin it
   --network NAME      network of the build (default: host)
   --signers FILE      public keys in the format "allowed signers" of ssh-keygen; one of them must
                       have signed each model card (default: cards need no signature)
 
-The image is named hecktor2025/<task>:<variant>. Set ENGINE=podman to build with Podman.
+The image is named hecktor2025/<task>:<variant>, or hecktor2025/<task>:<variant>-invoke. Set
+ENGINE=podman to build with Podman.
 USAGE
 }
 
@@ -50,7 +50,6 @@ main() {
   [[ $variant == cpu || $variant == gpu ]] || die "expected --variant cpu or gpu, found '$variant'"
   [[ $variant == cpu || $task != evaluation ]] || die "expected --variant cpu, because the evaluation uses no GPU; omit the option"
   [[ $api_method == exec || $api_method == invoke ]] || die "expected --api-method exec or invoke, found '$api_method'"
-  [[ $api_method == exec || $task != evaluation ]] || die "expected --api-method exec for the evaluation; omit the option"
   local engine=${ENGINE:-docker}
   command -v "$engine" >/dev/null || die "expected the container engine '$engine' on the PATH, found none; install it, or set ENGINE=podman"
 
@@ -78,11 +77,12 @@ main() {
   fi
 
   local image=hecktor2025/$task:$variant
+  [[ $api_method == exec ]] || image+=-$api_method
   local arguments=(
     --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-arg "CREATED=$created"
+    --build-arg "API_METHOD=$api_method"
   )
-  [[ $task == evaluation ]] ||
-    arguments+=(--build-arg "VARIANT=$variant" --build-arg "API_METHOD=$api_method")
+  [[ $task == evaluation ]] || arguments+=(--build-arg "VARIANT=$variant")
   [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
   [[ $base != *@* ]] || arguments+=(--build-arg "BASE_DIGEST=${base#*@}")
   # BuildKit takes the dates of files and image from SOURCE_DATE_EPOCH, so that each build of a

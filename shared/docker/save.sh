@@ -18,7 +18,8 @@ Usage: do_save.sh [--output DIR] [--no-build | --model-tarball] [options of do_b
 Checks what the platform checks: user, processor, size, mode, one image in the archive. Then writes
 <task>_<version>-<variant>_<commit>.tar.gz, its software bill of materials (.cdx.json, CycloneDX)
 and the SHA-256 of both (.sha256), and prints how to upload it. With --model-tarball, writes
-model.tar.gz and its .sha256. Set ENGINE=podman to use Podman.
+model.tar.gz and its .sha256. With --api-method invoke, -invoke follows the variant in the name.
+Set ENGINE=podman to use Podman.
 USAGE
 }
 
@@ -91,7 +92,9 @@ main() {
     shared/docker/build.sh "${options[@]}" "${signers[@]}" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
   fi
 
-  local image=hecktor2025/$task:$variant version revision name
+  local tag=$variant version revision name
+  [[ $mode != invoke ]] || tag+=-invoke
+  local image=hecktor2025/$task:$tag
   "$engine" image inspect "$image" >"$scratch/image.json" || die "expected the image $image, found none; omit --no-build"
   "$python" -B shared/docker/check_image.py config "$image" "$mode" <"$scratch/image.json" || die "nothing was saved"
 
@@ -101,7 +104,7 @@ main() {
   # The name must show that the tree differs from the commit.
   [[ $revision != *-modified ]] || revision=${revision:0:8}-modified
   [[ $revision == *-modified || $revision == unknown ]] || revision=${revision:0:8}
-  name=${task}_$version-${variant}_$revision
+  name=${task}_$version-${tag}_$revision
 
   # -n omits the time, so that the same image gives the same file. An incomplete file keeps the
   # name .partial.

@@ -66,7 +66,7 @@ def main(
     baked_model: Path,
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Run the container in its mode and return the exit code.
+    """Run the container of an algorithm in its mode and return the exit code.
 
     Parameters
     ----------
@@ -77,8 +77,7 @@ def main(
 
     Returns
     -------
-    0 on success; 1 after an error, with one line on stderr for the user. Invoke mode ends on a
-    signal and returns only if the server cannot start.
+    As `run_container`.
     """
     parser = argparse.ArgumentParser(
         description="Run the algorithm on one case, or serve cases over HTTP."
@@ -90,40 +89,68 @@ def main(
         type=Path,
         help="model folder (default: the uploaded tarball, else the one in the image)",
     )
+    add_mode_options(parser)
+    options = parser.parse_args(arguments)
+    # A dangling link counts too: the folder is then refused and not ignored.
+    is_uploaded = os.path.lexists(MODEL_TARBALL / CARD_NAME)
+    model_dir = options.model or (MODEL_TARBALL if is_uploaded else baked_model)
+
+    def load() -> Callable[[], None]:
+        start = time.perf_counter()
+        log(f"models from {model_dir}")
+        model = init_model(model_dir)
+        log(f"models loaded in {time.perf_counter() - start:.1f} s")
+        return lambda: run(model, options.input, options.output)
+
+    return run_container(
+        load, output_dir=options.output, api_method=options.api_method, port=options.port
+    )
+
+
+def add_mode_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the mode, `--api-method` and `--port`, to a command line."""
     parser.add_argument(
         "--api-method",
         choices=MODES,
         help=f"mode (default: {' or '.join(MODE_VARIABLES)}, else exec)",
     )
     parser.add_argument("--port", type=int, default=PORT, help="port in invoke mode")
-    options = parser.parse_args(arguments)
-    # A dangling link counts too: the folder is then refused and not ignored.
-    is_uploaded = os.path.lexists(MODEL_TARBALL / CARD_NAME)
-    model_dir = options.model or (MODEL_TARBALL if is_uploaded else baked_model)
 
-    def load() -> Model:
-        log(f"models from {model_dir}")
-        with library_errors_in_log():
-            return init_model(model_dir)
 
-    def answer(model: Model) -> None:
-        remove_partials(options.output)
-        with library_errors_in_log():
-            run(model, options.input, options.output)
+def run_container(
+    load: Callable[[], Callable[[], None]], *, output_dir: Path, api_method: Mode | None, port: int
+) -> int:
+    """Run a container in its mode and return the exit code.
 
-    def start_serving() -> None:
-        start = time.perf_counter()
-        model = load()
-        log(f"models loaded in {time.perf_counter() - start:.1f} s")
-        serve(lambda: _answer_call(lambda: answer(model)), port=options.port)
+    Parameters
+    ----------
+    load : loads what all cases need, and returns a function that processes the case that is now in
+        the input folder.
+    output_dir : folder from which incomplete files are removed.
+    api_method : the mode; by default the one that the environment selects.
+    port : in invoke mode.
+
+    Returns
+    -------
+    0 on success; 1 after an error, with one line on stderr for the user. Invoke mode ends on a
+    signal and returns only if the server cannot start.
+    """
 
     def work() -> None:
-        if (options.api_method or read_mode(os.environ)) == "invoke":
-            start_serving()
-        else:
-            answer(load())
+        mode = api_method or read_mode(os.environ)
+        with library_errors_in_log():
+            answer_case = load()
 
-    return run_job(work, output_dir=options.output)
+        def answer() -> None:
+            remove_partials(output_dir)
+            with library_errors_in_log():
+                answer_case()
+
+        if mode == "invoke":
+            serve(lambda: _answer_call(answer), port=port)
+        answer()
+
+    return run_job(work, output_dir=output_dir)
 
 
 def read_mode(environment: Mapping[str, str]) -> Mode:
@@ -144,7 +171,7 @@ def read_mode(environment: Mapping[str, str]) -> Mode:
     return "exec"
 
 
-def run_job(work: Callable[[], None], *, output_dir: Path | None = None) -> int:
+def run_job(work: Callable[[], None], *, output_dir: Path) -> int:
     """Run the work of a container and return the exit code.
 
     SIGTERM and SIGINT end the process within a second without a message on stderr. The exit code is
@@ -163,11 +190,7 @@ def run_job(work: Callable[[], None], *, output_dir: Path | None = None) -> int:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(granted_cpus())
 
-    def clean_up() -> None:
-        if output_dir is not None:
-            remove_partials(output_dir)
-
-    with stop_on_signals(clean_up):
+    with stop_on_signals(lambda: remove_partials(output_dir)):
         return _attempt(work)
 
 

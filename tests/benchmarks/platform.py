@@ -1,15 +1,18 @@
 """Exec against invoke mode, and memory over many calls: `python -m tests.benchmarks.platform`.
 
-For each algorithm, this command prints the seconds of a case in exec mode, from the start of the
-process to its end, and the seconds of the first and the second call in invoke mode. Then one server
-answers many calls, which alternate between a case, a bad case and another case. The command fails
-if an answer differs from exec mode by a byte, or if the memory of the process after the last 20
-calls is not within 5 % of the memory after the first 20.
+For each algorithm, a case is run in exec mode and called in invoke mode, in turn, so that other
+programs slow both down alike. Prints the seconds of both, and how much the call saves: the median
+and the range over the rounds. Exec mode counts from the start of the process to its end.
+
+Then one server answers many calls, in turn a case, a bad case and another case. Fails if an answer
+differs from exec mode by a byte, or if the mean memory of the process after each of the last 20
+calls is not within 5 % of that after the first 20.
 """
 
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import shutil
 import statistics
@@ -17,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -29,7 +32,8 @@ from shared.tasks import Algorithm
 from tests.platform.shim import ROOT, Mode, image_environment, lay_out
 
 CASES: Final = ("no_primary", "oblique_flipped")
-EXEC_ROUNDS: Final = 3
+ROUNDS: Final = 9
+"""How often both modes are timed."""
 SHARE: Final = 0.05
 """Fraction by which the memory may differ."""
 WINDOW: Final = 20
@@ -59,10 +63,9 @@ class Workplace:
         """Return the file that the algorithm wrote."""
         return self._output.read_bytes()
 
-    @property
-    def log(self) -> str:
-        """Everything that the last process printed, on both streams."""
-        return (self._folder / "log.txt").read_text(encoding="utf-8")
+    def log(self, mode: Mode) -> str:
+        """Return what the last process of a mode has printed, on both streams."""
+        return (self._folder / f"{mode}.txt").read_text(encoding="utf-8")
 
     def start(self, mode: Mode) -> subprocess.Popen[bytes]:
         """Start the program as its image does."""
@@ -71,7 +74,7 @@ class Workplace:
             for name in ("input", "output")
             for argument in (f"--{name}", str(self._folder / name))
         ]
-        with (self._folder / "log.txt").open("wb") as file:
+        with (self._folder / f"{mode}.txt").open("wb") as file:
             return subprocess.Popen(
                 [sys.executable, str(self._program), *paths, "--port", "0"],
                 env=image_environment(mode),
@@ -85,7 +88,7 @@ class Workplace:
         start = time.perf_counter()
         code = self.start("exec").wait()
         seconds = time.perf_counter() - start
-        assert code == 0, self.log
+        assert code == 0, self.log("exec")
         return seconds
 
 
@@ -119,8 +122,8 @@ def serving(workplace: Workplace) -> Iterator[Server]:
     workplace.lay_out_case(CASES[0])
     process = workplace.start("invoke")
     try:
-        while not (port := re.search(r"^ready for .* port (\d+)\n", workplace.log, re.M)):
-            assert process.poll() is None, workplace.log
+        while not (port := re.search(r"^ready for .* port (\d+)\n", workplace.log("invoke"), re.M)):
+            assert process.poll() is None, workplace.log("invoke")
             time.sleep(0.1)
         yield Server(workplace, process, int(port[1]))
     finally:
@@ -128,14 +131,25 @@ def serving(workplace: Workplace) -> Iterator[Server]:
         process.wait()
 
 
-def compare_modes(workplace: Workplace) -> dict[str, bytes]:
-    """Print the seconds of both modes, and return the answers of exec mode by case."""
+def compare_modes(workplace: Workplace, rounds: int) -> None:
+    """Print the seconds of both modes, run in turn."""
     name = CASES[0]
-    seconds = min(workplace.run(name) for _ in range(EXEC_ROUNDS))
     with serving(workplace) as server:
-        (_, first), (_, second) = server.call(name), server.call(name)
-    print(f"  exec {seconds:.2f} s, first call {first:.2f} s, second call {second:.2f} s: ", end="")
-    print(f"{seconds - second:.2f} s saved, {seconds / second:.1f} times as fast")
+        _, first = server.call(name)
+        pairs = [(workplace.run(name), server.call(name)[1]) for _ in range(rounds)]
+    print(f"  {rounds} rounds, load {os.getloadavg()[0]:.1f}: median and range of the seconds")
+    print(f"  exec {_spread([alone for alone, _ in pairs])}")
+    print(f"  call {_spread([call for _, call in pairs])}; the first call {first:.2f}")
+    print(f"  saved by a call {_spread([alone - call for alone, call in pairs])}", flush=True)
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    low, high = min(seconds), max(seconds)
+    return f"{statistics.median(seconds):.2f} ({low:.2f} to {high:.2f})"
+
+
+def exec_answers(workplace: Workplace) -> dict[str, bytes]:
+    """Return the answers of exec mode by case."""
     answers = {}
     for name in CASES:
         workplace.run(name)
@@ -159,7 +173,7 @@ def watch_memory(workplace: Workplace, calls: int, answers: dict[str, bytes]) ->
     first, last = statistics.mean(memory[:WINDOW]), statistics.mean(memory[-WINDOW:])
     is_flat = abs(last - first) <= SHARE * first
     print(
-        f"  {calls} calls: {first:.0f} MB after the first {WINDOW}, {last:.0f} MB after the last "
+        f"  {calls} calls: {first:.0f} MB during the first {WINDOW}, {last:.0f} MB during the last "
         f"{WINDOW} ({last / first - 1:+.1%}) {'ok' if is_flat else 'TOO DIFFERENT'}; "
         f"answers {'as in exec mode' if same else 'DIFFER'}"
     )
@@ -171,6 +185,7 @@ def main(
         list[str] | None, typer.Option(help="Name of a task's folder (default: all).")
     ] = None,
     calls: Annotated[int, typer.Option(min=2 * WINDOW, help="Calls of one server.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="How often both modes are timed.")] = ROUNDS,
 ) -> None:
     """Measure, print, and fail if the memory grows or an answer differs."""
     is_good = True
@@ -180,7 +195,8 @@ def main(
         print(each.name)
         with tempfile.TemporaryDirectory() as folder:
             workplace = Workplace(each, Path(folder))
-            is_good &= watch_memory(workplace, calls, compare_modes(workplace))
+            compare_modes(workplace, rounds)
+            is_good &= watch_memory(workplace, calls, exec_answers(workplace))
     raise SystemExit(0 if is_good else 1)
 
 

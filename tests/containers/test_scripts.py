@@ -74,6 +74,22 @@ def test_digest_of_the_base_image_is_recorded(
     assert f"BASE_DIGEST=sha256:{'ab' * 32}" in options
 
 
+@pytest.mark.parametrize("name", [*NAMES, EVALUATION.name])
+def test_image_of_invoke_mode_has_a_tag_and_an_archive_of_its_own(
+    project: Project, on_path: Callable[..., None], tmp_path: Path, name: str
+) -> None:
+    on_path("docker")
+    mode = ("--api-method", "invoke")
+    process = call(project.root / name / "do_save.sh", *mode, "--output", str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    (options,) = project.calls("build")
+    assert "API_METHOD=invoke" in options
+    assert f"hecktor2025/{name}:cpu-invoke" in options
+    assert project.calls("save") == [[f"hecktor2025/{name}:cpu-invoke"]]
+    (archive,) = tmp_path.glob("*.tar.gz")
+    assert re.fullmatch(rf"{name}_\d+\.\d+\.\d+-cpu-invoke_deadbeef\.tar\.gz", archive.name)
+
+
 def test_evaluation_is_built_without_model_and_variant(
     project: Project, on_path: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -90,7 +106,7 @@ def test_evaluation_is_built_without_model_and_variant(
         "hecktor2025/evaluation:cpu",
         ".",
     ]
-    assert not any("VARIANT" in option for option in options)
+    assert not any("VARIANT=" in option for option in options)
     assert "the evaluation uses no GPU" in call(folder / "do_build.sh", "--variant", "gpu").stderr
     process = call(folder / "do_save.sh", "--no-build", "--output", str(tmp_path))
     assert process.returncode == 0, process.stderr
