@@ -1,8 +1,11 @@
-"""The editions of the challenge: one `Edition` per year states inputs, algorithms and limits.
+"""The editions of the challenge: one `Edition` per year states inputs and algorithms.
 
 To add a year, add a constant here. To add a task, add its name to `shared.tasks` and its output to
 an algorithm here, an existing or a new one. The containers, the training and the evaluation use
 `CURRENT`. This module needs only the standard library.
+
+The limits of the platform are in `evaluation/running/profiles`, because only what runs the
+containers needs them.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ class Edition:
     ct, pet, ehr : the inputs that every algorithm reads.
     unused : inputs that no algorithm reads; the log mentions them if present.
     algorithms : the algorithms, in the order of the task numbers.
-    memory_limit_bytes : memory that a job may use.
     """
 
     name: str
@@ -32,7 +34,6 @@ class Edition:
     ehr: Input
     unused: tuple[Input, ...] = ()
     algorithms: tuple[Algorithm, ...]
-    memory_limit_bytes: int
 
     @property
     def outputs(self) -> dict[TaskName, Output]:
@@ -69,22 +70,18 @@ HECKTOR_2025: Final = Edition(
                     path="images/tumor-lymph-node-segmentation/output.mha",
                 ),
             ),
-            limit_s=600,
         ),
         Algorithm(
             name="task2_survival",
             outputs=(Output(task="survival", slug="rfs", path="rfs.json"),),
-            limit_s=900,
             bundled={"segmentation": "task1_segmentation", "hpv": "task3_hpv"},
         ),
         Algorithm(
             name="task3_hpv",
             outputs=(Output(task="hpv", slug="hpv-status", path="hpv-status.json"),),
-            limit_s=600,
             bundled={"segmentation": "task1_segmentation"},
         ),
     ),
-    memory_limit_bytes=15 * 2**30,  # 16 GB, of which the platform reserves 1 GiB
 )
 
 CURRENT: Final = HECKTOR_2025

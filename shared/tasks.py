@@ -1,4 +1,4 @@
-"""Defines tasks and algorithms: what an algorithm writes, which models it needs, its time limit.
+"""Defines tasks and algorithms: what an algorithm writes, and which models it needs.
 
 A *task* is a question about a case: segmentation, survival or HPV status. An *algorithm* is one
 container; it answers one or more tasks. An *edition* is the challenge of one year. `editions` has
@@ -64,14 +64,12 @@ class Algorithm:
     ----------
     name : name of the algorithm's folder in the repository.
     outputs : the files that the algorithm writes, one for each task that it answers.
-    limit_s : the platform's time limit for a case in seconds, including start-up.
     bundled : the other algorithms whose models the image contains, by the name of their folder
         below the algorithm's own model folder.
     """
 
     name: str
     outputs: tuple[Output, ...]
-    limit_s: int
     bundled: Mapping[str, str] = field(default_factory=dict)
 
     @property

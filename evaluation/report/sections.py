@@ -23,6 +23,7 @@ from evaluation.report.tables import (
 )
 from evaluation.report.task_section import AnySection, Details, Request, Sources
 from evaluation.running.job_store import JobStore
+from evaluation.running.limit_use import LimitUse, limit_uses
 from evaluation.schema import TaskMetrics
 from shared.editions import Edition
 from shared.errors import InputError
@@ -67,6 +68,7 @@ class Section:
     groups : the ranked scores by group, as tables.
     notices : lines of a log that begin with NOTICE, such as that a model was trained on phantoms.
     facts : how the jobs were made.
+    limit_uses : how much of each limit the cases used; empty if the jobs come from elsewhere.
     details : the content that only this task has.
     """
 
@@ -83,6 +85,7 @@ class Section:
     failures: Sequence[Failure]
     notices: frozenset[str]
     facts: Sequence[Fact]
+    limit_uses: Sequence[LimitUse]
     details: Details
 
     @property
@@ -152,6 +155,7 @@ def _section(metrics: TaskMetrics, request: Request) -> Section:
         failures=_failures(metrics, section.title, store),
         notices=_notices(metrics, store),
         facts=_facts(store),
+        limit_uses=_limit_uses(store),
         details=section.details(metrics, request),
     )
 
@@ -184,16 +188,14 @@ def _notices(metrics: TaskMetrics, store: JobStore) -> frozenset[str]:
 
 def _facts(store: JobStore) -> list[Fact]:
     """Return how the jobs were made; empty if `python -m evaluation run` did not make them."""
-    records = store.records()
-    if not records:
+    if not store.records():
         return []
     origin = store.origin()
-    seconds = sorted(record.seconds for record in records)
-    peaks = [record.peak_memory_gb for record in records if record.peak_memory_gb is not None]
-    times = f"median {seconds[len(seconds) // 2]:.1f}, longest {seconds[-1]:.1f}"
-    facts = [
-        Fact("Engine", origin.engine),
-        Fact("Image or code", origin.source),
-        Fact("Seconds per case", times),
-    ]
-    return facts + ([Fact("Peak memory", f"{max(peaks):.2f} GB")] if peaks else [])
+    facts = [Fact("Engine", origin.engine), Fact("Image or code", origin.source)]
+    return facts + ([Fact("Limits", str(origin.limits))] if origin.limits else [])
+
+
+def _limit_uses(store: JobStore) -> list[LimitUse]:
+    records = store.records()
+    limits = store.origin().limits if records else None
+    return [] if limits is None else limit_uses(records, limits)

@@ -17,7 +17,7 @@ from distributed import Client, KilledWorker, WorkerPlugin, as_completed
 from distributed.worker import Worker
 
 from evaluation.running.engines.protocol import Engine, EngineError
-from evaluation.running.programs import Program, program_of
+from evaluation.running.programs import Program
 from evaluation.running.runner import Ending, NotStarted, Order, Pool, run_case
 
 CONNECT_TIMEOUT_S = 20
@@ -43,7 +43,7 @@ def cluster_pool(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> 
                 "`dask scheduler`, and workers with `dask worker`"
             ) from None
         first = orders[0]
-        machine = _Machine(first.engine, program_of(first.algorithm, first.edition))
+        machine = _Machine(first.engine, first.program)
         with client, contextlib.ExitStack() as at_end:
             client.register_plugin(machine)
             at_end.callback(client.unregister_worker_plugin, machine.name)

@@ -34,6 +34,7 @@ from pydantic import NonNegativeFloat, ValidationError
 from evaluation.jobs import SUCCEEDED
 from evaluation.predictions import PREDICTIONS
 from evaluation.running.case_folders import CaseFolder
+from evaluation.running.limits import Limits
 from shared.editions import CURRENT, Edition
 from shared.errors import InputError
 from shared.files import locked, write_whole
@@ -79,12 +80,14 @@ class JobsOrigin(Strict):
     source : the image's identifier, or a digest of the code and the models.
     engine : description of the engine.
     cases : folder of the cases.
+    limits : the limits under which the jobs ran; None if they come from elsewhere.
     """
 
     algorithm: str
     source: str
     engine: str
     cases: str
+    limits: Limits | None = None
 
 
 class JobStore:
@@ -132,7 +135,7 @@ class JobStore:
         Raises
         ------
         InputError
-            If the earlier jobs have another algorithm, source or folder of cases.
+            If the earlier jobs have another algorithm, source, folder of cases or limits.
         """
         path = self.folder / ORIGIN
         if not path.exists():
@@ -140,7 +143,7 @@ class JobStore:
         earlier = self.origin()
         differences = [
             f"{name} {getattr(earlier, name)} instead of {getattr(origin, name)}"
-            for name in ("algorithm", "source", "cases")
+            for name in ("algorithm", "source", "cases", "limits")
             if getattr(earlier, name) != getattr(origin, name)
         ]
         if differences:

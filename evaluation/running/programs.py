@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from shared.editions import CURRENT, Edition
+from evaluation.running.limits import Limits, current_profile
 from shared.tasks import Algorithm
+
+EVALUATION: Final = "evaluation"
+"""Name of the folder and of the container of the evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,7 @@ class Program:
     environment, lock : virtual environment for native runs, and the lock file it is made from.
     upload_mount : where the platform unpacks what is uploaded separately from the image.
     upload_option : the option that names this place on the command line.
-    limit_s : seconds for a run, including start-up.
-    memory_limit_bytes : memory for a run.
+    limits : for a run.
     has_variants : whether there are images for CPU and for GPU, or only for CPU.
     """
 
@@ -38,18 +40,17 @@ class Program:
     lock: str
     upload_mount: PurePosixPath
     upload_option: str
-    limit_s: int
-    memory_limit_bytes: int
+    limits: Limits
     has_variants: bool = True
 
-    @property
-    def memory_limit(self) -> str:
-        """The memory limit as text."""
-        return f"{self.memory_limit_bytes / 2**30:g} GB"
 
+def program_of(algorithm: Algorithm, limits: Limits | None = None) -> Program:
+    """Return what an engine must know about an algorithm.
 
-def program_of(algorithm: Algorithm, edition: Edition = CURRENT) -> Program:
-    """Return what an engine must know about an algorithm."""
+    Parameters
+    ----------
+    limits : for a run; by default those of the current edition.
+    """
     return Program(
         name=algorithm.name,
         arguments=("inference.py",),
@@ -59,25 +60,47 @@ def program_of(algorithm: Algorithm, edition: Edition = CURRENT) -> Program:
         lock=f"{algorithm.name}/requirements-cpu.lock",
         upload_mount=PurePosixPath("/opt/ml/model"),
         upload_option="--model",
-        limit_s=algorithm.limit_s,
-        memory_limit_bytes=edition.memory_limit_bytes,
+        limits=limits or current_profile().of(algorithm.name),
     )
 
 
-EVALUATION: Final = Program(
-    name="evaluation",
-    arguments=("-m", "evaluation.container"),
-    code=("evaluation",),
-    environment=".venv-evaluation",
-    lock="evaluation/requirements.lock",
-    upload_mount=PurePosixPath("/opt/ml/input/data/ground_truth"),
-    upload_option="--truth",
-    limit_s=600,
-    memory_limit_bytes=CURRENT.memory_limit_bytes,
-    has_variants=False,
-)
-"""The evaluation container. The limit of 600 s is this project's own, for 400 cases; the platform
-allows an hour."""
+def evaluation_program(limits: Limits | None = None) -> Program:
+    """Return what an engine must know about the evaluation.
+
+    Parameters
+    ----------
+    limits : for a run; by default those of the current edition.
+    """
+    return Program(
+        name=EVALUATION,
+        arguments=("-m", "evaluation.container"),
+        code=("evaluation",),
+        environment=".venv-evaluation",
+        lock="evaluation/requirements.lock",
+        upload_mount=PurePosixPath("/opt/ml/input/data/ground_truth"),
+        upload_option="--truth",
+        limits=limits or current_profile().of(EVALUATION),
+        has_variants=False,
+    )
+
+
+def lay_out(program: Program, *, root: Path, folder: Path) -> None:
+    """Arrange the files of a program in a new folder as they are in its image.
+
+    Parameters
+    ----------
+    root : the checkout; the code stays there and is linked.
+    """
+    folder.mkdir(parents=True)
+    for path in ("shared", *program.code):
+        source = root / path
+        if source.is_dir():
+            (folder / source.name).symlink_to(source)
+        else:
+            # Copied, because Python would import from the folder of a link's target.
+            shutil.copy(source, folder)
+    models = {place: root / source for place, source in program.models.items()}
+    stage_models(models, folder / "model")
 
 
 def stage_models(folders: Mapping[str, Path], target: Path) -> None:

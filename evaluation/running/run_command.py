@@ -19,7 +19,9 @@ from evaluation.running.engines.choice import choose
 from evaluation.running.engines.native import PythonOf
 from evaluation.running.engines.protocol import Engine, EngineError
 from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
-from evaluation.running.job_store import JobsOrigin, JobStore
+from evaluation.running.job_store import JobRecord, JobsOrigin, JobStore
+from evaluation.running.limit_use import limit_uses
+from evaluation.running.limits import Limits, Profile, current_profile, read_profile
 from evaluation.running.programs import program_of
 from evaluation.running.runner import Ending, NotStarted, Pool, Summary, local_pool, run_cohort
 from evaluation.running.score_command import RULES_HELP, WORKERS, score
@@ -45,8 +47,12 @@ def run(
     ] = "auto",
     variant: Annotated[Variant, typer.Option(help="Images for CPU or for GPU.")] = "cpu",
     build: Annotated[bool, typer.Option(help="Build the images, or use existing ones.")] = True,
+    limits: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with other limits than those of the current challenge."),
+    ] = None,
     parallel: Annotated[
-        int, typer.Option(min=1, help="Cases at once; each may use 15 GB of memory.")
+        int, typer.Option(min=1, help="Cases at once; each may use all the memory of the limits.")
     ] = 1,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler whose workers run the cases.")
@@ -65,6 +71,7 @@ def run(
         signal.signal(number, _interrupt)
     if rules is not None:
         read_rules(rules)  # so that an invalid file is reported now, not after hours
+    profile = current_profile() if limits is None else read_profile(limits)
     names = [each.name for each in CURRENT.algorithms]
     if unknown := set(algorithm or ()) - set(names):
         raise typer.BadParameter(f"expected {', '.join(names)}, found {', '.join(unknown)}")
@@ -76,10 +83,14 @@ def run(
         variant=variant,
         build=build,
         pool=local_pool(parallel) if scheduler is None else _cluster_pool(scheduler),
+        profile=profile,
         retry_failed=retry_failed,
     )
     if then_score:
         score(results, workers=WORKERS, rules=rules)
+    for name, summary in summaries.items():
+        for line in describe_use(name, summary.records, profile.of(name)):
+            print(line)
     counts = {
         name: {
             "succeeded": len(summary.records) - len(summary.failed),
@@ -102,6 +113,7 @@ def run_algorithms(
     pool: Pool,
     variant: Variant = "cpu",
     build: bool = True,
+    profile: Profile | None = None,
     retry_failed: bool = False,
     root: Path = ROOT,
     python_of: PythonOf | None = None,
@@ -111,6 +123,7 @@ def run_algorithms(
     Parameters
     ----------
     results : folder for the jobs of each algorithm and for the ground truth.
+    profile : the limits; by default those of the current edition.
     root : the checkout.
     python_of : for the native engine, returns a program's interpreter.
 
@@ -136,6 +149,7 @@ def run_algorithms(
             ),
             store=store,
             pool=pool,
+            limits=(profile or current_profile()).of(algorithm.name),
             retry_failed=retry_failed,
         )
     write_ground_truth(folders, results / GROUND_TRUTH)
@@ -150,12 +164,19 @@ def run_algorithm(
     engine: Engine,
     store: JobStore,
     pool: Pool,
+    limits: Limits | None = None,
     edition: Edition = CURRENT,
     retry_failed: bool = False,
 ) -> Summary:
-    """Prepare an algorithm, run it on the cases with a progress bar, and print how it went."""
-    program = program_of(algorithm, edition)
+    """Prepare an algorithm, run it on the cases with a progress bar, and print how it went.
+
+    Parameters
+    ----------
+    limits : for a case; by default those of the current edition.
+    """
+    program = program_of(algorithm, limits)
     print(f"{algorithm.name}: {engine.description}", flush=True)
+    print(f"  limits: {program.limits}", flush=True)
     start = time.perf_counter()
     with store.opened(), contextlib.closing(engine):
         engine.prepare(program, store.folder / "build.txt")
@@ -165,6 +186,7 @@ def run_algorithm(
                 source=engine.identify(program),
                 engine=engine.description,
                 cases=str(cases_folder.resolve()),
+                limits=program.limits,
             )
         )
         if retry_failed:
@@ -186,6 +208,7 @@ def run_algorithm(
                 engine=engine,
                 store=store,
                 pool=pool,
+                limits=program.limits,
                 on_end=show,
             )
     seconds = time.perf_counter() - start
@@ -199,6 +222,13 @@ def run_algorithm(
             "command again"
         )
     return summary
+
+
+def describe_use(name: str, records: Sequence[JobRecord], limits: Limits) -> list[str]:
+    """Return lines that say how much of each limit the cases of an algorithm used."""
+    uses = limit_uses(records, limits)
+    lines = [f"{name}: {use}" for use in uses]
+    return lines + [f"{name}: WARNING: {use.warning}" for use in uses if use.warning]
 
 
 def _cluster_pool(address: str) -> Pool:

@@ -22,8 +22,9 @@ from evaluation.outputs import HPV_PROBABILITY
 from evaluation.running.case_folders import CaseFolder
 from evaluation.running.engines.protocol import Engine, EngineError, Run
 from evaluation.running.job_store import JobRecord, JobStore
+from evaluation.running.limits import Limits
 from evaluation.running.logs import hpv_probability, last_line, peak_memory_gb
-from evaluation.running.programs import program_of
+from evaluation.running.programs import Program, program_of
 from shared.editions import Edition
 from shared.tasks import Algorithm
 
@@ -33,7 +34,7 @@ class Order:
     """A case to run, with everything that a thread or another machine needs."""
 
     algorithm: Algorithm
-    edition: Edition
+    program: Program
     engine: Engine
     case: CaseFolder
     folder: Path
@@ -82,6 +83,7 @@ def run_cohort(
     engine: Engine,
     store: JobStore,
     pool: Pool,
+    limits: Limits | None = None,
     on_end: Callable[[Ending], object] = lambda ending: None,
 ) -> Summary:
     """Run an algorithm on the cases that have not ended yet, and write `predictions.json`.
@@ -91,11 +93,13 @@ def run_cohort(
     cases : the cases; no two have the same name.
     engine : an engine that has been prepared for the algorithm.
     store : where the jobs are kept; its origin has been claimed with `JobStore.claim`.
+    limits : for a case; by default those of the current edition.
     on_end : called with each case that ends.
     """
     ended = {record.case for record in store.records()}
+    program = program_of(algorithm, limits)
     orders = [
-        Order(algorithm=algorithm, edition=edition, engine=engine, case=case, folder=store.folder)
+        Order(algorithm=algorithm, program=program, engine=engine, case=case, folder=store.folder)
         for case in cases
         if case.name not in ended
     ]
@@ -128,7 +132,7 @@ def run_case(
             draft = store.draft(name)
             staged = order.case.stage(draft / "input_copy")
             run = order.engine.run(
-                program_of(order.algorithm, order.edition),
+                order.program,
                 case=staged,
                 output=draft / OUTPUT,
                 logs=draft,

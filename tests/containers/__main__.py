@@ -7,27 +7,33 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn, TypeAlias, get_args
 
-from evaluation.running import programs
 from evaluation.running.case_folders import CaseError, CaseFolder, find_cases, open_case
 from evaluation.running.engines.choice import choose
-from evaluation.running.engines.native import PythonOf
+from evaluation.running.engines.native import NativeEngine, PythonOf
 from evaluation.running.engines.protocol import Engine, EngineError
+from evaluation.running.limits import Profile, current_profile, read_profile
+from evaluation.running.programs import Program, evaluation_program, program_of
 from shared.editions import CURRENT
+from shared.errors import InputError
 from tests.containers.bad_inputs import BAD_INPUTS, BadInput
 from tests.containers.bad_models import BAD_MODELS, BadModel
 from tests.containers.contract import ALGORITHMS, EVALUATION, Contract
 from tests.containers.expectations import BOUNDS_FILE
+from tests.containers.platform_stage import check_under_runtime
 from tests.containers.report import Report
 from tests.containers.runner import Container, Runner
 from tests.containers.submission import BAD_SUBMISSIONS, BadSubmissions
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INTERRUPTED: Final = 130
+
+Stage: TypeAlias = Literal["containers", "platform"]
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,7 @@ class Setup:
     algorithms : the containers of the algorithms.
     python_of : for the native engine, returns a program's interpreter.
     bad_inputs, bad_models, bad_submissions, bounds : see `Runner`.
+    stages : the stages that run unless `--only` names one.
     """
 
     root: Path = ROOT
@@ -49,6 +56,7 @@ class Setup:
     bad_models: Sequence[BadModel] = BAD_MODELS
     bad_submissions: BadSubmissions = field(default_factory=lambda: BAD_SUBMISSIONS)
     bounds: Path = BOUNDS_FILE
+    stages: Sequence[Stage] = STAGES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +86,19 @@ def parser() -> argparse.ArgumentParser:
         choices=[contract.name for contract in (*ALGORITHMS, EVALUATION)],
         help="check only this container; may be repeated. The evaluation scores the outputs of the "
         "algorithms that ran, and the expected outputs of the others",
+    )
+    parser.add_argument(
+        "--only",
+        choices=STAGES,
+        help="only one stage (default: both). containers checks each container; platform runs the "
+        "programs under the platform's own runtime, with --engine native and Python 3.12",
+    )
+    parser.add_argument(
+        "--limits",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with other limits than those of the current challenge, such as "
+        "evaluation/running/profiles/hecktor2026.toml",
     )
     parser.add_argument("--no-build", action="store_true", help="use existing images")
     parser.add_argument(
@@ -123,6 +144,8 @@ def main(arguments: Sequence[str] | None = None, setup: Setup | None = None) -> 
     setup = setup or Setup()
     arguments_parser = parser()
     options = arguments_parser.parse_args(arguments)
+    if options.only == "platform" and (options.case or options.engine in ("docker", "podman")):
+        arguments_parser.error("expected --engine native and no --case with --only platform")
     if options.model and not (options.case and options.task and len(options.task) == 1):
         arguments_parser.error("expected --case and one --task with --model")
     logs = options.logs.resolve()
@@ -130,6 +153,7 @@ def main(arguments: Sequence[str] | None = None, setup: Setup | None = None) -> 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
+        profile = current_profile() if options.limits is None else read_profile(options.limits)
         cases = [open_case(c) for c in options.case or ()] or find_cases(setup.root / "tests/cases")
         engine = choose(
             root=setup.root,
@@ -139,7 +163,7 @@ def main(arguments: Sequence[str] | None = None, setup: Setup | None = None) -> 
             work=logs / "app",
             python_of=setup.python_of,
         )
-    except (CaseError, EngineError) as error:
+    except (CaseError, EngineError, InputError) as error:
         print(error, file=sys.stderr)
         report.say("0 passed, 1 failed")
         return 2
@@ -147,7 +171,15 @@ def main(arguments: Sequence[str] | None = None, setup: Setup | None = None) -> 
     report.say(engine.description)
     interrupted = False
     try:
-        _check(options, setup, engine=engine, cases=cases, logs=logs, report=report)
+        _check(
+            options,
+            setup,
+            engine=engine,
+            profile=profile,
+            cases=cases,
+            logs=logs,
+            report=report,
+        )
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -167,6 +199,7 @@ def _check(
     setup: Setup,
     *,
     engine: Engine,
+    profile: Profile,
     cases: Sequence[CaseFolder],
     logs: Path,
     report: Report,
@@ -181,19 +214,44 @@ def _check(
         report=report,
         update_expected=options.update_expected,
         model=options.model and options.model.resolve(),
+        in_both_modes=not options.no_build,
         bad_inputs=setup.bad_inputs,
         bad_models=setup.bad_models,
         bad_submissions=setup.bad_submissions,
         bounds=setup.bounds,
     )
-    algorithms = {algorithm.name: algorithm for algorithm in CURRENT.algorithms}
-    for contract in setup.algorithms:
-        if not options.task or contract.name in options.task:
-            program = programs.program_of(algorithms[contract.name])
-            runner.check_algorithm(Container(contract, program))
+
+    def container(contract: Contract, program: Program) -> Container:
+        limits = program.limits
+        if options.limits is not None:  # else the contract of the platform holds
+            contract = replace(contract, limit_s=limits.time_s, memory_gib=limits.memory_gib)
+        return Container(contract, program)
+
+    registry = {algorithm.name: algorithm for algorithm in CURRENT.algorithms}
+    algorithms = [
+        container(contract, program_of(registry[contract.name], profile.of(contract.name)))
+        for contract in setup.algorithms
+        if not options.task or contract.name in options.task
+    ]
     # The user's own cases need not have outcomes, so the evaluation does not score them.
-    if not options.case and (not options.task or EVALUATION.name in options.task):
-        runner.check_evaluation(Container(EVALUATION, programs.EVALUATION), setup.algorithms)
+    has_evaluation = not options.case and (not options.task or EVALUATION.name in options.task)
+    program = evaluation_program(profile.of(EVALUATION.name))
+    evaluations = [container(EVALUATION, program)] if has_evaluation else []
+    stages = [options.only] if options.only else setup.stages
+    if "containers" in stages:
+        for each in algorithms:
+            runner.check_algorithm(each)
+        for each in evaluations:
+            runner.check_evaluation(each, setup.algorithms)
+    if "platform" in stages and isinstance(engine, NativeEngine) and not options.case:
+        check_under_runtime(
+            [*algorithms, *evaluations],
+            cases,
+            root=setup.root,
+            logs=logs / "platform",
+            report=report,
+            python_of=setup.python_of,
+        )
 
 
 def _empty(logs: Path) -> None:

@@ -85,7 +85,9 @@ class Project:
     @property
     def setup(self) -> Setup:
         """What is checked; making an environment takes a minute, so this one is used."""
-        return Setup(root=self.root, bounds=self.bounds, python_of=this_python)
+        return Setup(
+            root=self.root, bounds=self.bounds, python_of=this_python, stages=("containers",)
+        )
 
     def set_fault(self, algorithm: str, fault: str) -> None:
         """Make an algorithm misbehave."""

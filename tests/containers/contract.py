@@ -1,6 +1,7 @@
 """The platform's contract, written from the platform's own description and not from our code.
 
-`shared.tasks` states the same for the containers; a test compares the two.
+`shared.tasks` and the profiles of `evaluation.running` state the same for the code; a test compares
+them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ Holds: TypeAlias = Literal["mask", "number", "boolean", "metrics"]
 
 LABELS: Final = {"GTVp": 1, "GTVn": 2}
 """Values in a mask; 0 is background."""
-MEMORY_LIMIT_GB: Final = 15.0
-"""The platform's 16 GB, minus the 1 GiB that it reserves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +46,14 @@ class Contract:
     name : name of the container's folder in the repository.
     files : the files that the container must write; it must not write any other file.
     limit_s : seconds for a run, including start-up.
+    memory_gib : memory for a run: the platform's 16 GiB, minus the 1 GiB that it reserves.
     ct_slug : slug of the input socket of the CT. The name of its file is the name of the case.
     """
 
     name: str
     files: tuple[File, ...]
     limit_s: int
+    memory_gib: float = 15
     ct_slug: str = "ct-image"
 
     @property

@@ -21,9 +21,10 @@ from tests.containers import checks
 from tests.containers.bad_inputs import BAD_INPUTS, BadInput
 from tests.containers.bad_models import BAD_MODELS, BadModel
 from tests.containers.checks import Check
-from tests.containers.contract import EVALUATION, Contract
+from tests.containers.contract import Contract
 from tests.containers.expectations import BOUNDS_FILE, dsc_bounds
 from tests.containers.image_files import check_files
+from tests.containers.invoke_mode import Inputs, check_invoke_mode
 from tests.containers.report import Group, Report
 from tests.containers.submission import (
     BAD_SUBMISSIONS,
@@ -69,6 +70,7 @@ class Runner:
         system, which an engine in a virtual machine can see.
     update_expected : whether to save the outputs as the expected outputs.
     model : a model folder to use in place of the image's own.
+    in_both_modes : also build and check each sample container in invoke mode.
     bad_inputs : inputs that every algorithm must reject.
     bad_models : model folders that every algorithm must reject.
     bad_submissions : submissions that the evaluation must reject.
@@ -84,6 +86,7 @@ class Runner:
     report: Report
     update_expected: bool = False
     model: Path | None = None
+    in_both_modes: bool = True
     bad_inputs: Sequence[BadInput] = BAD_INPUTS
     bad_models: Sequence[BadModel] = BAD_MODELS
     bad_submissions: BadSubmissions = field(default_factory=lambda: BAD_SUBMISSIONS)
@@ -102,6 +105,7 @@ class Runner:
                 smallest = min(self.cases, key=CaseFolder.size_bytes)
                 self._check_model(container, smallest, logs / "model_folder")
                 self._check_bad_inputs(container, smallest, logs / "bad_inputs")
+                self._check_case_in_invoke_mode(container, smallest, logs)
         except EngineError as error:
             self._report_engine_error(container, error, logs)
 
@@ -116,6 +120,7 @@ class Runner:
                 self._check_metrics(container, algorithm, logs / algorithm.name)
                 self._check_hostile(container, algorithm, logs / algorithm.name)
             self._check_bad_submissions(container, algorithms[-1], logs / "bad_submissions")
+            self._check_submission_in_invoke_mode(container, algorithms[-1], logs)
         except (EngineError, ValueError, OSError) as error:
             self._report_engine_error(container, error, logs)
 
@@ -147,8 +152,8 @@ class Runner:
         run = self._run(container, submission.input, first, logs, uploaded=submission.truth)
         results = [checks.check_end(run)]
         if run.exit_code == 0:
-            results += checks.check_limits(run, EVALUATION)
-            results.append(checks.check_files(first, EVALUATION))
+            results += checks.check_limits(run, container.contract)
+            results.append(checks.check_files(first, container.contract))
             if results[-1].passed:
                 results += check_metrics(first, algorithm, outputs=outputs, cases=self.cases)
             submission.shuffle()
@@ -165,7 +170,7 @@ class Runner:
                 name=algorithm.name,
                 checks=results,
                 seconds=run.seconds,
-                limit_s=EVALUATION.limit_s,
+                limit_s=container.contract.limit_s,
                 peak_gb=peak_memory_gb(run.stdout),
                 note="scores as computed here, the same bytes for shuffled jobs",
                 logs=logs,
@@ -186,7 +191,7 @@ class Runner:
         )
         results = [checks.check_end(run)]
         if run.exit_code == 0:
-            results += checks.check_limits(run, EVALUATION)
+            results += checks.check_limits(run, container.contract)
             results += check_hostile(output, logs / "output", algorithm, kinds)
         shutil.rmtree(submission.input.parent)
         self.report.add(
@@ -195,7 +200,7 @@ class Runner:
                 name=f"hostile {algorithm.name}",
                 checks=results,
                 seconds=time.perf_counter() - start,
-                limit_s=EVALUATION.limit_s,
+                limit_s=container.contract.limit_s,
                 peak_gb=peak_memory_gb(run.stdout),
                 note="each hostile output fails only its own case",
                 logs=logs / "hostile",
@@ -392,6 +397,58 @@ class Runner:
                 logs=logs,
             )
         )
+
+    def _check_case_in_invoke_mode(
+        self, container: Container, case: CaseFolder, logs: Path
+    ) -> None:
+        folder = logs / "invoke_mode"
+        exec_output = logs / case.name / "output"
+        if self._skips_invoke_mode(container, exec_output):
+            return
+        good, bad = case.stage(folder / "input_copy"), case.stage(folder / "bad_input_copy")
+        spoiler = self.bad_inputs[0]
+        spoiler.spoil(bad)
+        inputs = Inputs(
+            good=good,
+            exec_output=exec_output,
+            bad=bad,
+            bad_words=spoiler.words,
+            uploaded=self.model,
+        )
+        self._report_invoke_mode(container, inputs, folder)
+
+    def _check_submission_in_invoke_mode(
+        self, container: Container, algorithm: Contract, logs: Path
+    ) -> None:
+        folder = logs / "invoke_mode"
+        exec_output = logs / algorithm.name / "output"
+        if self._skips_invoke_mode(container, exec_output):
+            return
+        outputs = self._outputs(algorithm)
+        good, bad = (
+            stage(algorithm, outputs=outputs, cases=self.cases, folder=folder / f"{name}_copy")
+            for name in ("submission", "bad_submission")
+        )
+        bad.break_the_list()
+        inputs = Inputs(
+            good=good.input,
+            exec_output=exec_output,
+            bad=bad.input,
+            bad_words="predictions.json to be a list of jobs",
+            uploaded=good.truth,
+        )
+        self._report_invoke_mode(container, inputs, folder)
+
+    def _skips_invoke_mode(self, container: Container, exec_output: Path) -> bool:
+        """Whether invoke mode was checked already, or there is no output to compare with."""
+        is_served = container.program.limits.mode == "invoke"
+        return is_served or not self.in_both_modes or not exec_output.is_dir()
+
+    def _report_invoke_mode(self, container: Container, inputs: Inputs, folder: Path) -> None:
+        logs = folder / "logs"
+        self.report.add(check_invoke_mode(self.engine, container.program, inputs=inputs, logs=logs))
+        for copied in folder.glob("*_copy"):
+            shutil.rmtree(copied)
 
     def _run(
         self,

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from evaluation.running.engines.native import NativeEngine
+from tests.containers import platform_stage
 from tests.containers.__main__ import Setup, main
 from tests.containers.bad_inputs import BAD_INPUTS
 from tests.containers.bad_models import BAD_MODELS
-from tests.containers.conftest import Project
+from tests.containers.conftest import ROOT, Project
 from tests.containers.contract import ALGORITHMS
 from tests.containers.submission import BAD_SUBMISSIONS
+from tests.platform.environment import NoPythonError
 
 Command = Callable[..., tuple[int, list[str]]]
 
@@ -69,9 +71,9 @@ def test_expected_outputs_are_written_and_then_required(project: Project, comman
     code, lines = command(*task)
     passed, failed = counts(lines)
     assert (code, failed) == (0, 0), lines
-    # Exit code, stderr, time, memory, files, mask, geometry, agreement, truth, second run; and one
-    # for a good model folder.
-    assert passed == 11 + len(BAD_MODELS) + len(BAD_INPUTS)
+    # Exit code, stderr, time, memory, files, mask, geometry, agreement, truth, second run; one for
+    # a good model folder; in invoke mode build, call, stderr, same bytes, bad case and two stops.
+    assert passed == 11 + 7 + len(BAD_MODELS) + len(BAD_INPUTS)
     cases = list(ET.parse(project.root / "report.xml").iter("testcase"))
     assert len(cases) == passed
     (row,) = (line for line in lines if re.match(r"task1_segmentation +tiny +passed", line))
@@ -192,3 +194,33 @@ def test_ignored_model_folder_is_detected(project: Project, quick_command: Comma
     assert (code, counts(lines)[1]) == (1, 2)
     assert any("an uploaded model folder is used: expected the notice" in line for line in lines)
     assert any("a changed byte is rejected: expected exit code 1" in line for line in lines)
+
+
+def test_runtime_of_the_platform_is_skipped_aloud_without_its_python(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Path:
+        raise NoPythonError("expected Python 3.12, found none; install it")
+
+    monkeypatch.setattr(platform_stage, "install", fail)
+    code, lines = command("--engine", "native", "--only", "platform")
+    assert (code, counts(lines)) == (0, (0, 0))
+    words = "runtime of the platform: skipped, not checked: expected Python 3.12, found none"
+    assert any(line.startswith(words) for line in lines)
+    for wrong in ("docker", "podman"):
+        with pytest.raises(SystemExit):
+            command("--engine", wrong, "--only", "platform")
+
+
+def test_limits_of_the_user_replace_the_contract(
+    project: Project, quick_command: Command, tmp_path: Path
+) -> None:
+    text = (ROOT / "evaluation/running/profiles/hecktor2026.toml").read_text()
+    (tmp_path / "limits.toml").write_text(text.replace("time_s = 1500", "time_s = 1234"))
+    task = ("--engine", "native", "--task", "task3_hpv", "--update-expected")
+    code, lines = quick_command(*task, "--limits", str(tmp_path / "limits.toml"))
+    assert (code, counts(lines)[1]) == (0, 0), lines
+    (row,) = (line for line in lines if re.match(r"task3_hpv +tiny +passed", line))
+    assert "1234" in row.split()
+    code, lines = quick_command(*task, "--limits", str(tmp_path / "nothing.toml"))
+    assert code == 2

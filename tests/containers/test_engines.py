@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,14 +25,20 @@ PROGRAM = program_of(CURRENT.algorithm("segmentation"))
 LIMIT = 15 * 2**30
 
 
+def with_limits(**changes: Any) -> Program:
+    """Return the program with other limits."""
+    return replace(PROGRAM, limits=PROGRAM.limits.model_copy(update=changes))
+
+
 def run_once(
     project: Project,
     engine: Engine,
     program: Program = PROGRAM,
     cancelled: threading.Event | None = None,
+    folder: str = "trial",
 ) -> Run:
     """Prepare a program and run it on the sample case."""
-    trial = project.root / "trial"
+    trial = project.root / folder
     trial.mkdir()
     engine.prepare(program, trial / "build.txt")
     staged = find_cases(project.root / "tests/cases")[0].stage(trial / "case")
@@ -99,7 +106,7 @@ def test_container_runs_hardened_and_is_removed(
     run = run_once(project, engine)
     assert (run.exit_code, run.stderr) == (0, "")
     (options,) = project.calls("create")
-    assert options[: len(hardening(LIMIT))] == hardening(LIMIT)
+    assert options[: len(hardening(PROGRAM.limits))] == hardening(PROGRAM.limits)
     for flag in (
         ("--network", "none"),
         ("--cap-drop", "ALL"),
@@ -155,7 +162,7 @@ def test_container_is_stopped_at_the_time_limit(
     on_path("docker")
     project.set_fault(PROGRAM.name, "sleeps")
     engine = docker(project)
-    run = run_once(project, engine, replace(PROGRAM, limit_s=2))
+    run = run_once(project, engine, with_limits(time_s=2))
     assert run.exit_code is None
     assert run.note == "stopped at the time limit of 2 s"
     assert project.calls("kill") == [["c0ffee"]]

@@ -19,12 +19,13 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from evaluation.running.programs import EVALUATION, program_of
+from evaluation.running.programs import evaluation_program, program_of
 from shared.docker import check_image, inventory, slim_environment, slim_system
 from shared.editions import CURRENT
 from tests.containers.conftest import ROOT, Project
 
 ALGORITHMS = [program_of(algorithm) for algorithm in CURRENT.algorithms]
+EVALUATION = evaluation_program()
 NAMES = [program.name for program in ALGORITHMS]
 
 

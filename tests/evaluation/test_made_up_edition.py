@@ -65,11 +65,9 @@ EDITION = Edition(
                 Output(task="survival", slug="rfs-days", path="rfs-days.json", risk_sign=-1),
                 Output(task="hpv", slug="hpv", path="hpv.json"),
             ),
-            limit_s=1500,
             bundled={"segmentation": "task1_segmentation", "hpv": "task3_hpv"},
         ),
     ),
-    memory_limit_bytes=CURRENT.memory_limit_bytes,
 )
 ALGORITHM = EDITION.algorithms[0]
 CONTRACT = Contract(

@@ -108,7 +108,7 @@ from shared.editions import CURRENT
 from shared.tasks import Algorithm, Output
 
 output = Output(task="stage", slug="stage", path="stage.json")
-algorithm = Algorithm(name="task4_stage", outputs=(output,), limit_s=600)
+algorithm = Algorithm(name="task4_stage", outputs=(output,))
 edition = replace(CURRENT, algorithms=(*CURRENT.algorithms, algorithm))
 results = Path("results")
 score_results(results, results / "ground_truth", workers=1, edition=edition)

@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.platform.shim import S3, App, Mode, Session, install, local_s3
+from shared.grand_challenge.job import Mode
+from tests.platform.environment import NoPythonError, install
+from tests.platform.s3 import S3, local_s3
+from tests.platform.shim import App, Session
 
 
 @pytest.fixture(scope="session")
 def programs() -> Path:
     """Return the folder of the runtime's programs; skips the test if it cannot run here."""
-    return install()
+    try:
+        return install()
+    except NoPythonError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +36,7 @@ def start(
     """Return a function that prepares a start of the runtime."""
 
     def session(app: App, mode: Mode, **settings: Any) -> Session:
-        return Session(programs, s3, tmp_path_factory.mktemp(mode), app, mode, **settings)
+        folder = tmp_path_factory.mktemp(mode)
+        return Session(app, mode, programs=programs, s3=s3, folder=folder, **settings)
 
     return session

@@ -1,4 +1,4 @@
-"""Run the platform's own runtime, sagemaker-shim, on this machine, with moto as its S3.
+"""Run a program under the platform's own runtime, sagemaker-shim, on this machine.
 
 The platform adds the runtime to the image, and the runtime starts the image's entry point as a
 child process. Here it starts the same entry point natively. Nothing else is simulated: the real
@@ -11,33 +11,21 @@ import base64
 import io
 import json
 import os
-import shutil
-import socket
+import secrets
 import subprocess
-import sys
 import tarfile
-import time
 import urllib.error
 import urllib.request
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
-import pytest
-
-from shared.files import locked
-from shared.tasks import Algorithm
-
-ROOT: Final = Path(__file__).resolve().parents[2]
-REQUIREMENTS: Final = ("sagemaker-shim==0.8.3", "moto[server]==5.2.5")
-START_LIMIT_S: Final = 120
-"""A generous limit, because many tests may run at once."""
-
-Mode = Literal["exec", "invoke"]
+from evaluation.running.engines.process import free_port
+from evaluation.running.programs import Program
+from shared.grand_challenge.job import Mode
+from tests.platform.s3 import S3, START_LIMIT_S, wait_for
 
 # The same as `sagemaker-shim serve`, whose port cannot be chosen.
 SERVE: Final = """
@@ -49,133 +37,46 @@ set_memory_limits()
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_config=None, loop="asyncio")
 """
 
-
-def find_python() -> str | None:
-    """Return a Python 3.12 interpreter, which the runtime needs, or None."""
-    names = [shutil.which("python3.12")]
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    names += map(str, sorted(pyenv.glob("versions/3.12.*/bin/python3.12")))
-    for name in names:
-        # pyenv's python3.12 fails unless this version is selected.
-        if name and subprocess.run([name, "-c", ""], capture_output=True).returncode == 0:
-            return name
-    return None
+UPLOADS: Final = {"--model": "MODEL", "--truth": "GROUND_TRUTH"}
+"""The runtime's name for an uploaded tarball, by the program's option for its folder."""
 
 
-def install() -> Path:
-    """Install the runtime below the checkout if necessary, and return the folder of its programs.
-
-    Skips the test if Python 3.12 is not available.
-    """
-    venv = ROOT / ".venv-shim"
-    venv.mkdir(exist_ok=True)
-    stamp = venv / "stamp"
-    with locked(stamp):
-        if not stamp.is_file() or stamp.read_text() != str(REQUIREMENTS):
-            python = find_python()
-            if python is None:
-                pytest.skip("sagemaker-shim needs Python 3.12, which is not installed here")
-            _uv("venv", "--allow-existing", "--python", python, str(venv))
-            _uv("pip", "install", "--python", str(venv / "bin/python"), *REQUIREMENTS)
-            stamp.write_text(str(REQUIREMENTS))
-    return venv / "bin"
-
-
-def _uv(*arguments: str) -> None:
-    command = [sys.executable, "-m", "uv", "--quiet", "--no-progress", *arguments]
-    subprocess.run(command, check=True, cwd=ROOT)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-@dataclass(frozen=True)
-class S3:
-    """A local S3 with one bucket."""
-
-    endpoint: str
-    bucket: str = "platform"
-
-    def put(self, key: str, content: bytes) -> None:
-        self._call(key, content)
-
-    def get(self, key: str) -> bytes:
-        return self._call(key)
-
-    def keys(self, prefix: str) -> list[str]:
-        tree = ET.fromstring(self._call(f"?list-type=2&prefix={prefix}"))
-        return sorted(e.text or "" for e in tree.iter() if e.tag.endswith("}Key"))
-
-    def _call(self, path: str, content: bytes | None = None) -> bytes:
-        # moto requires a signature but does not check it. It would parse the content as a form if
-        # the content type were urllib's default.
-        headers = {
-            "Authorization": "AWS4-HMAC-SHA256 Credential=none/20260101/us-east-1/s3/aws4",
-            "Content-Type": "application/octet-stream",
-        }
-        url = f"{self.endpoint}/{self.bucket}/{quote(path, safe='/?=&')}"
-        method = "GET" if content is None else "PUT"
-        request = urllib.request.Request(url, content, headers, method=method)
-        with urllib.request.urlopen(request, timeout=START_LIMIT_S) as reply:
-            answer: bytes = reply.read()
-            return answer
-
-
-@contextmanager
-def local_s3(programs: Path, log: Path) -> Iterator[S3]:
-    port = free_port()
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [programs / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=file,
-            stderr=file,
-        )
-    try:
-        s3 = S3(f"http://127.0.0.1:{port}")
-        _wait_for(f"{s3.endpoint}/moto-api/", process)
-        s3.put("", b"")  # creates the bucket
-        yield s3
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_LIMIT_S
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=START_LIMIT_S).close()
-            return
-        except OSError:
-            assert process.poll() is None, f"{url}: the process ended"
-            assert time.monotonic() < end, f"{url} does not answer"
-            time.sleep(0.1)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class App:
-    """The program and environment variables of an image, and the model tarball, if any."""
+    """What the runtime needs to know of an image.
+
+    Attributes
+    ----------
+    program : the entry point.
+    folder : working directory.
+    environment : variables that the image sets.
+    upload_option : option with which the program takes the folder of an uploaded tarball.
+    """
 
     program: tuple[str, ...]
+    folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    tarball: bytes | None = None
+    upload_option: str = "--model"
 
 
-def lay_out(algorithm: Algorithm, folder: Path) -> Path:
-    """Arrange the files of an algorithm as in its image, and return its program."""
-    folder.mkdir()
-    (folder / "shared").symlink_to(ROOT / "shared")
-    for place, source in algorithm.model_folders(ROOT).items():
-        shutil.copytree(source, folder / "model" / place, dirs_exist_ok=True)
-    return Path(shutil.copy(ROOT / algorithm.name / "inference.py", folder))
+def app_of(program: Program, mode: Mode, *, python: Path, folder: Path) -> App:
+    """Return the image of a program that `lay_out` has arranged in a folder."""
+    return App(
+        program=(str(python), *program.arguments),
+        folder=folder,
+        environment=image_environment(mode),
+        upload_option=program.upload_option,
+    )
 
 
 def image_environment(mode: Mode) -> dict[str, str]:
-    """Return the variables that an image sets."""
-    return {"HECKTOR_API_METHOD": mode, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    """Return the variables that an image sets, except the PATH."""
+    return {
+        "HECKTOR_API_METHOD": mode,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",
+    }
 
 
 @dataclass(frozen=True)
@@ -205,17 +106,27 @@ class Result:
 
 
 class Session:
-    """One start of the runtime, which can run several jobs."""
+    """One start of the runtime, which can run several jobs.
+
+    Parameters
+    ----------
+    programs : folder of the programs of the runtime's environment.
+    folder : an empty folder for inputs, outputs and the log.
+    uploaded : an uploaded tarball, or a folder with its files.
+    limit_s : time limit of a job.
+    memory_mb : memory limit in MiB.
+    """
 
     def __init__(
         self,
-        programs: Path,
-        s3: S3,
-        folder: Path,
         app: App,
         mode: Mode,
         *,
-        limit_s: int = 600,
+        programs: Path,
+        s3: S3,
+        folder: Path,
+        uploaded: Path | None = None,
+        limit_s: float = 600,
         memory_mb: int = 15360,
     ) -> None:
         self._programs = programs
@@ -223,12 +134,13 @@ class Session:
         self._folder = folder
         self._app = app
         self._mode = mode
+        self._uploaded = uploaded
         self._limit_s = limit_s
         self._memory_mb = memory_mb
-        self._prefix = folder.name
+        self._prefix = secrets.token_hex(8)
         self._port = free_port()
         self._output = folder / "runtime.log"
-        for name in ("output", "model", "data"):
+        for name in ("output", "uploaded", "data"):
             (folder / name).mkdir()
 
     def run(self, cases: Mapping[str, Path]) -> list[Result | None]:
@@ -241,7 +153,7 @@ class Session:
                 stdout=file,
                 stderr=file,
                 check=True,
-                cwd=self._folder,
+                cwd=self._app.folder,
             )
         return [self._result(job) for job in cases]
 
@@ -254,10 +166,10 @@ class Session:
                 env=self._environment(),
                 stdout=file,
                 stderr=file,
-                cwd=self._folder,
+                cwd=self._app.folder,
             )
         try:
-            _wait_for(f"http://127.0.0.1:{self._port}/ping", process)
+            wait_for(f"http://127.0.0.1:{self._port}/ping", process)
             yield self
         finally:
             process.terminate()  # it ends the algorithm, too
@@ -297,9 +209,15 @@ class Session:
         folder, web_port = self._folder, str(free_port())
         arguments = ["--input", str(folder / "input"), "--output", str(folder / "output")]
         arguments += ["--port", web_port]
-        if self._app.tarball is not None:
-            self._s3.put(f"{self._prefix}/model.tar.gz", self._app.tarball)
-            arguments += ["--model", str(folder / "model")]
+        uploads = {}
+        if self._uploaded is not None:
+            self._s3.put(f"{self._prefix}/uploaded.tar.gz", _tarball(self._uploaded))
+            arguments += [self._app.upload_option, str(folder / "uploaded")]
+            name = UPLOADS[self._app.upload_option]
+            uploads = {
+                name: f"s3://{self._s3.bucket}/{self._prefix}/uploaded.tar.gz",
+                f"{name}_DEST": folder / "uploaded",
+            }
         settings = {
             "ENTRYPOINT_B64J": _encoded(self._app.program),
             "CMD_B64J": _encoded(arguments),
@@ -308,9 +226,8 @@ class Session:
             "INPUT_PATH": folder / "input",
             "OUTPUT_PATH": folder / "output",
             "LINKED_INPUT_PARENT": folder / "data",
-            "WRITABLE_DIRECTORIES": folder / "model",
-            "POST_CLEAN_DIRECTORIES": folder / "model",
-            "MODEL_DEST": folder / "model",
+            "WRITABLE_DIRECTORIES": folder / "uploaded",
+            "POST_CLEAN_DIRECTORIES": folder / "uploaded",
             "MAX_MEMORY_MB": self._memory_mb,
             "RUNTIME_OUTPUT_BUCKET_NAME": self._s3.bucket,
             "RUNTIME_OUTPUT_PREFIX": f"{self._prefix}/setup",
@@ -318,9 +235,8 @@ class Session:
             "START_AND_HEALTH_TIMEOUT_SECONDS": START_LIMIT_S,
             "HEALTH_CHECK_CALL_TIMEOUT_SECONDS": 1,
             "USER_WEBSERVER_PORT": web_port,
+            **uploads,
         }
-        if self._app.tarball is not None:
-            settings["MODEL"] = f"s3://{self._s3.bucket}/{self._prefix}/model.tar.gz"
         return {
             "PATH": os.defpath,  # without HOME, as for a user without a passwd entry
             "LANG": "C.UTF-8",
@@ -379,10 +295,12 @@ def _encoded(words: Sequence[str]) -> str:
     return base64.b64encode(json.dumps(list(words)).encode()).decode()
 
 
-def tarball(folder: Path) -> bytes:
-    """Return a model folder as a tarball, as a user uploads it."""
+def _tarball(source: Path) -> bytes:
+    """Return a tarball, or a folder as a tarball with its files at the root."""
+    if source.is_file():
+        return source.read_bytes()
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        for path in sorted(folder.iterdir()):
+        for path in sorted(source.iterdir()):
             archive.add(path, path.name)
     return content.getvalue()

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from evaluation.running.programs import lay_out, program_of
 from shared.editions import CURRENT
-from tests.platform.shim import ROOT, App, Session, image_environment, lay_out
+from tests.platform.environment import ROOT
+from tests.platform.shim import Session, app_of
 
 
 def test_container_serves_the_models_of_the_tarball(
@@ -20,12 +22,12 @@ def test_container_serves_the_models_of_the_tarball(
     script = ROOT / algorithm.name / "do_save.sh"
     options = ["--model-tarball", "--output", str(tmp_path / "output")]
     subprocess.run([str(script), *options], check=True, capture_output=True)
-    program = lay_out(algorithm, tmp_path / "image")
-    shutil.rmtree(tmp_path / "image" / "model")  # Only the tarball has models.
-    archive = (tmp_path / "output" / "model.tar.gz").read_bytes()
-    app = App((sys.executable, str(program)), image_environment("invoke"), archive)
+    program, image = program_of(algorithm), tmp_path / "image"
+    lay_out(program, root=ROOT, folder=image)
+    shutil.rmtree(image / "model")  # Only the tarball has models.
+    app = app_of(program, "invoke", python=Path(sys.executable), folder=image)
 
-    session = start(app, "invoke")
+    session = start(app, "invoke", uploaded=tmp_path / "output" / "model.tar.gz")
     with session.served():  # healthy, so the models are loaded
         pass
     assert session.lines("stderr") == []

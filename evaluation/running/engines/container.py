@@ -14,23 +14,30 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from evaluation.running.engines.invoke import DRIVER, drive, interpret, total_limit_s
 from evaluation.running.engines.process import (
+    available_cpus,
     last_lines,
     prefix_to_die_with_parent,
     run_process,
     succeeds,
 )
 from evaluation.running.engines.protocol import EngineError, Image, Run
+from evaluation.running.limits import Limits
 from evaluation.running.programs import Program
+from shared.grand_challenge.server import PORT
 
 CASE_MOUNT: Final = PurePosixPath("/mnt/case")
 """Where the case is in the container; `/input` is a symbolic link to it, as on the platform."""
 OUTPUT_MOUNT: Final = PurePosixPath("/output")
+DRIVER_MOUNT: Final = PurePosixPath("/mnt/invoke_driver.py")
+MODE_LABEL: Final = "org.grand-challenge.api-method"
+"""From this label, the platform reads in which mode to run an image."""
 NEVER: Final = "0001-01-01"
 """The start time that both engines report for a container that never started."""
 
 
-def hardening(memory_limit_bytes: int) -> list[str]:
+def hardening(limits: Limits) -> list[str]:
     """Return the options for the platform's limits, and for some that are stricter.
 
     `--memory-swap` limits memory and swap together. It equals `--memory`, so the container cannot
@@ -42,9 +49,9 @@ def hardening(memory_limit_bytes: int) -> list[str]:
         *("--tmpfs", "/tmp"),
         *("--cap-drop", "ALL"),
         *("--security-opt", "no-new-privileges"),
-        *("--memory", str(memory_limit_bytes)),
-        *("--memory-swap", str(memory_limit_bytes)),
-        *("--ulimit", f"data={memory_limit_bytes}"),
+        *("--memory", str(limits.memory_bytes)),
+        *("--memory-swap", str(limits.memory_bytes)),
+        *("--ulimit", f"data={limits.memory_bytes}"),
         *("--pids-limit", "128"),
     ]
 
@@ -84,10 +91,11 @@ class ContainerEngine:
         """Build the image, and a second one in which `/input` is a symbolic link."""
         if self._build:
             script = self._root / program.name / "do_build.sh"
-            variant = ["--variant", self._variant] if program.has_variants else []
+            options = ["--variant", self._variant] if program.has_variants else []
+            options += ["--api-method", program.limits.mode]
             with log.open("w", encoding="utf-8") as file:
                 code = subprocess.run(
-                    [str(script), *variant],
+                    [str(script), *options],
                     env={**os.environ, "ENGINE": self._command},
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -95,17 +103,17 @@ class ContainerEngine:
                 ).returncode
             if code != 0:
                 raise EngineError(f"{script.name} ended with exit code {code}:\n{last_lines(log)}")
-        image = self._inspect(self._image(program), "omit --no-build")
+        image = self._inspect(program, "leave out --no-build")
         self._link_input(program)
         return image
 
     def identify(self, program: Program) -> str:
         """Return the image's identifier."""
-        return self._inspect(self._image(program), "prepare it first").identifier
+        return self._inspect(program, "prepare it first").identifier
 
     def prepare_machine(self, program: Program) -> None:
         """Prepare another machine, where the image has been loaded from a file or a registry."""
-        self._inspect(self._image(program), "load it on every worker's machine")
+        self._inspect(program, "load it on every worker's machine")
         self._link_input(program)
 
     def leave_machine(self) -> None:
@@ -129,31 +137,40 @@ class ContainerEngine:
         output.chmod(0o777)  # The image's user, not ours, writes here.
         name = f"hecktor-{hashlib.sha256(str(logs.resolve()).encode()).hexdigest()[:16]}"
         self._call("rm", "--force", name, check=False)
-        options = [*hardening(program.memory_limit_bytes), *self._dialect(), "--name", name]
+        limits = program.limits
+        options = [*hardening(limits), *self._dialect(program), "--name", name]
         options += [*_mount(case, CASE_MOUNT), *_mount(output, OUTPUT_MOUNT, writable=True)]
         if uploaded is not None:
             options += _mount(uploaded, program.upload_mount)
-        if cpus is not None:
-            options += ["--cpus", str(len(cpus))]
+        options += ["--cpus", str(len(available_cpus(cpus, limits.cpus)))]
+        command: list[str] = []
+        if limits.mode == "invoke":
+            options += [*_mount(DRIVER, DRIVER_MOUNT), "--entrypoint", "python"]
+            program_command = ["python", *program.arguments]
+            driver = Path(DRIVER_MOUNT)
+            command = drive(driver, PORT, limits=limits, command=program_command)[1:]
         # Creating and starting are separate calls, so that the engine's warnings do not become part
         # of the algorithm's stderr.
-        container = self._call("create", *options, self._linked_image(program)).split()[-1]
+        image = self._linked_image(program)
+        container = self._call("create", *options, image, *command).split()[-1]
         try:
             run = run_process(
                 [*self._prefix, self._command, "start", "--attach", container],
-                limit_s=program.limit_s,
+                limit_s=total_limit_s(limits),
                 logs=logs,
                 stop=lambda: self._call("kill", container),
                 cancelled=cancelled,
             )
             template = "{{.State.OOMKilled}} {{.State.StartedAt}}"
             killed, started = self._call("inspect", "--format", template, container).split()[:2]
+            if limits.mode == "invoke":
+                run = interpret(run, limits, logs)
             if started.startswith(NEVER):
                 raise EngineError(
                     f"{self._command} could not start the container: {run.stderr.strip()}"
                 )
             if killed == "true":
-                run = replace(run, note=f"exceeded the memory limit of {program.memory_limit}")
+                run = replace(run, note=f"exceeded the memory limit of {limits.memory_gib:g} GiB")
         finally:
             self._call("rm", "--force", container)
             if os.geteuid() != 0:
@@ -178,14 +195,24 @@ class ContainerEngine:
         self.leave_machine()
 
     def _image(self, program: Program) -> str:
-        return f"hecktor2025/{program.name}:{self._variant if program.has_variants else 'cpu'}"
+        suffix = "-invoke" if program.limits.mode == "invoke" else ""
+        variant = self._variant if program.has_variants else "cpu"
+        return f"hecktor2025/{program.name}:{variant}{suffix}"
 
-    def _inspect(self, name: str, remedy: str) -> Image:
+    def _inspect(self, program: Program, remedy: str) -> Image:
+        name = self._image(program)
+        template = f'{{{{.Id}}}} {{{{.Size}}}} {{{{index .Config.Labels "{MODE_LABEL}"}}}}'
         try:
-            answer = self._call("image", "inspect", "--format", "{{.Id}} {{.Size}}", name)
+            answer = self._call("image", "inspect", "--format", template, name)
         except EngineError:
             raise EngineError(f"expected the image {name}, found none; {remedy}") from None
-        identifier, size = answer.split()
+        identifier, size, *label = answer.split()
+        mode = program.limits.mode
+        if label != [mode]:
+            raise EngineError(
+                f"expected the label {MODE_LABEL}={mode} of the image {name}, found "
+                f"{' '.join(label) or 'none'}; build it with --api-method {mode}"
+            )
         return Image(name, identifier.removeprefix("sha256:")[:12], int(size))
 
     def _linked_image(self, program: Program) -> str:
@@ -209,7 +236,8 @@ class ContainerEngine:
             self._call("build", "--quiet", "--tag", self._linked_image(program), context)
         self._linked_images.append(self._linked_image(program))
 
-    def _dialect(self) -> list[str]:
+    def _dialect(self, program: Program) -> list[str]:
+        gpu = self._gpu and program.limits.gpu
         if self._command == "podman":
             # SELinux, which protects Podman's home distributions, would hide the mounted folders.
             # Podman's own limits on files and processes may exceed what the machine permits.
@@ -217,14 +245,14 @@ class ContainerEngine:
                 *("--security-opt", "label=disable"),
                 *("--ulimit", "nofile=1024:1024"),
                 *("--ulimit", "nproc=1024:1024"),
-                *(("--device", "nvidia.com/gpu=all") if self._gpu else ()),
+                *(("--device", "nvidia.com/gpu=all") if gpu else ()),
             ]
-        return ["--gpus", "all"] if self._gpu else []
+        return ["--gpus", "all"] if gpu else []
 
     def _hand_over(self, program: Program, output: Path) -> None:
         """Let everyone delete the outputs. Only the image's user, who owns them, can allow that."""
         mount = _mount(output, OUTPUT_MOUNT, writable=True)
-        options = ["run", "--rm", "--network", "none", *self._dialect(), *mount]
+        options = ["run", "--rm", "--network", "none", *self._dialect(program), *mount]
         command = [self._image(program), "-R", "a+rwX", str(OUTPUT_MOUNT)]
         self._call(*options, "--entrypoint", "chmod", *command, check=False)
 

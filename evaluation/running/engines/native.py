@@ -11,13 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from evaluation.running.engines.invoke import DRIVER, drive, interpret, total_limit_s
 from evaluation.running.engines.process import (
+    available_cpus,
+    free_port,
     prefix_to_die_with_parent,
     prefix_without_network,
     run_process,
 )
 from evaluation.running.engines.protocol import EngineError, Run
-from evaluation.running.programs import Program, stage_models
+from evaluation.running.programs import Program, lay_out
+from shared.grand_challenge.server import PORT
 
 PythonOf: TypeAlias = Callable[[Program], Path]
 """Returns the interpreter with a program's libraries."""
@@ -52,17 +56,8 @@ class NativeEngine:
 
     def prepare(self, program: Program, log: Path) -> None:
         """Lay out the application as in the image."""
-        app = self._app(program)
-        app.mkdir(parents=True)
-        for path in ("shared", *program.code):
-            source = self._root / path
-            if source.is_dir():
-                (app / source.name).symlink_to(source)
-            else:
-                # Copied, because Python would import from the folder of a link's target.
-                shutil.copy(source, app)
-        models = {place: self._root / folder for place, folder in program.models.items()}
-        stage_models(models, app / "model")
+        if not self._app(program).exists():  # it is the same in either mode
+            lay_out(program, root=self._root, folder=self._app(program))
         python_of = self._python_of or locked_python(self._root)
         self._pythons[program.name] = python_of(program)
 
@@ -102,13 +97,20 @@ class NativeEngine:
         output.mkdir()
         link = logs / "input"
         link.symlink_to(case)
-        app = self._app(program)
+        app, limits = self._app(program), program.limits
         options = [
             *("--input", str(link)),
             *("--output", str(output)),
             *(program.upload_option, str(uploaded or app / "model")),
         ]
+        command = [str(self._pythons[program.name]), *program.arguments, *options]
+        if limits.mode == "invoke":
+            # Without a network of its own, the run shares the ports of the machine.
+            port = PORT if self._isolation else free_port()
+            command = [*command, "--port", str(port)]
+            command = drive(DRIVER, port, limits=limits, command=command)
         environment = {
+            "HECKTOR_API_METHOD": limits.mode,
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(logs),
             "PYTHONUNBUFFERED": "1",
@@ -117,16 +119,17 @@ class NativeEngine:
         }
         _set_writable(case, False)
         try:
-            return run_process(
-                [*self._prefix, str(self._pythons[program.name]), *program.arguments, *options],
-                limit_s=program.limit_s,
+            run = run_process(
+                [*self._prefix, *command],
+                limit_s=total_limit_s(limits),
                 logs=logs,
                 folder=app,
                 environment=environment,
-                memory_limit_bytes=program.memory_limit_bytes,
-                cpus=cpus,
+                memory_limit_bytes=limits.memory_bytes,
+                cpus=available_cpus(cpus, limits.cpus),
                 cancelled=cancelled,
             )
+            return interpret(run, limits, logs) if limits.mode == "invoke" else run
         finally:
             _set_writable(case, True)
             link.unlink()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -88,6 +89,19 @@ def run_process(
         seconds=seconds,
         note=note,
     )
+
+
+def available_cpus(share: Iterable[int] | None, limit: int) -> frozenset[int]:
+    """Return the CPUs for a run: those of its share, by default all, but no more than the limit."""
+    cpus = os.sched_getaffinity(0) if share is None else share
+    return frozenset(sorted(cpus)[:limit])
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def succeeds(*command: str) -> bool:

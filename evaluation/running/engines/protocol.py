@@ -27,8 +27,11 @@ class Run:
     ----------
     exit_code : exit code of the program; None if the run was stopped.
     stdout, stderr : what the program printed.
-    seconds : duration, including the start of the container.
+    seconds : duration; in exec mode including the start of the container, in invoke mode only of
+        the call.
     note : why the run was stopped or killed, if known.
+    stop_seconds : in invoke mode, from SIGTERM to the end of the program; None if only SIGKILL
+        ended it.
     """
 
     exit_code: int | None
@@ -36,6 +39,7 @@ class Run:
     stderr: str
     seconds: float
     note: str = ""
+    stop_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ class Engine(Protocol):
         logs : folder for `stdout.txt` and `stderr.txt`; used by one run at a time.
         uploaded : what the platform unpacks separately from the image: a model folder to use
             instead of the algorithm's own; for the evaluation, the ground truth.
-        cpus : CPUs of this machine that the run may use; a container may use the same number of
-            CPUs, but any of them.
+        cpus : CPUs of this machine that the run may use, as far as its limits allow; a container
+            may use the same number of CPUs, but any of them.
         cancelled : stops the run once it is set.
 
         Raises

@@ -7,6 +7,7 @@ The "image" of a container is the checkout's `inference.py`.
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(os.environ["FAKE_ENGINE"])
+MODE_LABEL = "org.grand-challenge.api-method"
 
 
 def main(arguments: list[str]) -> int:
@@ -30,14 +32,16 @@ def main(arguments: list[str]) -> int:
     elif command == "image" and rest[-1] in settings.get("absent", ()):
         return 1
     elif command == "image" and "--format" not in rest:
-        print(json.dumps([describe(settings)]))
+        print(json.dumps([describe(settings, rest[-1])]))
     elif command == "image":
         values = {"{{.Id}}": "sha256:0123456789abcdef", "{{.Size}}": str(settings["size"])}
         template = rest[rest.index("--format") + 1]
+        labels = describe(settings, rest[-1])["Config"]["Labels"]
+        values[f'{{{{index .Config.Labels "{MODE_LABEL}"}}}}'] = labels[MODE_LABEL]
         for key, value in values.items():
             template = template.replace(key, value)
-        labels = {"revision": "deadbeefcafe0123", "version": "1.2.3", "created": "2026-01-01"}
-        print(next((value for key, value in labels.items() if key in template), template))
+        others = {"revision": "deadbeefcafe0123", "version": "1.2.3", "created": "2026-01-01"}
+        print(next((value for key, value in others.items() if key in template), template))
     elif command == "create":
         (FOLDER / "container.json").write_text(json.dumps(rest))
         print("WARNING: the engine's own complaint", file=sys.stderr)
@@ -55,15 +59,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def describe(settings: dict[str, Any]) -> dict[str, Any]:
+def describe(settings: dict[str, Any], image: str) -> dict[str, Any]:
     """Return the answer of `image inspect`."""
+    mode = "invoke" if image.endswith("-invoke") else "exec"
     return {
         "Os": "linux",
         "Architecture": "amd64",
         "Size": settings["size"],
         "Config": {
             "User": settings.get("user", "10001:10001"),
-            "Labels": settings.get("labels", {"org.grand-challenge.api-method": "exec"}),
+            "Labels": settings.get("labels", {MODE_LABEL: mode}),
         },
         **settings.get("image", {}),
     }
@@ -94,7 +99,8 @@ def start(root: str) -> int:
     for mount in (options[i + 1] for i, o in enumerate(options) if o == "--mount"):
         parts = dict(part.partition("=")[::2] for part in mount.split(","))
         mounts[parts["target"]] = parts["source"]
-    folder = Path(root) / options[-1].split("/")[1].split(":")[0]
+    image = next(o for o in options if o.startswith("hecktor2025/"))
+    folder = Path(root) / image.split("/")[1].split(":")[0]
     paths = ["--input", mounts["/mnt/case"], "--output", mounts["/output"]]
     if folder.name == "evaluation":
         program = [
@@ -107,7 +113,15 @@ def start(root: str) -> int:
         model = mounts.get("/opt/ml/model", str(folder / "model"))
         program = [str(folder / "inference.py"), "--model", model]
     environment = {**os.environ, "PYTHONPATH": root}
-    return subprocess.run([sys.executable, *program, *paths], env=environment).returncode
+    command = [sys.executable, *program, *paths]
+    if "/mnt/invoke_driver.py" in mounts:
+        environment["HECKTOR_API_METHOD"] = "invoke"
+        _, _, limit_s, *_ = options[options.index(image) + 1 :]
+        with socket.create_server(("127.0.0.1", 0)) as server:  # tests share the ports
+            port = str(server.getsockname()[1])
+        driver = [sys.executable, mounts["/mnt/invoke_driver.py"], port, limit_s]
+        command = [*driver, *command, "--port", port]
+    return subprocess.run(command, env=environment).returncode
 
 
 if __name__ == "__main__":

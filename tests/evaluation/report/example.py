@@ -20,6 +20,7 @@ from evaluation.running.case_folders import CaseFolder, find_cases
 from evaluation.running.engines.protocol import Run
 from evaluation.running.ground_truth import write_ground_truth
 from evaluation.running.job_store import JobsOrigin, JobStore
+from evaluation.running.limits import Changes, Limits, Profile
 from evaluation.running.runner import judge
 from evaluation.running.score_command import score_results
 from evaluation.schema import TaskMetrics
@@ -32,6 +33,11 @@ ROOT: Final = Path(__file__).parents[3]
 CASES: Final = ROOT / "tests" / "cases"
 FAILED: Final = "MDA-404"
 CENTRES: Final = {"CHUM": 1, "CHUP": 2, "MDA": 5, "USZ": 8}
+LIMITS: Final = Profile(
+    name="limits of the tests",
+    limits=Limits(mode="exec", time_s=600, memory_gib=1, cpus=2, gpu=False),
+    containers={"task3_hpv": Changes(time_s=2)},
+)
 LOG: Final = "NOTICE: written for a test.\ndone in 1.0 s, peak memory 0.40 GB\n"
 
 
@@ -94,6 +100,7 @@ def _fill(folder: Path, algorithm: Algorithm, cases: list[CaseFolder], answer: A
             source="0123",
             engine="engine of the tests",
             cases=str(folder.parent / "cases"),
+            limits=LIMITS.of(algorithm.name),
         )
         store.claim(origin)
         for case in cases:

@@ -23,8 +23,9 @@ from evaluation.predictions import read_predictions
 from evaluation.running.case_folders import CaseError, find_cases
 from evaluation.running.cluster import cluster_pool
 from evaluation.running.engines.protocol import EngineError
-from evaluation.running.job_store import JobStore
-from evaluation.running.run_command import run_algorithm, run_algorithms
+from evaluation.running.job_store import JobRecord, JobStore
+from evaluation.running.limits import Limits, current_profile
+from evaluation.running.run_command import describe_use, run_algorithm, run_algorithms
 from evaluation.running.runner import Summary, local_pool
 from evaluation.tasks.discovery import SCORINGS
 from evaluation.tasks.survival import Outcome
@@ -89,6 +90,7 @@ def test_native_jobs_are_kept_and_the_truth_is_written(
     assert "expected exactly one image" in failed.reason
     assert (folder / "MDA-002/stderr.txt").read_text().strip() == failed.reason
     assert not list((folder / ".work").glob("app-*"))
+    assert JobStore(folder).origin().limits == current_profile().of("task1_segmentation")
 
     truth = read_truth(tmp_path / "results/ground_truth")["MDA-001"]
     assert SCORINGS["survival"].truth_of(truth) == Outcome(event=True, time_days=600.5)
@@ -136,6 +138,28 @@ def test_unknown_algorithm_is_rejected(tmp_path: Path) -> None:
     assert "expected task1_segmentation, task2_survival, task3_hpv, found" in " ".join(
         output.split()
     )
+
+
+@pytest.mark.usefixtures("handlers")
+def test_unusable_limits_are_reported_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "limits.toml").write_text("time_s = 600\n")
+    arguments = ["run", str(tmp_path), str(tmp_path / "results")]
+    result = CliRunner().invoke(app, [*arguments, "--limits", str(tmp_path / "limits.toml")])
+    assert "expected a profile of limits in" in str(result.exception)
+    assert not (tmp_path / "results").exists()
+
+
+def test_last_lines_say_how_much_of_the_limits_the_cases_used() -> None:
+    limits = Limits(mode="exec", time_s=10, memory_gib=1, cpus=1, gpu=False)
+    record = JobRecord(
+        case="MDA-001", status="Succeeded", reason=None, seconds=6.0, peak_memory_gb=0.1
+    )
+    assert describe_use("task3_hpv", [record], limits) == [
+        "task3_hpv: time: at most 6.0 s of 10 s (60 %), in the case MDA-001",
+        "task3_hpv: memory: at most 0.10 GB of 1.074 GB (9 %), in the case MDA-001",
+        "task3_hpv: WARNING: 1 case used half of the time limit or more: MDA-001",
+    ]
+    assert describe_use("task3_hpv", [], limits) == []
 
 
 @pytest.mark.parametrize("command", ["run", "score", "report", "compare"])

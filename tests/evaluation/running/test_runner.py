@@ -24,6 +24,7 @@ from evaluation.predictions import read_predictions
 from evaluation.running.case_folders import CaseFolder
 from evaluation.running.engines.protocol import Engine
 from evaluation.running.job_store import JobsOrigin, JobStore
+from evaluation.running.programs import program_of
 from evaluation.running.run_command import run_algorithm
 from evaluation.running.runner import (
     Ending,
@@ -357,7 +358,11 @@ def test_case_that_ended_in_the_meantime_is_not_run_again(
     (case,) = make_cases(tmp_path / "cases", 1)
     store = open_store(tmp_path / "run")
     order = Order(
-        algorithm=ALGORITHM, edition=CURRENT, engine=engine, case=case, folder=store.folder
+        algorithm=ALGORITHM,
+        program=program_of(ALGORITHM),
+        engine=engine,
+        case=case,
+        folder=store.folder,
     )
     first = run_case(order)
     assert run_case(order) == first

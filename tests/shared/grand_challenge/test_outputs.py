@@ -49,7 +49,7 @@ def test_hpv_is_a_bare_boolean(tmp_path: Path, decision: bool, text: str) -> Non
 
 def test_value_of_a_new_task_needs_only_its_row_in_the_edition(tmp_path: Path) -> None:
     answer = Output(task="hpv", slug="stage", path="texts/stage.json")
-    stage = Algorithm(name="task4_stage", outputs=(answer,), limit_s=1)
+    stage = Algorithm(name="task4_stage", outputs=(answer,))
     write_value(tmp_path, "hpv", 3, replace(CURRENT, algorithms=(stage,)))
     assert (tmp_path / "texts/stage.json").read_text() == "3"
     assert not answer.is_image

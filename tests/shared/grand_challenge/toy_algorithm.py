@@ -71,6 +71,10 @@ def exhaust_memory_in_c(_: Path) -> None:
     raise RuntimeError("Exception thrown in SimpleITK Cast: Failed to allocate memory for image.")
 
 
+def leave_a_dangling_link(output_dir: Path) -> None:
+    (output_dir / CURRENT.outputs["survival"].path).symlink_to(output_dir / "nowhere")
+
+
 def use_memory(_: Path) -> None:
     bytearray(os.urandom(1)) * 400_000_000
 
@@ -102,6 +106,7 @@ ACTIONS: dict[str, Callable[[Path], Any]] = {
     "break down": break_down,
     "print any text": print_any_text,
     "refuse any text": refuse_any_text,
+    "leave a dangling link": leave_a_dangling_link,
     "exhaust memory": exhaust_memory,
     "exhaust memory in C": exhaust_memory_in_c,
     "use memory": use_memory,
