@@ -1,8 +1,9 @@
 """Exec against invoke mode, and memory over many calls: `python -m tests.benchmarks.platform`.
 
-For each algorithm, a case is run in exec mode and called in invoke mode, in turn, so that other
-programs slow both down alike. Prints the seconds of both, and how much the call saves: the median
-and the range over the rounds. Exec mode counts from the start of the process to its end.
+For each algorithm, a case is run in exec mode and called in invoke mode, in turn. Prints what both
+took and how much the call saved, as the median and the range over the rounds: seconds, which are
+those of the program only if nothing else runs, and CPU seconds, which other programs change little.
+Exec mode counts from the start of the process to its end.
 
 Then one server answers many calls, in turn a case, a bad case and another case. Fails if an answer
 differs from exec mode by a byte, or if the mean memory of the process after each of the last 20
@@ -22,14 +23,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from evaluation.running.programs import lay_out, program_of
 from shared.editions import CURRENT
+from shared.grand_challenge.job import Mode
 from shared.tasks import Algorithm
-from tests.platform.shim import ROOT, Mode, image_environment, lay_out
+from tests.platform.environment import ROOT
+from tests.platform.shim import image_environment
 
 CASES: Final = ("no_primary", "oblique_flipped")
 ROUNDS: Final = 9
@@ -40,11 +45,21 @@ WINDOW: Final = 20
 """Number of calls at the start and at the end whose memory is compared."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a case took."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 class Workplace:
     """An algorithm, and the folders that the platform shows it."""
 
     def __init__(self, algorithm: Algorithm, folder: Path) -> None:
-        self._program = lay_out(algorithm, folder / "app")
+        program = program_of(algorithm)
+        lay_out(program, root=ROOT, folder=folder / "app")
+        self._program = folder / "app" / program.arguments[0]
         self._folder = folder
         self._output = folder / "output" / algorithm.outputs[0].path
         for name in CASES:
@@ -82,14 +97,16 @@ class Workplace:
                 stderr=file,
             )
 
-    def run(self, name: str) -> float:
-        """Answer a case in exec mode and return the seconds."""
+    def run(self, name: str) -> Cost:
+        """Answer a case in exec mode and return what it took."""
         self.lay_out_case(name)
         start = time.perf_counter()
-        code = self.start("exec").wait()
+        process = self.start("exec")
+        _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-        assert code == 0, self.log("exec")
-        return seconds
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, self.log("exec")
+        return Cost(seconds=seconds, cpu_seconds=usage.ru_utime + usage.ru_stime)
 
 
 class Server:
@@ -100,15 +117,22 @@ class Server:
         self._process = process
         self._port = port
 
-    def call(self, name: str) -> tuple[int, float]:
-        """Have a case answered; return the status and the seconds."""
+    def call(self, name: str) -> tuple[int, Cost]:
+        """Have a case answered; return the status and what it took."""
         self._workplace.lay_out_case(name)
-        start = time.perf_counter()
+        cpu_start, start = self._cpu_seconds(), time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
         connection.request("POST", "/invoke")
         status = connection.getresponse().status
         connection.close()
-        return status, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return status, Cost(seconds=seconds, cpu_seconds=self._cpu_seconds() - cpu_start)
+
+    def _cpu_seconds(self) -> float:
+        """Return the CPU time of the process so far."""
+        text = Path(f"/proc/{self._process.pid}/stat").read_text("ascii")
+        user, system = map(int, text.rpartition(")")[2].split()[11:13])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
 
     def memory_mb(self) -> float:
         """Return the resident memory of the process now, in MB (10^6 bytes)."""
@@ -132,20 +156,26 @@ def serving(workplace: Workplace) -> Iterator[Server]:
 
 
 def compare_modes(workplace: Workplace, rounds: int) -> None:
-    """Print the seconds of both modes, run in turn."""
+    """Print what a case takes in both modes, run in turn."""
     name = CASES[0]
     with serving(workplace) as server:
         _, first = server.call(name)
         pairs = [(workplace.run(name), server.call(name)[1]) for _ in range(rounds)]
-    print(f"  {rounds} rounds, load {os.getloadavg()[0]:.1f}: median and range of the seconds")
-    print(f"  exec {_spread([alone for alone, _ in pairs])}")
-    print(f"  call {_spread([call for _, call in pairs])}; the first call {first:.2f}")
-    print(f"  saved by a call {_spread([alone - call for alone, call in pairs])}", flush=True)
+    print(f"  {rounds} rounds at a load of {os.getloadavg()[0]:.1f}; median and range")
+    for unit in ("seconds", "cpu_seconds"):
+        alone, call = (
+            [getattr(cost, unit) for cost in costs] for costs in zip(*pairs, strict=True)
+        )
+        saved = [one - other for one, other in zip(alone, call, strict=True)]
+        print(
+            f"  {unit}: exec {_spread(alone)}, call {_spread(call)}, saved {_spread(saved)}; "
+            f"first call {getattr(first, unit):.2f}",
+            flush=True,
+        )
 
 
-def _spread(seconds: Sequence[float]) -> str:
-    low, high = min(seconds), max(seconds)
-    return f"{statistics.median(seconds):.2f} ({low:.2f} to {high:.2f})"
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def exec_answers(workplace: Workplace) -> dict[str, bytes]:
@@ -184,10 +214,14 @@ def main(
     algorithm: Annotated[
         list[str] | None, typer.Option(help="Name of a task's folder (default: all).")
     ] = None,
-    calls: Annotated[int, typer.Option(min=2 * WINDOW, help="Calls of one server.")] = 200,
+    calls: Annotated[
+        int, typer.Option(help=f"Calls of one server, at least {2 * WINDOW}; 0: only the times.")
+    ] = 200,
     rounds: Annotated[int, typer.Option(min=1, help="How often both modes are timed.")] = ROUNDS,
 ) -> None:
     """Measure, print, and fail if the memory grows or an answer differs."""
+    if 0 < calls < 2 * WINDOW:
+        raise typer.BadParameter(f"expected 0 or at least {2 * WINDOW} calls, found {calls}")
     is_good = True
     for each in CURRENT.algorithms:
         if algorithm and each.name not in algorithm:
@@ -196,7 +230,8 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             workplace = Workplace(each, Path(folder))
             compare_modes(workplace, rounds)
-            is_good &= watch_memory(workplace, calls, exec_answers(workplace))
+            if calls:
+                is_good &= watch_memory(workplace, calls, exec_answers(workplace))
     raise SystemExit(0 if is_good else 1)
 
 

@@ -103,7 +103,7 @@ class ContainerEngine:
                 ).returncode
             if code != 0:
                 raise EngineError(f"{script.name} ended with exit code {code}:\n{last_lines(log)}")
-        image = self._inspect(program, "leave out --no-build")
+        image = self._inspect(program, "omit --no-build")
         self._link_input(program)
         return image
 
