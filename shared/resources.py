@@ -1,4 +1,4 @@
-"""How many CPUs and how much memory this process may use, and how much memory it has used."""
+"""Measure the CPUs and the memory that this process may use, and the memory that it has used."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def reset_peak_memory() -> None:
 
 
 def available_memory_bytes() -> int:
-    """Return how much memory can still be filled: that of the machine, or the rest of the cgroup's.
+    """Return how much memory is still available on the machine, or in the cgroup if that is less.
 
     A container that may use 16 GB of a host's 512 GB still sees 512. Files in the page cache count
     as available, because the system gives them up.

@@ -40,7 +40,7 @@ Run = Callable[..., dict[str, Summary]]
 
 @pytest.fixture
 def cases(project: Project, tmp_path: Path) -> Path:
-    """Two cases, the second without a CT."""
+    """Return two cases, of which the second has no CT."""
     folder = tmp_path / "cases"
     for name in ("MDA-001", "MDA-002"):
         shutil.copytree(project.root / "tests/cases/tiny", folder / name)
@@ -235,7 +235,7 @@ def run_on_cluster(folder: Path, engine: RecordingEngine, address: str, **option
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a scheduler give up a case at the first worker that dies."""
+    """Make a scheduler give up a case as soon as one worker has died with it."""
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
 
 
