@@ -67,7 +67,7 @@ def measure(configuration: str, size_zyx: IntTriple, count: int, precision: Prec
     """Return the GB by which this process grows in two steps."""
     warnings.simplefilter("ignore")
     ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**16)
-    _steps(configuration, (16, 16, 16), 1, precision)  # libraries are loaded
+    _steps(configuration, (32, 32, 32), 1, precision)  # libraries are loaded
     reset_peak_memory()
     before = peak_memory_gb()
     _steps(configuration, size_zyx, count, precision)
