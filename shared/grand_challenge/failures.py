@@ -18,8 +18,10 @@ _REMEDIES: Final = {
     errno.ENAMETOOLONG: "use a shorter path",
     errno.EIO: "check the disk",
 }
-_MEMORY_TEXTS: Final = ("allocate memory", "bad_alloc", "bad allocation", "Cannot allocate memory")
-"""Parts of the messages by which SimpleITK, ONNX Runtime and C++ report a lack of memory."""
+_MEMORY_TEXTS: Final = (
+    "allocate memory", "bad_alloc", "bad allocation", "can't start new thread",
+)  # fmt: skip
+"""How SimpleITK, ONNX Runtime, C++ and Python say that memory ran out."""
 
 
 def is_expected(error: Exception) -> bool:

@@ -190,8 +190,11 @@ def run_job(work: Callable[[], None], *, output_dir: Path) -> int:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(granted_cpus())
 
-    with stop_on_signals(lambda: remove_partials(output_dir)):
-        return _attempt(work)
+    try:
+        with stop_on_signals(lambda: remove_partials(output_dir)):
+            return _attempt(work)
+    except RuntimeError as error:  # with too little memory, no thread can be started
+        return _fail(explain(error))
 
 
 def _answer_call(work: Callable[[], None]) -> int:
