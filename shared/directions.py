@@ -7,9 +7,13 @@ polar decomposition"). Reflections are valid directions: a left-handed image sta
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import SimpleITK as sitk
+
+from shared.geometry import Grid
 
 EXACT: Final = 1e-6
 """Largest deviation that counts as rounding: NIfTI stores directions in 32 bits."""
@@ -28,3 +32,30 @@ def nearest_orthonormal(direction: tuple[float, ...]) -> tuple[float, ...]:
 def deviation(direction: tuple[float, ...]) -> float:
     """Return the largest difference of an entry of a 3x3 matrix to the nearest orthonormal one."""
     return float(np.abs(np.subtract(direction, nearest_orthonormal(direction))).max())
+
+
+def straighten_grid(grid: Grid) -> Grid:
+    """Return a grid with the nearest orthonormal axes; the same grid if it has them."""
+    if deviation(grid.direction) <= EXACT:
+        return grid
+    return replace(grid, direction=nearest_orthonormal(grid.direction))
+
+
+def straighten(image: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...]]:
+    """Return an image with the nearest orthonormal axes, and a remark if that changed them.
+
+    Parameters
+    ----------
+    image : remains as it is; its voxels are copied only if the axes change.
+    name : of the image, for the remark.
+    """
+    grid = Grid.of(image)
+    straight = straighten_grid(grid)
+    if straight is grid:
+        return image, ()
+    copy = sitk.Image(image)
+    copy.SetDirection(straight.direction)
+    return copy, (
+        f"{name}: the directions of the axes deviate by {deviation(grid.direction):.1g} from "
+        "orthonormal ones; the nearest orthonormal ones are used",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import SimpleITK as sitk
 
 from shared.conventions import Label, LabelVolume
+from shared.directions import straighten_grid
 from shared.geometry import resample
 from shared.preprocessing.pipeline import Undo
 
@@ -23,12 +24,13 @@ def restore(labels: LabelVolume, undo: Undo) -> sitk.Image:
     of the nearest region voxel; outside the region it is background.
     """
     mask = undo.ct.filled(Label.BACKGROUND, sitk.sitkUInt8)
-    box = undo.ct.box_around(undo.region)
+    straight = straighten_grid(undo.ct)  # as when the case was prepared
+    box = straight.box_around(undo.region)
     if box.is_empty:
         return mask
     part = resample(
         undo.region.image(labels),
-        undo.ct.cropped(box),
+        straight.cropped(box),
         interpolation="nearest",
         outside=Label.BACKGROUND,
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shared.case import Case
 from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
+from shared.directions import straighten
 from shared.geometry import Grid, resample
 from shared.preprocessing.pet_units import suv_scale
 from shared.preprocessing.region import BODY_HU, Preparation, find_region
@@ -30,7 +31,7 @@ class Undo:
     Attributes
     ----------
     region : grid of the prepared volumes.
-    ct : the CT's own grid, on which the mask is written.
+    ct : the CT's own grid, exactly as its file states it; the mask is written on it.
     """
 
     region: Grid
@@ -62,15 +63,19 @@ class Prepared:
 def prepare(case: Case, preparation: Preparation) -> Prepared:
     """Find the head-and-neck region of a case and resample CT and PET onto it.
 
+    Axes that are almost orthonormal are replaced by the nearest orthonormal ones, with a remark.
+
     Raises
     ------
     InputError
         If CT and PET do not overlap.
     """
-    localisation = find_region(case.ct_hu, case.pet, preparation)
+    ct_image, ct_remarks = straighten(case.ct_hu, "CT")
+    pet_image, pet_remarks = straighten(case.pet, "PET")
+    localisation = find_region(ct_image, pet_image, preparation)
     region, body_box = localisation.region, localisation.body_box
     scale, remark = suv_scale(localisation.coarse_pet, localisation.coarse_body)
-    remarks = [*case.remarks, localisation.remark]
+    remarks = [*case.remarks, *ct_remarks, *pet_remarks, localisation.remark]
     if remark:
         remarks.append(remark)
     ct_hu = np.full(region.shape_zyx, AIR_HU, np.float32)
@@ -79,9 +84,9 @@ def prepare(case: Case, preparation: Preparation) -> Prepared:
         box, grid = body_box.slices_zyx(), region.cropped(body_box)
         interpolation = preparation.interpolation
         ct = resample(
-            case.ct_hu, grid, interpolation=interpolation, outside=AIR_HU, clamp=CT_RANGE_HU
+            ct_image, grid, interpolation=interpolation, outside=AIR_HU, clamp=CT_RANGE_HU
         )
-        pet = resample(case.pet, grid, interpolation=interpolation, outside=NO_UPTAKE_SUV)
+        pet = resample(pet_image, grid, interpolation=interpolation, outside=NO_UPTAKE_SUV)
         ct_hu[box] = sitk.GetArrayViewFromImage(ct)
         suv = pet_suv[box]
         np.multiply(sitk.GetArrayViewFromImage(pet), np.float32(scale), out=suv)
