@@ -53,6 +53,27 @@ def _truncated_ct(case: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
+def _flipped_bit_in_pet(case: Path) -> None:
+    """Flip a bit of the compressed voxels. MetaIO would only print a warning."""
+    (path,) = (case / "images/pet").iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def _lying_header(case: Path) -> None:
+    """State more dimensions than there are; MetaIO would end the process."""
+    path = find_ct(case)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"NDims = 3", b"NDims = 100", 1))
+
+
+def _voxels_elsewhere(case: Path) -> None:
+    path = find_ct(case)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"= LOCAL", b"= /dev/zero", 1))
+
+
 def _flat_ct(case: Path) -> None:
     _replace_ct(case, lambda ct: ct[:, :, ct.GetDepth() // 2])
 
@@ -99,6 +120,9 @@ BAD_INPUTS: Final = (
     BadInput("two CTs", _two_cts, "found 2"),
     BadInput("a text called .mha", _text_for_ct, "not an image"),
     BadInput("a truncated image", _truncated_ct, "truncated"),
+    BadInput("a flipped bit in the PET's stream", _flipped_bit_in_pet, "is damaged"),
+    BadInput("a lying header", _lying_header, "100 dimensions"),
+    BadInput("voxels in another file", _voxels_elsewhere, "another file"),
     BadInput("a 2-D image", _flat_ct, "2 dimensions"),
     BadInput("a 4-D image", _ct_in_time, "4 dimensions"),
     BadInput("CT and PET far apart", _ct_elsewhere, "overlap"),

@@ -29,11 +29,22 @@ def is_unreadable(case: Path) -> bool:
     return False
 
 
+def bits_flipped_in_pet(case: Path) -> int:
+    """Compare with the good case, which `write_case` writes again."""
+    spoiled = (case / "images/pet/scan.mha").read_bytes()
+    write_case(case.parent / "good")
+    good = (case.parent / "good/input/images/pet/scan.mha").read_bytes()
+    return sum((a ^ b).bit_count() for a, b in zip(spoiled, good, strict=True))
+
+
 IS_SPOILED: dict[str, Callable[[Path], object]] = {
     "no CT": lambda case: not (case / "images/ct/scan.mha").exists(),
     "two CTs": lambda case: len(list((case / "images/ct").iterdir())) == 2,
     "a text called .mha": is_unreadable,
     "a truncated image": is_unreadable,
+    "a flipped bit in the PET's stream": lambda case: bits_flipped_in_pet(case) == 1,
+    "a lying header": lambda case: b"NDims = 100" in find_ct(case).read_bytes(),
+    "voxels in another file": lambda case: b"= /dev/zero" in find_ct(case).read_bytes(),
     "a 2-D image": lambda case: ct_of(case).GetDimension() == 2,
     "a 4-D image": lambda case: ct_of(case).GetDimension() == 4,
     "CT and PET far apart": lambda case: ct_of(case).GetOrigin()[0] > 4000,
