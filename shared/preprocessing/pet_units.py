@@ -1,4 +1,4 @@
-"""The unit of a PET, told from its voxels: SUV stays, other units are scaled and reported.
+"""Tells the unit of a PET from its voxels: SUV stays, other units are scaled and reported.
 
 SUV is activity divided by injected dose per body weight. Half of the body is muscle, fat and lung,
 whose SUV is much the same in everybody; so is therefore the median SUV of a body, wherever the scan
