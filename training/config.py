@@ -139,7 +139,7 @@ class PrognosisSettings(Schedule):
     training patients, which carries no information."""
     models: Literal["networks", "linear", "both"] = "networks"
     """The kinds of models: networks, as in the paper; linear models of the clinical values and the
-    lesion measures; or both, averaged."""
+    lesion measures; or both, weighted by their out-of-fold outputs."""
     masks: Origin = "true"
     """The source of the lesions in training; the truth in the paper."""
     mirror: bool = False

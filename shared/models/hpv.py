@@ -31,7 +31,7 @@ class HpvPrediction:
 
     Attributes
     ----------
-    logit : mean logit of the members; a positive logit means HPV+.
+    logit : logit of all members together; a positive logit means HPV+.
     probability : the logistic function of the logit.
     decision : whether the probability reaches the card's threshold; true means HPV+.
     """
@@ -64,8 +64,7 @@ class HpvModel(PrognosisModel[HpvCard]):
 
     def combine(self, outputs: Iterable[tuple[Member, float]]) -> HpvPrediction:
         """Return the prediction from the logits of members, which `outputs` yields."""
-        logits = [logit for _, logit in outputs]
-        logit = sum(logits) / len(logits)
+        logit = self.weighted(outputs)
         probability = 0.5 * (1 + math.tanh(logit / 2))  # The logistic function, without overflow.
         return HpvPrediction(
             logit=logit, probability=probability, decision=probability >= self.card.threshold

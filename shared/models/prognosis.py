@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from shared.clinical import ClinicalFeature, ClinicalRecord, encode
 from shared.conventions import IntTriple, LabelVolume
@@ -29,6 +29,21 @@ class PrognosisCard(BaseCard):
     clinical: Annotated[tuple[ClinicalFeature, ...], Field(max_length=100)] = ()
     measures: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
     """The lesion measures that the linear members take, in order; empty without such members."""
+
+    weights: dict[MemberKind, NonNegativeFloat] = Field(default_factory=dict)
+    """Factor of the mean output of each kind of members; empty if all members count alike."""
+    offset: float = 0.0
+    """Is added to the weighted sum."""
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> PrognosisCard:
+        kinds = {member.kind for member in self.members}
+        if self.weights and (set(self.weights) != kinds or not any(self.weights.values())):
+            raise ValueError(
+                f"expected weights of {' and '.join(sorted(kinds))}, not all of them 0, found "
+                f"{self.weights}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_measures(self) -> PrognosisCard:
@@ -112,3 +127,20 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
             return network(**{name: inputs[name] for name in network.inputs}).item()
 
         yield from self.for_each(predict)
+
+    def weighted(self, outputs: Iterable[tuple[Member, float]]) -> float:
+        """Return one number from the outputs of some members, as `outputs` yields them.
+
+        Each output is standardised by its member's mean and standard deviation. The members of one
+        kind are averaged. Several kinds are weighted as the card says, or count alike.
+        """
+        by_kind: dict[MemberKind, list[float]] = {}
+        for member, output in outputs:
+            values = by_kind.setdefault(member.kind, [])
+            values.append((output - member.risk_mean) / member.risk_std)
+        if self.card.weights and len(by_kind) > 1:
+            means = {kind: sum(values) / len(values) for kind, values in by_kind.items()}
+            weighted = sum(self.card.weights[kind] * mean for kind, mean in means.items())
+            return weighted + self.card.offset
+        everything = [value for values in by_kind.values() for value in values]
+        return sum(everything) / len(everything)

@@ -39,6 +39,7 @@ class SurvivalModel(PrognosisModel[SurvivalCard]):
         -------
         The mean of the members' risks. Each member's risk is standardised by its mean and standard
         deviation on the training patients, because the risks of a Cox model have no scale.
+        Networks and linear models are weighted as the card says.
         """
         return self.combine(self.outputs(prepared, clinical, labels))
 
@@ -48,5 +49,4 @@ class SurvivalModel(PrognosisModel[SurvivalCard]):
 
     def combine(self, outputs: Iterable[tuple[Member, float]]) -> float:
         """Return the risk from the risks of members, which `outputs` yields."""
-        risks = [(risk - member.risk_mean) / member.risk_std for member, risk in outputs]
-        return sum(risks) / len(risks)
+        return self.weighted(outputs)

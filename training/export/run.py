@@ -109,6 +109,9 @@ def export_run(
     target = model or model_folder(task)
     export(target, task.model_type.card_type, members=members, fields=fields)
     print(f"exported {len(members)} model(s) of {run_folder} to {target}")
+    if weights := fields.get("weights"):
+        words = (f"{kind} {weight:.3f}" for kind, weight in weights.items())
+        print(f"weights of the kinds, from their out-of-fold outputs: {', '.join(words)}")
 
 
 def _empty_model(

@@ -247,12 +247,13 @@ class Hpv(PrognosisTask):
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
         settings, threshold = configuration.hpv, 0.5
+        folder = run_folder / out_of_fold.FOLDER
         if settings.threshold == "out of fold":
-            known = out_of_fold.read_known_hpv(run_folder / out_of_fold.FOLDER, kinds)
-            threshold = best_threshold(*known)
+            threshold = best_threshold(*out_of_fold.read_known_hpv(folder, kinds))
         return {
             "window_zyx": settings.window_zyx,
             "threshold": threshold,
+            **out_of_fold.fit_hpv_weights(folder, kinds).fields(),
         }
 
 

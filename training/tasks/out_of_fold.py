@@ -13,13 +13,16 @@ the CT's own grid. `RUNS/hpv/out_of_fold/logits.csv` has one row for each patien
 model, with the logit of the HPV status and the truth. A patient with a known status has the fold
 that held the patient out; a patient with an unknown status has all folds, because no model was
 trained on the patient. `RUNS/survival/out_of_fold/risks.csv` has the risk of each patient with
-follow-up in the same form, standardised as in serving.
+follow-up in the same form, standardised as in serving, and the outcome.
+
+If a fold has several kinds of models, reading a table gives their weighted sum (`weights.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +44,7 @@ from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import PreparedPatient
 from training.cohort.preparation import read_labels
 from training.config import SegmentationSettings
+from training.tasks.weights import HPV_WEIGHING, RISK_WEIGHING, Weighing, Weights
 
 FOLDER: Final = "out_of_fold"
 SCORES: Final = "scores.csv"
@@ -153,7 +157,10 @@ def write_logits(
     patients: Sequence[PreparedPatient],
     logits: Mapping[MemberKind, NDArray[np.float64]],
 ) -> None:
-    """Write the logits of one fold's models for patients that they were not trained on."""
+    """Write the logits of one fold's models for patients that they were not trained on.
+
+    The true status is written with them.
+    """
     rows = _rows(fold, patients, logits, "logit")
     status = {patient.patient_id: patient.patient.hpv for patient in patients}
     _write_fold(folder / LOGITS, rows.assign(**{"HPV Status": rows["PatientID"].map(status)}))
@@ -165,84 +172,128 @@ def write_risks(
     patients: Sequence[PreparedPatient],
     risks: Mapping[MemberKind, NDArray[np.float64]],
 ) -> None:
-    """Write the standardised risks of one fold's models for patients they were not trained on."""
-    write_values(folder / RISKS, fold, patients, values=risks, column="risk")
+    """Write the standardised risks of one fold's models for patients they were not trained on.
 
-
-def write_values(
-    path: Path,
-    fold: str,
-    patients: Sequence[PreparedPatient],
-    *,
-    values: Mapping[MemberKind, NDArray[np.float64]],
-    column: str,
-) -> None:
-    """Write a number for each patient and model of one fold to a table that all folds share.
-
-    Parameters
-    ----------
-    column : name of the column with the numbers.
+    The outcome is written with them.
     """
-    _write_fold(path, _rows(fold, patients, values, column))
+    rows = _rows(fold, patients, risks, "risk")
+    outcomes = {p.patient_id: (p.patient.relapse, p.patient.rfs_days) for p in patients}
+    relapse, days = zip(*(outcomes[name] for name in rows["PatientID"]), strict=True)
+    _write_fold(folder / RISKS, rows.assign(Relapse=relapse, RFS=days))
 
 
 def read_known_hpv(
     folder: Path, kinds: Sequence[MemberKind]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return out-of-fold probabilities and true statuses of all patients with a known status.
-
-    As in serving, the probability is the logistic function of the mean logit of all kinds of
-    models.
-    """
+    """Return out-of-fold probabilities and true statuses of all patients with a known status."""
     table = _read_table(folder / LOGITS).dropna(subset="HPV Status")
-    table = table[table["kind"].isin(kinds)]
-    patients = table.groupby("PatientID").agg({"logit": "mean", "HPV Status": "first"})
-    return expit(patients["logit"].to_numpy()), patients["HPV Status"].to_numpy(dtype=bool)
+    status = table.groupby("PatientID")["HPV Status"].first()
+    logits = _combined(table[table["kind"].isin(kinds)], "logit", ["HPV Status"], HPV_WEIGHING)
+    return expit(logits.to_numpy()), status[logits.index].to_numpy(dtype=bool)
+
+
+def fit_hpv_weights(folder: Path, kinds: Sequence[MemberKind]) -> Weights:
+    """Return the weights of kinds of models of Task 3 that fit their out-of-fold logits best."""
+    return _fit_weights(folder / LOGITS, kinds, ["HPV Status"], HPV_WEIGHING)
+
+
+def fit_risk_weights(folder: Path, kinds: Sequence[MemberKind]) -> Weights:
+    """Return the weights of kinds of models of Task 2 that fit their out-of-fold risks best."""
+    return _fit_weights(folder / RISKS, kinds, ["Relapse", "RFS"], RISK_WEIGHING)
+
+
+def _fit_weights(
+    path: Path, kinds: Sequence[MemberKind], outcomes: list[str], weighing: Weighing
+) -> Weights:
+    if len(kinds) == 1:
+        return Weights()
+    table = _read_table(path).dropna(subset=outcomes)
+    outputs, truth, _ = _by_patient(table[table["kind"].isin(kinds)], path.stem[:-1], outcomes)
+    return weighing.weights(outputs, truth)
 
 
 def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
     """Return the out-of-fold probabilities of HPV+ of patients.
 
-    As in serving, a probability is the logistic function of the mean logit.
+    A probability is the logistic function of the weighted logit. As in serving, kinds of models are
+    weighted, but by weights that were not fitted to the patient. A patient of several folds has the
+    mean logit.
 
     Raises
     ------
     InputError
         If a patient has no logit.
     """
-    logits = read_means(folder / LOGITS, patient_ids, column="logit", task_number=3)
-    return [float(expit(logit)) for logit in logits]
+    path = folder / LOGITS
+    logits = _combined_of(path, "logit", ["HPV Status"], HPV_WEIGHING)
+    return [float(expit(v)) for v in _chosen(logits, patient_ids, path=path, task_number=3)]
 
 
 def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return the mean out-of-fold risks of patients.
+    """Return out-of-fold risks of patients, weighted as probabilities are.
 
     Raises
     ------
     InputError
         If a patient has no risk.
     """
-    return read_means(folder / RISKS, patient_ids, column="risk", task_number=2)
+    path = folder / RISKS
+    risks = _combined_of(path, "risk", ["Relapse", "RFS"], RISK_WEIGHING)
+    return _chosen(risks, patient_ids, path=path, task_number=2)
 
 
-def read_means(
-    path: Path, patient_ids: Sequence[str], *, column: str, task_number: int
+def _chosen(
+    values: pd.Series | None, patient_ids: Sequence[str], *, path: Path, task_number: int
 ) -> list[float]:
-    """Return the means over all models for patients, from a table that `write_values` wrote.
-
-    Raises
-    ------
-    InputError
-        If a patient is not in the table.
-    """
-    means = _read_table(path).groupby("PatientID")[column].mean() if path.is_file() else {}
-    missing = [name for name in patient_ids if name not in means]
-    if missing:
+    missing = [name for name in patient_ids if values is None or name not in values]
+    if missing or values is None:
         raise InputError(
-            f"expected an out-of-fold {column} of {missing[0]} in {path}, found none; train all "
-            f"folds of Task {task_number}"
+            f"expected an out-of-fold {path.stem[:-1]} of {missing[0]} in {path}, found none; "
+            f"train all folds of Task {task_number}"
         )
-    return [float(means[name]) for name in patient_ids]
+    return [float(values[name]) for name in patient_ids]
+
+
+def _combined_of(
+    path: Path, column: str, outcomes: Sequence[str], weighing: Weighing
+) -> pd.Series | None:
+    """Return one number per patient of a table; None without a table."""
+    if not path.is_file():
+        return None
+    return _combined_at(path, path.stat().st_mtime_ns, column, tuple(outcomes), weighing)
+
+
+@lru_cache(maxsize=2)
+def _combined_at(
+    path: Path, modified_ns: int, column: str, outcomes: tuple[str, ...], weighing: Weighing
+) -> pd.Series:
+    del modified_ns  # only tells one state of the file from another
+    table = _read_table(path)
+    if absent := sorted(set(outcomes) - set(table.columns)):
+        raise InputError(
+            f"expected the columns {' and '.join(outcomes)} in {path}, found no {absent[0]}; the "
+            "file is of another version of this software: train in another folder of runs"
+        )
+    return _combined(table, column, outcomes, weighing)
+
+
+def _combined(
+    table: pd.DataFrame, column: str, outcomes: Sequence[str], weighing: Weighing
+) -> pd.Series:
+    """Return one number per patient, by ID: the mean over folds of the weighted kinds."""
+    outputs, truth, folds = _by_patient(table, column, outcomes)
+    return weighing.combine_unseen(outputs, truth, folds).groupby(level="PatientID").mean()
+
+
+def _by_patient(
+    table: pd.DataFrame, column: str, outcomes: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+    """Return outputs (one column per kind), outcomes and folds, a row per patient and fold."""
+    keys = ["PatientID", "fold"]
+    outputs = table.pivot(index=keys, columns="kind", values=column)
+    truth = table.groupby(keys)[list(outcomes)].first().loc[outputs.index]
+    folds = pd.Series(outputs.index.get_level_values("fold"), index=outputs.index)
+    return outputs, truth, folds
 
 
 def _rows(
@@ -262,7 +313,7 @@ def _rows(
 def _write_fold(path: Path, rows: pd.DataFrame) -> None:
     """Write one fold's rows to a table; they replace earlier rows of the same fold."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = rows.astype({"HPV Status": "boolean"} if "HPV Status" in rows else {})
+    rows = _typed(rows)
     with locked(path):
         if path.exists():
             before = _read_table(path)
@@ -271,8 +322,13 @@ def _write_fold(path: Path, rows: pd.DataFrame) -> None:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, dtype={"PatientID": str, "fold": str})
-    return table.astype({"HPV Status": "boolean"} if "HPV Status" in table else {})
+    return _typed(pd.read_csv(path, dtype={"PatientID": str, "fold": str}))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose outcomes have a type even if all are missing."""
+    types = {"HPV Status": "boolean", "Relapse": "boolean", "RFS": float}
+    return table.astype({name: types[name] for name in types if name in table})
 
 
 def _scores(patient: PreparedPatient, labels: LabelVolume) -> dict[str, float]:

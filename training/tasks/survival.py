@@ -175,8 +175,8 @@ class Survival(PrognosisTask):
         self, configuration: Configuration, run_folder: Path, kinds: Sequence[MemberKind]
     ) -> dict[str, Any]:
         """Return the fields of the model card that only this task has."""
-        del run_folder, kinds
-        return {"window_zyx": configuration.survival.window_zyx}
+        weights = out_of_fold.fit_risk_weights(run_folder / out_of_fold.FOLDER, kinds)
+        return {"window_zyx": configuration.survival.window_zyx, **weights.fields()}
 
     def statistics(
         self, models: Mapping[MemberKind, nn.Module], training: FoldTraining

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.special import softmax as scipy_softmax
 
 from shared.clinical import ClinicalRecord, encode
@@ -404,3 +405,41 @@ def test_each_bundled_folder_is_sealed(
     (model / place / "weights.bin").touch()
     with pytest.raises(ModelError, match=r"found 'weights\.bin'; remove it"):
         Chain.load(**folders)
+
+
+# Kinds of members together
+
+
+def prognosis_model(weights: dict[str, float], offset: float = 0.0) -> HpvModel:
+    """Return a model of two networks and a linear model, without its graphs."""
+    members = [
+        {"file": "a.onnx", "sha256": "", "kind": "network"},
+        {"file": "b.onnx", "sha256": "", "kind": "network", "risk_mean": 1.0, "risk_std": 2.0},
+        {"file": "c.onnx", "sha256": "", "kind": "linear"},
+    ]
+    fields = {**HPV, "measures": MEASURES, "members": members, "weights": weights}
+    model = object.__new__(HpvModel)
+    model.card = HpvCard.model_validate({**fields, "offset": offset})
+    return model
+
+
+def test_kinds_are_weighted_as_the_card_says() -> None:
+    model = prognosis_model({"network": 0.1, "linear": 2.0}, offset=-0.5)
+    outputs = list(zip(model.card.members, (6.0, 9.0, 1.5), strict=True))
+    assert model.weighted(outputs) == pytest.approx(0.1 * (6 + (9 - 1) / 2) / 2 + 2 * 1.5 - 0.5)
+    assert model.combine(outputs).logit == model.weighted(outputs)
+    # Of one kind alone there is nothing to weigh.
+    assert model.weighted(outputs[:2]) == 5.0
+    assert model.weighted(outputs[2:]) == 1.5
+
+
+def test_without_weights_all_members_count_alike() -> None:
+    model = prognosis_model({})
+    outputs = list(zip(model.card.members, (6.0, 9.0, 1.5), strict=True))
+    assert model.weighted(outputs) == (6.0 + 4.0 + 1.5) / 3
+
+
+@pytest.mark.parametrize("weights", [{"network": 1.0}, {"network": 0.0, "linear": 0.0}])
+def test_weights_that_do_not_fit_the_members_are_refused(weights: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match="expected weights of linear and network, not all"):
+        prognosis_model(weights)
