@@ -28,7 +28,7 @@ from training.config import Origin, Precision, load_configuration
 from training.export.record import Provenance
 from training.export.run import export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
-from training.studies import ablation, baselines
+from training.studies import ablation, baselines, held_out_scores, optimism
 from training.studies.everything import Everything, run_everything
 from training.studies.plan import plan
 from training.studies.platform import write_cases, write_jobs
@@ -378,6 +378,47 @@ def evaluate(
 ) -> None:
     """Score the model folders of the repository in the same way as in the containers."""
     score_models(repository_models(REPOSITORY), index_cohort(cohort), name, write=write)
+
+
+@app.command("scores")
+def show_scores(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs; those with --by-centre come first.")
+    ],
+    output: TableOption = None,
+) -> None:
+    """Score training runs on held-out patients who have not chosen the epoch."""
+    _show(held_out_scores.markdown(held_out_scores.held_out_scores(runs)), output)
+
+
+@app.command("optimism")
+def simulate_optimism(
+    positive: Annotated[int, typer.Option(min=1, help="HPV-positive patients.")] = 484,
+    negative: Annotated[int, typer.Option(min=1, help="HPV-negative patients.")] = 58,
+    folds: Annotated[int, typer.Option(min=1)] = 5,
+    validations: Annotated[int, typer.Option(min=1)] = 100,
+    accuracy: Annotated[
+        float, typer.Option(min=0.5, max=0.99, help="True balanced accuracy of every epoch.")
+    ] = 0.75,
+    patient_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the noise that all epochs have alike.")
+    ] = 0.7,
+    repeats: Annotated[int, typer.Option(min=2, help="Simulated studies.")] = 300,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Simulate how optimistic Task 3's score is if the scored patients choose the epoch."""
+    setting = optimism.Setting(
+        positive=positive,
+        negative=negative,
+        folds=folds,
+        validations=validations,
+        accuracy=accuracy,
+        patient_share=patient_share,
+        repeats=repeats,
+        seed=seed,
+    )
+    print(optimism.__doc__)
+    print(optimism.markdown(setting))
 
 
 @app.command()

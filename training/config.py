@@ -91,7 +91,20 @@ class Schedule(Strict):
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
     validate_every_epochs: PositiveInt
     precision: Precision
+    checkpoint: Literal["best", "last"] = "best"
+    """The weights to serve: those of the epoch that scores best on the held-out patients, as in the
+    paper, or the mean over the last epochs, which no held-out patient chooses. Out-of-fold
+    predictions are of the latter in both cases."""
     averaging: Averaging | None = None
+
+    @model_validator(mode="after")
+    def _check_averaging(self) -> Self:
+        if self.checkpoint == "last" and self.averaging and self.averaging.keep == "better":
+            raise ValueError(
+                'expected averaging.keep = "always", since checkpoint = "last" lets no held-out '
+                'patient choose the weights, found "better"'
+            )
+        return self
 
 
 class SegmentationSettings(Schedule):
@@ -151,6 +164,9 @@ class HpvSettings(PrognosisSettings):
 
     network: HpvConfig
     """The size of the head and the clinical branch."""
+    selected_by: Literal["balanced accuracy", "AUC", "balanced log-loss"] = "balanced log-loss"
+    """The score that chooses the best epoch. Balanced accuracy, as in the paper, moves in steps of
+    one patient of the rarer class, so its best epoch is the luckiest."""
     threshold: Literal["half", "out of fold"] = "half"
     """The least probability that counts as positive. "half" is 0.5, because batches have as many
     positive as negative patients. "out of fold" is the threshold with the best balanced accuracy on

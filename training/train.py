@@ -2,8 +2,9 @@
 
 A training run is the folder RUNS/TASK. It holds `folds.json` (the patients of each fold),
 `run.json` (everything that decides the result, and texts for the cards) and a folder for each fold.
-The folder of a fold has checkpoints, `network.pt` and `result.json` of the network, `linear.pt` of
-the linear model, and `member.json` once the fold is complete. Restarting resumes the run.
+The folder of a fold has checkpoints, `network.pt` (which is served), `late.pt` (which predicts the
+held-out patients) and `result.json` of the network, `linear.pt` of the linear model, and
+`member.json` once the fold is complete. Restarting resumes the run.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from training.cohort.layout import read_cohort
 from training.config import Configuration, load_configuration
 from training.export.record import MEMBER, FoldRecord, Provenance, RunRecord
 from training.export.run import WEIGHTS, export_run, is_trained
-from training.loop.fit import fit, save_weights
+from training.loop.fit import RESULT, FitResult, Fitted, fit, save_weights
 from training.loop.hardware import Hardware
 from training.processes import is_first_process
+from training.records import read_record
 from training.tasks import requirements
 from training.tasks.base import FoldTraining, Task, TrainedFold
 from training.tasks.planning import check_accumulation, plan_training
@@ -179,23 +181,38 @@ def _export(task: Task, runs: Path, model: Path | None) -> None:
 
 def _fit_network(
     task: Task, training: FoldTraining, run_folder: Path, hardware: Hardware
-) -> nn.Module:
+) -> Fitted:
     lightning.seed_everything(training.seed, verbose=False)
     batches, validation = task.loaders(training)
     folder = run_folder / f"fold{training.fold.name}"
     return fit(lambda: task.module(training), batches, validation, folder, hardware)
 
 
-def _complete(
-    task: Task, training: FoldTraining, run_folder: Path, network: nn.Module | None
-) -> None:
+def _complete(task: Task, training: FoldTraining, run_folder: Path, fitted: Fitted | None) -> None:
     """Fit a fold's linear models, predict its held-out patients, and mark it as complete."""
     folder = run_folder / f"fold{training.fold.name}"
     folder.mkdir(exist_ok=True)
-    models: dict[MemberKind, nn.Module] = {} if network is None else {"network": network}
+    served: dict[MemberKind, nn.Module] = {} if fitted is None else {"network": fitted.network}
+    unchosen: dict[MemberKind, nn.Module] = {} if fitted is None else {"network": fitted.late}
     for kind, model in task.fit_linear(training).items():
         save_weights(model, folder / WEIGHTS[kind])
-        models[kind] = model
-    statistics = task.statistics(models, training)
-    task.predict_held_out(TrainedFold(training=training, models=models, statistics=statistics))
+        served[kind] = unchosen[kind] = model
+    task.predict_held_out(
+        TrainedFold(
+            training=training, models=unchosen, statistics=task.statistics(unchosen, training)
+        )
+    )
+    statistics = task.statistics(served, training)
     write_whole(folder / MEMBER, FoldRecord(members=statistics).model_dump_json())
+    if fitted is not None:
+        _print_scores(task, training, read_record(FitResult, folder / RESULT))
+
+
+def _print_scores(task: Task, training: FoldTraining, result: FitResult) -> None:
+    """Print the scores on the held-out patients, and how much the best epoch's are too good."""
+    for name in sorted(set(result.late) - {"score"}):
+        print(
+            f"{task.name}, fold {training.fold.name}, {len(training.held_out)} held-out patients: "
+            f"{name} {result.late[name]:.3f}; {result.best[name]:.3f} at the epoch that these "
+            f"patients chose, an optimism of {result.optimism[name]:+.3f}"
+        )

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, model_validator
 
 from shared.clinical import ClinicalFeature, ClinicalRecord, encode
 from shared.conventions import IntTriple, LabelVolume
@@ -20,7 +20,7 @@ from shared.models.onnx import Network
 from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.window import window_box
-from shared.schema import Text
+from shared.schema import Magnitude, Text
 
 
 class PrognosisCard(BaseCard):
@@ -30,9 +30,9 @@ class PrognosisCard(BaseCard):
     measures: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
     """The lesion measures that the linear members take, in order; empty without such members."""
 
-    weights: dict[MemberKind, NonNegativeFloat] = Field(default_factory=dict)
+    weights: dict[MemberKind, Annotated[Magnitude, Field(ge=0)]] = Field(default_factory=dict)
     """Factor of the mean output of each kind of members; empty if all members count alike."""
-    offset: float = 0.0
+    offset: Magnitude = 0.0
     """Is added to the weighted sum."""
 
     @model_validator(mode="after")

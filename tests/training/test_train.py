@@ -196,7 +196,8 @@ def test_training_resumes_wherever_the_disk_was_full(
         options=options(tmp_path, first_two_held_out(patients, tmp_path)),
     )
     files = (
-        "folds.json", "run.json", "best.ckpt", "last.ckpt", "network.pt", "result.json",
+        "folds.json", "run.json", "best.ckpt", "last.ckpt", "network.pt", "late.pt",
+        "result.json",
         f"{patients[0].patient_id}.npz", "member.json",
     )  # fmt: skip
 

@@ -23,6 +23,8 @@ from shared.schema import Strict
 from training.records import first_problem, read_training_record
 
 FOLDS: Final = "folds.json"
+LEAVE_ONE_CENTRE_OUT: Final = "leave one centre out"
+"""Begins the description of such folds."""
 
 
 class Fold(Strict):
@@ -187,7 +189,7 @@ def leave_one_centre_out(strata: Mapping[str, str], centres: Mapping[str, str]) 
         raise InputError(
             f"expected patients of at least two centres, found {names}; use folds instead"
         )
-    how = f"leave one centre out, {len(names)} centres"
+    how = f"{LEAVE_ONE_CENTRE_OUT}, {len(names)} centres"
     folds = (
         _fold(name, strata, {patient for patient, centre in centres.items() if centre == name})
         for name in names

@@ -13,6 +13,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -21,6 +22,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -28,12 +30,14 @@ from shared.files import whole, write_whole
 from shared.schema import Strict
 from training.loop.failures import explained_failures
 from training.loop.hardware import Hardware, keep_freed_memory
+from training.loop.late import LateWeights
 from training.loop.module import LOG_EVERY_STEPS, TrainedModule
 from training.processes import is_first_process
 from training.samples.batches import EpochBatches
 
 RESULT: Final = "result.json"
 NETWORK: Final = "network.pt"
+LATE: Final = "late.pt"
 
 
 class EpochAveraging(WeightAveraging):
@@ -53,26 +57,41 @@ class EpochAveraging(WeightAveraging):
 
 
 class FitResult(Strict):
-    """`result.json`: the result of training one fold's network.
+    """`result.json`: the result of training one fold's network, with scores on the held-out patients.
 
     Attributes
     ----------
-    kept : which weights the network has.
-    best, averaged : scores of the best checkpoint and, after weight averaging, of the mean.
+    kept : which weights are served.
+    best : scores of the epoch that did best on these patients.
+    averaged : scores of the mean after weight averaging, if there was any.
+    late : scores of the weights that predict out of fold, which these patients have not chosen.
     train_seconds : total training time, also if the training was stopped and resumed.
     """
 
-    kept: Literal["best checkpoint", "mean of weights"]
+    kept: Literal["best checkpoint", "mean of weights", "late weights"]
     best: dict[str, float]
     averaged: dict[str, float] | None = None
+    late: dict[str, float]
     train_seconds: float
 
     @property
-    def scores(self) -> dict[str, float]:
-        """The scores of the weights that were kept."""
-        return (
-            self.best if self.averaged is None or self.kept != "mean of weights" else self.averaged
-        )
+    def optimism(self) -> dict[str, float]:
+        """By how much each score of the best epoch is too good on the patients that chose it."""
+        return {name: self.best[name] - value for name, value in self.late.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a training gives.
+
+    Attributes
+    ----------
+    network : the one to serve.
+    late : the one that predicts the held-out patients, none of whom has chosen its weights.
+    """
+
+    network: nn.Module
+    late: nn.Module
 
 
 def fit(
@@ -81,15 +100,15 @@ def fit(
     validation: DataLoader[Any],
     folder: Path,
     hardware: Hardware,
-) -> nn.Module:
-    """Train, or resume from `folder`, and return the chosen network.
+) -> Fitted:
+    """Train, or resume from `folder`, and return the networks.
 
     Parameters
     ----------
     make_module : makes a module; called for the main training and for weight averaging.
     batches : a loader with an `EpochBatches` sampler.
-    folder : folder of the fold, for the checkpoints, TensorBoard's log, `network.pt` with the
-        chosen weights and `result.json` with the scores. If `result.json` exists, nothing is
+    folder : folder of the fold, for the checkpoints, TensorBoard's log, `network.pt` and `late.pt`
+        with the weights and `result.json` with the scores. If `result.json` exists, nothing is
         trained again.
 
     Raises
@@ -99,37 +118,62 @@ def fit(
     """
     module = make_module()
     if (folder / RESULT).exists():
-        module.network.load_state_dict(torch.load(folder / NETWORK, weights_only=True))
-        return module.network.eval()
+        return _load(make_module, folder)
     keep_freed_memory()
     schedule = module.schedule
     every = schedule.validate_every_epochs
-    best, seconds = _fit(module, batches, validation, folder, hardware, schedule.epochs, every)
-    weights = _load_best(folder)
-    result = FitResult(kept="best checkpoint", best=best, train_seconds=seconds)
+    main = _fit(module, batches, validation, folder, hardware, schedule.epochs, every)
+    is_best = schedule.checkpoint == "best"
+    weights, late = main.best_weights if is_best else main.late_weights, main.late_weights
+    result = FitResult(
+        kept="best checkpoint" if is_best else "late weights",
+        best=main.best,
+        late=main.late,
+        train_seconds=main.seconds,
+    )
     if schedule.averaging is not None:
         mean = make_module()
-        mean.load_state_dict(weights)
+        mean.network.load_state_dict(weights)
         mean.learning_rate, mean.cosine_decay = schedule.averaging.learning_rate, False
         mean.first_epoch = schedule.epochs
         last, within = schedule.averaging.epochs, folder / "averaging"
-        averaged, more = _fit(
-            mean, batches, validation, within, hardware, last, last, EpochAveraging()
-        )
-        is_kept = schedule.averaging.keep == "always" or averaged["score"] >= best["score"]
+        more = _fit(mean, batches, validation, within, hardware, last, last, EpochAveraging())
+        is_kept = schedule.averaging.keep == "always" or more.best["score"] >= main.best["score"]
+        weights = more.best_weights if is_kept else weights
+        if not is_best:
+            late = weights
         result = FitResult(
             kept="mean of weights" if is_kept else "best checkpoint",
-            best=best,
-            averaged=averaged,
-            train_seconds=seconds + more,
+            best=main.best,
+            averaged=more.best,
+            late=main.late if is_best else more.best,
+            train_seconds=main.seconds + more.seconds,
         )
-        weights = _load_best(within) if is_kept else weights
-    fresh = make_module()  # a module that Lightning has not moved or wrapped
-    fresh.load_state_dict(weights)
     if is_first_process():
-        save_weights(fresh.network, folder / NETWORK)
+        _save(weights, folder / NETWORK)
+        _save(late, folder / LATE)
         write_whole(folder / RESULT, result.model_dump_json(indent=1) + "\n")
-    return fresh.network.eval()
+    return Fitted(
+        network=_network(make_module, weights),
+        late=_network(make_module, late),
+    )
+
+
+def _load(make_module: Callable[[], TrainedModule[Any]], folder: Path) -> Fitted:
+    network, late = (
+        _network(make_module, torch.load(folder / name, weights_only=True))
+        for name in (NETWORK, LATE)
+    )
+    return Fitted(network=network, late=late)
+
+
+def _network(
+    make_module: Callable[[], TrainedModule[Any]], weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """Return a network with weights that Lightning has not moved or wrapped."""
+    network = make_module().network
+    network.load_state_dict(weights)
+    return network.eval()
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -160,10 +204,29 @@ class _WholeCheckpoints(TorchCheckpointIO):
         _save(checkpoint, Path(path))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What one run of the trainer gives: scores, weights of the network, and the time.
+
+    Attributes
+    ----------
+    best, best_weights : of the epoch with the best score.
+    late, late_weights : of the mean over the last epochs; none in averaging.
+    """
+
+    best: dict[str, float]
+    best_weights: dict[str, Tensor]
+    late: dict[str, float]
+    late_weights: dict[str, Tensor]
+    seconds: float
+
+
 def _load_best(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of the network in a checkpoint of its module."""
     checkpoint = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
     state: dict[str, Tensor] = checkpoint["state_dict"]
-    return state
+    prefix = "network."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _fit(
@@ -175,8 +238,8 @@ def _fit(
     epochs: int,
     validate_every_epochs: int,
     averaging: EpochAveraging | None = None,
-) -> tuple[dict[str, float], float]:
-    """Train; return the scores of the best checkpoint, `best.ckpt`, and the training time in s."""
+) -> _Run:
+    """Train and, unless weights are averaged, score the late weights too."""
     timer = Timer()
     best = ModelCheckpoint(
         folder, "best", monitor="score", mode="max", enable_version_counter=False
@@ -185,7 +248,8 @@ def _fit(
         folder, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     scores = _BestScores()
-    extra = [] if averaging is None else [averaging]
+    late = LateWeights(epochs)
+    extra = late if averaging is None else averaging
     cast(EpochBatches, batches.batch_sampler).first_epoch = module.first_epoch
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", ".* does not have many workers")  # the user chooses
@@ -198,7 +262,7 @@ def _fit(
         precision=hardware.precision_of(module.schedule),
         accumulate_grad_batches=hardware.accumulation_of(module.schedule),
         check_val_every_n_epoch=min(validate_every_epochs, epochs),
-        callbacks=[*extra, timer, scores, best, last, TQDMProgressBar(refresh_rate=10)],
+        callbacks=[extra, timer, scores, best, last, TQDMProgressBar(refresh_rate=10)],
         logger=TensorBoardLogger(folder, name=None, version="log"),
         plugins=[_WholeCheckpoints()],
         log_every_n_steps=LOG_EVERY_STEPS,
@@ -212,7 +276,25 @@ def _fit(
         trainer.fit(
             module, batches, validation, ckpt_path=str(checkpoint) if checkpoint.exists() else None
         )
-    return scores.best, timer.time_elapsed()
+    late_scores: dict[str, float] = {}
+    if averaging is None:
+        module.network.load_state_dict(late.weights)
+        with explained_failures():
+            trainer.validate(module, validation, verbose=False)
+        late_scores = _scores(trainer)
+    return _Run(
+        best=scores.best,
+        best_weights=_load_best(folder),
+        late=late_scores,
+        late_weights=late.weights,
+        seconds=timer.time_elapsed(),
+    )
+
+
+def _scores(trainer: lightning.Trainer) -> dict[str, float]:
+    """Return the scores of the validation that has just ended."""
+    names = set(trainer.callback_metrics) - {"loss", "loss_step", "gradient_norm"}
+    return {name: float(trainer.callback_metrics[name]) for name in sorted(names)}
 
 
 class _BestScores(lightning.Callback):
@@ -222,11 +304,12 @@ class _BestScores(lightning.Callback):
         self.best: dict[str, float] = {}
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Keep the logged scores if they are the best so far."""
-        names = set(trainer.callback_metrics) - {"loss", "loss_step", "gradient_norm"}
-        found = {name: float(trainer.callback_metrics[name]) for name in sorted(names)}
-        if not self.best or found["score"] > self.best["score"]:
-            self.best = found
+        """Keep the scores of an epoch if they are the best so far."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        scores = _scores(trainer)
+        if not self.best or scores["score"] > self.best["score"]:
+            self.best = scores
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scores for a checkpoint."""

@@ -41,7 +41,9 @@ from training.tasks.prognosis import measures_of
 MaskOf: TypeAlias = Callable[[PreparedPatient], LabelVolume | None]
 """Returns the label map of a patient on the region's grid; None if there is none."""
 
-NETWORK: Final = "network, chosen on these patients"
+NETWORK: Final = "network"
+CHOSEN: Final = "network at the epoch that these patients chose"
+OPTIMISM: Final = "optimism of that choice"
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ BASELINES: Final = {
                 False,
                 "balanced_accuracy",
             ),
-            Metric("AUC", roc_auc, ("probability", "hpv_status"), True, None),
+            Metric("AUC", roc_auc, ("probability", "hpv_status"), True, "auc"),
         ),
     ),
 }
@@ -302,23 +304,26 @@ def compare(
 def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> list[Row]:
     """Return the scores of a training run's networks; folds without a trained network are left out.
 
-    The epoch of each network was chosen by its score on the same patients, so the scores are too
-    good. The mean over folds is weighted by patients.
+    Three rows for each metric: the late weights, which no held-out patient has chosen; the epoch
+    that did best on the same patients; and by how much its score is too good. The mean over folds is
+    weighted by patients.
     """
     sizes = {fold.name: len(fold.held_out) for fold in folds}
-    scores: dict[str, dict[str, float]] = {}
-    for fold in folds:
-        path = run_folder / f"fold{fold.name}" / RESULT
-        if path.is_file():
-            scores[fold.name] = read_record(FitResult, path).scores
+    paths = {fold.name: run_folder / f"fold{fold.name}" / RESULT for fold in folds}
+    results = {name: read_record(FitResult, path) for name, path in paths.items() if path.is_file()}
     rows = []
     for metric in baselines.metrics:
-        if metric.result is not None and scores:
-            by_fold = {fold: each[metric.result] for fold, each in scores.items()}
-            weights = [sizes[fold] for fold in by_fold]
-            mean = float(np.average(list(by_fold.values()), weights=weights))
-            interval = Interval(value=mean, low=None, high=None, standard_error=None)
-            rows.append(Row(metric.name, NETWORK, interval, by_fold, {}))
+        for model, scores in (
+            (NETWORK, {name: result.late for name, result in results.items()}),
+            (CHOSEN, {name: result.best for name, result in results.items()}),
+            (OPTIMISM, {name: result.optimism for name, result in results.items()}),
+        ):
+            if metric.result is not None and scores:
+                by_fold = {fold: each[metric.result] for fold, each in scores.items()}
+                weights = [sizes[fold] for fold in by_fold]
+                mean = float(np.average(list(by_fold.values()), weights=weights))
+                interval = Interval(value=mean, low=None, high=None, standard_error=None)
+                rows.append(Row(metric.name, model, interval, by_fold, {}))
     return rows
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +22,7 @@ from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.grand_challenge.outputs import write_hpv
 from shared.metrics.classification import balanced_accuracy
-from shared.metrics.probability import best_threshold
+from shared.metrics.probability import best_threshold, roc_auc
 from shared.models.card import MemberKind
 from shared.models.hpv import HpvModel
 from shared.models.networks.hpv import HpvConfig, HpvNetwork
@@ -41,12 +42,14 @@ from training.tasks.prognosis import PrognosisTask, by_kind
 from training.tasks.segmentation import BATCH_DICE, segmentation_loss
 
 BALANCED_ACCURACY: Final = "balanced_accuracy"
+AUC: Final = "auc"
 
 
 class HpvModule(TrainedModule[tuple[float, bool]]):
     """The loss is DiceCE on the lesions plus binary cross-entropy on the HPV status."""
 
     network: HpvNetwork
+    schedule: HpvSettings
 
     def __init__(
         self, network: HpvNetwork, settings: HpvSettings, seed: int, batch_dice: bool
@@ -75,17 +78,26 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         return float(logit), bool(batch["hpv"])
 
     def scores(self, observations: Sequence[tuple[float, bool]]) -> dict[str, float]:
-        """Return the balanced accuracy at a logit of 0; the loss breaks ties."""
-        logits = torch.tensor([logit for logit, _ in observations])
-        truth = [status for _, status in observations]
-        accuracy = balanced_accuracy((logits > 0).numpy(), truth)
-        entropy = float(
-            functional.binary_cross_entropy_with_logits(logits, torch.tensor(truth).float())
-        )
+        """Return balanced accuracy at a logit of 0, AUC and balanced log-loss.
+
+        If the balanced accuracy selects the epoch, the log-loss breaks ties.
+        """
+        logits = np.nan_to_num([logit for logit, _ in observations])
+        truth = np.array([status for _, status in observations])
+        losses = np.logaddexp(0, np.where(truth, -logits, logits))
+        accuracy = balanced_accuracy(logits > 0, truth)
+        loss = float(np.mean([losses[truth].mean(), losses[~truth].mean()]))
+        auc = roc_auc(expit(logits), truth)
+        score = {
+            "balanced accuracy": accuracy - 1e-3 * loss,
+            "AUC": auc,
+            "balanced log-loss": -loss,
+        }[self.schedule.selected_by]
         return {
             BALANCED_ACCURACY: accuracy,
-            "entropy": entropy,
-            "score": accuracy - 1e-3 * entropy,
+            AUC: auc,
+            "balanced_log_loss": loss,
+            "score": score,
         }
 
 

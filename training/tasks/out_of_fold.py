@@ -212,6 +212,14 @@ def _fit_weights(
     return weighing.weights(outputs, truth)
 
 
+def patients_of(path: Path) -> pd.DataFrame:
+    """Return a row per patient of `logits.csv` or `risks.csv`, by ID: fold and outcome.
+
+    A patient without an outcome may have several folds; the row has one of them.
+    """
+    return _read_table(path).groupby("PatientID").first()
+
+
 def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
     """Return the out-of-fold probabilities of HPV+ of patients.
 

@@ -19,7 +19,7 @@ from shared.errors import InputError
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import FOLDS, Fold, Folds, HoldOut, read_folds, share_folds
 from training.config import Configuration
-from training.loop.fit import NETWORK
+from training.loop.fit import LATE
 from training.loop.hardware import Hardware, TrainingError
 from training.tasks.base import FoldTraining, Task
 
@@ -182,7 +182,8 @@ def make_folds(
 def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
     """Return weights of a Task 1 network that was trained on none of a fold's held-out patients.
 
-    If there are several such networks, that of the fold with the same name is preferred.
+    If there are several such networks, that of the fold with the same name is preferred. The weights
+    are the late ones, because the held-out patients have chosen the epoch of the others.
 
     Raises
     ------
@@ -205,12 +206,12 @@ def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
             "these folds"
         )
     for other in disjoint:
-        path = folder / f"fold{other.name}" / NETWORK
+        path = folder / f"fold{other.name}" / LATE
         if path.is_file():
             weights: dict[str, Tensor] = torch.load(path, weights_only=True)
             return weights
     raise InputError(
-        f"expected a Task 1 network in {folder / f'fold{disjoint[0].name}' / NETWORK}, found none; "
+        f"expected a Task 1 network in {folder / f'fold{disjoint[0].name}' / LATE}, found none; "
         "train this fold of Task 1 first"
     )
 

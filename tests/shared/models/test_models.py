@@ -413,9 +413,15 @@ def test_each_bundled_folder_is_sealed(
 def prognosis_model(weights: dict[str, float], offset: float = 0.0) -> HpvModel:
     """Return a model of two networks and a linear model, without its graphs."""
     members = [
-        {"file": "a.onnx", "sha256": "", "kind": "network"},
-        {"file": "b.onnx", "sha256": "", "kind": "network", "risk_mean": 1.0, "risk_std": 2.0},
-        {"file": "c.onnx", "sha256": "", "kind": "linear"},
+        {"file": "a.onnx", "sha256": "0" * 64, "kind": "network"},
+        {
+            "file": "b.onnx",
+            "sha256": "0" * 64,
+            "kind": "network",
+            "risk_mean": 1.0,
+            "risk_std": 2.0,
+        },
+        {"file": "c.onnx", "sha256": "0" * 64, "kind": "linear"},
     ]
     fields = {**HPV, "measures": MEASURES, "members": members, "weights": weights}
     model = object.__new__(HpvModel)

@@ -133,7 +133,11 @@ RECORDS: dict[str, Strict] = {
     RUN: record(REAL),
     MEMBER: FoldRecord(members={"network": MemberStatistics(risk_mean=0.5, risk_std=2.0)}),
     RESULT: FitResult(
-        kept="mean of weights", best={"score": 1.0}, averaged={"score": 2.0}, train_seconds=3.0
+        kept="mean of weights",
+        best={"score": 1.0},
+        averaged={"score": 2.0},
+        late={"score": 0.5},
+        train_seconds=3.0,
     ),
     FOLDS: Folds(how="by hand", strata={"A: HPV 1": 3}, folds=(FOLD,)),
     CACHE_RECORD: CacheRecord(preparation=configuration().preparation, code="0123"),

@@ -57,7 +57,7 @@ def train(
     task = Segmentation()
     torch.manual_seed(training.seed)
     make = make or (lambda: task.module(training))
-    return fit(make, *task.loaders(training), folder, hardware)
+    return fit(make, *task.loaders(training), folder, hardware).network
 
 
 def weights(network: nn.Module) -> Tensor:
@@ -109,7 +109,7 @@ def factory(
 
 @pytest.mark.parametrize(
     ("after", "steps_left"),
-    [(3, [4, 4, 0]), (9, [0, 2, 0])],
+    [(3, [4, 4, 0, 0]), (9, [0, 2, 0, 0])],
     ids=["in the main training", "in averaging"],
 )
 def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
@@ -117,7 +117,8 @@ def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     """The weights agree to 1e-6 after 3 epochs of 2 steps and 2 epochs of averaging.
 
-    No epoch is repeated. The last module carries the chosen weights and is not trained.
+    No epoch is repeated. The last two modules carry the weights to serve and the late weights and are
+    not trained.
     """
     training = first_four(patients, configuration(epochs=3, averaging=2))
     whole = train(training, tmp_path / "whole")
@@ -162,7 +163,7 @@ class WeightRecorder(SegmentationModule):
     def scores(self, observations: Sequence[Totals]) -> dict[str, float]:
         if self.fixed_scores is None:
             return super().scores(observations)
-        return {"score": next(self.fixed_scores)}
+        return {"score": next(self.fixed_scores, 0.0)}
 
 
 @pytest.mark.parametrize(("scores", "best"), [((0.2, 0.9, 0.4), 1), ((0.1, 0.2, 0.3), 2)])
@@ -181,6 +182,46 @@ def test_epoch_with_the_best_score_is_kept(
     assert result.best == {"score": pytest.approx(max(scores))}
 
 
+def test_held_out_patients_do_not_choose_the_weights_that_predict_them(
+    patients: list[PreparedPatient], tmp_path: Path
+) -> None:
+    """The best epoch is the first of 11; the late weights are the mean of the last two."""
+    training = first_four(patients, configuration(epochs=11))
+    modules: list[WeightRecorder] = []
+    scores = iter([0.9, *[0.2] * 10, 0.4])
+    make = factory(WeightRecorder, training, modules, scores=scores)
+    task = Segmentation()
+    fitted = fit(make, *task.loaders(training), tmp_path, CPU)
+    assert torch.equal(weights(fitted.network), modules[0].weights[0])
+    expected = torch.stack(modules[0].weights[-2:]).mean(dim=0)
+    torch.testing.assert_close(weights(fitted.late), expected, atol=1e-6, rtol=0)
+    result = read_record(FitResult, tmp_path / RESULT)
+    assert (result.best["score"], result.late["score"]) == (pytest.approx(0.9), pytest.approx(0.4))
+    assert result.optimism == {"score": pytest.approx(0.5)}
+    again = fit(make, *task.loaders(training), tmp_path, CPU)
+    assert torch.equal(weights(again.late), weights(fitted.late))
+
+
+@pytest.mark.parametrize("averaging", [None, 2])
+def test_late_weights_are_served_if_the_configuration_says_so(
+    patients: list[PreparedPatient], tmp_path: Path, averaging: int | None
+) -> None:
+    training = first_four(patients, configuration(epochs=2, averaging=averaging, checkpoint="last"))
+    modules: list[WeightRecorder] = []
+    fitted = fit(
+        factory(WeightRecorder, training, modules),
+        *Segmentation().loaders(training),
+        tmp_path,
+        CPU,
+    )
+    assert torch.equal(weights(fitted.network), weights(fitted.late))
+    expected = torch.stack(modules[1].weights).mean(0) if averaging else modules[0].weights[-1]
+    torch.testing.assert_close(weights(fitted.network), expected, atol=1e-6, rtol=0)
+    result = read_record(FitResult, tmp_path / RESULT)
+    assert result.kept == ("mean of weights" if averaging else "late weights")
+    assert result.averaged == (result.late if averaging else None)
+
+
 def test_averaging_takes_the_mean_of_the_weights_after_each_epoch(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
@@ -194,7 +235,6 @@ def test_averaging_takes_the_mean_of_the_weights_after_each_epoch(
     assert result.kept == "mean of weights"
     assert result.train_seconds > 0
     assert result.averaged is not None
-    assert result.scores == result.averaged
     assert set(result.averaged) == set(result.best)
     assert {"gtvp_dice", "gtvn_aggregated_dice", "gtvn_aggregated_f1", "score"} <= set(result.best)
 
@@ -222,11 +262,11 @@ def test_worse_mean_is_discarded_if_the_configuration_says_so(
     training = first_four(patients, settings.model_copy(update={"segmentation": task1}))
     modules: list[WeightRecorder] = []
     network = train(
-        training, tmp_path, factory(WeightRecorder, training, modules, scores=iter([0.5, 0.1]))
+        training, tmp_path, factory(WeightRecorder, training, modules, scores=iter([0.5, 0.3, 0.1]))
     )
     result = read_record(FitResult, tmp_path / RESULT)
     assert result.kept == "best checkpoint"
-    assert result.scores == result.best == {"score": 0.5}
+    assert result.best == {"score": 0.5}
     assert torch.equal(weights(network), modules[0].weights[0])
 
 

@@ -25,7 +25,9 @@ from training.cohort.folds import FOLDS, Fold, Folds, HoldOut
 from training.loop.fit import RESULT, FitResult
 from training.studies.baselines import (
     BASELINES,
+    CHOSEN,
     NETWORK,
+    OPTIMISM,
     Row,
     compare,
     markdown,
@@ -145,21 +147,21 @@ def test_folds_and_scores_of_a_training_run_are_used_by_default(tmp_path: Path) 
         ),
     )
     folder = tmp_path / "survival"
-    best = {"c_index": 0.6, "score": 0.6}
-    for fold, result in enumerate(
-        [
-            FitResult(
-                kept="best checkpoint", best=best, averaged={"c_index": 0.5}, train_seconds=1.0
-            ),
-            FitResult(
-                kept="mean of weights", best=best, averaged={"c_index": 0.7}, train_seconds=1.0
-            ),
-        ]
-    ):
+    for fold, (best, late) in enumerate([(0.8, 0.6), (0.75, 0.7)]):
+        result = FitResult(
+            kept="best checkpoint",
+            best={"c_index": best, "score": best},
+            late={"c_index": late, "score": late},
+            train_seconds=1.0,
+        )
         (folder / f"fold{fold}").mkdir(parents=True)
         (folder / f"fold{fold}" / RESULT).write_text(result.model_dump_json())
     (folder / FOLDS).write_text(folds.model_dump_json())
-    network = row_of(measure_few(Survival(), tmp_path, HoldOut()), NETWORK, "C-index")
+    rows = measure_few(Survival(), tmp_path, HoldOut())
+    assert row_of(rows, CHOSEN, "C-index").by_fold == {"0": 0.8, "1": 0.75}
+    optimism = row_of(rows, OPTIMISM, "C-index")
+    assert optimism.held_out.value == pytest.approx((18 * 0.2 + 10 * 0.05) / 28)
+    network = row_of(rows, NETWORK, "C-index")
     assert network.by_fold == {"0": 0.6, "1": 0.7}
     assert network.held_out.value == pytest.approx((18 * 0.6 + 10 * 0.7) / 28)
     assert NETWORK not in {row.model for row in measure_few(Survival(), tmp_path)}

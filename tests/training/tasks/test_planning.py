@@ -66,7 +66,7 @@ def task1_run(runs: Path, *trained: Fold) -> None:
     folder = runs / "segmentation"
     keep(Folds(how="by hand", strata={}, folds=trained), folder)
     for fold in trained:
-        path = folder / f"fold{fold.name}" / "network.pt"
+        path = folder / f"fold{fold.name}" / "late.pt"
         path.parent.mkdir()
         torch.save({fold.name: torch.zeros(1)}, path)
 
@@ -168,7 +168,7 @@ def test_missing_task_1_network_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected a Task 1 network in .*; train Task 1 first"):
         plan(Hpv(), tmp_path, HoldOut(folds=2))
     task1_run(tmp_path, *folds(fold0=(FIRST, LAST), fold1=(LAST, FIRST)))
-    (tmp_path / "segmentation/fold1/network.pt").unlink()
+    (tmp_path / "segmentation/fold1/late.pt").unlink()
     with pytest.raises(InputError, match=r"expected a Task 1 network in .*fold1/network\.pt"):
         plan(Hpv(), tmp_path)
     assert plan(Hpv(), tmp_path, only_fold="0").trainings[0].fold.name == "0"

@@ -126,3 +126,25 @@ def test_patients_without_a_label_map_do_not_train_the_decoder() -> None:
 
     assert gradient(PATIENTS[:2]).abs().max() > 0
     assert not gradient([without_labels(p) for p in PATIENTS[:2]]).any()
+
+
+# The score that chooses an epoch
+
+
+@pytest.mark.parametrize("selected_by", ["balanced accuracy", "AUC", "balanced log-loss"])
+def test_epoch_of_hpv_is_chosen_by_the_configured_score(selected_by: str) -> None:
+    """One of two negative patients is called positive, but ranked below all positive ones."""
+    content = configuration().model_dump()
+    content["hpv"]["selected_by"] = selected_by
+    settings = Configuration.model_validate(content)
+    module = Hpv().module(fold_training(settings, (), (), features=FEATURES))
+    observations = [(2.0, True), (1.0, True), (-2.0, False), (0.5, False), (0.6, True)]
+    scores = module.scores(observations)
+    accuracy, auc = (1 + 1 / 2) / 2, 1.0
+    losses = np.logaddexp(0, [-2, -1, -0.6]).mean(), np.logaddexp(0, [-2, 0.5]).mean()
+    loss = float(np.mean(losses))
+    assert scores["balanced_accuracy"] == pytest.approx(accuracy)
+    assert scores["auc"] == pytest.approx(auc)
+    assert scores["balanced_log_loss"] == pytest.approx(loss)
+    expected = {"balanced accuracy": accuracy, "AUC": auc, "balanced log-loss": -loss}
+    assert scores["score"] == pytest.approx(expected[selected_by], abs=2e-3)
