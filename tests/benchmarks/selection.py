@@ -13,7 +13,7 @@ their plain mean and by their out-of-fold weights, on patients of two unseen cen
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -187,7 +187,7 @@ class FoldModels:
     epochs : a network for each epoch.
     """
 
-    epochs: list[nn.Module]
+    epochs: Sequence[nn.Module]
     late: nn.Module
     linear: Callable[[Values], Values]
     inputs: Callable[[Cohort], Values]
