@@ -57,7 +57,7 @@ class EpochAveraging(WeightAveraging):
 
 
 class FitResult(Strict):
-    """`result.json`: the result of training one fold's network, with scores on the held-out patients.
+    """`result.json`: the result of training one fold's network, scored on the held-out patients.
 
     Attributes
     ----------

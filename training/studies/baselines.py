@@ -305,8 +305,8 @@ def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> l
     """Return the scores of a training run's networks; folds without a trained network are left out.
 
     Three rows for each metric: the late weights, which no held-out patient has chosen; the epoch
-    that did best on the same patients; and by how much its score is too good. The mean over folds is
-    weighted by patients.
+    that did best on the same patients; and by how much its score is too good. The mean over folds
+    is weighted by patients.
     """
     sizes = {fold.name: len(fold.held_out) for fold in folds}
     paths = {fold.name: run_folder / f"fold{fold.name}" / RESULT for fold in folds}

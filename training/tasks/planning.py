@@ -182,8 +182,8 @@ def make_folds(
 def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
     """Return weights of a Task 1 network that was trained on none of a fold's held-out patients.
 
-    If there are several such networks, that of the fold with the same name is preferred. The weights
-    are the late ones, because the held-out patients have chosen the epoch of the others.
+    If there are several such networks, that of the fold with the same name is preferred. The
+    weights are the late ones, because the held-out patients have chosen the epoch of the others.
 
     Raises
     ------

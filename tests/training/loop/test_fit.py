@@ -117,8 +117,8 @@ def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     """The weights agree to 1e-6 after 3 epochs of 2 steps and 2 epochs of averaging.
 
-    No epoch is repeated. The last two modules carry the weights to serve and the late weights and are
-    not trained.
+    No epoch is repeated. The last two modules, with the weights to serve and the late
+    weights, are not trained.
     """
     training = first_four(patients, configuration(epochs=3, averaging=2))
     whole = train(training, tmp_path / "whole")
