@@ -169,7 +169,7 @@ def test_missing_task_1_network_is_reported(tmp_path: Path) -> None:
         plan(Hpv(), tmp_path, HoldOut(folds=2))
     task1_run(tmp_path, *folds(fold0=(FIRST, LAST), fold1=(LAST, FIRST)))
     (tmp_path / "segmentation/fold1/late.pt").unlink()
-    with pytest.raises(InputError, match=r"expected a Task 1 network in .*fold1/network\.pt"):
+    with pytest.raises(InputError, match=r"expected a Task 1 network in .*fold1/late\.pt"):
         plan(Hpv(), tmp_path)
     assert plan(Hpv(), tmp_path, only_fold="0").trainings[0].fold.name == "0"
 
