@@ -42,8 +42,8 @@ class Limits:
     Attributes
     ----------
     memory_bytes : most memory for data (RLIMIT_DATA). Scoring a mask of 512×512×1000 voxels needs
-        1.3 GB.
-    seconds : longest time of one call. Scoring such a mask takes 3 s of CPU time.
+        less than half of it.
+    seconds : longest time of one call.
     """
 
     memory_bytes: int = 4 * 10**9

@@ -6,13 +6,25 @@ import os
 import resource
 import signal
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evaluation.isolation import LIMITS as DEFAULT_LIMITS
 from evaluation.isolation import Limits, Lost, call_isolated, preload
+from evaluation.jobs import jobs_by_case
+from evaluation.predictions import read_predictions
+from evaluation.tasks import segmentation
+from evaluation.tasks.base import Entry
+from evaluation.truth import read_truth
+from shared.editions import CURRENT
 from shared.errors import InputError
+from shared.geometry import Grid
+from tests.benchmarks.evaluation import masks
+from tests.evaluation.submission import QUICK, Submission, image
 
 preload("evaluation.isolation")
 LIMITS = Limits(memory_bytes=10**9, seconds=1)
@@ -94,3 +106,21 @@ def test_processes_end_with_the_calls() -> None:
     results = list(call_isolated(act, ["a", "b"], workers=2))
     pids = [result[1] for result in results if not isinstance(result, Lost)]
     assert not any(map(is_running, pids))
+
+
+@pytest.mark.slow
+def test_mask_of_a_long_scan_needs_less_than_half_of_the_memory(submission: Submission) -> None:
+    grid = Grid((512, 512, 1000), (0.98, 0.98, 1.5), (0.0, 0.0, 0.0))
+    truth, prediction = masks(grid, np.random.default_rng(0))
+    submission.add_truth("MDA-1", image(truth, grid))
+    submission.add_mask("MDA-1", image(prediction, grid))
+    submission.write()
+    (job,) = jobs_by_case(read_predictions(submission.input / "predictions.json"), CURRENT).values()
+    case = read_truth(submission.truth)["MDA-1"]
+    assert case.mask is not None
+    entry = Entry(case=case, truth=case.mask, job=job, input_dir=submission.input)
+    score = partial(segmentation._score_case, edition=CURRENT, rules=QUICK)
+    half = replace(DEFAULT_LIMITS, memory_bytes=DEFAULT_LIMITS.memory_bytes // 2)
+    (result,) = call_isolated(score, [entry], workers=1, limits=half)
+    assert not isinstance(result, Lost), result
+    assert result[0].failure is None
