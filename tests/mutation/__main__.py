@@ -10,9 +10,11 @@ working tree and starts Python for each mutant. Here the tests run in a copy of 
 of a process that has already imported the libraries. mutmut 3.8 also works with this project, but
 it does not change constants, defaults of dataclasses and decorated methods.
 
-Each line of the output is a mutant that survived: the place, the operator and the changed line.
-Write a test that fails for this mutant. If no caller can observe the change, add the mutant to
-`equivalent.txt` in this folder with the reason; the mutants listed there are not run.
+Each line of the output is a mutant that survived or exceeded the time limit: the place, the
+operator and the changed line. A mutant that exceeds the limit counts as caught, because most of
+them loop forever; on a busy machine, run it again. For each mutant that survived, write a test that
+fails for it. If no caller can observe the change, add the mutant to `equivalent.txt` in this folder
+with the reason; the mutants listed there are not run.
 """
 
 from __future__ import annotations
@@ -133,8 +135,15 @@ def run_tests(folder: Path, tests: list[str], sender: Connection) -> None:
     os._exit(int(code != pytest.ExitCode.OK))
 
 
-def passes(folder: Path, tests: list[str], timeout_s: float | None) -> tuple[bool, list[str]]:
-    """Return whether the tests pass in a fork of this process, and the libraries they import."""
+def passes(
+    folder: Path, tests: list[str], timeout_s: float | None
+) -> tuple[bool | None, list[str]]:
+    """Run tests in a fork of this process.
+
+    Returns
+    -------
+    Whether the tests pass, or None if they did not end in time; and the libraries they import.
+    """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=run_tests, args=(folder, tests, sender))
@@ -143,6 +152,7 @@ def passes(folder: Path, tests: list[str], timeout_s: float | None) -> tuple[boo
     if process.is_alive():
         os.killpg(process.pid, 9)
         process.join()
+        return None, []
     libraries = receiver.recv() if receiver.poll() else []
     return process.exitcode == 0, libraries
 
@@ -187,13 +197,19 @@ def main() -> None:
         if not passes(folder, tests, None)[0]:
             sys.exit(f"{' '.join(tests)} fail without a mutation; fix them first")
         timeout_s = 10 + 5 * (time.monotonic() - start)
-        survivors = 0
+        survivors = timeouts = 0
         for mutant in mutants:
             (folder / module).write_text(mutant.source, "utf-8")
-            if passes(folder, tests, timeout_s)[0]:
-                survivors += 1
-                print(f"{module}:{mutant.line_number}: {mutant.key}", flush=True)
-    print(f"{module}: {len(mutants) - survivors} of {len(mutants)} mutants caught by {tests}")
+            result, _ = passes(folder, tests, timeout_s)
+            survivors += result is True
+            timeouts += result is None
+            if result is not False:
+                note = "" if result else " (time limit)"
+                print(f"{module}:{mutant.line_number}: {mutant.key}{note}", flush=True)
+    print(
+        f"{module}: {len(mutants) - survivors} of {len(mutants)} mutants caught by {tests}, "
+        f"{timeouts} of them by the time limit of {timeout_s:.0f} s"
+    )
 
 
 if __name__ == "__main__":

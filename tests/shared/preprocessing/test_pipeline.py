@@ -12,6 +12,7 @@ from shared.conventions import AIR_HU, LESIONS, LabelVolume
 from shared.geometry import Grid, resample
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import CT_RANGE_HU, Prepared, prepare
+from shared.preprocessing.region import BODY_HU
 from tests.shared.preprocessing.drawing import (
     FINE_REGION,
     REGION,
@@ -73,6 +74,21 @@ def test_body_is_everything_but_air(prepared: Prepared) -> None:
     assert at_world(prepared.body, prepared, 0, 0, 10)
     assert not at_world(prepared.body, prepared, 100, -100, -60)
     assert np.array_equal(prepared.body, prepared.ct_hu > -500)
+
+
+def test_body_threshold_itself_is_air() -> None:
+    case = drawn_case()
+    ct = sitk.GetArrayFromImage(case.ct_hu)
+    ct[40:48, 30:40, 30:40] = BODY_HU
+    patched = Grid.of(case.ct_hu).image(ct)
+    x_mm, y_mm, z_mm = patched.TransformIndexToPhysicalPoint((35, 35, 44))
+    prepared = prepare(case_of(patched, case.pet), REGION)
+    assert at_world(prepared.ct_hu, prepared, x_mm, y_mm, z_mm) == BODY_HU
+    assert not at_world(prepared.body, prepared, x_mm, y_mm, z_mm)
+
+
+def test_ct_range_is_that_of_twelve_bits() -> None:
+    assert CT_RANGE_HU == (-(2**10), 2**12 - 2**10 - 1)
 
 
 def test_remarks_of_the_reader_come_first(prepared: Prepared) -> None:
