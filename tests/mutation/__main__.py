@@ -149,7 +149,7 @@ def passes(
     process = context.Process(target=run_tests, args=(folder, tests, sender))
     process.start()
     process.join(timeout_s)
-    if process.is_alive():
+    if process.is_alive() and process.pid is not None:
         os.killpg(process.pid, 9)
         process.join()
         return None, []

@@ -223,6 +223,15 @@ def test_among_equal_ious_greedy_leaves_the_most_pairs(other: int) -> None:
     assert pairs.detections() == Detections(2, 0, 0)
 
 
+def test_greedy_prefers_a_higher_iou_even_if_two_pairs_share_it() -> None:
+    # The first lesion of the prediction splits two true lesions equally. Each of these also
+    # overlaps another lesion of the prediction, but less.
+    pairs = lesions_with_ious(
+        [9, 9, 9], [9, 9], [[0, 0], [0, 1], [1, 0], [2, 1]], [0.4, 0.4, 0.35, 0.35]
+    )
+    assert 0 in {prediction for prediction, _ in pairs.matches()}
+
+
 @pytest.mark.parametrize("matching", ["greedy", "most"])
 @pytest.mark.parametrize("sizes", [(5, 8), (8, 5)])
 def test_among_equal_pairs_the_larger_lesion_matches(
