@@ -26,8 +26,6 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +39,8 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.tree import ROOT, copy_tree
+
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 
 OPERATORS = re.compile(
@@ -101,16 +100,6 @@ def tests_of(module: Path) -> list[str]:
     """Return the test file of a module, or the folder of its package if it has no file."""
     mirrored = Path("tests") / module.with_name(f"test_{module.stem}.py")
     return [str(mirrored if (ROOT / mirrored).is_file() else mirrored.parent)]
-
-
-def copy_tree(folder: Path) -> None:
-    """Copy the working tree without the files that git ignores."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
 
 
 def run_tests(folder: Path, tests: list[str], sender: Connection) -> None:

@@ -232,6 +232,11 @@ def test_greedy_prefers_a_higher_iou_even_if_two_pairs_share_it() -> None:
     assert 0 in {prediction for prediction, _ in pairs.matches()}
 
 
+def test_lesions_that_all_overlap_equally_match_once_each() -> None:
+    pairs = lesions_with_ious([9, 9], [9, 9], [[0, 0], [0, 1], [1, 0], [1, 1]], [0.4] * 4)
+    assert pairs.detections() == Detections(2, 0, 0)
+
+
 @pytest.mark.parametrize("matching", ["greedy", "most"])
 @pytest.mark.parametrize("sizes", [(5, 8), (8, 5)])
 def test_among_equal_pairs_the_larger_lesion_matches(
