@@ -13,19 +13,16 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
-from lightning import Fabric
 
+from tests.benchmarks.steps import time_steps, training_on
 from training.cohort.cache import prepare_cohort
-from training.cohort.folds import Fold
 from training.config import Precision, load_configuration
-from training.loop.hardware import Hardware, keep_freed_memory
+from training.loop.hardware import Hardware
 from training.samples import augmentation as augment
 from training.samples.crops import LesionCrops
 from training.samples.dataset import augmented, window
-from training.tasks.base import FoldTraining
-from training.tasks.segmentation import Segmentation
+from training.tasks.discovery import TASKS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -57,20 +54,16 @@ def main(
     patients = prepare_cohort(cohort, runs / "cache", settings.preparation, workers=workers)
     rng = np.random.default_rng(0)
     place = LesionCrops(task1.crop_zyx, task1.random_crop_probability)
-    repeats = steps * task1.batch_size // len(patients) + 1
-    training = FoldTraining(
-        fold=Fold(name="0", training=(), held_out=()),
-        configuration=settings,
-        patients=patients * repeats,
-        held_out=patients[:1],
+    task = TASKS["segmentation"]
+    training = training_on(
+        task,
+        settings,
+        patients,
         runs=runs,
         workers=workers,
+        steps=steps + 1,
+        hardware=Hardware(devices=1, precision=precision),
     )
-    task = Segmentation()
-    module = task.module(training)
-    optimizer = torch.optim.Adam(module.parameters(), lr=task1.learning_rate)
-    batches, _ = task.loaders(training)
-    keep_freed_memory()
 
     def pick() -> tuple[int, augment.Crop]:
         index = int(rng.integers(len(patients)))
@@ -97,39 +90,14 @@ def main(
         extra = per_call_ms(transform, 6) - reading
         print(f"{'  augment: ' + name:32} {extra:8.1f} ms more")
 
-    device = Hardware().device
-    module.to(device)
-    fabric = Fabric(accelerator=device, devices=1, precision=chosen)
-    waited = forward = backward = 0.0
-    done = 0
-    started = last = time.perf_counter()
-    for number, batch in enumerate(batches):
-        batch = {key: value.to(device) for key, value in batch.items()}
-        received = time.perf_counter()
-        with fabric.autocast():
-            loss = module.loss(batch)
-        float(loss.detach())  # waits for a GPU
-        half = time.perf_counter()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        if number == 0:  # the loader starts and memory is allocated
-            started = last = now
-            continue
-        waited += received - last
-        forward += half - received
-        backward += now - half
-        done, last = done + 1, now
-        if done == steps:
-            break
-    total = last - started
-    for stage, seconds in (("forward and loss", forward), ("backward and step", backward)):
-        print(f"{stage:32} {1000 * seconds / done:8.1f} ms")
-    print(f"{'a step, with the loader':32} {1000 * total / done:8.1f} ms")
-    print(f"the network waits for data {waited / total:.1%} of the time")
+    times = time_steps(task, training, steps)
+    for stage, seconds in (
+        ("forward and loss", times.forward),
+        ("backward and step", times.backward),
+    ):
+        print(f"{stage:32} {1000 * seconds:8.1f} ms")
+    print(f"{'a step, with the loader':32} {1000 * times.total:8.1f} ms")
+    print(f"the network waits for data {times.waiting / times.total:.1%} of the time")
 
 
 if __name__ == "__main__":

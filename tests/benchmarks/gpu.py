@@ -1,0 +1,326 @@
+"""Training and inference on a GPU, within minutes: `python -m tests.benchmarks.gpu OUT`.
+
+The stages, in this order: versions and device; 240 small phantoms; steps of the configuration
+`paper` for the three tasks, and the precisions compared on one batch; a training of the
+configuration `demo` for the three tasks, with as many epochs as `--minutes` allow; inference with
+torch and with ONNX Runtime, compared with the CPU. Each stage writes OUT/STAGE.md before the next
+one starts, so an interruption loses only the stage that it stops. Restarting skips the stages that
+are complete. The models of the training are in OUT/model/TASK.
+
+`--device cpu --quick` rehearses every stage on a CPU: `demo` takes the place of `paper`, with few
+phantoms and one epoch.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import monai
+import numpy as np
+import torch
+import typer
+from torch import nn
+
+from shared.conventions import LESIONS, Volume
+from shared.files import write_whole
+from shared.metrics.segmentation import dice
+from shared.models.card import load_card
+from shared.models.onnx import PROVIDERS, Network
+from shared.models.segmentation import SegmentationCard
+from shared.models.sliding_window import sliding_window
+from shared.resources import granted_cpus
+from tests.benchmarks.steps import time_steps, training_on
+from training.cohort.cache import PreparedPatient, prepare_cohort
+from training.cohort.folds import HoldOut
+from training.cohort.layout import index_cohort
+from training.config import Configuration, Precision, load_configuration
+from training.export.run import WEIGHTS
+from training.loop.hardware import Device, Hardware
+from training.loop.memory import autocast
+from training.studies.plan import plan
+from training.tasks.base import Task
+from training.tasks.discovery import TASKS
+from training.train import Options, train_patients
+
+PRECISIONS: Final[tuple[Precision, ...]] = ("32-true", "bf16-mixed", "16-mixed")
+GRADIENT_SCALE: Final = 1024.0
+"""Factor on the loss before the backward pass, so that gradients in fp16 do not become 0."""
+PATIENTS_AT_FULL_SIZE: Final = 8
+"""How many patients the steps of `paper` use; preparing one takes several seconds."""
+RISE: Final = 0.1
+"""Part of the time for training that stays unused, because the first steps are slower."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What the stages share."""
+
+    out: Path
+    device: Device
+    is_quick: bool
+    minutes: float
+
+    @property
+    def hardware(self) -> Hardware:
+        """One GPU, or the CPU."""
+        return Hardware(devices=1, accelerator="gpu" if self.device == "cuda" else "cpu")
+
+    @property
+    def workers(self) -> int:
+        """The processes that load data."""
+        return 0 if self.is_quick else min(granted_cpus() - 1, 12)
+
+    def patients(self, configuration: Configuration, name: str) -> list[PreparedPatient]:
+        """Return the prepared patients of a cohort in OUT."""
+        return prepare_cohort(
+            self.out / name,
+            self.out / "cache" / name,
+            configuration.preparation,
+            workers=granted_cpus(),
+        )
+
+
+def versions(session: Session) -> Iterator[str]:
+    """Yield the versions and the device."""
+    yield f"Python {platform.python_version()}"
+    yield f"torch {torch.__version__}, MONAI {monai.__version__}"
+    if session.device == "cuda":
+        gpu = torch.cuda.get_device_properties(0)
+        yield f"{gpu.name}, {gpu.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
+    yield f"{granted_cpus()} CPUs"
+
+
+def phantoms(session: Session) -> Iterator[str]:
+    """Make the cohorts and yield the seconds."""
+    sizes = {"cohort": 16 if session.is_quick else 240}
+    if not session.is_quick:
+        sizes["full_size"] = PATIENTS_AT_FULL_SIZE
+    for name, count in sizes.items():
+        started = time.perf_counter()
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "training.phantom", str(session.out / name)),
+                *("--patients", str(count), "--seed", "17", "--workers", str(granted_cpus())),
+                *(["--small"] if name == "cohort" else []),
+            ],
+            check=True,
+        )
+        yield f"{name}: {count} phantoms in {time.perf_counter() - started:.0f} s"
+
+
+def steps(session: Session) -> Iterator[str]:
+    """Take steps of each task and yield a table."""
+    configuration = load_configuration("demo" if session.is_quick else "paper")
+    patients = session.patients(configuration, "cohort" if session.is_quick else "full_size")
+    count = 2 if session.is_quick else 20
+    yield "| task | s per step | waiting for data | peak GB on the GPU |"
+    yield "|---|---|---|---|"
+    for task in TASKS.values():
+        training = training_on(
+            task,
+            configuration,
+            patients,
+            runs=session.out / "runs",
+            workers=session.workers,
+            steps=count + 1,
+            hardware=session.hardware,
+        )
+        times = time_steps(task, training, count)
+        memory = "" if times.peak_gpu_gb is None else f"{times.peak_gpu_gb:.1f}"
+        yield f"| {task.name} | {times.total:.3f} | {times.waiting / times.total:.0%} | {memory} |"
+    yield ""
+    yield from precisions(session, configuration, patients)
+
+
+def precisions(
+    session: Session, configuration: Configuration, patients: list[PreparedPatient]
+) -> Iterator[str]:
+    """Yield the loss and the gradient of one batch of each task in each precision."""
+    yield "| task | precision | loss | cosine of the gradient with that in fp32 |"
+    yield "|---|---|---|---|"
+    for task in TASKS.values():
+        training = training_on(
+            task,
+            configuration,
+            patients,
+            runs=session.out / "runs",
+            workers=0,
+            steps=1,
+            hardware=session.hardware,
+        )
+        torch.manual_seed(0)
+        module = task.module(training).to(session.device).eval()
+        # A sample in float32, so that all precisions see the same numbers.
+        exact = replace(training, hardware=replace(session.hardware, precision="32-true"))
+        samples = next(iter(task.loaders(exact)[0]))
+        batch = {name: value.to(session.device) for name, value in samples.items()}
+        reference: torch.Tensor | None = None
+        for precision in PRECISIONS:
+            if session.device == "cpu" and precision == "16-mixed":
+                continue
+            module.zero_grad()
+            with autocast(session.device, precision):
+                loss = module.loss(batch)
+            (GRADIENT_SCALE * loss).backward()
+            gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
+            gradient = torch.cat(gradients).double() / GRADIENT_SCALE
+            reference = gradient if reference is None else reference
+            cosine = float(nn.functional.cosine_similarity(gradient, reference, dim=0))
+            yield f"| {task.name} | {precision} | {float(loss.detach()):.5f} | {cosine:.5f} |"
+
+
+def training(session: Session) -> Iterator[str]:
+    """Train the configuration `demo`, and yield the epochs and the minutes of each task."""
+    configuration = load_configuration("demo")
+    patients = session.patients(configuration, "cohort")
+    runs = session.out / "runs"
+    for task in TASKS.values():
+        shortened = _shortened(task, configuration, session)
+        started = time.perf_counter()
+        train_patients(
+            task,
+            patients,
+            shortened,
+            runs=runs,
+            options=Options(
+                configuration="demo",
+                hold_out=HoldOut(count=4 if session.is_quick else 24),
+                workers=session.workers,
+                model=session.out / "model" / task.name,
+                hardware=session.hardware,
+            ),
+        )
+        minutes = (time.perf_counter() - started) / 60
+        epochs = task.settings(shortened).epochs
+        yield f"{task.name}: {epochs} epochs in {minutes:.1f} minutes"
+
+
+def _shortened(task: Task, configuration: Configuration, session: Session) -> Configuration:
+    """Return the configuration with as many epochs of a task as its share of the time allows."""
+    settings = task.settings(configuration)
+    epochs = 1
+    if not session.is_quick:
+        needed = plan(
+            task,
+            configuration,
+            index_cohort(session.out / "cohort"),
+            runs=session.out / "runs",
+            hold_out=HoldOut(count=24),
+            workers=session.workers,
+            hardware=session.hardware,
+            is_timed=True,
+        ).hours
+        if needed is None:
+            raise ValueError(f"expected a timed step of {task.name}, found none")
+        share = (1 - RISE) * session.minutes / 60 / len(TASKS) / needed
+        epochs = max(1, min(settings.epochs, int(share * settings.epochs)))
+    averaging = settings.averaging
+    if averaging is not None:
+        mean = max(1, averaging.epochs * epochs // settings.epochs)
+        averaging = averaging.model_copy(update={"epochs": mean})
+    every = min(settings.validate_every_epochs, epochs)
+    update = {"epochs": epochs, "averaging": averaging, "validate_every_epochs": every}
+    return configuration.model_copy(update={task.name: settings.model_copy(update=update)})
+
+
+def inference(session: Session) -> Iterator[str]:
+    """Segment one region with torch and ONNX Runtime, and yield seconds and DSC."""
+    configuration = load_configuration("demo")
+    task = TASKS["segmentation"]
+    patient = session.patients(configuration, "cohort")[:1]
+    fold = training_on(
+        task,
+        configuration,
+        patient,
+        runs=session.out / "runs",
+        workers=0,
+        steps=1,
+        hardware=session.hardware,
+    )
+    image = task.windows(patient, fold)[0]["image"].float().numpy()
+    network = task.network(configuration, ())
+    (weights,) = (session.out / "runs/segmentation").glob(f"fold*/{WEIGHTS}")
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    folder = session.out / "model/segmentation"
+    graph = folder / load_card(folder, SegmentationCard).members[0].file
+
+    predictors: dict[str, Callable[[Volume], Volume]] = {
+        "torch on cpu": partial(_torch, network, "cpu")
+    }
+    if session.device == "cuda":
+        predictors["torch on cuda"] = partial(_torch, network, "cuda")
+    for provider in PROVIDERS:
+        runtime = Network(graph, [provider])
+        if runtime.provider == provider:
+            predictors[f"ONNX Runtime, {provider}"] = partial(_graph, runtime)
+    serving = configuration.segmentation
+    yield "| | seconds | DSC with torch on the CPU, GTVp and GTVn |"
+    yield "|---|---|---|"
+    reference = None
+    for name, predict in predictors.items():
+        segment = partial(
+            sliding_window,
+            predict,
+            image,
+            window_zyx=serving.window_zyx,
+            overlap=serving.overlap,
+            outputs=len(LESIONS) + 1,
+        )
+        segment()  # memory is allocated, and the runtimes choose their algorithms
+        started = time.perf_counter()
+        logits = segment()
+        seconds = time.perf_counter() - started
+        labels = logits.argmax(axis=0).astype(np.uint8)
+        reference = labels if reference is None else reference
+        scores = ", ".join(f"{dice(labels, reference, label):.4f}" for label in LESIONS.values())
+        yield f"| {name} | {seconds:.2f} | {scores} |"
+
+
+def _torch(network: nn.Module, device: Literal["cuda", "cpu"], window: Volume) -> Volume:
+    network.to(device).eval()
+    with torch.inference_mode():
+        logits: Volume = network(torch.from_numpy(window).to(device)).float().cpu().numpy()
+    return logits
+
+
+def _graph(network: Network, window: Volume) -> Volume:
+    return network(image=window)
+
+
+STAGES: Final = (versions, phantoms, steps, training, inference)
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder for cohorts, runs, models and tables.")],
+    device: Annotated[Device, typer.Option(help="cpu only to rehearse.")] = "cuda",
+    quick: Annotated[bool, typer.Option("--quick", help="A rehearsal of all stages.")] = False,
+    minutes: Annotated[float, typer.Option(min=1, help="For the training of all tasks.")] = 5,
+) -> None:
+    """Run the stages, and print their tables."""
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit("expected a GPU that torch sees, found none; rehearse with --device cpu --quick")
+    session = Session(out=out.resolve(), device=device, is_quick=quick, minutes=minutes)
+    out.mkdir(parents=True, exist_ok=True)
+    for stage in STAGES:
+        table = out / f"{stage.__name__}.md"
+        if not table.exists():
+            started = time.perf_counter()
+            lines = list(stage(session))
+            lines.append(f"\n{time.perf_counter() - started:.0f} s")
+            write_whole(table, "\n".join(lines) + "\n")
+        print(f"## {stage.__name__}\n\n{table.read_text(encoding='utf-8')}", flush=True)
+
+
+if __name__ == "__main__":
+    app()
