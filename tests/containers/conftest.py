@@ -61,7 +61,7 @@ def write_case(folder: Path) -> None:
     for name, image in (("ct", ct), ("pet", pet)):
         path = folder / "input" / "images" / name / "scan.mha"
         path.parent.mkdir(parents=True)
-        sitk.WriteImage(image, str(path))
+        sitk.WriteImage(image, str(path), useCompression=True)
     (folder / "input" / "ehr.json").write_text('{"Age": 61, "M-stage": "M0"}')
     sitk.WriteImage(sitk.Cast(pet > 5, sitk.sitkUInt8), str(folder / "truth.nii.gz"))
     (folder / "truth.json").write_text('{"hpv": true, "relapse": 0, "rfs_days": 900}')
