@@ -1,11 +1,12 @@
 """Tells the unit of a PET from its voxels: SUV stays, other units are scaled and reported.
 
-SUV is activity divided by injected dose per body weight. Half of the body is muscle, fat and lung,
-whose SUV is much the same in everybody; so is therefore the median SUV of a body, wherever the scan
-begins and ends. In kBq/mL it is about 3 times, in Bq/mL about 3000 times as high. Dose and weight
-are not among the inputs, so a PET in another unit is scaled until its median is that of an SUV
-image. `tests.benchmarks.pet_units` measures how often the unit is mistaken, and the error of the
-scale.
+SUV is activity divided by injected dose per body weight. Much of a body is muscle, fat and lung,
+whose SUV is much the same in everybody. So is the lower quartile of the SUV of a body, wherever the
+scan begins and ends. The median is not, because in a scan of the head up to half of the voxels are
+brain, whose uptake is high. In kBq/mL the lower quartile is about 3 times, in Bq/mL about 3000
+times as high. Dose and weight are not among the inputs, so a PET in another unit is scaled until
+its lower quartile is that of an SUV image. `tests.benchmarks.pet_units` measures how often the unit
+is mistaken, and the error of the scale.
 """
 
 from __future__ import annotations
@@ -17,25 +18,26 @@ from numpy.typing import NDArray
 
 from shared.conventions import Volume
 
-TYPICAL_MEDIAN_SUV: Final = 0.6
-"""Median SUV of the voxels with uptake in the body. Measured on TCIA Soft-tissue-Sarcoma: 0.60 in a
-whole-body PET, 0.63 over 40 PETs around a tumour (0.46 to 0.88 in four of five)."""
+TYPICAL_QUARTILE_SUV: Final = 0.43
+"""Lower quartile of the SUV of the voxels with uptake in the body, over 40 PETs of TCIA
+Soft-tissue-Sarcoma around a tumour. They reach from 0.24 to 0.70."""
 
-HIGHEST_MEDIAN_SUV: Final = 1.2
-"""Highest median that can be SUV. The 40 PETs reach from 0.39 to 1.06."""
+HIGHEST_QUARTILE_SUV: Final = 1.0
+"""Highest lower quartile that can be SUV."""
 
-LOWEST_MEDIAN_SUV: Final = 0.05
-"""A lower median is not SUV, unless lesions or organs have the uptake of one."""
+LOWEST_QUARTILE_SUV: Final = 0.03
+"""A lower one is not SUV, unless lesions or organs have the uptake of one."""
 
 LOWEST_HOT_SUV: Final = 1.0
 """Uptake that the hottest hundredth of a body exceeds in SUV; in the 40 PETs it exceeds 1.8."""
 
-LOWEST_MEDIAN: Final = 1e-6
-"""A lower median is no uptake in any unit; scaling it would overflow."""
+LOWEST_UPTAKE: Final = 1e-6
+"""A lower quartile below this is no uptake in any unit; scaling it would overflow."""
 
-UNITS: Final = ((300.0, "Bq/mL"), (30.0, "counts"), (HIGHEST_MEDIAN_SUV, "kBq/mL"))
-"""Units other than SUV, for the remark, and the median above which each is assumed. A PET of 2 to
-8 MBq/kg, an hour after injection, has a median of 0.8 to 3 kBq/mL."""
+UNITS: Final = ((200.0, "Bq/mL"), (20.0, "counts"), (HIGHEST_QUARTILE_SUV, "kBq/mL"))
+"""Units other than SUV, for the remark, and the lower quartile above which each is assumed.
+
+A PET of 3 to 6 MBq/kg, an hour after injection, has a lower quartile of 0.9 to 1.8 kBq/mL."""
 
 
 def suv_scale(pet_zyx: Volume, body_zyx: NDArray[np.bool_]) -> tuple[float, str | None]:
@@ -52,22 +54,22 @@ def suv_scale(pet_zyx: Volume, body_zyx: NDArray[np.bool_]) -> tuple[float, str 
     remark that states it.
     """
     uptake = pet_zyx[body_zyx & (pet_zyx > 0)]
-    median = float(np.median(uptake)) if uptake.size else 0.0
-    if median < LOWEST_MEDIAN:
+    quartile = float(np.quantile(uptake, 0.25)) if uptake.size else 0.0
+    if quartile < LOWEST_UPTAKE:
         return 1.0, "PET: no uptake anywhere in the body"
-    unit = _unit(uptake, median)
+    unit = _unit(uptake, quartile)
     if unit == "SUV":
         return 1.0, None
-    scale = TYPICAL_MEDIAN_SUV / median
+    scale = TYPICAL_QUARTILE_SUV / quartile
     return scale, (
-        f"PET: median of {median:.3g} in the body is not in SUV; read as {unit} and multiplied by "
-        f"{scale:.3g}, which gives the body a median SUV of {TYPICAL_MEDIAN_SUV:g}"
+        f"PET: lower quartile of {quartile:.3g} in the body is not in SUV; read as {unit} and "
+        f"multiplied by {scale:.3g}, which makes the quartile {TYPICAL_QUARTILE_SUV:g}"
     )
 
 
-def _unit(uptake: NDArray[np.float32], median: float) -> str:
+def _unit(uptake: NDArray[np.float32], quartile: float) -> str:
     for lowest, unit in UNITS:
-        if median > lowest:
+        if quartile > lowest:
             return unit
     is_hot = float(np.quantile(uptake, 0.99)) >= LOWEST_HOT_SUV
-    return "SUV" if median >= LOWEST_MEDIAN_SUV or is_hot else "an unknown unit"
+    return "SUV" if quartile >= LOWEST_QUARTILE_SUV or is_hot else "an unknown unit"

@@ -1,10 +1,11 @@
 """How often the unit of a PET is mistaken: `python -m tests.benchmarks.pet_units`.
 
 The real PETs of `../shared/realdata` (or the folder in HECKTOR_REALDATA) and phantoms of every kind
-are in SUV. Each is scaled to kBq/mL, Bq/mL and counts with a dose, a delay and a sensitivity drawn
-at random. For each unit, the command prints how many PETs are mistaken (SUV that is scaled, or
-another unit that is not), and the ratio of the scale to the true one. It fails if a PET in SUV, in
-Bq/mL or in counts is mistaken. In kBq/mL, a low dose is like SUV, so some are.
+are in SUV. The heads of the phantoms are also measured as scans of their own. Each PET is scaled to
+kBq/mL, Bq/mL and counts with a dose, a delay and a sensitivity drawn at random. For each unit, the
+command prints how many PETs are mistaken (SUV that is scaled, or another unit that is not), and the
+ratio of the scale to the true one. It fails if a PET in SUV, in Bq/mL or in counts is mistaken. In
+kBq/mL, a low dose is like SUV, so some are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from shared.conventions import Volume
 from shared.preprocessing.pet_units import suv_scale
-from shared.preprocessing.region import Preparation, find_region
+from shared.preprocessing.region import COARSE_MM, Preparation, find_region
 from training.phantom import Kind, make_patient
 
 REALDATA: Final = Path(
@@ -40,6 +41,8 @@ HALF_LIFE_MIN: Final = 109.77
 DOSE_MBQ_PER_KG: Final = (3.0, 6.0)
 DELAY_MIN: Final = (50.0, 90.0)
 """Usual doses and delays between injection and scan (Boellaard et al. 2015, EANM guidelines)."""
+HEAD_MM: Final = 180.0
+"""From the crown to the chin, for scans that show the head alone."""
 DRAWS: Final = 10
 """Doses and delays for each PET."""
 
@@ -74,6 +77,13 @@ def phantom_pets(count: int) -> Iterator[Pet]:
     for index in range(count):
         patient = make_patient(2100, index, KINDS[index % len(KINDS)])
         yield _pet(patient.ct_hu, patient.pet_suv)
+
+
+def head_of(pet: Pet) -> Pet:
+    """Return the part of a PET that shows the head."""
+    top = int(np.flatnonzero(pet.body.any(axis=(1, 2)))[-1]) + 1
+    head = slice(max(0, top - round(HEAD_MM / COARSE_MM)), top)
+    return Pet(pet.suv[head], pet.body[head])
 
 
 def kbq_per_ml(rng: np.random.Generator) -> float:
@@ -115,7 +125,13 @@ def run(phantoms: int = 36) -> None:
     is_sound = True
     print("| PETs | unit | mistaken | scale / true scale: median [5 %, 95 %] |")
     print("| --- | --- | --- | --- |")
-    for name, pets in (("real", list(real_pets())), ("phantoms", list(phantom_pets(phantoms)))):
+    drawn = list(phantom_pets(phantoms))
+    cohorts = {
+        "real": list(real_pets()),
+        "phantoms": drawn,
+        "heads of phantoms": [head_of(pet) for pet in drawn],
+    }
+    for name, pets in cohorts.items():
         if not pets:
             print(f"| {name}: not in {REALDATA} | | | |")
             continue

@@ -7,7 +7,7 @@ import pytest
 
 from shared.preprocessing.pet_units import suv_scale
 
-TYPICAL_MEDIAN_SUV = 0.6
+TYPICAL_QUARTILE_SUV = 0.43
 
 
 def volume(*values: float) -> np.ndarray:
@@ -22,23 +22,23 @@ def test_suv_stays_without_a_remark() -> None:
     assert suv_scale(volume(0.1, 0.1, 0.1, 0.1), ALL) == (1.0, None)
 
 
-def test_activity_is_scaled_to_the_typical_median() -> None:
+def test_activity_is_scaled_to_the_typical_quartile() -> None:
     scale, remark = suv_scale(volume(2000, 4000, 6000, 78000), ALL)
-    assert scale == pytest.approx(TYPICAL_MEDIAN_SUV / 5000)
+    assert scale == pytest.approx(TYPICAL_QUARTILE_SUV / 3500)
     assert remark is not None
     assert remark == (
-        "PET: median of 5e+03 in the body is not in SUV; read as Bq/mL and multiplied by 0.00012, "
-        "which gives the body a median SUV of 0.6"
+        "PET: lower quartile of 3.5e+03 in the body is not in SUV; read as Bq/mL and multiplied by "
+        "0.000123, which makes the quartile 0.43"
     )
 
 
 @pytest.mark.parametrize(
-    ("median", "unit"),
+    ("quartile", "unit"),
     [
         (0.06, None),
         (0.4, None),
-        (1.19, None),
-        (1.3, "kBq/mL"),
+        (0.99, None),
+        (1.01, "kBq/mL"),
         (2.0, "kBq/mL"),
         (20.0, "kBq/mL"),
         (100.0, "counts"),
@@ -47,24 +47,28 @@ def test_activity_is_scaled_to_the_typical_median() -> None:
         (0.001, "an unknown unit"),
     ],
 )
-def test_unit_by_the_median_in_the_body(median: float, unit: str | None) -> None:
-    pet = volume(median / 2, median, median, median * 10)
+def test_unit_by_the_lower_quartile_in_the_body(quartile: float, unit: str | None) -> None:
+    pet = volume(quartile, quartile, quartile * 2, quartile * 10)
     scale, remark = suv_scale(pet, ALL)
     if unit is None:
         assert (scale, remark) == (1.0, None)
     else:
-        assert scale == pytest.approx(TYPICAL_MEDIAN_SUV / median)
+        assert scale == pytest.approx(TYPICAL_QUARTILE_SUV / quartile)
         assert f"read as {unit} and multiplied" in (remark or "")
 
 
-def test_low_median_with_hot_lesions_stays_suv() -> None:
+def test_brain_in_half_of_the_body_stays_suv() -> None:
+    assert suv_scale(volume(0.4, 0.6, 6, 8), ALL) == (1.0, None)
+
+
+def test_low_uptake_with_hot_lesions_stays_suv() -> None:
     assert suv_scale(volume(0.01, 0.02, 0.02, 8), ALL) == (1.0, None)
 
 
 def test_voxels_outside_the_body_or_without_uptake_do_not_count() -> None:
     body = np.array([[[True, True, True, False]]])
     scale, _ = suv_scale(volume(0, 3000, 5000, 900000), body)
-    assert scale == pytest.approx(TYPICAL_MEDIAN_SUV / 4000)
+    assert scale == pytest.approx(TYPICAL_QUARTILE_SUV / 3500)
 
 
 @pytest.mark.parametrize("pet", [volume(0, 0, 0, 0), volume(-1, 0, -2, 0), volume(*[1e-40] * 4)])
