@@ -186,7 +186,7 @@ def test_masks_and_values_must_agree_with_expected_ones(case_input: Path, tmp_pa
 def test_limits_are_checked() -> None:
     good = run_of(stdout="loading\ndone in 1.2 s, peak memory 0.85 GB\n", seconds=1.4)
     assert problems(list(checks.check_limits(good, SEGMENTATION))) == {}
-    bad = run_of(stdout="peak memory 15.2 GB", stderr="warning: slow\n", seconds=601)
+    bad = run_of(stdout="peak memory 16.2 GB", stderr="warning: slow\n", seconds=601)
     assert set(problems(list(checks.check_limits(bad, SEGMENTATION)))) == {
         "stderr",
         "time",

@@ -183,7 +183,7 @@ def test_interrupt_cleans_up_and_is_reported(
 def test_folder_with_other_files_is_never_emptied(project: Project, command: Command) -> None:
     (project.root / "logs").mkdir()
     (project.root / "logs" / "thesis.txt").touch()
-    with pytest.raises(SystemExit, match="expected --logs to be empty"):
+    with pytest.raises(SystemExit, match="expected --logs to be an empty folder"):
         command("--engine", "native")
     assert (project.root / "logs" / "thesis.txt").exists()
 

@@ -73,6 +73,7 @@ def image_environment(mode: Mode) -> dict[str, str]:
     """Return the variables that an image sets, except the PATH."""
     return {
         "HECKTOR_API_METHOD": mode,
+        "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONIOENCODING": "utf-8:backslashreplace",

@@ -112,7 +112,7 @@ def test_folds_give_an_ensemble_or_a_single_model_and_predictions_for_all_patien
     train_patients(task, patients, ONE_EPOCH, runs=runs, options=options(tmp_path, only_fold="0"))
     assert "folds are left to train" in capsys.readouterr().out
     assert not model.exists()
-    with pytest.raises(HecktorError, match=r"expected fold 1 of .* trained"):
+    with pytest.raises(HecktorError, match="expected a trained fold 1 in"):
         export_run(task, runs, model=model)
     train_patients(task, patients, ONE_EPOCH, runs=runs, options=options(tmp_path))
     card = card_of(model, "segmentation")

@@ -29,7 +29,7 @@ CARD = SimpleNamespace(preparation=None, threshold=0.5)
 
 
 def member(kind: MemberKind) -> Member:
-    return Member(file=f"{kind}.onnx", sha256="", kind=kind)
+    return Member(file=f"{kind}.onnx", sha256="0" * 64, kind=kind)
 
 
 def test_ensemble_of_one_kind_has_one_score() -> None:
