@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import torch
 
@@ -17,6 +17,13 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 Accelerator: TypeAlias = Literal["auto", "gpu", "cpu"]
 Device: TypeAlias = Literal["cuda", "cpu"]
+
+
+_IMAGE_TYPES: Final[dict[Precision, torch.dtype]] = {
+    "32-true": torch.float32,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
 
 
 class TrainingError(HecktorError):
@@ -67,8 +74,8 @@ class Hardware:
         return self.accumulate_batches or schedule.accumulate_batches
 
     def image_type(self, schedule: Schedule) -> torch.dtype:
-        """Return the type of images in a sample: 16 bits if a step rounds them anyway."""
-        return torch.float32 if self.precision_of(schedule) == "32-true" else torch.float16
+        """Return the type of the images in a sample: the one to which a step rounds them anyway."""
+        return _IMAGE_TYPES[self.precision_of(schedule)]
 
     def check(self) -> None:
         """Raise TrainingError if this machine lacks the chosen devices."""

@@ -59,7 +59,8 @@ def step_bytes(
     """
     # bfloat16 is as large as float16, and CPUs are faster with it.
     low: Precision = "32-true" if precision == "32-true" else "bf16-mixed"
-    few, many = (activation_bytes(module, make_batch((s, s, s)), low) for s in SMALL_SIDES)
+    batches = (_in_bfloat16(make_batch((side, side, side))) for side in SMALL_SIDES)
+    few, many = (activation_bytes(module, batch, low) for batch in batches)
     few_voxels, many_voxels = (side**3 for side in SMALL_SIDES)
     per_voxel = (many - few) / (many_voxels - few_voxels)
     constant = max(0.0, few - per_voxel * few_voxels)
@@ -82,6 +83,14 @@ def activation_bytes(module: TrainedModule[Any], batch: Sample, precision: Preci
     for hook in hooks:
         hook.remove()
     return live.peak + sum(value.numel() * value.itemsize for value in batch.values())
+
+
+def _in_bfloat16(batch: Sample) -> Sample:
+    """Return a batch whose float16 volumes have the type of the CPU's autocast."""
+    return {
+        name: value.to(torch.bfloat16) if value.dtype == torch.float16 else value
+        for name, value in batch.items()
+    }
 
 
 class _LiveBytes(TorchDispatchMode):

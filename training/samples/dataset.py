@@ -94,7 +94,7 @@ class PatientSamples(Dataset[Sample], ABC):
     targets : for each patient, the values that a sample has in addition to image and labels.
     needs_labels : whether the loss or the scores need the label map. If the network sees lesions,
         a sample has it anyway.
-    image_type : float16 halves a sample; it is for steps that round the image to 16 bits anyway.
+    image_type : 16 bits halve a sample, for steps that round the image to this type anyway.
     """
 
     patients: Sequence[PreparedPatient]

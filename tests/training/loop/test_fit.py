@@ -288,7 +288,7 @@ def test_half_precision_and_accumulated_gradients(
 
         def loss(self, batch: Sample) -> Tensor:
             assert torch.is_autocast_enabled("cpu")
-            assert batch["image"].dtype == torch.float16
+            assert batch["image"].dtype == torch.bfloat16
             return super().loss(batch)
 
     modules: list[StepCounter] = []

@@ -12,8 +12,9 @@ from torch import Tensor
 from shared.clinical import ClinicalFeature
 from tests.training.synthetic import configuration, fold_training, make_patient, without_labels
 from training.cohort.cache import PreparedPatient
-from training.config import Configuration
+from training.config import Configuration, Precision
 from training.loop.hardware import Hardware, TrainingError
+from training.loop.memory import autocast
 from training.tasks.base import Task
 from training.tasks.hpv import Hpv
 from training.tasks.planning import check_accumulation
@@ -63,6 +64,23 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(task: Task) ->
     assert tolerance > 1e-9
     torch.testing.assert_close(parts[0], whole[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(parts[1], whole[1], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("task", [Segmentation(), Hpv(), Survival()], ids=lambda task: task.name)
+def test_images_of_16_bits_change_no_loss_in_16_bits(task: Task, precision: Precision) -> None:
+    """A step rounds its images to the type of the samples anyway."""
+    hardware = dataclasses.replace(CPU, precision=precision)
+    training = fold_training(
+        configuration(), PATIENTS, PATIENTS, features=FEATURES, hardware=hardware
+    )
+    module = task.module(training).eval()
+    (batch, *_), validation = map(list, task.loaders(training))
+    whole = {**batch, "image": batch["image"].float()}
+    assert batch["image"].itemsize == 2
+    with torch.no_grad(), autocast("cpu", precision):
+        assert torch.equal(module.loss(batch), module.loss(whole))
+        module.validate(validation[0])
 
 
 @pytest.mark.parametrize(
