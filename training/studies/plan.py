@@ -2,7 +2,7 @@
 
 Memory follows from two steps on small crops, see `training.loop.memory`. Time follows from one
 whole step and one patient in validation on the device at hand; nothing is extrapolated to a device
-that is not there. The patients are empty regions: neither memory nor time depends on the voxels.
+that is not there. The patients are empty regions, and the step sees noise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from training.cohort.cache import PreparedPatient
 from training.cohort.folds import HoldOut
 from training.cohort.layout import Patient
 from training.config import Configuration, Schedule
-from training.loop.hardware import Hardware
+from training.loop.hardware import Hardware, keep_freed_memory
 from training.loop.memory import autocast, step_bytes
 from training.loop.module import TrainedModule
 from training.samples.channels import image_channels
@@ -190,10 +190,10 @@ def plan(
 
 
 def batch_of(samples: PatientSamples, size_zyx: IntTriple, count: int) -> Sample:
-    """Return a batch of empty samples of another size."""
+    """Return a batch of samples of another size: noise without lesions."""
     channels = len(image_channels(samples.channels))
     batch: Sample = default_collate([samples.targets[i % len(samples)] for i in range(count)])
-    batch["image"] = torch.zeros(count, channels, *size_zyx, dtype=samples.image_type)
+    batch["image"] = torch.rand(count, channels, *size_zyx).to(samples.image_type)
     if samples.has_labels:
         batch["labels"] = torch.zeros(count, 1, *size_zyx, dtype=torch.uint8)
     return batch
@@ -235,8 +235,8 @@ def _step_seconds(module: TrainedModule[Any], batch: Sample, hardware: Hardware)
         loss.backward()
         optimizer.step()
 
-    if device == "cuda":
-        step()  # memory is allocated, and cuDNN chooses its algorithms
+    keep_freed_memory()
+    step()  # memory is allocated, and the libraries choose their algorithms
     return _seconds(step)
 
 
