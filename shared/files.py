@@ -7,16 +7,16 @@ system that several machines share.
 from __future__ import annotations
 
 import fcntl
-import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 def draft_of(path: Path) -> Path:
-    """Return this process's temporary path for a file: hidden, same folder, same suffix."""
-    return path.with_name(f".{socket.gethostname()}-{os.getpid()}.{path.name}")
+    """Return this thread's temporary path for a file: hidden, same folder, same suffix."""
+    return path.with_name(f".{socket.gethostname()}-{threading.get_native_id()}.{path.name}")
 
 
 @contextmanager

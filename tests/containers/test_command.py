@@ -80,6 +80,7 @@ def test_expected_outputs_are_written_and_then_required(project: Project, comman
     assert row.split()[-2:] == ["1.00", "1.00"]
 
 
+@pytest.mark.slow  # CI runs all containers in a real Docker
 def test_docker_runs_all_containers(quick_command: Command, on_path: Callable[..., None]) -> None:
     on_path("docker")
     code, lines = quick_command("--update-expected")

@@ -138,7 +138,7 @@ def test_folds_give_an_ensemble_or_a_single_model_and_predictions_for_all_patien
         out_of_fold.read(folder, "ABC-001")
     other_folds = options(tmp_path, HoldOut(folds=3))
     for other in (other_folds, options(tmp_path, seed=2)):
-        with pytest.raises(HecktorError, match="expected the run in"):
+        with pytest.raises(HecktorError, match="expected the folds of the training run in"):
             train_patients(task, patients, ONE_EPOCH, runs=runs, options=other)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from shared.errors import InputError
 from training.processes import processes
 
 Draw: TypeAlias = tuple[int, int]
@@ -93,9 +94,14 @@ class BalancedBatches(EpochBatches):
     first_epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Check that both classes are present and the batch size is even."""
+        """Raise InputError unless both classes are present and the batch size is even."""
         if self.batch_size % 2 or len(set(self.classes)) != 2:
-            raise ValueError("expected an even batch size and patients of both classes")
+            positive = sum(self.classes)
+            raise InputError(
+                "expected an even batch size and training patients of both classes, found batches "
+                f"of {self.batch_size}, and {positive} positive and {len(self.classes) - positive} "
+                "negative patients; hold out fewer, or use a larger cohort"
+            )
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch, for each process."""

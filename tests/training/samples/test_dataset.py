@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from shared.clinical import ClinicalRecord
 from shared.conventions import Label, LabelVolume
+from shared.errors import InputError
 from shared.geometry import Grid
 from shared.preprocessing.intensity import Channel, Intensity, network_channels, scale_images
 from shared.preprocessing.pipeline import Undo
@@ -105,7 +106,7 @@ def test_either_class_may_be_the_smaller() -> None:
 
 @pytest.mark.parametrize(("classes", "size"), [([True] * 4, 4), (CLASSES, 3)])
 def test_batches_that_cannot_be_balanced_are_refused(classes: list[bool], size: int) -> None:
-    with pytest.raises(ValueError, match="even batch size and patients of both classes"):
+    with pytest.raises(InputError, match="even batch size and training patients of both classes"):
         BalancedBatches(classes, size, seed=0)
 
 
