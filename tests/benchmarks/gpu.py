@@ -111,6 +111,7 @@ def phantoms(session: Session) -> Iterator[str]:
             [
                 *(sys.executable, "-m", "training.phantom", str(session.out / name)),
                 *("--patients", str(count), "--seed", "17", "--workers", str(granted_cpus())),
+                *("--prevalence", "0.6"),  # so that few patients have both HPV statuses
                 *(["--small"] if name == "cohort" else []),
             ],
             check=True,

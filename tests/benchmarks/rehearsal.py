@@ -112,12 +112,13 @@ def main(
         "phantoms": [
             *(sys.executable, "-m", "training.phantom", str(cohort)),
             *("--patients", str(patients), "--seed", "8", "--workers", "2"),
+            *("--prevalence", "0.6"),  # so that both parts have both HPV statuses
         ],
         "preparation": [*training, "prepare", str(cohort), str(runs), *chosen, "--workers", "2"],
         "plan": [*training, "plan", str(cohort), *chosen],
         "training": [
             *(*training, "all", str(cohort), str(runs), *chosen),
-            *("--accelerator", "cpu", "--workers", str(workers)),
+            *("--held-out", "2", "--accelerator", "cpu", "--workers", str(workers)),
         ],
         "images": [
             *("./test_containers.sh", "--engine", engine, "--case", f"tests/cases/{case}"),

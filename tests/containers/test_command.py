@@ -80,7 +80,7 @@ def test_expected_outputs_are_written_and_then_required(project: Project, comman
     assert row.split()[-2:] == ["1.00", "1.00"]
 
 
-@pytest.mark.slow  # CI runs all containers in a real Docker
+@pytest.mark.slow  # CI runs it in a step of its own
 def test_docker_runs_all_containers(quick_command: Command, on_path: Callable[..., None]) -> None:
     on_path("docker")
     code, lines = quick_command("--update-expected")
@@ -91,6 +91,7 @@ def test_docker_runs_all_containers(quick_command: Command, on_path: Callable[..
         assert any(re.match(rf"evaluation +{contract.name} +passed", line) for line in lines)
 
 
+@pytest.mark.slow  # CI runs it in a step of its own
 def test_evaluation_alone_scores_the_expected_outputs(
     project: Project, quick_command: Command
 ) -> None:

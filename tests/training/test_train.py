@@ -251,6 +251,7 @@ def test_missing_gpu_is_reported_first(tmp_path: Path, monkeypatch: pytest.Monke
 # What later tasks learn from earlier ones
 
 
+@pytest.mark.slow  # CI runs it in a step of its own
 def test_survival_learns_from_the_masks_and_hpv_status_that_it_will_be_served(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
@@ -349,6 +350,7 @@ def survival_run(patients: list[PreparedPatient], folder: Path, settings: Config
     return runs
 
 
+@pytest.mark.slow  # CI runs it in a step of its own
 def test_networks_and_linear_models_are_averaged(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
