@@ -35,5 +35,10 @@ def one_line(text: str, most: int = 500) -> str:
     ----------
     most : largest number of characters of the result; a longer text is cut.
     """
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
+    line = escaped(text[:most])
     return line if len(text) <= most and len(line) <= most else f"{line[: most - 2]} …"
+
+
+def escaped(text: str) -> str:
+    """Return a text in which everything that is not printable is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

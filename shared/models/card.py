@@ -16,8 +16,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, Ty
 
 from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
-from shared.errors import ModelError
-from shared.models.sealed import CARD_NAME, SIGNATURE_NAME, check_sealed, escaped, read_card_text
+from shared.errors import ModelError, escaped
+from shared.models.sealed import CARD_NAME, SIGNATURE_NAME, check_sealed, read_card_text
 from shared.preprocessing.intensity import Channel, Intensity
 from shared.preprocessing.region import Preparation
 from shared.schema import Divisor, Magnitude, Side, Strict, Text

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import ModelError
-from shared.models.sealed import escaped, read_graph
+from shared.errors import ModelError, escaped
+from shared.models.sealed import read_graph
 from shared.resources import granted_cpus
 
 

@@ -139,11 +139,6 @@ def _irregular(path: Path) -> ModelError:
     return ModelError(f"expected a regular file at {path}, found {kind}; put the file itself there")
 
 
-def escaped(text: str) -> str:
-    """Return a text in which control codes are written as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _shortened(name: str) -> str:
     """Return a name in quotes, without control codes and not too long."""
     return ascii(name if len(name) <= 100 else name[:99] + "…")
