@@ -14,6 +14,7 @@ _CGROUP_MEMORY = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
+_CPU_INFO = Path("/proc/cpuinfo")
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -33,6 +34,12 @@ def granted_cpus() -> int:
         # Without a quota, cgroups version 1 states -1, and version 2 the word "max".
         return max(1, min(cpus, round(quota / period))) if 0 < quota < float("inf") else cpus
     return cpus
+
+
+def has_bfloat16() -> bool:
+    """Return whether the CPU multiplies in bfloat16 (AVX512-BF16 or AMX; Linux on x86)."""
+    flags = _CPU_INFO.read_text("ascii", "replace").split()
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 def peak_memory_gb() -> float:

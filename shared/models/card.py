@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_valid
 
 from shared.errors import ModelError, escaped
 from shared.models.sealed import CARD_NAME, SIGNATURE_NAME, check_sealed, read_card_text
-from shared.preprocessing.intensity import Channel, Intensity
+from shared.preprocessing.intensity import AnyIntensity, Channel
 from shared.preprocessing.region import Preparation
 from shared.schema import Divisor, Magnitude, Side, Strict, Text
 from shared.tasks import TaskName
@@ -26,6 +26,9 @@ from shared.tasks import TaskName
 MemberKind: TypeAlias = Literal["network", "linear"]
 """A network takes the image and the clinical values. A linear model takes the clinical values and
 the lesion measures."""
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""What a CPU with instructions for bfloat16 computes in. Other devices compute in float32."""
 
 _FIELDS_OF_ONE_TASK: Final = frozenset(
     {
@@ -69,7 +72,8 @@ class Training(Strict):
     patients: PositiveInt
     command: Text
     revision: Text
-    seed: int
+    seed: int | None
+    """None if another program trained the weights and does not say."""
 
 
 class BaseCard(Strict):
@@ -89,13 +93,18 @@ class BaseCard(Strict):
     """What a user must know before trusting the output; printed at every start."""
     licence: Text
     preparation: Preparation
-    intensity: Intensity
+    intensity: AnyIntensity
     window_zyx: tuple[Side, Side, Side]
     """Segmentation: the sliding window. Otherwise: the part of the region that the network sees."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=16)]
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=100)]
     training: Training
     scores: Annotated[tuple[Score, ...], Field(max_length=1000)] = ()
+
+    @property
+    def compute_precision(self) -> Precision:
+        """The precision of the members' graphs; only some tasks may choose another one."""
+        return "float32"
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -81,7 +81,11 @@ class Ensemble(Generic[CardT]):
         return self._loaded[1]
 
     def _load(self, member: Member) -> Network:
-        network = Network(self._folder / member.file, sha256=member.sha256)
+        network = Network(
+            self._folder / member.file,
+            sha256=member.sha256,
+            precision=self.card.compute_precision,
+        )
         expected = self.card.input_shapes(member.kind)
         if network.inputs != expected:
             raise ModelError(

@@ -10,24 +10,38 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.errors import ModelError
-from shared.models.card import BaseCard
+from shared.models.card import BaseCard, Precision
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
-from shared.models.sliding_window import sliding_window
+from shared.models.sliding_window import Tiling, sliding_window
 from shared.postprocessing.rules import Rules, label_map
-from shared.preprocessing.intensity import network_channels, scale_images
+from shared.preprocessing.intensity import (
+    NnunetIntensity,
+    network_channels,
+    nonzero_box,
+    scale_images,
+)
 from shared.preprocessing.pipeline import Prepared
-from shared.schema import Limit, Text
+from shared.schema import Limit, Magnitude, Strict, Text
 
 LABELS: Final = {"background": Label.BACKGROUND, **LESIONS}
 """The labels by their names in cards, in the order of a network's outputs."""
 
 
 MirrorAxis: TypeAlias = Literal["x", "y", "z"]
+
+
+class PrecisionCheck(Strict):
+    """The scores of held-out patients in both precisions, by the name of the score."""
+
+    float32: dict[Text, Magnitude]
+    bfloat16: dict[Text, Magnitude]
+    patients: PositiveInt
+    cohort: Text
 
 
 class SegmentationCard(BaseCard):
@@ -47,11 +61,24 @@ class SegmentationCard(BaseCard):
     """Further limits that lesions must meet; by default all are off."""
     mirror_axes: Annotated[tuple[MirrorAxis, ...], Field(max_length=3)] = ()
     """Predictions are averaged over mirrorings along each subset of these axes."""
+    tiling: Tiling = "monai"
+    """Whose sliding window. nnU-Net mirrors each window instead of the image, and averages logits
+    of mirrorings and networks instead of probabilities."""
+    precision: Precision = "float32"
+    precision_check: PrecisionCheck | None = None
+    """Required for bfloat16; also kept if the check decided against it."""
+
+    @property
+    def compute_precision(self) -> Precision:
+        """The card's own precision."""
+        return self.precision
 
     @model_validator(mode="after")
     def _check_members(self) -> SegmentationCard:
         if any(member.kind != "network" for member in self.members):
             raise ValueError("expected only networks as members of a segmentation card")
+        if self.precision == "bfloat16" and self.precision_check is None:
+            raise ValueError("expected a precision_check, which bfloat16 needs, found none")
         return self
 
 
@@ -75,25 +102,39 @@ class SegmentationModel(Ensemble[SegmentationCard]):
     ) -> Volume:
         """Return probabilities of background, GTVp and GTVn, shape (3, z, y, x).
 
-        They are the softmax of the sliding window's logits, averaged over networks and mirrorings.
-        Windows without body are background.
+        They are the softmax of the sliding window's logits, averaged over networks and mirrorings;
+        see `SegmentationCard.tiling` for the order. Windows without body are background.
 
         Parameters
         ----------
         mirror_axes : axes to mirror along; None stands for those of the card.
         """
         axes = self.card.mirror_axes if mirror_axes is None else mirror_axes
-        images = scale_images(prepared.ct_hu, prepared.pet_suv, self.card.intensity)
+        box: tuple[slice, ...] = (slice(None),) * 3
+        if isinstance(self.card.intensity, NnunetIntensity):
+            box = nonzero_box(prepared.ct_hu, prepared.pet_suv)
+        images = scale_images(prepared.ct_hu[box], prepared.pet_suv[box], self.card.intensity)
         image = network_channels(images, self.card.channels)
-        total = np.zeros((len(LABELS), *image.shape[1:]), np.float32)
+        averages_logits = self.card.tiling == "nnunet"
 
         def predict(network: Network) -> Volume:
-            logits = partial(self._logits, network)
-            return mean_probabilities(logits, image, body=prepared.body, mirror_axes=axes)
+            if averages_logits:
+                call = mean_logits(partial(_call, network), axes)
+                return self._logits(call, image, prepared.body[box])
+            logits = partial(self._logits, partial(_call, network))
+            return mean_probabilities(logits, image, body=prepared.body[box], mirror_axes=axes)
 
-        for _, probabilities in self.for_each(predict):
-            total += probabilities
-        total /= len(self.card.members)
+        inside = np.zeros((len(LABELS), *image.shape[1:]), np.float32)
+        for _, outputs in self.for_each(predict):
+            inside += outputs
+        inside /= len(self.card.members)
+        if averages_logits:
+            inside = softmax(inside)
+        if inside.shape[1:] == prepared.ct_hu.shape:
+            return inside
+        total = np.zeros((len(LABELS), *prepared.ct_hu.shape), np.float32)
+        total[Label.BACKGROUND] = 1
+        total[:, *box] = inside
         return total
 
     def segment(self, prepared: Prepared) -> LabelVolume:
@@ -106,14 +147,46 @@ class SegmentationModel(Ensemble[SegmentationCard]):
             rules=self.card.rules,
         )
 
-    def _logits(self, network: Network, image: Volume, body: NDArray[np.bool_]) -> Volume:
-        def predict(window: Volume) -> Volume:
-            return network(image=window)
-
-        window_zyx, overlap = self.card.window_zyx, self.card.overlap
+    def _logits(
+        self, predict: Callable[[Volume], Volume], image: Volume, body: NDArray[np.bool_]
+    ) -> Volume:
         return sliding_window(
-            predict, image, window_zyx=window_zyx, overlap=overlap, outputs=len(LABELS), needed=body
+            predict,
+            image,
+            window_zyx=self.card.window_zyx,
+            overlap=self.card.overlap,
+            outputs=len(LABELS),
+            needed=body,
+            tiling=self.card.tiling,
         )
+
+
+def _call(network: Network, window: Volume) -> Volume:
+    return network(image=window)
+
+
+def mean_logits(
+    predict: Callable[[Volume], Volume], mirror_axes: Sequence[str]
+) -> Callable[[Volume], Volume]:
+    """Return a function of a window that gives the mean logits over all its mirrorings.
+
+    Parameters
+    ----------
+    predict : maps a window, shape (1, C, z, y, x), to logits, shape (1, K, z, y, x). It may return
+        the same buffer each time.
+    mirror_axes : names of axes, as for `mean_probabilities`.
+    """
+    subsets = _mirrorings(mirror_axes)
+
+    def mean(window: Volume) -> Volume:
+        total = np.array(predict(window))
+        for axes in subsets[1:]:
+            mirrored = np.ascontiguousarray(np.flip(window, axes))
+            total += np.flip(predict(mirrored), axes)
+        total /= len(subsets)
+        return total
+
+    return mean
 
 
 def mean_probabilities(
@@ -132,14 +205,19 @@ def mean_probabilities(
     mirror_axes : names of axes. The image is mirrored once along each subset of these axes,
         including the empty subset.
     """
-    axes = ["zyx".index(name) - 3 for name in mirror_axes]
-    subsets = [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]
+    subsets = _mirrorings(mirror_axes)
     total = softmax(predict(image, body))
     for flipped in subsets[1:]:
         logits = predict(np.flip(image, flipped), np.flip(body, flipped))
         total += np.flip(softmax(logits), flipped)
     total /= len(subsets)
     return total
+
+
+def _mirrorings(mirror_axes: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return each subset of the axes as negative indices of an array, the empty one first."""
+    axes = ["zyx".index(name) - 3 for name in mirror_axes]
+    return [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]
 
 
 def softmax(logits: Volume) -> Volume:

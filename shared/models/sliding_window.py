@@ -1,20 +1,26 @@
 """Runs a network on a volume larger than its input, in overlapping windows with Gaussian weights.
 
 The windows, their order, their weights and the padding are the same as in MONAI's
-`sliding_window_inference` with mode "gaussian", but in NumPy. Memory holds only the volume, one
-window, the sum of the weighted outputs and the sum of the weights.
+`sliding_window_inference` with mode "gaussian", or as in nnU-Net's predictor, but in NumPy and
+float32. Memory holds only the volume, one window, the sum of the weighted outputs and the sum of
+the weights.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.conventions import IntTriple, Volume
+
+Tiling: TypeAlias = Literal["monai", "nnunet"]
+"""Whose windows and weights. With the same overlap, MONAI's windows have a fixed step, and the last
+one ends at the border; nnU-Net's have the largest equal steps that are not longer."""
 
 SIGMA_SCALE: Final = 0.125
 """Sigma of the Gaussian as a fraction of the window's side (MONAI, nnU-Net)."""
@@ -35,6 +41,7 @@ def sliding_window(
     overlap: float,
     outputs: int,
     needed: NDArray[np.bool_] | None = None,
+    tiling: Tiling = "monai",
 ) -> Volume:
     """Run a network over a volume.
 
@@ -49,6 +56,7 @@ def sliding_window(
     outputs : K, the number of classes, background first.
     needed : bool, shape (z, y, x); windows in which it is False everywhere are not run. None runs
         all windows.
+    tiling : whose windows and weights.
 
     Returns
     -------
@@ -60,11 +68,12 @@ def sliding_window(
     if any(before or after for before, after in padding):
         volume = np.pad(volume, [(0, 0), *padding])
         needed = None if needed is None else np.pad(needed, padding)
+    starts_along = window_starts if tiling == "monai" else even_window_starts
     axes = [
-        window_starts(size, window, overlap)
+        starts_along(size, window, overlap)
         for size, window in zip(volume.shape[1:], window_zyx, strict=True)
     ]
-    weight = gaussian_weight(window_zyx)
+    weight = gaussian_weight(window_zyx) if tiling == "monai" else nnunet_weight(window_zyx)
     total = np.zeros((outputs, *volume.shape[1:]), np.float32)
     total_weight = np.zeros(volume.shape[1:], np.float32)
     for starts in itertools.product(*axes):
@@ -92,6 +101,17 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
     return [*range(0, last, step), last]
 
 
+def even_window_starts(size: int, window: int, overlap: float) -> list[int]:
+    """Return the first voxel of each window in nnU-Net's way, which has equal steps.
+
+    The number of windows is the least with steps of at most the window without the overlap. Starts
+    are rounded to whole voxels.
+    """
+    last = size - window
+    steps = math.ceil(last / (window * (1 - overlap)))
+    return [round(last / steps * i) for i in range(steps + 1)] if steps else [0]
+
+
 def gaussian_weight(window_zyx: Sequence[int]) -> Volume:
     """Return the weight of each voxel of a window: 1 in its centre, falling to the corners."""
     weight = np.ones((), np.float32)
@@ -100,6 +120,20 @@ def gaussian_weight(window_zyx: Sequence[int]) -> Volume:
         along = np.exp(distance**2 / np.float32(-2 * (size * SIGMA_SCALE) ** 2))
         weight = weight[..., None] * along
     return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
+
+
+def nnunet_weight(window_zyx: Sequence[int]) -> Volume:
+    """Return nnU-Net's weight of each voxel of a window: 10 at its centre, in float16 precision.
+
+    The centre is the voxel `size // 2`. Weights that float16 rounds to 0 get its least weight.
+    """
+    weight = np.full((), 10.0)
+    for size in window_zyx:
+        distance = np.arange(size) - size // 2
+        weight = weight[..., None] * np.exp(distance**2 / (-2 * (size * SIGMA_SCALE) ** 2))
+    half = weight.astype(np.float16)
+    half[half == 0] = half[half > 0].min()
+    return half.astype(np.float32)
 
 
 def _padding(size: int, window: int) -> tuple[int, int]:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
 from pydantic import field_validator
 
 from shared.conventions import LESIONS, LabelVolume, Volume
+from shared.geometry import bounding_slices
 from shared.schema import Divisor, Magnitude, Strict
 
 ImageChannel: TypeAlias = Literal["CT", "PET"]
@@ -38,6 +41,41 @@ class Intensity(Strict):
         return window
 
 
+class NnunetIntensity(Strict):
+    """How nnU-Net v2 scales values.
+
+    CT is clipped and standardised with the numbers of the plans ("CTNormalization"). PET is
+    standardised with the mean and the standard deviation of the case ("ZScoreNormalization").
+    nnU-Net sees a case cropped to the box around the voxels in which CT or PET is not 0.
+
+    References
+    ----------
+    Isensee et al. 2021, nnU-Net, Nature Methods 18:203-211 (online methods, intensity).
+    """
+
+    kind: Literal["nnunet"]
+    ct_range_hu: tuple[Magnitude, Magnitude]
+    """The percentiles 0.5 and 99.5 of the training patients' lesions."""
+    ct_mean_hu: Magnitude
+    ct_std_hu: Divisor
+    pet_nonzero_only: bool
+    """Whether PET is standardised only where CT or PET is not 0, or is enclosed by such voxels; it
+    stays as it is elsewhere ("use_mask_for_norm")."""
+
+    @field_validator("ct_range_hu")
+    @classmethod
+    def _check_range(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if limits[0] > limits[1]:
+            raise ValueError(f"expected a range that rises, found {limits}")
+        return limits
+
+
+AnyIntensity: TypeAlias = Intensity | NnunetIntensity
+
+LEAST_STD: Final = 1e-8
+"""Lower bound of the standard deviation of a PET (nnU-Net)."""
+
+
 def scale_ct(ct_hu: Volume, intensity: Intensity) -> Volume:
     """Clip CT to its window and map the window linearly to [-1, 1]."""
     low, high = intensity.ct_window_hu
@@ -52,10 +90,43 @@ def scale_pet(pet_suv: Volume, intensity: Intensity) -> Volume:
 
 
 def scale_images(
-    ct_hu: Volume, pet_suv: Volume, intensity: Intensity
+    ct_hu: Volume, pet_suv: Volume, intensity: AnyIntensity
 ) -> dict[ImageChannel, Volume]:
-    """Return scaled CT and PET, in the order of `IMAGE_CHANNELS`."""
-    return {"CT": scale_ct(ct_hu, intensity), "PET": scale_pet(pet_suv, intensity)}
+    """Return scaled CT and PET, in the order of `IMAGE_CHANNELS`.
+
+    Parameters
+    ----------
+    ct_hu, pet_suv : volumes of one shape. For `NnunetIntensity` they are a whole case, cropped to
+        `nonzero_box`.
+    """
+    if isinstance(intensity, Intensity):
+        return {"CT": scale_ct(ct_hu, intensity), "PET": scale_pet(pet_suv, intensity)}
+    ct = np.clip(ct_hu, *intensity.ct_range_hu) - np.float32(intensity.ct_mean_hu)
+    ct /= np.float32(intensity.ct_std_hu)
+    mask = _filled_nonzero(ct_hu, pet_suv) if intensity.pet_nonzero_only else slice(None)
+    pet = pet_suv.astype(np.float32)
+    values = pet[mask]
+    if values.size:
+        std = max(values.std(), np.float32(LEAST_STD))
+        pet[mask] = (values - values.mean()) / std
+    return {"CT": ct.astype(np.float32, copy=False), "PET": pet}
+
+
+def nonzero_box(ct_hu: Volume, pet_suv: Volume) -> tuple[slice, slice, slice]:
+    """Return the box (z, y, x) around the voxels in which CT or PET is not 0.
+
+    Without such voxels it is the whole volume. The air around a body is not 0 HU, so the box of a
+    region is smaller only where the images were set to 0.
+    """
+    box = bounding_slices((ct_hu != 0) | (pet_suv != 0))
+    return box or (slice(None), slice(None), slice(None))
+
+
+def _filled_nonzero(ct_hu: Volume, pet_suv: Volume) -> NDArray[np.bool_]:
+    """Return where CT or PET is not 0, or where such voxels enclose a hole."""
+    mask = sitk.GetImageFromArray(((ct_hu != 0) | (pet_suv != 0)).astype(np.uint8))
+    filled = sitk.BinaryFillhole(mask, fullyConnected=False, foregroundValue=1)
+    return sitk.GetArrayFromImage(filled).astype(bool)
 
 
 def network_channels(

@@ -12,6 +12,7 @@ from shared.resources import (
     available_memory_bytes,
     free_shared_memory_bytes,
     granted_cpus,
+    has_bfloat16,
     peak_memory_gb,
 )
 
@@ -48,6 +49,24 @@ def test_cpus_are_limited_by_quota_and_affinity(
     monkeypatch.setattr(resources, "_CGROUP_V1", tuple(paths[1:]))
     monkeypatch.setattr(os, "sched_getaffinity", {0: set(range(8))}.__getitem__)
     assert granted_cpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx512_bf16 fma", True),
+        ("fpu amx_bf16", True),
+        ("fpu avx512f bf16", False),
+        ("", False),
+    ],
+)
+def test_bfloat16_needs_an_instruction_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool
+) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(resources, "_CPU_INFO", path)
+    assert has_bfloat16() is expected
 
 
 def test_peak_memory_grows_with_an_allocation() -> None:

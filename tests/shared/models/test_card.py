@@ -224,6 +224,22 @@ def test_segmentation_has_no_linear_members() -> None:
         card_of("segmentation", members=[{**MEMBER, "kind": "linear"}])
 
 
+def test_bfloat16_needs_the_scores_of_its_check() -> None:
+    with pytest.raises(ValidationError, match="expected a precision_check"):
+        card_of("segmentation", precision="bfloat16")
+    check = {
+        "float32": {"gtvp_dice": 0.8},
+        "bfloat16": {"gtvp_dice": 0.799},
+        "patients": 9,
+        "cohort": "phantoms",
+    }
+    card = card_of("segmentation", precision="bfloat16", precision_check=check)
+    assert card.compute_precision == "bfloat16"
+    assert card_of("hpv").compute_precision == "float32"
+    with pytest.raises(ValidationError, match="precision"):
+        card_of("hpv", precision="bfloat16")
+
+
 @pytest.mark.parametrize(
     "changes", [{"measures": ("mtv_ml",)}, {"members": [MEMBER | {"kind": "linear"}]}]
 )

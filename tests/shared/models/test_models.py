@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -11,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from shared.models.chain import Chain
 from shared.models.hpv import HpvCard, HpvModel
 from shared.models.networks.linear import LinearModel
 from shared.models.segmentation import SegmentationModel, softmax
-from shared.models.sliding_window import sliding_window
+from shared.models.sliding_window import nnunet_weight, sliding_window
 from shared.models.survival import SurvivalModel
 from shared.preprocessing.intensity import network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
@@ -68,9 +70,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = ensemble.Network
 
-    def counting(path: Path, *, sha256: str) -> object:
+    def counting(path: Path, **options: Any) -> object:
         names.append(path.name)
-        return real(path, sha256=sha256)
+        return real(path, **options)
 
     monkeypatch.setattr(ensemble, "Network", counting)
     return names
@@ -100,6 +102,53 @@ def test_probabilities_equal_those_of_torch(
     expected = (torch_probabilities(0) + torch_probabilities(1)) / 2
     assert found.shape == (3, *SHAPE_ZYX)
     assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+NNUNET = {
+    "kind": "nnunet",
+    "ct_range_hu": (-300.0, 400.0),
+    "ct_mean_hu": 40.0,
+    "ct_std_hu": 60.0,
+    "pet_nonzero_only": False,
+}
+
+
+def test_nnunet_averages_logits_of_mirrored_windows_and_networks(
+    segmentation_pair_folder: Path, tmp_path: Path, make_prepared: Make
+) -> None:
+    """Images that are 0 outside a box are cropped to it, and the rest is background."""
+    folder = with_card(
+        segmentation_pair_folder,
+        tmp_path / "model",
+        tiling="nnunet",
+        mirror_axes=["z", "x"],
+        intensity=NNUNET,
+    )
+    prepared = make_prepared()
+    box = (slice(2, 20), slice(0, 20), slice(3, 28))
+    for image in (prepared.ct_hu, prepared.pet_suv):
+        inside = image[box].copy()
+        image[...] = 0
+        image[box] = inside
+    ct, pet = prepared.ct_hu[box], prepared.pet_suv[box]
+    scaled = np.stack([(np.clip(ct, -300, 400) - 40) / 60, (pet - pet.mean()) / pet.std()])
+    total = torch.zeros(3, 18, 20, 25, dtype=torch.float64)
+    weight = torch.from_numpy(nnunet_weight(WINDOW_ZYX)).double()
+    sums = torch.zeros_like(total)
+    for z, y, x in itertools.product((0, 2), (0, 4), (0, 4, 9)):
+        part = (slice(None), slice(z, z + 16), slice(y, y + 16), slice(x, x + 16))
+        window = torch.from_numpy(scaled[part][None].astype(np.float32))
+        for seed, axes in itertools.product((0, 1), ((), (2,), (4,), (2, 4))):
+            with torch.no_grad():
+                logits = random_unet(seed)(window.flip(axes)).flip(axes)[0]
+            total[part] += logits * weight / 8
+        sums[part] += weight
+    expected = np.zeros((3, *SHAPE_ZYX))
+    expected[0] = 1
+    expected[:, *box] = torch.softmax(total / sums, dim=0)
+
+    found = SegmentationModel.load(folder).predict_probabilities(prepared)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -161,9 +210,9 @@ def test_one_network_is_in_memory_while_the_next_one_loads(
     alive: list[int] = []
 
     class Watched(ensemble.Network):
-        def __init__(self, path: Path, *, sha256: str) -> None:
+        def __init__(self, path: Path, **options: Any) -> None:
             alive.append(sum(network() is not None for network in networks))
-            super().__init__(path, sha256=sha256)
+            super().__init__(path, **options)
             networks.append(weakref.ref(self))
 
     monkeypatch.setattr(ensemble, "Network", Watched)

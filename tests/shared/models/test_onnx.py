@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,25 @@ def test_openvino_computes_in_float32_on_the_granted_cpus(sessions: type[FakeSes
     assert options["num_of_threads"] == str(granted_cpus())
 
 
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_openvino_computes_in_bfloat16_only_where_the_cpu_can(
+    sessions: type[FakeSession], monkeypatch: pytest.MonkeyPatch, is_fast: bool
+) -> None:
+    monkeypatch.setattr(onnx, "has_bfloat16", lambda: is_fast)
+    Network(Path("model.onnx"), ("OpenVINO",), precision="bfloat16")
+    _, options = sessions.opened[0]
+    if is_fast:
+        assert json.loads(options["load_config"]) == {"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}
+    assert ("precision" in options) is not is_fast
+
+
+def test_precision_of_other_providers_is_float32(sessions: type[FakeSession]) -> None:
+    for provider in ("CUDA", "CPU"):
+        Network(Path("model.onnx"), (provider,), precision="bfloat16")
+    cuda, cpu = (options for _, options in sessions.opened)
+    assert (cuda["use_tf32"], cpu) == ("0", {})
+
+
 def test_missing_driver_is_detected_before_the_runtime_is_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -174,6 +194,19 @@ def test_all_providers_of_this_machine_agree_with_torch(segmentation_folder: Pat
         np.testing.assert_allclose(network(image=image), expected, atol=1e-3)
         assert network.remarks == ()
         assert network.inputs == {"image": image.shape}
+
+
+def test_inputs_of_any_layout_are_read_and_the_output_is_overwritten(
+    segmentation_folder: Path,
+) -> None:
+    network = Network(segmentation_folder / "model.onnx")
+    volume = np.random.default_rng(0).normal(size=(1, 2, 40, 16, 16)).astype(np.float32)
+    first = network(image=volume[:, :, :16])
+    kept = first.copy()
+    second = network(image=volume[:, :, 20:36])
+    assert second is first
+    assert not np.array_equal(second, kept)
+    np.testing.assert_array_equal(network(image=volume[:, :, :16].copy()), kept)
 
 
 def test_broken_file_is_an_error_that_names_it(tmp_path: Path) -> None:

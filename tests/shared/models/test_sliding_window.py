@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import tracemalloc
 import weakref
 from pathlib import Path
@@ -11,12 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers.utils import _get_scan_interval, sliding_window_inference
+from scipy.ndimage import gaussian_filter
 
 from shared.conventions import IntTriple, Volume
 from shared.models.onnx import Network
 from shared.models.sliding_window import (
     CERTAIN_LOGIT,
+    even_window_starts,
     gaussian_weight,
+    nnunet_weight,
     sliding_window,
     window_starts,
 )
@@ -92,6 +96,80 @@ def test_window_starts_equal_those_of_monai(size: int, window: int, overlap: flo
     interval = _get_scan_interval((size,), (window,), 1, (overlap,))
     expected = [s.start for (s,) in dense_patch_slices((size,), (window,), interval)]
     assert window_starts(size, window, overlap) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "expected"),
+    [
+        (110, 64, [0, 23, 46]),
+        (64, 64, [0]),
+        (65, 64, [0, 1]),
+        (96, 64, [0, 32]),
+        (97, 64, [0, 16, 33]),
+        (144, 64, [0, 27, 53, 80]),
+        (288, 128, [0, 53, 107, 160]),
+        (301, 112, [0, 47, 94, 142, 189]),
+    ],
+)
+def test_even_window_starts_equal_those_that_nnunet_2_8_printed(
+    size: int, window: int, expected: list[int]
+) -> None:
+    assert even_window_starts(size, window, 0.5) == expected
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 300), st.sampled_from([0.25, 0.5, 0.75]))
+def test_even_window_starts_equal_nnunets_formula(size: int, window: int, overlap: float) -> None:
+    """Half-size steps are nnU-Net's default; its formula divides the rest into equal steps."""
+    assume(window <= size)
+    count = int(np.ceil((size - window) / (window * (1 - overlap)))) + 1
+    expected = np.round(np.linspace(0, size - window, count)) if count > 1 else [0]
+    found = even_window_starts(size, window, overlap)
+    assert len(found) == count
+    # linspace and a product differ by a rounding error, which matters only halfway.
+    np.testing.assert_allclose(found, expected, atol=1)
+    halfway = np.abs(np.linspace(0, size - window, count) % 1 - 0.5) < 1e-9
+    np.testing.assert_array_equal(np.asarray(found)[~halfway], np.asarray(expected)[~halfway])
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 300), st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+def test_even_windows_cover_the_volume_with_steps_that_differ_by_one(
+    size: int, window: int, overlap: float
+) -> None:
+    assume(window <= size)
+    starts = even_window_starts(size, window, overlap)
+    assert (starts[0], starts[-1]) == (0, size - window)
+    steps = np.diff(starts)
+    assert len(steps) == 0 or np.ptp(steps) <= 1
+    assert (steps <= math.ceil(window * (1 - overlap))).all()
+
+
+@pytest.mark.parametrize("window_zyx", [(16, 16, 16), (7, 12, 96), (1, 2, 3), (64, 8, 8)])
+def test_nnunet_weights_are_a_gaussian_filter_of_the_central_voxel(window_zyx: IntTriple) -> None:
+    centre = np.zeros(window_zyx)
+    centre[tuple(side // 2 for side in window_zyx)] = 1
+    smooth = gaussian_filter(centre, [side / 8 for side in window_zyx], mode="constant")
+    half = (10 * smooth / smooth.max()).astype(np.float16)
+    half[half == 0] = half[half > 0].min()
+    found = nnunet_weight(window_zyx)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, half, rtol=2e-3, atol=1e-7)
+    assert found.min() > 0
+
+
+def test_nnunet_tiling_has_its_own_windows_and_weights() -> None:
+    volume = random_volume((20, 16, 16))
+    result = sliding_window(
+        position_dependent, volume, window_zyx=(16, 16, 16), overlap=0.5, outputs=3, tiling="nnunet"
+    )
+    weight = nnunet_weight((16, 16, 16))
+    total, weights = np.zeros((3, 20, 16, 16)), np.zeros((20, 16, 16))
+    for start in (0, 4):
+        part = slice(start, start + 16)
+        total[:, part] += position_dependent(volume[None, :, part])[0] * weight
+        weights[part] += weight
+    np.testing.assert_allclose(result, total / weights, atol=1e-5)
 
 
 @pytest.mark.parametrize("window_zyx", [(16, 16, 16), (7, 12, 96), (1, 2, 3), (192, 8, 8)])

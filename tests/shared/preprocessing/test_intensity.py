@@ -12,7 +12,9 @@ from shared.preprocessing.intensity import (
     IMAGE_CHANNELS,
     Channel,
     Intensity,
+    NnunetIntensity,
     network_channels,
+    nonzero_box,
     scale_ct,
     scale_images,
     scale_pet,
@@ -88,3 +90,66 @@ def test_lesion_channels_need_labels() -> None:
 def test_impossible_scales_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Intensity.model_validate({**INTENSITY.model_dump(), **wrong})
+
+
+NNUNET = NnunetIntensity(
+    kind="nnunet", ct_range_hu=(-100, 300), ct_mean_hu=50, ct_std_hu=25, pet_nonzero_only=False
+)
+
+
+def test_nnunet_scales_ct_by_its_plans_and_pet_by_the_case() -> None:
+    images = scale_images(CT_HU, PET_SUV, NNUNET)
+    assert images["CT"][0, 0].tolist() == [-6, -2, 3, 10]
+    mean, variance = 115 / 4, (25 + 100 + 10_000) / 4 - (115 / 4) ** 2
+    expected = (np.array([0, 5, 10, 100]) - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(images["PET"][0, 0], expected, rtol=1e-6)
+    assert {image.dtype for image in images.values()} == {np.dtype(np.float32)}
+
+
+def test_nnunet_scaling_does_not_change_its_arguments() -> None:
+    for intensity in (NNUNET, NNUNET.model_copy(update={"pet_nonzero_only": True})):
+        ct, pet = CT_HU.copy(), PET_SUV.copy()
+        scale_images(ct, pet, intensity)
+        np.testing.assert_array_equal(ct, CT_HU)
+        np.testing.assert_array_equal(pet, PET_SUV)
+
+
+def test_uniform_pet_becomes_zero() -> None:
+    pet = np.full((2, 2, 2), 3, np.float32)
+    assert not scale_images(pet, pet, NNUNET)["PET"].any()
+
+
+def test_nnunet_may_scale_pet_only_where_an_image_is_not_zero() -> None:
+    """A hole that such voxels enclose counts too; the voxels outside keep the value 0."""
+    ct, pet = np.zeros((2, 5, 5, 5), np.float32)
+    pet[1:4, 1:4, 1:4] = 4
+    pet[2, 2, 2] = 0
+    masked = NNUNET.model_copy(update={"pet_nonzero_only": True})
+    scaled = scale_images(ct, pet, masked)["PET"]
+    mean = 4 * 26 / 27
+    std = np.sqrt(16 * 26 / 27 - mean**2)
+    assert scaled[0, 0, 0] == 0
+    assert scaled[1, 1, 1] == pytest.approx((4 - mean) / std, rel=1e-5)
+    assert scaled[2, 2, 2] == pytest.approx(-mean / std, rel=1e-5)
+
+
+def test_images_that_are_zero_everywhere_stay_so() -> None:
+    zeros = np.zeros((2, 2, 2), np.float32)
+    masked = NNUNET.model_copy(update={"pet_nonzero_only": True})
+    assert not scale_images(zeros, zeros, masked)["PET"].any()
+    assert zeros[nonzero_box(zeros, zeros)].shape == (2, 2, 2)
+
+
+def test_nonzero_box_holds_every_voxel_that_is_not_zero_in_ct_or_pet() -> None:
+    ct, pet = np.zeros((2, 6, 7, 8), np.float32)
+    ct[1, 2, 3] = -1000
+    pet[4, 2, 5] = 1
+    assert nonzero_box(ct, pet) == (slice(1, 5), slice(2, 3), slice(3, 6))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ct_std_hu": 0}, {"ct_range_hu": (1, 0)}, {"kind": "window"}, {"gain": 1}]
+)
+def test_impossible_scales_of_nnunet_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        NnunetIntensity.model_validate({**NNUNET.model_dump(), **wrong})
