@@ -1,4 +1,4 @@
-"""Measure the CPUs and the memory that this process may use, and the memory that it has used."""
+"""Measure the CPUs and the memory that this process may use, and what it has used of both."""
 
 import os
 import shutil
@@ -40,6 +40,11 @@ def has_bfloat16() -> bool:
     """Return whether the CPU multiplies in bfloat16 (AVX512-BF16 or AMX; Linux on x86)."""
     flags = _CPU_INFO.read_text("ascii", "replace").split()
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process so far, with that of its threads and ended children."""
+    return sum(os.times()[:4])
 
 
 def peak_memory_gb() -> float:

@@ -24,9 +24,11 @@ from evaluation.report.tables import (
 from evaluation.report.task_section import AnySection, Details, Request, Sources
 from evaluation.running.job_store import JobStore
 from evaluation.running.limit_use import LimitUse, limit_uses
+from evaluation.running.limits import Limits
 from evaluation.schema import TaskMetrics
 from shared.editions import Edition
 from shared.errors import InputError
+from shared.grand_challenge.job import Mode
 from shared.tasks import TaskName
 
 
@@ -68,6 +70,7 @@ class Section:
     groups : the ranked scores by group, as tables.
     notices : lines of a log that begin with NOTICE, such as that a model was trained on phantoms.
     facts : how the jobs were made.
+    mode : how the platform runs the image; None if the jobs come from elsewhere.
     limit_uses : how much of each limit the cases used; empty if the jobs come from elsewhere.
     details : the content that only this task has.
     """
@@ -85,6 +88,7 @@ class Section:
     failures: Sequence[Failure]
     notices: frozenset[str]
     facts: Sequence[Fact]
+    mode: Mode | None
     limit_uses: Sequence[LimitUse]
     details: Details
 
@@ -141,6 +145,7 @@ def section_of(task: TaskName) -> AnySection:
 
 def _section(metrics: TaskMetrics, request: Request) -> Section:
     section, keys, store = section_of(metrics.task), request.keys, request.store
+    limits = _limits(store)
     return Section(
         task=metrics.task,
         kind=section,
@@ -155,7 +160,8 @@ def _section(metrics: TaskMetrics, request: Request) -> Section:
         failures=_failures(metrics, section.title, store),
         notices=_notices(metrics, store),
         facts=_facts(store),
-        limit_uses=_limit_uses(store),
+        mode=limits.mode if limits else None,
+        limit_uses=limit_uses(store.records(), limits) if limits else [],
         details=section.details(metrics, request),
     )
 
@@ -195,7 +201,5 @@ def _facts(store: JobStore) -> list[Fact]:
     return facts + ([Fact("Limits", str(origin.limits))] if origin.limits else [])
 
 
-def _limit_uses(store: JobStore) -> list[LimitUse]:
-    records = store.records()
-    limits = store.origin().limits if records else None
-    return [] if limits is None else limit_uses(records, limits)
+def _limits(store: JobStore) -> Limits | None:
+    return store.origin().limits if store.records() else None

@@ -57,6 +57,8 @@ class JobRecord(Strict):
         or the missing output; null on success.
     seconds : duration, including the start of the container.
     peak_memory_gb : the peak memory that the log states; null if it states none.
+    cpu_seconds : the CPU time that the log states; null if it states none.
+    peak_gpu_memory_gb : the peak memory of the GPU; null without a GPU.
     """
 
     case: str
@@ -64,6 +66,8 @@ class JobRecord(Strict):
     reason: str | None
     seconds: NonNegativeFloat
     peak_memory_gb: NonNegativeFloat | None
+    cpu_seconds: NonNegativeFloat | None = None
+    peak_gpu_memory_gb: NonNegativeFloat | None = None
 
     @property
     def succeeded(self) -> bool:

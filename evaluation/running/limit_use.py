@@ -1,6 +1,7 @@
 """How much of each limit the cases of a run used.
 
-Time and memory are measured. The other limits of a profile, such as the CPUs, are only applied.
+Time, memory and CPUs are measured; the memory of the GPU only if there is a GPU. The mode is only
+stated: a case cannot use more or less of it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class LimitUse:
     allowed : the limit.
     used : the amount that each case used, by case; at least one.
     digits : decimals of the amounts in words.
+    warns : whether a case near the limit is worth a warning. It is not for CPUs, which a case
+        should use.
     """
 
     limit: str
@@ -38,6 +41,7 @@ class LimitUse:
     allowed: float
     used: Mapping[str, float]
     digits: int
+    warns: bool = True
 
     @property
     def largest_case(self) -> str:
@@ -66,7 +70,9 @@ class LimitUse:
 
     @property
     def warning(self) -> str | None:
-        """A sentence that names the cases near the limit; None if there are none."""
+        """A sentence that names the cases near the limit; None if there are none to warn of."""
+        if not self.warns:
+            return None
         cases = [case for case, used in self.used.items() if used >= WARN_FROM * self.allowed]
         if not cases:
             return None
@@ -86,17 +92,50 @@ class LimitUse:
 
 
 def limit_uses(records: Sequence[JobRecord], limits: Limits) -> list[LimitUse]:
-    """Return how much of each limit the cases used; nothing without cases."""
+    """Return how much of each limit the cases used, as far as it is known; nothing without cases.
+
+    The CPUs that a case used are its CPU time divided by its duration.
+    """
     seconds = {record.case: record.seconds for record in records}
-    memory = {
-        record.case: record.peak_memory_gb
-        for record in records
-        if record.peak_memory_gb is not None
-    }
+    cpus = {r.case: _ratio(r.cpu_seconds, r.seconds) for r in records}
+    memory = {record.case: record.peak_memory_gb for record in records}
+    gpu_memory = {record.case: record.peak_gpu_memory_gb for record in records}
+    gpu_gb = limits.gpu_memory_gib * 2**30 / 1e9
     uses = [
         LimitUse(limit="time", unit="s", allowed=limits.time_s, used=seconds, digits=1),
         LimitUse(
-            limit="memory", unit="GB", allowed=limits.memory_bytes / 1e9, used=memory, digits=2
+            limit="memory",
+            unit="GB",
+            allowed=limits.memory_bytes / 1e9,
+            used=_known(memory),
+            digits=2,
         ),
+        LimitUse(
+            limit="CPU",
+            unit="CPUs",
+            allowed=limits.cpus,
+            used=_known(cpus),
+            digits=1,
+            warns=False,
+        ),
+        LimitUse(limit="GPU memory", unit="GB", allowed=gpu_gb, used=_known(gpu_memory), digits=2),
     ]
     return [use for use in uses if use.used]
+
+
+def describe_use(name: str, records: Sequence[JobRecord], limits: Limits) -> list[str]:
+    """Return lines that state the mode, the use of each limit, and warnings; none without cases."""
+    uses = limit_uses(records, limits)
+    if not uses:
+        return []
+    lines = [f"mode: {limits.mode}", *map(str, uses)]
+    lines += [f"WARNING: {use.warning}" for use in uses if use.warning]
+    return [f"{name}: {line}" for line in lines]
+
+
+def _known(amounts: Mapping[str, float | None]) -> dict[str, float]:
+    return {case: amount for case, amount in amounts.items() if amount is not None}
+
+
+def _ratio(cpu_seconds: float | None, seconds: float) -> float | None:
+    return None if cpu_seconds is None or not seconds else cpu_seconds / seconds

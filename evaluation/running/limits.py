@@ -32,6 +32,8 @@ class Limits(Strict):
     memory_gib : memory in GiB (2^30 bytes).
     cpus : number of CPUs.
     gpu : whether a run may use a GPU.
+    gpu_memory_gib : memory of the platform's GPU in GiB. It is not applied: a run may use all the
+        memory of the machine's GPU.
     """
 
     mode: Mode
@@ -39,6 +41,7 @@ class Limits(Strict):
     memory_gib: PositiveFloat
     cpus: PositiveInt
     gpu: bool
+    gpu_memory_gib: PositiveFloat = 16
 
     @property
     def memory_bytes(self) -> int:
@@ -62,6 +65,7 @@ class Changes(Strict):
     memory_gib: PositiveFloat | None = None
     cpus: PositiveInt | None = None
     gpu: bool | None = None
+    gpu_memory_gib: PositiveFloat | None = None
 
 
 class Profile(Strict):

@@ -7,9 +7,12 @@ import re
 
 def peak_memory_gb(stdout: str) -> float | None:
     """Return the peak memory in GB from the last line, or None if it states none."""
-    last = (stdout.strip().splitlines() or [""])[-1]
-    match = re.search(r"peak memory (\d+(?:\.\d+)?) GB", last)
-    return float(match[1]) if match else None
+    return _number_in_last_line(r"peak memory (\d+(?:\.\d+)?) GB", stdout)
+
+
+def cpu_seconds(stdout: str) -> float | None:
+    """Return the CPU time in seconds from the last line, or None if it states none."""
+    return _number_in_last_line(r"CPU time (\d+(?:\.\d+)?) s", stdout)
 
 
 def hpv_probability(stdout: str) -> float | None:
@@ -25,3 +28,8 @@ def last_line(text: str) -> str | None:
     """Return the last line that is not blank; the platform shows the last line of stderr."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else None
+
+
+def _number_in_last_line(pattern: str, text: str) -> float | None:
+    match = re.search(pattern, last_line(text) or "")
+    return float(match[1]) if match else None

@@ -19,8 +19,8 @@ from evaluation.running.engines.choice import choose
 from evaluation.running.engines.native import PythonOf
 from evaluation.running.engines.protocol import Engine, EngineError
 from evaluation.running.ground_truth import GROUND_TRUTH, write_ground_truth
-from evaluation.running.job_store import JobRecord, JobsOrigin, JobStore
-from evaluation.running.limit_use import limit_uses
+from evaluation.running.job_store import JobsOrigin, JobStore
+from evaluation.running.limit_use import describe_use
 from evaluation.running.limits import Limits, Profile, current_profile, read_profile
 from evaluation.running.programs import program_of
 from evaluation.running.runner import Ending, NotStarted, Pool, Summary, local_pool, run_cohort
@@ -222,13 +222,6 @@ def run_algorithm(
             "command again"
         )
     return summary
-
-
-def describe_use(name: str, records: Sequence[JobRecord], limits: Limits) -> list[str]:
-    """Return lines that say how much of each limit the cases of an algorithm used."""
-    uses = limit_uses(records, limits)
-    lines = [f"{name}: {use}" for use in uses]
-    return lines + [f"{name}: WARNING: {use.warning}" for use in uses if use.warning]
 
 
 def _cluster_pool(address: str) -> Pool:

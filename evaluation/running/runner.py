@@ -23,7 +23,7 @@ from evaluation.running.case_folders import CaseFolder
 from evaluation.running.engines.protocol import Engine, EngineError, Run
 from evaluation.running.job_store import JobRecord, JobStore
 from evaluation.running.limits import Limits
-from evaluation.running.logs import hpv_probability, last_line, peak_memory_gb
+from evaluation.running.logs import cpu_seconds, hpv_probability, last_line, peak_memory_gb
 from evaluation.running.programs import Program, program_of
 from shared.editions import Edition
 from shared.tasks import Algorithm
@@ -166,12 +166,19 @@ def judge(run: Run, *, case: str, algorithm: Algorithm, output: Path) -> JobReco
         output.mkdir()
     elif "hpv" in algorithm.tasks and (probability := hpv_probability(run.stdout)) is not None:
         (output / HPV_PROBABILITY).write_text(f"{probability}\n", encoding="utf-8")
+    return record_of(run, case=case, reason=reason)
+
+
+def record_of(run: Run, *, case: str, reason: str | None) -> JobRecord:
+    """Return the record of a run, given the reason why it failed, if it did."""
     return JobRecord(
         case=case,
         status="Succeeded" if reason is None else "Failed",
         reason=reason,
         seconds=round(run.seconds, 3),
         peak_memory_gb=peak_memory_gb(run.stdout),
+        cpu_seconds=cpu_seconds(run.stdout),
+        peak_gpu_memory_gb=run.peak_gpu_memory_gb,
     )
 
 

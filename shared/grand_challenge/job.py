@@ -30,7 +30,7 @@ from shared.grand_challenge.outputs import remove_partials
 from shared.grand_challenge.server import PORT, serve
 from shared.grand_challenge.signals import is_ending, stop_on_signals
 from shared.models.sealed import CARD_NAME
-from shared.resources import granted_cpus, peak_memory_gb, reset_peak_memory
+from shared.resources import cpu_seconds, granted_cpus, peak_memory_gb, reset_peak_memory
 
 MODEL_TARBALL: Final = Path("/opt/ml/model")
 """Where the platform unpacks a model tarball; empty if no tarball was uploaded."""
@@ -183,8 +183,8 @@ def run_job(work: Callable[[], None], *, output_dir: Path) -> int:
 
     Returns
     -------
-    0 on success, when the last line of the log gives time and memory; 1 after an error, with one
-    line on stderr.
+    0 on success, when the last line of the log gives time, CPU time and memory; 1 after an error,
+    with one line on stderr.
     """
     _prepare_streams()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -202,10 +202,16 @@ def _answer_call(work: Callable[[], None]) -> int:
     gc.collect()
     _return_free_memory()
     reset_peak_memory()
-    return _attempt(work)
+    return _attempt(work, earlier_cpu_s=cpu_seconds())
 
 
-def _attempt(work: Callable[[], None]) -> int:
+def _attempt(work: Callable[[], None], earlier_cpu_s: float = 0.0) -> int:
+    """Do the work and return the exit code.
+
+    Parameters
+    ----------
+    earlier_cpu_s : CPU time of the process that does not belong to this case, in seconds.
+    """
     start = time.perf_counter()
     try:
         work()
@@ -214,7 +220,8 @@ def _attempt(work: Callable[[], None]) -> int:
             log(*traceback.format_exc().splitlines())
         return _fail(explain(error))
     seconds = time.perf_counter() - start
-    log(f"done in {seconds:.1f} s, peak memory {peak_memory_gb():.2f} GB")
+    cpu_s = cpu_seconds() - earlier_cpu_s
+    log(f"done in {seconds:.1f} s, CPU time {cpu_s:.1f} s, peak memory {peak_memory_gb():.2f} GB")
     return 0
 
 

@@ -185,6 +185,7 @@ def main(arguments: Sequence[str] | None = None, setup: Setup | None = None) -> 
     finally:
         engine.close()
     report.print_table()
+    report.print_limits()
     report.write_junit(options.junit)
     report.say(f"\nlogs and outputs in {logs}, JUnit XML in {options.junit}")
     if interrupted:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.running.engines.protocol import Engine, EngineError
-from evaluation.running.logs import peak_memory_gb
 from evaluation.running.programs import Program
 from tests.containers import checks
 from tests.containers.checks import Check
@@ -45,7 +44,6 @@ def check_invoke_mode(engine: Engine, program: Program, *, inputs: Inputs, logs:
     start = time.perf_counter()
     logs.mkdir(parents=True)
     program = replace(program, limits=program.limits.model_copy(update={"mode": "invoke"}))
-    peak_gb: float | None = None
     try:
         engine.prepare(program, logs / "build.txt")
         results = [Check("build and label")]
@@ -56,7 +54,6 @@ def check_invoke_mode(engine: Engine, program: Program, *, inputs: Inputs, logs:
                 program, case=folder, output=output, logs=logs / name, uploaded=inputs.uploaded
             )
             if name == "good":
-                peak_gb = peak_memory_gb(run.stdout)
                 results.append(replace(checks.check_end(run), name="health and call"))
                 results.append(checks.check_silence(run))
                 same = checks.check_repeat(inputs.exec_output, output, run)
@@ -71,7 +68,6 @@ def check_invoke_mode(engine: Engine, program: Program, *, inputs: Inputs, logs:
         name="invoke mode",
         checks=results,
         seconds=time.perf_counter() - start,
-        peak_gb=peak_gb,
         note="health, call and stop; the same bytes as in exec mode",
         logs=logs,
     )

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from evaluation.running.job_store import JobRecord
+from evaluation.running.limit_use import describe_use
+from evaluation.running.limits import Limits
 from tests.containers.checks import Check
 from tests.containers.contract import LABELS
 
@@ -26,8 +29,8 @@ class Group:
     container, name : the container, and the name of the step.
     checks : the checks in order; there is at least one.
     seconds : duration of the step or, for a case, of the first run.
-    limit_s : time limit; None if the step has no row in the table.
-    peak_gb : peak memory, if known.
+    limits : limits of the run; None if the step has no row in the table.
+    record : what the run used of the limits; None like `limits`.
     dsc : DSC with the truth, by label; empty if there is no truth.
     note : text at the end of the printed line.
     logs : folder of the logs.
@@ -37,8 +40,8 @@ class Group:
     name: str
     checks: Sequence[Check]
     seconds: float
-    limit_s: int | None = None
-    peak_gb: float | None = None
+    limits: Limits | None = None
+    record: JobRecord | None = None
     dsc: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     logs: Path | None = None
@@ -100,12 +103,12 @@ class Report:
                 group.name,
                 f"{len(group.failures)} failed" if group.failures else "passed",
                 f"{group.seconds:.1f}",
-                str(group.limit_s),
-                _number(group.peak_gb),
+                str(group.limits.time_s),
+                _number(group.record.peak_memory_gb if group.record else None),
                 *(_number(group.dsc.get(label)) for label in LABELS),
             )
             for group in self.groups
-            if group.limit_s is not None
+            if group.limits is not None
         ]
         if not rows:
             return
@@ -117,6 +120,17 @@ class Report:
                 for i, (w, n) in enumerate(zip(row, widths, strict=True))
             )
             self.say("  ".join(words).rstrip())
+
+    def print_limits(self) -> None:
+        """Print how much of each limit the cases of each container used, with warnings."""
+        groups = [group for group in self.groups if group.limits and group.record]
+        for container in dict.fromkeys(group.container for group in groups):
+            of_container = [group for group in groups if group.container == container]
+            records = [group.record for group in of_container if group.record]
+            limits = next(group.limits for group in of_container if group.limits)
+            self.say()
+            for line in describe_use(container, records, limits):
+                self.say(line)
 
     def write_junit(self, path: Path) -> None:
         """Write all checks as JUnit XML: one suite per container, one test case per check."""

@@ -15,8 +15,10 @@ import SimpleITK as sitk
 from evaluation.running.case_folders import CaseError, CaseFolder
 from evaluation.running.engines.container import ContainerEngine
 from evaluation.running.engines.protocol import Engine, EngineError, Image, Run
-from evaluation.running.logs import peak_memory_gb
+from evaluation.running.job_store import JobRecord
+from evaluation.running.limits import Limits
 from evaluation.running.programs import Program, stage_models
+from evaluation.running.runner import record_of
 from tests.containers import checks
 from tests.containers.bad_inputs import BAD_INPUTS, BadInput
 from tests.containers.bad_models import BAD_MODELS, BadModel
@@ -25,6 +27,7 @@ from tests.containers.contract import Contract
 from tests.containers.expectations import BOUNDS_FILE, dsc_bounds
 from tests.containers.image_files import check_files
 from tests.containers.invoke_mode import Inputs, check_invoke_mode
+from tests.containers.output_folders import check_output_folders
 from tests.containers.report import Group, Report
 from tests.containers.submission import (
     BAD_SUBMISSIONS,
@@ -53,6 +56,12 @@ class Container:
     def name(self) -> str:
         """Name of the container's folder in the repository."""
         return self.contract.name
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of a run: those of the contract, and for the rest those of the program."""
+        changes = {"time_s": self.contract.limit_s, "memory_gib": self.contract.memory_gib}
+        return self.program.limits.model_copy(update=changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +114,7 @@ class Runner:
                 smallest = min(self.cases, key=CaseFolder.size_bytes)
                 self._check_model(container, smallest, logs / "model_folder")
                 self._check_bad_inputs(container, smallest, logs / "bad_inputs")
+                self._check_output_folders(container, logs)
                 self._check_case_in_invoke_mode(container, smallest, logs)
         except EngineError as error:
             self._report_engine_error(container, error, logs)
@@ -120,6 +130,7 @@ class Runner:
                 self._check_metrics(container, algorithm, logs / algorithm.name)
                 self._check_hostile(container, algorithm, logs / algorithm.name)
             self._check_bad_submissions(container, algorithms[-1], logs / "bad_submissions")
+            self._check_metrics_in_output_folders(container, algorithms[0], logs)
             self._check_submission_in_invoke_mode(container, algorithms[-1], logs)
         except (EngineError, ValueError, OSError) as error:
             self._report_engine_error(container, error, logs)
@@ -170,8 +181,8 @@ class Runner:
                 name=algorithm.name,
                 checks=results,
                 seconds=run.seconds,
-                limit_s=container.contract.limit_s,
-                peak_gb=peak_memory_gb(run.stdout),
+                limits=container.limits,
+                record=_record(run, algorithm.name),
                 note="scores as computed here, the same bytes for shuffled jobs",
                 logs=logs,
             )
@@ -200,8 +211,8 @@ class Runner:
                 name=f"hostile {algorithm.name}",
                 checks=results,
                 seconds=time.perf_counter() - start,
-                limit_s=container.contract.limit_s,
-                peak_gb=peak_memory_gb(run.stdout),
+                limits=container.limits,
+                record=_record(run, f"hostile {algorithm.name}"),
                 note="each hostile output fails only its own case",
                 logs=logs / "hostile",
             )
@@ -295,7 +306,8 @@ class Runner:
             repeat = self._run(container, staged, second, again, uploaded=self.model)
             results.append(checks.check_repeat(first, second, repeat))
         shutil.rmtree(staged)
-        peak_gb = peak_memory_gb(run.stdout)
+        record = _record(run, case.name)
+        peak_gb = record.peak_memory_gb
         notes = [f"peak {peak_gb:.2f} GB"] if peak_gb is not None else []
         notes += [f"DSC {label} {value:.2f}" for label, value in dsc.items()]
         self.report.add(
@@ -304,8 +316,8 @@ class Runner:
                 name=case.name,
                 checks=results,
                 seconds=run.seconds,
-                limit_s=contract.limit_s,
-                peak_gb=peak_gb,
+                limits=container.limits,
+                record=record,
                 dsc=dsc,
                 note=", ".join(notes),
                 logs=logs,
@@ -398,6 +410,52 @@ class Runner:
             )
         )
 
+    def _check_output_folders(self, container: Container, logs: Path) -> None:
+        """Check a full and a read-only output folder with the case that has the largest answer."""
+        answers = {case.name: logs / case.name / "output" for case in self.cases}
+        case = max(self.cases, key=lambda case: _size_bytes(answers[case.name]))
+        if _size_bytes(answers[case.name]):
+            folder = logs / "output_folders"
+            self._report_output_folders(
+                container, case.stage(folder / "input_copy"), answers[case.name], folder
+            )
+
+    def _check_metrics_in_output_folders(
+        self, container: Container, algorithm: Contract, logs: Path
+    ) -> None:
+        folder = logs / "output_folders"
+        outputs = self._outputs(algorithm)
+        submission = stage(algorithm, outputs=outputs, cases=self.cases, folder=folder / "copy")
+        answer = logs / algorithm.name / "output"
+        if _size_bytes(answer):
+            self._report_output_folders(
+                container, submission.input, answer, folder, uploaded=submission.truth
+            )
+
+    def _report_output_folders(
+        self,
+        container: Container,
+        case: Path,
+        answer: Path,
+        folder: Path,
+        *,
+        uploaded: Path | None = None,
+    ) -> None:
+        group = check_output_folders(
+            self.engine,
+            container.program,
+            case=case,
+            answer=answer,
+            logs=folder / "logs",
+            uploaded=uploaded,
+        )
+        if group is None:
+            self.report.say(f"  full and read-only /output: not checked, {self.engine.description}")
+        else:
+            self.report.add(group)
+        for copied in folder.glob("*copy"):
+            shutil.rmtree(copied)
+
     def _check_case_in_invoke_mode(
         self, container: Container, case: CaseFolder, logs: Path
     ) -> None:
@@ -470,6 +528,15 @@ class Runner:
         logs.mkdir()
         output = logs / "output"
         return self._run(container, staged, output, logs, uploaded=uploaded), output
+
+
+def _size_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder; 0 without a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _record(run: Run, case: str) -> JobRecord:
+    return record_of(run, case=case, reason=checks.check_end(run).problem)
 
 
 def _replace(folder: Path, source: Path) -> None:

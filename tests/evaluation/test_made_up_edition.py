@@ -110,6 +110,10 @@ class InProcessEngine:
     def description(self) -> str:
         return "this process"
 
+    @property
+    def tmpfs_options(self) -> frozenset[str]:
+        return frozenset()
+
     def prepare(self, program: Program, log: Path) -> None: ...
 
     def identify(self, program: Program) -> str:
@@ -127,6 +131,7 @@ class InProcessEngine:
         output: Path,
         logs: Path,
         uploaded: Path | None = None,
+        output_tmpfs: str | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:

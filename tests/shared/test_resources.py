@@ -1,8 +1,10 @@
-"""The number of CPUs by affinity mask and cgroup quota, and peak memory."""
+"""The number of CPUs by affinity mask and cgroup quota, CPU time and peak memory."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from shared import resources
 from shared.resources import (
     available_memory_bytes,
+    cpu_seconds,
     free_shared_memory_bytes,
     granted_cpus,
     has_bfloat16,
@@ -67,6 +70,15 @@ def test_bfloat16_needs_an_instruction_set(
     path.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
     monkeypatch.setattr(resources, "_CPU_INFO", path)
     assert has_bfloat16() is expected
+
+
+def test_cpu_time_counts_this_process_and_its_ended_children() -> None:
+    before = cpu_seconds()
+    while cpu_seconds() < before + 0.05:
+        pass
+    loop = "import time\nwhile time.process_time() < 0.05: pass"
+    subprocess.run([sys.executable, "-S", "-c", loop], check=True)
+    assert before + 0.09 <= cpu_seconds() <= before + 5
 
 
 def test_peak_memory_grows_with_an_allocation() -> None:

@@ -62,10 +62,19 @@ class ShuffledBatches(EpochBatches):
     epoch: int = field(default=0, init=False)
     first_epoch: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        """Raise InputError unless there are enough patients for one step."""
+        if self.patients < self._step:
+            raise InputError(
+                f"expected at least {self._step} training patients for a step, which takes "
+                f"{self.batches_per_step} batches of {self.batch_size} in each of "
+                f"{processes()[1]} processes, found {self.patients}; hold out fewer, reduce "
+                "batch_size, or use a larger cohort"
+            )
+
     def __len__(self) -> int:
         """Return the number of batches in an epoch, for each process."""
-        step = self.batch_size * self.batches_per_step * processes()[1]
-        return self.patients // step * self.batches_per_step
+        return self.patients // self._step * self.batches_per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Yield this process's part of the epoch's batches."""
@@ -77,6 +86,11 @@ class ShuffledBatches(EpochBatches):
         for batch in range(len(self)):
             start = (batch * count + rank) * self.batch_size
             yield draws[start : start + self.batch_size]
+
+    @property
+    def _step(self) -> int:
+        """The number of patients in a step, over all processes."""
+        return self.batch_size * self.batches_per_step * processes()[1]
 
 
 @dataclass

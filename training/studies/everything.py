@@ -1,4 +1,4 @@
-"""The whole method in one command: three trainings, their scores, a report, and what comes next.
+"""The whole method in one command: three trainings, a report, their scores, and what comes next.
 
 Each step is a command of its own, which a user can also type, in a process of its own, so that each
 training starts its own processes on several GPUs. A step that was completed before takes little
@@ -72,6 +72,7 @@ class Everything:
             ("training", "jobs", cohort, runs, cases, jobs, *common),
             ("evaluation", "score", jobs),
             ("evaluation", "report", jobs, str(self.report), "--title", "Out-of-fold predictions"),
+            ("training", "scores", runs),
         ]
 
     def model_folders(self) -> list[Path]:

@@ -113,14 +113,15 @@ def needs(
 def checkpoint_bytes(task: Task, configuration: Configuration, folds: int) -> int:
     """Return the size of the weights and checkpoints of a run, and of one that is being drafted.
 
-    A fold keeps its last and its best checkpoint, each with both moments of Adam, and the chosen
-    weights. Averaging keeps two more checkpoints, which also hold the weights before averaging.
+    A fold keeps its last and its best checkpoint, each with both moments of Adam and the mean of
+    the last epochs; the chosen weights; and the late weights. Averaging keeps two more checkpoints,
+    which also hold the weights before averaging.
     """
     settings = task.settings(configuration)
     if "network" not in task.kinds(configuration):
         return 0
-    averaging = settings.averaging is not None
-    numbers = folds * (2 * 3 + 1 + (2 * 4 if averaging else 0)) + (4 if averaging else 3)
+    checkpoints = 2 if settings.averaging is None else 4
+    numbers = folds * (4 * checkpoints + 2) + 4
     return numbers * count_weights(task, configuration) * STORED_PER_WEIGHT
 
 

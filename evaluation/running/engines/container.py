@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from evaluation.running.engines.gpu_memory import watched_gpu_memory
 from evaluation.running.engines.invoke import DRIVER, drive, interpret, total_limit_s
 from evaluation.running.engines.process import (
     available_cpus,
@@ -87,6 +88,11 @@ class ContainerEngine:
         gpu = ", with GPU" if self._gpu else ", no GPU"
         return f"engine {self._command}: {self._variant} images{gpu} ({version})"
 
+    @property
+    def tmpfs_options(self) -> frozenset[str]:
+        """Podman limits only the size of a tmpfs, not the number of its files."""
+        return frozenset({"ro", "size", *(["nr_inodes"] if self._command == "docker" else [])})
+
     def prepare(self, program: Program, log: Path) -> Image:
         """Build the image, and a second one in which `/input` is a symbolic link."""
         if self._build:
@@ -129,6 +135,7 @@ class ContainerEngine:
         output: Path,
         logs: Path,
         uploaded: Path | None = None,
+        output_tmpfs: str | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
@@ -139,7 +146,11 @@ class ContainerEngine:
         self._call("rm", "--force", name, check=False)
         limits = program.limits
         options = [*hardening(limits), *self._dialect(program), "--name", name]
-        options += [*_mount(case, CASE_MOUNT), *_mount(output, OUTPUT_MOUNT, writable=True)]
+        options += _mount(case, CASE_MOUNT)
+        if output_tmpfs is None:
+            options += _mount(output, OUTPUT_MOUNT, writable=True)
+        else:
+            options += ["--tmpfs", f"{OUTPUT_MOUNT}:{output_tmpfs}"]
         if uploaded is not None:
             options += _mount(uploaded, program.upload_mount)
         options += ["--cpus", str(len(available_cpus(cpus, limits.cpus)))]
@@ -154,13 +165,15 @@ class ContainerEngine:
         image = self._linked_image(program)
         container = self._call("create", *options, image, *command).split()[-1]
         try:
-            run = run_process(
-                [*self._prefix, self._command, "start", "--attach", container],
-                limit_s=total_limit_s(limits),
-                logs=logs,
-                stop=lambda: self._call("kill", container),
-                cancelled=cancelled,
-            )
+            with watched_gpu_memory(is_used=self._gpu and limits.gpu) as gpu:
+                run = run_process(
+                    [*self._prefix, self._command, "start", "--attach", container],
+                    limit_s=total_limit_s(limits),
+                    logs=logs,
+                    stop=lambda: self._call("kill", container),
+                    cancelled=cancelled,
+                )
+            run = replace(run, peak_gpu_memory_gb=gpu.peak_gb)
             template = "{{.State.OOMKilled}} {{.State.StartedAt}}"
             killed, started = self._call("inspect", "--format", template, container).split()[:2]
             if limits.mode == "invoke":

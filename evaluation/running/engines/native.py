@@ -16,8 +16,10 @@ from evaluation.running.engines.process import (
     available_cpus,
     free_port,
     prefix_to_die_with_parent,
+    prefix_with_tmpfs,
     prefix_without_network,
     run_process,
+    succeeds,
 )
 from evaluation.running.engines.protocol import EngineError, Run
 from evaluation.running.programs import Program, lay_out
@@ -53,6 +55,12 @@ class NativeEngine:
             "engine native: no image was built; the code runs here, in the environment of the "
             f"images' lock file; limited data memory, network {network}"
         )
+
+    @property
+    def tmpfs_options(self) -> frozenset[str]:
+        """All options, where a process may mount; else none."""
+        may_mount = succeeds(*self._isolation, *prefix_with_tmpfs(self._root, "ro"), "true")
+        return frozenset({"ro", "size", "nr_inodes"} if may_mount else ())
 
     def prepare(self, program: Program, log: Path) -> None:
         """Lay out the application as in the image."""
@@ -90,6 +98,7 @@ class NativeEngine:
         output: Path,
         logs: Path,
         uploaded: Path | None = None,
+        output_tmpfs: str | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
@@ -109,6 +118,8 @@ class NativeEngine:
             port = PORT if self._isolation else free_port()
             command = [*command, "--port", str(port)]
             command = drive(DRIVER, port, limits=limits, command=command)
+        if output_tmpfs is not None:
+            command = [*prefix_with_tmpfs(output, output_tmpfs), *command]
         environment = {
             "HECKTOR_API_METHOD": limits.mode,
             "PATH": os.environ.get("PATH", os.defpath),

@@ -126,6 +126,19 @@ def prefix_without_network() -> list[str]:
     return []
 
 
+def prefix_with_tmpfs(folder: Path, option: str) -> list[str]:
+    """Return the command prefix that shows a process an empty tmpfs in place of a folder.
+
+    It needs the right to mount, which `prefix_without_network` grants to users that lack it.
+
+    Parameters
+    ----------
+    option : option of the mount, such as `ro` or `size=4k`.
+    """
+    script = 'mount -t tmpfs -o "$0" tmpfs "$1" && shift && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, option, str(folder)]
+
+
 def last_lines(log: Path, lines: int = 15) -> str:
     """Return the end of a log file."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()

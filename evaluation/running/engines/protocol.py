@@ -32,6 +32,7 @@ class Run:
     note : why the run was stopped or killed, if known.
     stop_seconds : in invoke mode, from SIGTERM to the end of the program; None if only SIGKILL
         ended it.
+    peak_gpu_memory_gb : peak memory that is in use on the GPUs of the machine; None without a GPU.
     """
 
     exit_code: int | None
@@ -40,6 +41,7 @@ class Run:
     seconds: float
     note: str = ""
     stop_seconds: float | None = None
+    peak_gpu_memory_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """One line that says how the programs run, and what differs from the platform."""
+
+    @property
+    def tmpfs_options(self) -> frozenset[str]:
+        """Names of the options that `run` accepts for `output_tmpfs`; empty if it accepts none."""
 
     def prepare(self, program: Program, log: Path) -> Image | None:
         """Prepare a program, and return its image, if any."""
@@ -86,6 +92,7 @@ class Engine(Protocol):
         output: Path,
         logs: Path,
         uploaded: Path | None = None,
+        output_tmpfs: str | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:
@@ -98,6 +105,8 @@ class Engine(Protocol):
         logs : folder for `stdout.txt` and `stderr.txt`; used by one run at a time.
         uploaded : what the platform unpacks separately from the image: a model folder to use
             instead of the algorithm's own; for the evaluation, the ground truth.
+        output_tmpfs : mount option, such as `ro` or `size=4k`, of an empty tmpfs that replaces the
+            output folder during the run. What the program writes there is lost.
         cpus : CPUs of this machine that the run may use, as far as its limits allow; a container
             may use the same number of CPUs, but any of them.
         cancelled : stops the run once it is set.

@@ -38,7 +38,7 @@ LIMITS: Final = Profile(
     limits=Limits(mode="exec", time_s=600, memory_gib=1, cpus=2, gpu=False),
     containers={"task3_hpv": Changes(time_s=2)},
 )
-LOG: Final = "NOTICE: written for a test.\ndone in 1.0 s, peak memory 0.40 GB\n"
+LOG: Final = "NOTICE: written for a test.\ndone in 1.0 s, CPU time 1.5 s, peak memory 0.40 GB\n"
 
 
 def make_results(folder: Path, patients: int = 60) -> dict[str, TaskMetrics]:

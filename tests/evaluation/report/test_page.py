@@ -242,9 +242,12 @@ def test_scores_have_names(task: TaskName, score: str, name: str, better: str) -
 
 def test_page_says_how_much_of_the_limits_the_cases_used(page: Page) -> None:
     text = " ".join(page.text.split())
-    # Each case takes 1.25 s and 0.40 GB; 1 GiB are 1.074 GB. The text has no spaces between cells.
+    # Each case takes 1.25 s, 1.5 s of CPU time and 0.40 GB; 1 GiB are 1.074 GB. The text has no
+    # spaces between cells.
     assert "Time600 s1.2 s1.2 s0 %" in text
     assert "Memory1.074 GB0.40 GB0.40 GB37 %" in text
+    assert "CPU2 CPUs1.2 CPUs1.2 CPUs60 %" in text
+    assert "What a case used of the platform's limits, in exec mode." in text
     assert "exec mode, 600 s, 1 GiB of memory, 2 CPUs, no GPU" in text
     # Task 3 has 2 s; its first patients are named.
     assert "60 cases used half of the time limit or more: CHUM-000, " in text

@@ -32,6 +32,10 @@ class RecordingEngine:
     def description(self) -> str:
         return "engine of the tests"
 
+    @property
+    def tmpfs_options(self) -> frozenset[str]:
+        return frozenset()
+
     def prepare(self, program: Program, log: Path) -> None:
         self._note("prepare")
 
@@ -52,6 +56,7 @@ class RecordingEngine:
         output: Path,
         logs: Path,
         uploaded: Path | None = None,
+        output_tmpfs: str | None = None,
         cpus: frozenset[int] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Run:

@@ -24,8 +24,9 @@ from evaluation.running.case_folders import CaseError, find_cases
 from evaluation.running.cluster import cluster_pool
 from evaluation.running.engines.protocol import EngineError
 from evaluation.running.job_store import JobRecord, JobStore
+from evaluation.running.limit_use import describe_use
 from evaluation.running.limits import Limits, current_profile
-from evaluation.running.run_command import describe_use, run_algorithm, run_algorithms
+from evaluation.running.run_command import run_algorithm, run_algorithms
 from evaluation.running.runner import Summary, local_pool
 from evaluation.tasks.discovery import SCORINGS
 from evaluation.tasks.survival import Outcome
@@ -152,11 +153,18 @@ def test_unusable_limits_are_reported_before_anything_runs(tmp_path: Path) -> No
 def test_last_lines_say_how_much_of_the_limits_the_cases_used() -> None:
     limits = Limits(mode="exec", time_s=10, memory_gib=1, cpus=1, gpu=False)
     record = JobRecord(
-        case="MDA-001", status="Succeeded", reason=None, seconds=6.0, peak_memory_gb=0.1
+        case="MDA-001",
+        status="Succeeded",
+        reason=None,
+        seconds=6.0,
+        peak_memory_gb=0.1,
+        cpu_seconds=5.4,
     )
     assert describe_use("task3_hpv", [record], limits) == [
+        "task3_hpv: mode: exec",
         "task3_hpv: time: at most 6.0 s of 10 s (60 %), in the case MDA-001",
         "task3_hpv: memory: at most 0.10 GB of 1.074 GB (9 %), in the case MDA-001",
+        "task3_hpv: CPU: at most 0.9 CPUs of 1 CPUs (90 %), in the case MDA-001",
         "task3_hpv: WARNING: 1 case used half of the time limit or more: MDA-001",
     ]
     assert describe_use("task3_hpv", [], limits) == []

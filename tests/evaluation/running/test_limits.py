@@ -104,5 +104,32 @@ def test_warning_names_a_few_cases() -> None:
     assert time.warning == "7 cases used half of the time limit or more: 0, 1, 2, 3, 4, …"
 
 
+def test_use_of_cpus_and_gpu_by_hand() -> None:
+    records = [
+        JobRecord(
+            case=case,
+            status="Succeeded",
+            reason=None,
+            seconds=10,
+            peak_memory_gb=None,
+            cpu_seconds=cpu_s,
+            peak_gpu_memory_gb=gpu_gb,
+        )
+        for case, cpu_s, gpu_gb in (("a", 38, 8.58), ("b", 10, 8.60), ("c", None, None))
+    ]
+    _, cpus, gpu_memory = limit_uses(records, LIMITS)
+    assert str(cpus) == "CPU: at most 3.8 CPUs of 4 CPUs (95 %), in the case a"
+    assert cpus.median == "2.4 CPUs"
+    assert cpus.warning is None  # a case should use its CPUs
+    # 16 GiB are 17.18 GB.
+    assert str(gpu_memory) == "GPU memory: at most 8.60 GB of 17.18 GB (50 %), in the case b"
+    assert gpu_memory.warning == "1 case used half of the GPU memory limit or more: b"
+
+
+def test_case_without_duration_uses_no_cpus() -> None:
+    instant = record("a", 0, None).model_copy(update={"cpu_seconds": 1.0})
+    assert [use.limit for use in limit_uses([instant], LIMITS)] == ["time"]
+
+
 def test_no_cases_use_no_limit() -> None:
     assert limit_uses([], LIMITS) == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.running.logs import hpv_probability, last_line, peak_memory_gb
+from evaluation.running.logs import cpu_seconds, hpv_probability, last_line, peak_memory_gb
 
 LOG = """models from /opt/app/model
 HPV: logit -1.250, probability 0.223, threshold 0.500
-done in 1.2 s, peak memory 0.85 GB
+done in 1.2 s, CPU time 2.3 s, peak memory 0.85 GB
 """
 
 
@@ -16,6 +16,12 @@ def test_memory_is_read_from_the_last_line() -> None:
     assert peak_memory_gb(LOG) == 0.85
     assert peak_memory_gb(LOG + "bye\n") is None
     assert peak_memory_gb("") is None
+
+
+def test_cpu_time_is_in_the_last_line() -> None:
+    assert cpu_seconds(LOG) == 2.3
+    assert cpu_seconds(LOG + "bye\n") is None
+    assert cpu_seconds("") is None
 
 
 @pytest.mark.parametrize(

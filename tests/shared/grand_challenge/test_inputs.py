@@ -331,7 +331,7 @@ def test_a_good_case_leaves_stderr_empty_and_one_file(
     assert printed.err == ""
     last = printed.out.splitlines()[-1]
     assert pytest.raises(
-        ValueError, match=r"^done in \d+\.\d s, peak memory \d+\.\d\d GB$"
+        ValueError, match=r"^done in \d+\.\d s, CPU time \d+\.\d s, peak memory \d+\.\d\d GB$"
     ).matches(ValueError(last))
     assert files_in(tmp_path / "output") == [
         "images",

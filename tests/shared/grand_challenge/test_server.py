@@ -124,8 +124,10 @@ def test_body_of_a_call_is_ignored(server: Toy) -> None:
 def test_memory_and_time_are_those_of_the_call(server: Toy) -> None:
     for do in ("use memory", "nothing"):
         assert server.invoke(61, do) == 201
-    *_, large, small = re.findall(r"^done in \d+\.\d s, peak memory (.+) GB$", server.log, re.M)
+    lines = re.findall(r"^done in .+, CPU time (.+) s, peak memory (.+) GB$", server.log, re.M)
+    (_, large), (cpu_s, small) = lines[-2:]
     assert float(large) > float(small) + 0.3
+    assert float(cpu_s) < 0.2  # without the start of the server
 
 
 def test_any_text_reaches_the_streams_as_utf8(server: Toy) -> None:

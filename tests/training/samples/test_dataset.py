@@ -78,6 +78,12 @@ def test_incomplete_last_batch_is_left_out() -> None:
     assert [len(batch) for batch in sampler] == [3, 3, 3]
 
 
+def test_cohort_without_a_whole_step_is_refused() -> None:
+    with pytest.raises(InputError, match=r"at least 6 training patients .* found 5; hold out few"):
+        ShuffledBatches(5, 3, seed=0, batches_per_step=2)
+    assert len(ShuffledBatches(6, 3, seed=0, batches_per_step=2)) == 2
+
+
 CLASSES = [True] * 17 + [False] * 3  # 85 % of one kind, as HPV+ in the challenge
 
 

@@ -36,17 +36,17 @@ def test_tasks_are_trained_in_order_and_share_the_folds_of_the_first(tmp_path: P
     assert names == [
         ("training", "segmentation"), ("training", "hpv"), ("training", "survival"),
         ("training", "cases"), ("training", "jobs"),
-        ("evaluation", "score"), ("evaluation", "report"),
+        ("evaluation", "score"), ("evaluation", "report"), ("training", "scores"),
     ]  # fmt: skip
-    assert ["--folds" in step for step in steps] == [True] + 6 * [False]
-    assert ["--devices" in step for step in steps] == 3 * [True] + 4 * [False]
+    assert ["--folds" in step for step in steps] == [True] + 7 * [False]
+    assert ["--devices" in step for step in steps] == 3 * [True] + 5 * [False]
 
 
 def test_failing_step_ends_the_command_and_the_same_command_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[Command] = []
-    statuses = iter([0, 1, *7 * [0]])
+    statuses = iter([0, 1, *8 * [0]])
 
     def run(words: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
         started.append(tuple(words[2:4]))
@@ -93,6 +93,7 @@ def test_one_command_leads_from_a_cohort_to_models_scores_and_report(tmp_path: P
     assert (runs / "report" / "report.html").is_file()
     for score in ("gtvp_dice: ", "c_index: ", "balanced_accuracy: "):
         assert score in text
+    assert "| folds of mixed centres | segmentation | gtvp_dice |" in text
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.pt")}
     start(*command)
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.pt")} == before
