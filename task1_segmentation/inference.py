@@ -24,9 +24,9 @@ def run(model: SegmentationModel, input_dir: Path, output_dir: Path) -> None:
     case = read_case(input_dir, CURRENT)
     prepared = prepare(case, model.card.preparation)
     log(*prepared.remarks)
-    labels = model.segment(prepared)
-    log(*describe_lesions(labels, prepared))
-    write_segmentation(output_dir, restore(labels, prepared.undo), CURRENT)
+    segmented = model.segment(prepared)
+    log(*describe_lesions(segmented.labels, prepared))
+    write_segmentation(output_dir, restore(segmented, prepared.undo), CURRENT)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from shared.models.hpv import HpvModel, HpvPrediction
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
 from shared.postprocessing.remarks import describe_lesions
-from shared.postprocessing.restore import restore
+from shared.postprocessing.restore import SegmentedRegion, restore
 from shared.preprocessing.pipeline import Prepared, Undo, prepare
 from shared.preprocessing.region import Preparation
 
@@ -43,7 +43,7 @@ class Predictions:
     Attributes
     ----------
     undo : the grids of the region and of the CT.
-    labels : label map of the region with GTVp and GTVn, [z, y, x].
+    segmented : labels and probabilities of GTVp and GTVn on the region.
     hpv : prediction of the HPV status.
     hpv_outputs, risk_outputs : outputs of the members, from which `hpv` and `risk` are computed.
     risk : higher = earlier recurrence. Each member's risk is standardised on its training patients,
@@ -51,16 +51,21 @@ class Predictions:
     """
 
     undo: Undo
-    labels: LabelVolume | None = None
+    segmented: SegmentedRegion | None = None
     hpv: HpvPrediction | None = None
     hpv_outputs: Outputs = ()
     risk: float | None = None
     risk_outputs: Outputs = ()
 
+    @property
+    def labels(self) -> LabelVolume | None:
+        """The label map on the region, [z, y, x], which Tasks 2 and 3 use."""
+        return None if self.segmented is None else self.segmented.labels
+
     @cached_property
     def mask(self) -> sitk.Image | None:
         """The label map on the CT's own grid, uint8: 0 background, 1 GTVp, 2 GTVn."""
-        return None if self.labels is None else restore(self.labels, self.undo)
+        return None if self.segmented is None else restore(self.segmented, self.undo)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +192,9 @@ class Chain:
         """
         predictions = Predictions(undo=prepared.undo)
         if self.segmentation is not None:
-            labels = self.segmentation.segment(prepared)
-            predictions = replace(predictions, labels=labels)
-            for line in describe_lesions(labels, prepared):
+            segmented = self.segmentation.segment(prepared)
+            predictions = replace(predictions, segmented=segmented)
+            for line in describe_lesions(segmented.labels, prepared):
                 report(line)
         if self.hpv is not None:
             outputs = tuple(self.hpv.outputs(prepared, clinical, predictions.labels))

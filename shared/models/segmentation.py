@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from shared.conventions import LESIONS, Label, LabelVolume, Volume
+from shared.conventions import LESIONS, Label, Volume
 from shared.errors import ModelError
 from shared.models.card import BaseCard, Precision
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
 from shared.models.sliding_window import Tiling, sliding_window
+from shared.postprocessing.restore import SegmentedRegion
 from shared.postprocessing.rules import Rules, label_map
 from shared.preprocessing.intensity import (
     NnunetIntensity,
@@ -137,15 +138,17 @@ class SegmentationModel(Ensemble[SegmentationCard]):
         total[:, *box] = inside
         return total
 
-    def segment(self, prepared: Prepared) -> LabelVolume:
-        """Return the label map on the region, [z, y, x], after post-processing."""
-        return label_map(
-            self.predict_probabilities(prepared),
+    def segment(self, prepared: Prepared) -> SegmentedRegion:
+        """Return the probabilities on the region and the label map after post-processing."""
+        probabilities = self.predict_probabilities(prepared)
+        labels = label_map(
+            probabilities,
             prepared.pet_suv,
             spacing_mm=self.card.preparation.spacing_mm,
             min_component_mm3=self.card.min_component_mm3,
             rules=self.card.rules,
         )
+        return SegmentedRegion(labels=labels, probabilities=probabilities)
 
     def _logits(
         self, predict: Callable[[Volume], Volume], image: Volume, body: NDArray[np.bool_]

@@ -1,15 +1,51 @@
-"""Removes small connected components from a label map."""
+"""Connected components of a label map, which are its lesions: find them, remove small ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.conventions import Label, LabelVolume
 from shared.geometry import bounding_slices
+
+
+@dataclass(frozen=True)
+class Component:
+    """A connected component: the box around it, and a mask of its voxels in this box."""
+
+    box: tuple[slice, slice, slice]
+    mask: NDArray[np.bool_]
+
+    def voxels_of(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Return the component's voxels of a volume, shape (n,)."""
+        voxels: NDArray[Any] = volume[self.box][self.mask]
+        return voxels
+
+    def relabel(self, labels: LabelVolume, label: Label) -> None:
+        """Set the component's voxels of a label map, in place."""
+        labels[self.box][self.mask] = label
+
+
+def find_components(mask: NDArray[np.bool_]) -> list[Component]:
+    """Return the components of a mask; an empty mask has none.
+
+    Voxels are neighbours if they share a face, an edge or a corner (26-connectivity).
+    """
+    # Padded, because cc3d 4.1.1 fails on some masks that are one voxel wide.
+    components = cc3d.connected_components(np.pad(mask, 1), connectivity=26)
+    boxes = cc3d.statistics(components)["bounding_boxes"][1:]
+    components = components[1:-1, 1:-1, 1:-1]
+    result = []
+    for number, box in enumerate(boxes, start=1):
+        z, y, x = (slice(side.start - 1, side.stop - 1) for side in box)
+        result.append(Component((z, y, x), components[z, y, x] == number))
+    return result
 
 
 def remove_small(

@@ -1,38 +1,146 @@
-"""Maps a label map from the region back to the CT's own grid, on which the platform scores it."""
+"""Maps a segmented region back to the CT's own grid, on which the platform scores it.
+
+The region is often coarser than the CT, and labels of nearest voxels would have steps. Instead, a
+field is interpolated linearly, and a lesion consists of the CT voxels in which it is highest. At a
+voxel of the region, the size of the field is the certainty of the network and its sign is the
+decision of the rules, so a lesion that a rule removed cannot return. A lesion has as many voxels as
+are nearest to it: its volume stays, and a small one does not vanish. A lower bound on the field,
+such as 0, would shrink small lesions: spheres of 9 mm at 4 mm would lose a sixth.
+"""
 
 from __future__ import annotations
 
-import SimpleITK as sitk
+from dataclasses import dataclass
+from typing import Final
 
-from shared.conventions import Label, LabelVolume
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.directions import straighten_grid
-from shared.geometry import resample
+from shared.geometry import Box, Grid, resample
+from shared.postprocessing.components import Component, find_components
 from shared.preprocessing.pipeline import Undo
 
+LEAST_CERTAINTY: Final = np.float32(1e-6)
+"""The size of a field where two labels are equally probable, so that it keeps its sign."""
 
-def restore(labels: LabelVolume, undo: Undo) -> sitk.Image:
-    """Resample a label map from the region to the CT's grid.
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentedRegion:
+    """The labels of a region, and the probabilities that they come from.
+
+    Attributes
+    ----------
+    labels : label map after the rules, [z, y, x].
+    probabilities : probabilities of background, GTVp and GTVn, shape (3, z, y, x). Where a rule has
+        changed a label, it is not the most probable one.
+    """
+
+    labels: LabelVolume
+    probabilities: Volume
+
+
+def restore(segmented: SegmentedRegion, undo: Undo) -> sitk.Image:
+    """Bring a segmented region to the CT's grid.
+
+    Only the boxes around the lesions are interpolated, so that time and memory depend on the
+    lesions.
 
     Parameters
     ----------
-    labels : label map on `undo.region`, [z, y, x].
+    segmented : labels and probabilities on `undo.region`.
     undo : the record of the prepared volumes.
 
     Returns
     -------
-    A uint8 image with the CT's size, spacing, origin and direction. Each CT voxel takes the label
-    of the nearest region voxel; outside the region it is background.
+    A uint8 image with the CT's size, spacing, origin and direction; outside the region it is
+    background. A CT voxel gets a label only if one of the eight region voxels around it has it.
     """
     mask = undo.ct.filled(Label.BACKGROUND, sitk.sitkUInt8)
     straight = straighten_grid(undo.ct)  # as when the case was prepared
     box = straight.box_around(undo.region)
     if box.is_empty:
         return mask
-    part = resample(
-        undo.region.image(labels),
-        straight.cropped(box),
-        interpolation="nearest",
-        outside=Label.BACKGROUND,
+    grid = straight.cropped(box)
+    labels = np.zeros(grid.shape_zyx, np.uint8)
+    for label in LESIONS.values():
+        for lesion in find_components(segmented.labels == label):
+            around = grid.box_around(undo.region.cropped(_widened(lesion)))
+            if not around.is_empty:
+                outline = _outline(segmented, lesion, label, undo.region, grid.cropped(around))
+                labels[around.slices_zyx()][outline] = label
+    restored: sitk.Image = sitk.Paste(
+        mask, grid.image(labels), box.size_xyz, destinationIndex=box.start_xyz
     )
-    restored: sitk.Image = sitk.Paste(mask, part, box.size_xyz, destinationIndex=box.start_xyz)
     return restored
+
+
+def _outline(
+    segmented: SegmentedRegion, lesion: Component, label: Label, region: Grid, target: Grid
+) -> NDArray[np.bool_]:
+    """Return the voxels of a lesion on a part of the CT's grid, [z, y, x]."""
+    source = region.box_around(target)  # with the neighbours of each voxel of the target
+    box, grid = source.slices_zyx(), region.cropped(source)
+    labels, probabilities = segmented.labels[box], segmented.probabilities[:, *box]
+    height = _interpolate(_certainty_of_lesion(labels, probabilities), grid, target, -np.inf)
+    which = _interpolate(_certainty_of_primary(labels, probabilities), grid, target, 0.0)
+    around = region.cropped(_widened(lesion))
+    mask = np.pad(lesion.mask, 1).astype(np.float32)
+    is_candidate: NDArray[np.bool_] = (_interpolate(mask, around, target, 0.0) > 0) & np.isfinite(
+        height
+    )
+    is_candidate &= which >= 0 if label == Label.GTVP else which < 0
+    nearest = resample(around.image(mask), target, interpolation="nearest", outside=0.0)
+    count = int(np.count_nonzero(sitk.GetArrayViewFromImage(nearest)))
+    is_candidate &= height >= _lowest(height[is_candidate], count)
+    return is_candidate
+
+
+def _lowest(heights: Volume, count: int) -> float:
+    """Return the bound that `count` heights reach, or nearly so many if several are equal."""
+    if count == 0:
+        return np.inf
+    if count >= heights.size:
+        return -np.inf
+    bound = np.partition(heights, -count)[-count]
+    higher = heights[heights > bound]
+    excess = np.count_nonzero(heights >= bound) - count
+    return float(higher.min() if higher.size and count - higher.size < excess else bound)
+
+
+def _certainty_of_lesion(labels: LabelVolume, probabilities: Volume) -> Volume:
+    """Return how certain a voxel is in a lesion; negative in the background."""
+    background, primary, node = probabilities
+    sign = np.where(labels == Label.BACKGROUND, np.float32(-1), np.float32(1))
+    return _signed(sign, np.maximum(primary, node) - background)
+
+
+def _certainty_of_primary(labels: LabelVolume, probabilities: Volume) -> Volume:
+    """Return how certain a voxel is GTVp; negative if it is GTVn, and 0 in the background.
+
+    So the background has no say in which of two touching lesions a voxel between them belongs to.
+    """
+    _, primary, node = probabilities
+    sign = (labels == Label.GTVP).astype(np.float32) - (labels == Label.GTVN)
+    return _signed(sign, primary - node)
+
+
+def _signed(sign: Volume, certainty: Volume) -> Volume:
+    signed: Volume = sign * np.maximum(np.abs(certainty), LEAST_CERTAINTY)
+    return signed
+
+
+def _interpolate(values: Volume, grid: Grid, target: Grid, outside: float) -> Volume:
+    image = resample(grid.image(values), target, interpolation="linear", outside=outside)
+    return sitk.GetArrayFromImage(image)
+
+
+def _widened(lesion: Component) -> Box:
+    """Return the box around a lesion with a margin of one voxel, which may leave the region."""
+    z, y, x = lesion.box
+    return Box(
+        (x.start - 1, y.start - 1, z.start - 1),
+        (x.stop + 1, y.stop + 1, z.stop + 1),
+    )

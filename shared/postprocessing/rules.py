@@ -8,18 +8,15 @@ model: false primaries, a small node labelled as the primary, a large node split
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import cc3d
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.conventions import LESIONS, Label, LabelVolume, Volume
 from shared.geometry import bounding_slices
-from shared.postprocessing.components import remove_small
+from shared.postprocessing.components import find_components, remove_small
 from shared.schema import Limit, Strict
 
 
@@ -89,45 +86,16 @@ def label_map(
     if rules.node_gap_mm:
         _join_nodes(part, rules.node_gap_mm / spacing_mm)
     if rules.min_node_suv_max:
-        for node in _lesions(part == Label.GTVN):
+        for node in find_components(part == Label.GTVN):
             if node.voxels_of(suv).max() < rules.min_node_suv_max:
                 node.relabel(part, Label.BACKGROUND)
     minimum = {LESIONS[name]: size for name, size in min_component_mm3.items()}
     return remove_small(labels, voxel_mm3, minimum)
 
 
-@dataclass(frozen=True)
-class _Lesion:
-    """A component: the box around it, and a mask of its voxels in this box."""
-
-    box: tuple[slice, slice, slice]
-    mask: NDArray[np.bool_]
-
-    def voxels_of(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return the lesion's voxels of a volume, shape (n,)."""
-        voxels: NDArray[Any] = volume[self.box][self.mask]
-        return voxels
-
-    def relabel(self, labels: LabelVolume, label: Label) -> None:
-        """Set the lesion's voxels of a label map, in place."""
-        labels[self.box][self.mask] = label
-
-
-def _lesions(mask: NDArray[np.bool_]) -> list[_Lesion]:
-    # Padded, because cc3d 4.1.1 fails on some masks that are one voxel wide.
-    components = cc3d.connected_components(np.pad(mask, 1), connectivity=26)
-    boxes = cc3d.statistics(components)["bounding_boxes"][1:]
-    components = components[1:-1, 1:-1, 1:-1]
-    lesions = []
-    for number, box in enumerate(boxes, start=1):
-        z, y, x = (slice(side.start - 1, side.stop - 1) for side in box)
-        lesions.append(_Lesion((z, y, x), components[z, y, x] == number))
-    return lesions
-
-
 def _unite(labels: LabelVolume, minority_share: float) -> None:
     """Give a component with both labels the label of its majority, in place."""
-    for lesion in _lesions(labels != Label.BACKGROUND):
+    for lesion in find_components(labels != Label.BACKGROUND):
         node_share = float(np.mean(lesion.voxels_of(labels) == Label.GTVN))
         if 0 < min(node_share, 1 - node_share) < minority_share:
             lesion.relabel(labels, Label.GTVN if node_share > 0.5 else Label.GTVP)
@@ -138,7 +106,7 @@ def _judge_primaries(
 ) -> None:
     """Relabel primaries that do not meet the rules, in place."""
     remaining = []
-    for lesion in _lesions(labels == Label.GTVP):
+    for lesion in find_components(labels == Label.GTVP):
         background, primary, node = (float(lesion.voxels_of(p).mean()) for p in probabilities)
         mass_mm3 = primary * np.count_nonzero(lesion.mask) * voxel_mm3
         if primary < rules.min_primary_probability or mass_mm3 < rules.min_primary_mass_mm3:
@@ -160,7 +128,7 @@ def _join_nodes(labels: LabelVolume, gap_vox: float) -> None:
     """
     # Distances of each voxel to the nearest and to the second nearest node.
     nearest = np.full((2, *labels.shape), np.inf, np.float32)
-    for node in _lesions(labels == Label.GTVN):
+    for node in find_components(labels == Label.GTVN):
         mask = np.zeros(labels.shape, np.uint8)
         mask[node.box][node.mask] = 1
         distance_map = sitk.SignedMaurerDistanceMap(

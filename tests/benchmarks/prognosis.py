@@ -258,7 +258,7 @@ class UnseenCohort:
     def _segment(self) -> NDArray[np.uint8]:
         model = SegmentationModel.load(self.runs / "models/segmentation")
         cases = tqdm(self.patients, desc=f"{self.folder.name}: segmenting")
-        return np.stack([model.segment(patient.prepared()) for patient in cases])
+        return np.stack([model.segment(patient.prepared()).labels for patient in cases])
 
     def _mean(
         self,

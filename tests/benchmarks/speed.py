@@ -62,7 +62,7 @@ def stages(folder: Path, interpolation: str) -> None:
     from shared.grand_challenge.inputs import read_case
     from shared.grand_challenge.outputs import write_segmentation
     from shared.postprocessing.components import remove_small
-    from shared.postprocessing.restore import restore
+    from shared.postprocessing.restore import SegmentedRegion, restore
     from shared.preprocessing.pipeline import prepare
     from shared.preprocessing.region import Preparation, find_region
     from shared.resources import peak_memory_gb
@@ -88,7 +88,9 @@ def stages(folder: Path, interpolation: str) -> None:
     labels[60:80, 180:200, 120:150] = Label.GTVN
     minimum = dict.fromkeys((Label.GTVP, Label.GTVN), 100.0)
     labels = timed("components", lambda: remove_small(labels, 1.0, minimum))
-    mask = timed("restore", lambda: restore(labels, prepared.undo))
+    probabilities = np.stack([labels == label for label in Label]).astype(np.float32)
+    segmented = SegmentedRegion(labels=labels, probabilities=probabilities)
+    mask = timed("restore", lambda: restore(segmented, prepared.undo))
     with tempfile.TemporaryDirectory() as output:
         timed("write", lambda: write_segmentation(Path(output), mask, CURRENT))
     assert sitk.GetArrayViewFromImage(mask).any(), "the lesions must be in the mask"

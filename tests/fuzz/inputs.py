@@ -27,6 +27,7 @@ from shared.preprocessing.region import Preparation
 from tests.fuzz import _case_changes, _metaimage_changes
 from tests.fuzz.core import FuzzCase, Verdict
 from tests.shared.grand_challenge.platform_case import EHR, ct_image, pet_image, write_image
+from tests.shared.postprocessing.segmented import certain
 
 MASK: Final = CURRENT.outputs["segmentation"].path
 Item = TypeVar("Item")
@@ -81,7 +82,7 @@ def _segment(_: object, input_dir: Path, output_dir: Path) -> None:
     assert np.isfinite(prepared.pet_suv).all(), "the prepared PET must be finite"
     assert prepared.pet_suv.min() >= 0, "no SUV is negative"
     labels = np.zeros(prepared.ct_hu.shape, np.uint8)
-    write_segmentation(output_dir, restore(labels, prepared.undo), CURRENT)
+    write_segmentation(output_dir, restore(certain(labels), prepared.undo), CURRENT)
 
 
 def _problem(code: int, printed: str, files: list[Path], folder: Path) -> str:

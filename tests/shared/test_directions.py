@@ -22,6 +22,7 @@ from shared.geometry import IDENTITY_DIRECTION, Grid
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import prepare
 from shared.preprocessing.region import Preparation
+from tests.shared.postprocessing.segmented import certain
 
 FLIPPED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -76,7 +77,7 @@ def test_mask_is_written_on_the_grid_as_the_file_states_it() -> None:
         pet = ct_grid.filled(1, sitk.sitkFloat32)
         prepared = prepare(Case(ct_hu=ct, pet=pet, clinical=ClinicalRecord()), preparation)
         labels = (prepared.ct_hu > 0).astype(np.uint8)
-        return restore(labels, prepared.undo), list(prepared.remarks)
+        return restore(certain(labels), prepared.undo), list(prepared.remarks)
 
     mask, remarks = prepared_on(grid)
     assert Grid.of(mask) == grid

@@ -23,7 +23,7 @@ from shared.grand_challenge.inputs import read_case
 from shared.models.hpv import HpvModel
 from shared.models.segmentation import SegmentationModel
 from shared.models.survival import SurvivalModel
-from shared.postprocessing.restore import restore
+from shared.postprocessing.restore import SegmentedRegion, restore
 from shared.preprocessing.pipeline import Prepared, prepare
 from shared.tasks import Algorithm
 
@@ -158,7 +158,11 @@ class Seen:
 
     case: Case
     prepared: Prepared
-    labels: LabelVolume
+    segmented: SegmentedRegion
+
+    @property
+    def labels(self) -> LabelVolume:
+        return self.segmented.labels
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +206,7 @@ def without_anatomy(prepared: Prepared) -> Prepared:
 
 def test_segmentation_depends_on_both_images(segmentation: SegmentationModel, one: Seen) -> None:
     for changed in (without_uptake(one.prepared), without_anatomy(one.prepared)):
-        assert not np.array_equal(segmentation.segment(changed), one.labels)
+        assert not np.array_equal(segmentation.segment(changed).labels, one.labels)
 
 
 def test_hpv_depends_on_both_images(hpv: HpvModel, one: Seen, other: Seen) -> None:
@@ -252,7 +256,7 @@ def test_task_2_is_fed_what_tasks_1_and_3_answer(
     jobs: dict[str, Job], segmentation: SegmentationModel, hpv: HpvModel, survival: SurvivalModel
 ) -> None:
     seen, nothing = see("no_primary", segmentation), ClinicalRecord()
-    mask = sitk.GetArrayFromImage(restore(seen.labels, seen.prepared.undo))
+    mask = sitk.GetArrayFromImage(restore(seen.segmented, seen.prepared.undo))
     written = sitk.ReadImage(str(jobs["task1_segmentation"].output))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(written), mask)
     status = hpv.predict(seen.prepared, nothing, seen.labels)

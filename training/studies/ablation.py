@@ -22,7 +22,7 @@ from shared.conventions import LESIONS, Label
 from shared.geometry import Grid
 from shared.models.chain import Chain
 from shared.models.segmentation import SegmentationModel
-from shared.postprocessing.restore import restore
+from shared.postprocessing.restore import SegmentedRegion, restore
 from shared.postprocessing.rules import Rules, label_map
 from training.cohort.folds import read_folds
 from training.cohort.layout import Patient
@@ -156,14 +156,16 @@ def ablate(
             for axes in {setting.mirror_axes for setting in settings}
         }
         for number, setting in enumerate(settings):
+            region_probabilities = probabilities[setting.mirror_axes]
             labels = label_map(
-                probabilities[setting.mirror_axes],
+                region_probabilities,
                 prepared.pet_suv,
                 spacing_mm=model.card.preparation.spacing_mm,
                 min_component_mm3=setting.min_component_mm3,
                 rules=setting.rules,
             )
-            prediction = sitk.GetArrayFromImage(restore(labels, prepared.undo))
+            segmented = SegmentedRegion(labels=labels, probabilities=region_probabilities)
+            prediction = sitk.GetArrayFromImage(restore(segmented, prepared.undo))
             totals[number].add(prediction, truth, voxel_mm3)
             if not np.any(truth == Label.GTVP):
                 absent_primaries[number].append(not np.any(prediction == Label.GTVP))

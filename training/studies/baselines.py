@@ -235,7 +235,7 @@ def masks_of_model(folder: Path, preparation: Preparation) -> MaskOf:
             f"expected a Task 1 model in {folder} for the region {preparation}, found a model for "
             f"{model.card.preparation}; give another model folder or configuration"
         )
-    return lambda patient: model.segment(patient.prepared())
+    return lambda patient: model.segment(patient.prepared()).labels
 
 
 def table_of(patients: Sequence[PreparedPatient], mask_of: MaskOf) -> pd.DataFrame:

@@ -38,7 +38,7 @@ from shared.errors import InputError
 from shared.files import locked, whole, write_whole
 from shared.metrics.segmentation import detections, dice, overlap
 from shared.models.card import MemberKind
-from shared.postprocessing.restore import restore
+from shared.postprocessing.restore import SegmentedRegion, restore
 from shared.postprocessing.rules import label_map
 from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import PreparedPatient
@@ -53,18 +53,10 @@ RISKS: Final = "risks.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """The content of one patient's file.
-
-    Attributes
-    ----------
-    labels : label map on the region's grid, [z, y, x].
-    probabilities : probabilities of background, GTVp and GTVn, shape (3, z, y, x), to 1/255.
-    """
+class Prediction(SegmentedRegion):
+    """The content of one patient's file; probabilities are to 1/255."""
 
     fold: str
-    labels: LabelVolume
-    probabilities: Volume
 
 
 def write(
@@ -104,7 +96,8 @@ def write(
                 fold=np.array(fold),
             )
         if patient.patient.labels is not None:
-            scores = _scores(patient, labels)
+            segmented = SegmentedRegion(labels=labels, probabilities=probabilities)
+            scores = _scores(patient, segmented)
             rows.append({"PatientID": patient.patient_id, "fold": fold, **scores})
     path = folder / SCORES
     table = pd.DataFrame(rows).set_index("PatientID")
@@ -339,9 +332,9 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({name: types[name] for name in types if name in table})
 
 
-def _scores(patient: PreparedPatient, labels: LabelVolume) -> dict[str, float]:
+def _scores(patient: PreparedPatient, segmented: SegmentedRegion) -> dict[str, float]:
     """Return the terms of the challenge's scores, on the CT's grid."""
-    prediction = sitk.GetArrayFromImage(restore(labels, patient.undo))
+    prediction = sitk.GetArrayFromImage(restore(segmented, patient.undo))
     truth = sitk.GetArrayFromImage(read_labels(patient.patient))
     nodes = overlap(
         prediction, truth, Label.GTVN, voxel_volume_mm3=patient.undo.ct.voxel_volume_mm3

@@ -291,8 +291,8 @@ class Segmentation(Task):
 
     def write_answer(self, folder: Path, patient: PreparedPatient, output_dir: Path) -> None:
         """Write a patient's label map on the CT's grid."""
-        labels = out_of_fold.read(folder, patient.patient_id).labels
-        write_segmentation(output_dir, restore(labels, patient.undo), CURRENT)
+        segmented = out_of_fold.read(folder, patient.patient_id)
+        write_segmentation(output_dir, restore(segmented, patient.undo), CURRENT)
 
     def observe(self, model: SegmentationModel, case: ScoredCase) -> dict[str, Totals | bool]:
         """Compare label maps on the CT's grid.
@@ -305,10 +305,10 @@ class Segmentation(Task):
             If the patient has no label map.
         """
         del model
-        assert case.predictions.labels is not None
+        assert case.predictions.mask is not None
         image = read_labels(case.patient)
         truth = sitk.GetArrayFromImage(image)
-        prediction = sitk.GetArrayFromImage(restore(case.predictions.labels, case.prepared.undo))
+        prediction = sitk.GetArrayFromImage(case.predictions.mask)
         totals = Totals()
         totals.add(prediction, truth, Grid.of(image).voxel_volume_mm3)
         observations: dict[str, Totals | bool] = dict.fromkeys(totals.scores(), totals)

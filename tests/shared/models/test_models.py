@@ -165,7 +165,7 @@ def test_softmax_of_large_logits_is_finite() -> None:
 
 def test_label_map_is_the_most_probable(segmentation_folder: Path, make_prepared: Make) -> None:
     model = SegmentationModel.load(segmentation_folder)
-    labels = model.segment(make_prepared())
+    labels = model.segment(make_prepared()).labels
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) == {0, 1, 2}
     np.testing.assert_array_equal(labels, model.predict_probabilities(make_prepared()).argmax(0))
@@ -176,13 +176,13 @@ def test_small_components_are_removed_by_their_volume(
 ) -> None:
     minimum = {"GTVp": 1e9}
     folder = with_card(segmentation_folder, tmp_path / "model", min_component_mm3=minimum)
-    labels = SegmentationModel.load(folder).segment(make_prepared())
+    labels = SegmentationModel.load(folder).segment(make_prepared()).labels
     assert set(np.unique(labels)) == {Label.BACKGROUND, Label.GTVN}
 
 
 def test_case_without_body_is_background(segmentation_folder: Path, make_prepared: Make) -> None:
     prepared = replace(make_prepared(), body=np.zeros(SHAPE_ZYX, bool))
-    assert not SegmentationModel.load(segmentation_folder).segment(prepared).any()
+    assert not SegmentationModel.load(segmentation_folder).segment(prepared).labels.any()
 
 
 def test_single_network_stays_loaded(

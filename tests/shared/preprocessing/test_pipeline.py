@@ -13,6 +13,7 @@ from shared.geometry import Grid, resample
 from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import CT_RANGE_HU, Prepared, prepare
 from shared.preprocessing.region import BODY_HU
+from tests.shared.postprocessing.segmented import certain
 from tests.shared.preprocessing.drawing import (
     FINE_REGION,
     REGION,
@@ -198,7 +199,7 @@ def assert_round_trip(ct: sitk.Image, pet: sitk.Image, truth: sitk.Image) -> Non
     on_region = sitk.GetArrayFromImage(
         resample(truth, undo.region, interpolation="nearest", outside=0)
     )
-    restored = restore(on_region, undo)
+    restored = restore(certain(on_region), undo)
     assert restored.GetPixelID() == sitk.sitkUInt8
     assert Grid.of(restored) == Grid.of(ct)
     result, expected = sitk.GetArrayFromImage(restored), sitk.GetArrayFromImage(truth)
