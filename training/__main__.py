@@ -25,11 +25,14 @@ from training.cohort.code_version import REPOSITORY
 from training.cohort.folds import HoldOut
 from training.cohort.layout import Patient, index_cohort, read_cohort
 from training.config import Origin, Precision, load_configuration
+from training.export.nnunet.checkpoint import CheckpointName
+from training.export.nnunet.importing import import_nnunet
 from training.export.record import Provenance
 from training.export.run import export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
 from training.studies import ablation, baselines, held_out_scores, optimism
 from training.studies.everything import Everything, run_everything
+from training.studies.nnunet_dataset import DatasetName, write_dataset
 from training.studies.plan import plan
 from training.studies.platform import write_cases, write_jobs
 from training.studies.scores import repository_models, score_models
@@ -445,6 +448,71 @@ def jobs(
     patients = _prepared(cohort, runs / "cache", configuration, workers, skip_bad)
     names = write_jobs(patients, runs, cases=cases, folder=folder)
     print(f"jobs of {', '.join(names)} in {folder}; next: python -m evaluation score {folder}")
+
+
+@app.command("nnunet-dataset")
+def write_nnunet_dataset(
+    cohort: CohortArgument,
+    raw: Annotated[Path, typer.Argument(help="nnU-Net's folder of raw data sets, nnUNet_raw.")],
+    configuration: ConfigurationOption = "demo",
+    runs: Annotated[
+        Path, typer.Option(help="Folder of runs, for the cache and for Task 1's folds.")
+    ] = Path("runs"),
+    number: Annotated[
+        int, typer.Option(min=1, max=999, help="The number of the data set in nnU-Net.")
+    ] = 25,
+    name: Annotated[str, typer.Option(help="The name of the data set.")] = "HECKTOR",
+    folds: FoldsOption = None,
+    by_centre: ByCentreOption = False,
+    splits: SplitsOption = None,
+    seed: SeedOption = 0,
+    workers: WorkersOption = 1,
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Write the prepared regions of a cohort as a raw data set of nnU-Net v2."""
+    folder = write_dataset(
+        _prepared(cohort, runs / "cache", configuration, workers, skip_bad),
+        raw,
+        DatasetName(number=number, name=name),
+        preparation=load_configuration(configuration).preparation,
+        runs=runs,
+        hold_out=HoldOut(folds=folds, by_centre=by_centre, splits=splits),
+        seed=seed,
+        workers=workers,
+    )
+    print(f"wrote {folder}; next: see docs/nnunet.md")
+
+
+@app.command("import-nnunet")
+def import_nnunet_results(
+    results: Annotated[
+        Path,
+        typer.Argument(help="nnU-Net's folder TRAINER__PLANS__3d_fullres in nnUNet_results."),
+    ],
+    folds: Annotated[
+        str | None, typer.Option(help="Folds, such as 0,1,2; by default all that are there.")
+    ] = None,
+    checkpoint: Annotated[
+        CheckpointName, typer.Option(help="The epoch with the best validation, or the last one.")
+    ] = "final",
+    configuration: Annotated[
+        str | None,
+        typer.Option(help="Configuration of the regions, if nnU-Net's data set does not say."),
+    ] = None,
+    notice: Annotated[str | None, typer.Option(help="Warning to the users of the weights.")] = None,
+    data: Annotated[str | None, typer.Option(help="The training data in words.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    model: ModelOption = None,
+) -> None:
+    """Write a Task 1 model folder from a trained nnU-Net v2."""
+    import_nnunet(
+        results,
+        TASK1_MODEL if model is None else model,
+        folds=folds.split(",") if folds else (),
+        checkpoint=checkpoint,
+        preparation=load_configuration(configuration).preparation if configuration else None,
+        provenance=Provenance(notice=notice, data=data, licence=licence),
+    )
 
 
 def _prepared(

@@ -13,7 +13,7 @@ from shared.postprocessing.rules import Rules
 from training import config
 from training.config import CONFIGS_DIR, Configuration, load_configuration
 
-NAMES = ("demo", "paper", "segresnet")
+NAMES = ("demo", "paper", "resenc", "segresnet")
 
 
 def test_names_of_the_configurations() -> None:
@@ -95,7 +95,9 @@ def test_another_file_can_be_given(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes((CONFIGS_DIR / "demo.toml").read_bytes())
     assert load_configuration(str(path)) == load_configuration("demo")
-    with pytest.raises(HecktorError, match=r"demo, paper, segresnet or the path of a \.toml file"):
+    with pytest.raises(
+        HecktorError, match=r"demo, paper, resenc, segresnet or the path of a \.toml file"
+    ):
         load_configuration("colour")
     path.write_text("epochs = ")
     with pytest.raises(HecktorError, match=r"mine\.toml is not valid TOML"):
@@ -128,7 +130,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("{ GTVp = ", "{ GTVq = ", "expected sizes of GTVp, GTVn, found"),
         ("random_crop_probability = 0.1", "random_crop_probability = 1.1", "random_crop_probab"),
         ('architecture = "dynunet"', "", r"segmentation\.network: Unable to extract tag"),
-        ('"dynunet"', '"unet"', r"segmentation\.network: .* expected tags: 'dynunet', 'segresnet'"),
+        ('"dynunet"', '"unet"', r"segmentation\.network: .* expected tags: .*'resenc_unet'"),
         ("deep_supervision_heads", "heads", r"segmentation\.network\.dynunet\.heads: Extra"),
         ('= ["age", ', '= ["weight", ', r"hpv\.clinical\.0: .* one of age, gender, .*'weight'"),
         ('= ["age", ', '= ["hpv", ', r"hpv: .* without hpv, which Task 3 predicts"),

@@ -106,7 +106,7 @@ class RunRecord(Strict):
             name=name,
             notice=PHANTOM_NOTICE if provenance.notice is None else provenance.notice,
             licence=PHANTOM_LICENCE if provenance.licence is None else provenance.licence,
-            training=Source(data=data, command=_command(), revision=_revision(), seed=seed),
+            training=Source(data=data, command=command(), revision=revision(), seed=seed),
             configuration=configuration,
             seed=seed,
             precision=hardware.precision_of(schedule),
@@ -167,7 +167,8 @@ def read_run(folder: Path) -> RunRecord:
     return read_training_record(RunRecord, folder / RUN)
 
 
-def _revision() -> str:
+def revision() -> str:
+    """Return the revision of the checkout, or "unknown" outside of one."""
     return (
         subprocess.run(
             ["git", "describe", "--always", "--dirty"],
@@ -180,7 +181,7 @@ def _revision() -> str:
     )
 
 
-def _command() -> str:
+def command() -> str:
     """Return the command with file names instead of the paths of this machine."""
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return shlex.join(["python", "-m", "training", *words])

@@ -11,6 +11,8 @@ from shared.models.networks.base import EncoderDecoder, SegmentationNetworkConfi
 from shared.models.networks.discovery import SEGMENTATION_NETWORKS
 from shared.models.networks.dynunet import DynUNetConfig
 from shared.models.networks.hpv import HpvNetwork
+from shared.models.networks.nnunet import UpBlock, build_unet
+from shared.models.networks.resenc_unet import ResEncUNet, ResEncUNetConfig
 from shared.models.networks.segresnet import SegResNetConfig
 from shared.models.networks.survival import SurvivalConfig
 from tests.shared.models.small_networks import (
@@ -23,8 +25,12 @@ from tests.shared.models.small_networks import (
 
 HEADS = DynUNetConfig(filters=(4, 8, 8, 8), deep_supervision_heads=2)
 SEGRESNET = SegResNetConfig(filters=8, blocks_down=(1, 1, 2), blocks_up=(1, 1), dropout=0.2)
+RESENC = ResEncUNetConfig(filters=(4, 8, 8), blocks_down=(1, 2, 1))
+RESENC_HEADS = RESENC.model_copy(update={"deep_supervision_heads": 1})
 EACH_NETWORK = pytest.mark.parametrize(
-    "config", [UNET, HEADS, SEGRESNET], ids=["dynunet", "dynunet with heads", "segresnet"]
+    "config",
+    [UNET, HEADS, SEGRESNET, RESENC, RESENC_HEADS],
+    ids=["dynunet", "dynunet with heads", "segresnet", "resenc", "resenc with heads"],
 )
 
 
@@ -47,7 +53,12 @@ def without_gradient(network: nn.Module) -> list[str]:
 
 
 def test_networks_are_found_by_name() -> None:
-    assert {"dynunet": DynUNetConfig, "segresnet": SegResNetConfig} == SEGMENTATION_NETWORKS
+    expected = {
+        "dynunet": DynUNetConfig,
+        "resenc_unet": ResEncUNetConfig,
+        "segresnet": SegResNetConfig,
+    }
+    assert expected == SEGMENTATION_NETWORKS
 
 
 @EACH_NETWORK
@@ -89,10 +100,58 @@ def test_parts_share_the_weights_of_the_network(config: SegmentationNetworkConfi
         assert {id(weight) for weight in part.parameters()} < weights
 
 
-def test_deep_supervision_gives_more_logits_in_training_only() -> None:
-    network = network_of(HEADS)
-    assert network.train()(image()).shape == (1, 3, 3, 16, 16, 16)
+@pytest.mark.parametrize(("config", "levels"), [(HEADS, 3), (RESENC_HEADS, 2)])
+def test_deep_supervision_gives_more_logits_in_training_only(
+    config: SegmentationNetworkConfig, levels: int
+) -> None:
+    network = network_of(config)
+    logits = network.train()(image())
+    assert logits.shape == (1, levels, 3, 16, 16, 16)
+    if config is RESENC_HEADS:  # It has no dropout, so the finest level is that of serving.
+        torch.testing.assert_close(logits[:, 0], network.eval()(image()))
     assert network.eval()(image()).shape == (1, 3, 16, 16, 16)
+
+
+def test_resenc_equals_the_network_of_the_package() -> None:
+    torch.manual_seed(0)
+    unet = build_unet(
+        residual=True,
+        in_channels=2,
+        classes=3,
+        n_stages=3,
+        features_per_stage=(4, 8, 8),
+        kernel_sizes=3,
+        strides=(1, 2, 2),
+        n_blocks_per_stage=(1, 2, 1),
+        n_conv_per_stage_decoder=1,
+        conv_bias=True,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin_kwargs={"inplace": True},
+    ).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(network_of(RESENC)(image()), unet(image()))
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.5])
+def test_fused_block_carries_a_bias_through_the_border(bias: float) -> None:
+    """Such a bias is 0 before training; the convolution reads padding instead of it."""
+    network = network_of(RESENC)
+    assert isinstance(network, ResEncUNet)
+    for block in network.decoder.blocks:
+        assert isinstance(block, UpBlock)
+        assert block.enlarge.bias is not None
+        nn.init.constant_(block.enlarge.bias, bias)
+    serving = RESENC.serving(network)
+    assert isinstance(serving, EncoderDecoder)
+    assert [block.has_ones for block in serving.decoder.blocks] == [bias > 0] * 2
+    with torch.no_grad():
+        torch.testing.assert_close(serving(image()), network(image()), atol=1e-4, rtol=0)
+
+
+def test_resenc_of_the_preset_m_has_102_million_parameters() -> None:
+    with torch.device("meta"):
+        network = ResEncUNetConfig().build(in_channels=2)
+    assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(102e6, rel=0.01)
 
 
 @pytest.mark.parametrize("strides", [(1, 2, 2, 2), (1, 2, 1, 2), (1, 3, 2, 2)])
@@ -129,6 +188,8 @@ def test_dynunet_halves_each_level_but_the_first_by_default() -> None:
         (SegResNetConfig, {"blocks_up": (1, 1)}, "than the 4 of blocks_down, found 2"),
         (SegResNetConfig, {"filters": 12}, "expected filters that form 8 groups, found 12"),
         (SegResNetConfig, {"strides": (1, 2)}, "strides"),
+        (ResEncUNetConfig, {"filters": (8, 8)}, "found 2 filters and 6 numbers of blocks"),
+        (ResEncUNetConfig, {"deep_supervision_heads": 5}, "expected at most 4"),
     ],
 )
 def test_impossible_shape_is_refused(

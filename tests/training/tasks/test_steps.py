@@ -108,6 +108,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "segresnet": {
         "architecture": "segresnet", "filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 1),
     },
+    "resenc": {
+        "architecture": "resenc_unet", "filters": (4, 8, 8), "blocks_down": (1, 1, 1),
+    },
 }  # fmt: skip
 
 

@@ -1,0 +1,166 @@
+"""Writes a cohort as a raw data set of nnU-Net v2.
+
+Its images are our prepared regions, so nnU-Net trains on what the containers will see: CT in HU is
+channel 0, PET in SUV is channel 1, as float32 with the precision of the cache. The labels are those
+of the regions. `dataset.json` also holds the preparation, under a key that nnU-Net ignores and
+copies to its results, where `training.export.nnunet` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from shared.errors import InputError
+from shared.files import write_first, write_whole
+from shared.models.segmentation import LABELS as LABEL_NAMES
+from shared.preprocessing.intensity import IMAGE_CHANNELS
+from shared.preprocessing.region import Preparation
+from training.cohort.cache import PreparedPatient
+from training.cohort.cache_files import patient_path
+from training.cohort.folds import FOLDS, Folds, HoldOut, read_folds
+from training.cohort.nnunet_files import (
+    FILE_ENDING,
+    IMAGES,
+    LABELS,
+    labels_file,
+    write_patient,
+)
+from training.export.nnunet.results import PREPARATION_KEY
+from training.tasks.planning import learnable, make_folds
+from training.tasks.segmentation import Segmentation
+
+SPLITS: Final = "splits_final.json"
+DEFAULT_FOLDS: Final = 5
+"""The number of folds that nnU-Net trains by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetName:
+    """The number, by which nnU-Net's commands know a data set, and its name."""
+
+    number: int
+    name: str
+
+    @property
+    def folder(self) -> str:
+        """Name of the data set's folder in `nnUNet_raw`."""
+        return f"Dataset{self.number:03d}_{self.name}"
+
+
+def write_dataset(
+    patients: Sequence[PreparedPatient],
+    raw: Path,
+    dataset: DatasetName,
+    *,
+    preparation: Preparation,
+    runs: Path,
+    hold_out: HoldOut,
+    seed: int,
+    workers: int,
+) -> Path:
+    """Write the patients with a label map, and return the data set's folder.
+
+    Patients that an earlier, interrupted start wrote are kept.
+
+    Parameters
+    ----------
+    raw : nnU-Net's folder of raw data sets, `nnUNet_raw`.
+    runs : folder of runs with the cache of the patients. If Task 1 has folds there, the data set
+        gets them unless `hold_out` chooses a way.
+    workers : number of processes that write.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another data set, or the patients do not allow the folds.
+    """
+    task = Segmentation()
+    views = learnable(task, patients)
+    folds = _folds(task, views, patients, runs=runs, hold_out=hold_out, seed=seed)
+    folder = raw / dataset.folder
+    _claim(folder, _description(len(views), preparation))
+    splits = [{"train": list(f.training), "val": list(f.held_out)} for f in folds.folds]
+    write_whole(folder / SPLITS, json.dumps(splits, indent=1) + "\n")
+    new = [view for view in views if not labels_file(folder, view.patient_id).exists()]
+    with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
+        futures = [
+            pool.submit(
+                write_patient,
+                view.patient_id,
+                view.undo.region,
+                image=patient_path(runs / "cache", view.patient, "image.npy"),
+                labels=patient_path(runs / "cache", view.patient, "labels.npy"),
+                folder=folder,
+            )
+            for view in new
+        ]
+        try:
+            completed = as_completed(futures)
+            for future in tqdm(completed, total=len(futures), desc="writing", unit="patient"):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return folder
+
+
+def _folds(
+    task: Segmentation,
+    views: Sequence[PreparedPatient],
+    patients: Sequence[PreparedPatient],
+    *,
+    runs: Path,
+    hold_out: HoldOut,
+    seed: int,
+) -> Folds:
+    run_folder = runs / task.name
+    if not hold_out.is_chosen and (run_folder / FOLDS).is_file():
+        return read_folds(run_folder)
+    names = {view.patient_id for view in views}
+    return make_folds(
+        task,
+        views,
+        [patient for patient in patients if patient.patient_id not in names],
+        hold_out=hold_out if hold_out.is_chosen else HoldOut(folds=DEFAULT_FOLDS),
+        shared=run_folder,
+        seed=seed,
+    )
+
+
+def _description(patients: int, preparation: Preparation) -> dict[str, Any]:
+    """Return the content of `dataset.json`; nnU-Net chooses a scaling by the channels' names."""
+    return {
+        "channel_names": {str(k): name for k, name in enumerate(IMAGE_CHANNELS)},
+        "labels": {name: int(label) for name, label in LABEL_NAMES.items()},
+        "numTraining": patients,
+        "file_ending": FILE_ENDING,
+        PREPARATION_KEY: preparation.model_dump(mode="json"),
+    }
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> None:
+    """Make the folder with its `dataset.json`, or check that it holds the same.
+
+    nnU-Net would take the drafts of a killed process for images, so they are deleted.
+    """
+    for name in (IMAGES, LABELS):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for draft in (folder / name).glob(".*"):
+            draft.unlink()
+    path = folder / "dataset.json"
+    write_first(path, json.dumps(description, indent=1) + "\n")
+    existing = json.loads(path.read_text(encoding="utf-8"))
+    if existing != description:
+        differing = [key for key, value in description.items() if existing.get(key) != value]
+        raise InputError(
+            f"expected a new folder or the data set that this command began in {folder}, found "
+            f"another {' and '.join(differing) or 'dataset.json'}; delete it or give another number"
+        )
