@@ -61,7 +61,7 @@ class _Entry:
 
 def _read_inputs_json(path: Path) -> dict[str, _Entry] | None:
     """Return the entries of `inputs.json` by slug, or None if there is no such file."""
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():  # a dangling link is not ignored
         return None
     items = _read_json(path)
     hint = f'expected {path} to be a list of objects with "socket" or "interface"'

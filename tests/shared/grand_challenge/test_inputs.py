@@ -66,6 +66,12 @@ def test_list_without_paths_uses_the_paths_of_the_edition(case: Path) -> None:
     assert_is_the_case(read_case(case, CURRENT))
 
 
+def test_list_that_is_a_dangling_link_is_not_ignored(case: Path) -> None:
+    (case / "inputs.json").symlink_to("elsewhere.json")
+    with pytest.raises(InputError, match=r"expected a JSON file at .*inputs.json, found none"):
+        read_case(case, CURRENT)
+
+
 def test_ehr_in_the_list_itself(case: Path) -> None:
     (case / "ehr.json").unlink()
     content = listed()
