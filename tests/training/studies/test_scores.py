@@ -18,8 +18,10 @@ from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.models.card import Member, MemberKind
 from shared.models.chain import Chain
+from shared.postprocessing.restore import SegmentedRegion
 from shared.preprocessing.pipeline import Prepared
 from shared.tasks import TaskName
+from tests.shared.postprocessing.segmented import certain
 from tests.training.synthetic import GRID, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
 from training.studies.scores import observe, repository_models, scores_of
@@ -61,8 +63,8 @@ class FixedSegmentation:
         )
         return number
 
-    def segment(self, prepared: Prepared) -> LabelVolume:
-        return self.answers[self.number(prepared)]
+    def segment(self, prepared: Prepared) -> SegmentedRegion:
+        return certain(self.answers[self.number(prepared)])
 
 
 @dataclass
