@@ -310,7 +310,9 @@ def ablate(
 ) -> None:
     """Measure the effect of each post-processing rule and of mirroring on a cohort."""
     served = load_configuration(configuration).segmentation
-    settings = ablation.candidate_settings(served, ["x"] if mirror is None else mirror)
+    settings = ablation.candidate_settings(
+        served, ["x"] if mirror is None else mirror, served.lesions
+    )
     patients = index_cohort(cohort, skip_bad)
     if runs is None:
         segmentation = SegmentationModel.load(model)

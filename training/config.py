@@ -56,6 +56,8 @@ ClinicalKeys: TypeAlias = Annotated[
 ]
 """Keys of `shared.clinical.VARIABLES`, in the order in which a network takes them."""
 
+LesionName: TypeAlias = Literal["GTVp", "GTVn"]
+
 LesionSizes: TypeAlias = Annotated[dict[str, float], AfterValidator(_check_lesions)]
 
 
@@ -116,6 +118,11 @@ class SegmentationSettings(Schedule):
         tuple[ImageChannel, ...], Field(min_length=1), AfterValidator(_check_different)
     ]
     """The input channels, in order; Task 3 starts from the weights, so it has the same channels."""
+    lesions: Annotated[
+        tuple[LesionName, ...], Field(min_length=1), AfterValidator(_check_different)
+    ] = ("GTVp", "GTVn")
+    """The kinds of lesions in the label maps. Each must be among the training and the held-out
+    patients of every fold, and only their scores choose the epoch."""
     window_zyx: Shape
     crop_zyx: Shape
     overlap: Probability

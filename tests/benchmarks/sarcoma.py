@@ -54,12 +54,6 @@ BASELINES: Final[dict[str, Callable[[NDArray[np.float32]], NDArray[np.bool_]]]] 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class Sarcoma(Segmentation):
-    """Task 1 with a single kind of lesion."""
-
-    lesions = ("GTVp",)
-
-
 def patients() -> list[Path]:
     """Return the patients' folders."""
     folders = sorted(path for path in (REALDATA / "sts_petct").glob("STS_*") if path.is_dir())
@@ -161,7 +155,7 @@ def main(
             model=runs / "model",
         )
         started = time.perf_counter()
-        train(Sarcoma(), runs / "cohort", runs, options)
+        train(Segmentation(), runs / "cohort", runs, options)
         print(f"this run: {(time.perf_counter() - started) / 60:.1f} minutes")
         table = pd.read_csv(runs / "segmentation" / FOLDER / SCORES)
         results = sorted((runs / "segmentation").glob(f"fold*/{RESULT}"))
@@ -170,8 +164,8 @@ def main(
         rows.append(line("this training code", table["gtvp_dice"].to_numpy(), note))
     if not baselines_only and fold is None:
         served = load_configuration(str(configuration)).segmentation
-        settings = ablation.candidate_settings(served, ["x", "xyz"], Sarcoma.lesions)
-        pairs = ablation.by_held_out_models(Sarcoma(), index_cohort(runs / "cohort"), runs)
+        settings = ablation.candidate_settings(served, ["x", "xyz"], served.lesions)
+        pairs = ablation.by_held_out_models(Segmentation(), index_cohort(runs / "cohort"), runs)
         rows += ["", ablation.markdown(ablation.ablate(pairs, settings)[["gtvp_dice"]])]
     text = "\n".join(rows)
     print(text)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -42,7 +42,15 @@ from training.samples.dataset import Sample, Samples, Windows
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, Task, TrainedFold
 
+T = TypeVar("T")
+
 BATCH_DICE: Final = "batch_dice counts the voxels of the whole batch"
+
+SCORES: Final = {
+    "GTVp": ("gtvp_dice",),
+    "GTVn": ("gtvn_aggregated_dice", "gtvn_aggregated_f1"),
+}
+"""The challenge's scores of each kind of lesion."""
 
 NO_PRIMARY_FOUND: Final = "no_primary_found"
 """Metric: the share of the patients without a primary for whom no primary was predicted."""
@@ -124,9 +132,17 @@ class SegmentationModule(TrainedModule[Totals]):
         return totals
 
     def scores(self, observations: Sequence[Totals]) -> dict[str, float]:
-        """Return the challenge's three scores and their sum, the paper's criterion."""
-        scores = Totals.of(observations).scores()
+        """Return the challenge's scores of the kinds of lesions to train on, and their sum.
+
+        The sum of all three scores is the paper's criterion.
+        """
+        scores = scores_of(self.schedule.lesions, Totals.of(observations).scores())
         return scores | {"score": sum(scores.values())}
+
+
+def scores_of(lesions: Sequence[str], scores: Mapping[str, T]) -> dict[str, T]:
+    """Return the scores of some kinds of lesions."""
+    return {name: scores[name] for lesion in lesions for name in SCORES[lesion]}
 
 
 def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSettings) -> Tensor:
@@ -149,8 +165,6 @@ class Segmentation(Task):
     model_type = SegmentationModel
     about = "Train Task 1 and write its model folder. By default 36 patients are held out."
     default_held_out = 36  # as in the paper
-    lesions: ClassVar[tuple[str, ...]] = tuple(LESIONS)
-    """The lesions that the training and the held-out patients of every fold must have."""
 
     def settings(self, configuration: Configuration) -> SegmentationSettings:
         """Return the task's part of a configuration."""
@@ -228,15 +242,16 @@ class Segmentation(Task):
         )
 
     def check(self, training: FoldTraining) -> None:
-        """Raise InputError if no training patient or no held-out patient has one of `lesions`."""
+        """Raise InputError if no training or no held-out patient has a configured lesion."""
         parts = {"training": training.patients, "held-out": training.held_out}
-        for name in self.lesions:
+        for name in training.configuration.segmentation.lesions:
             for part, patients in parts.items():
                 if not any(np.any(p.labels == LESIONS[name]) for p in patients):
                     raise InputError(
                         f"fold {training.fold.name}: expected a patient with {name} among the "
                         f"{len(patients)} {part} patients, found none; the score for {name} would "
-                        "be meaningless; use other folds or a larger cohort"
+                        "be meaningless; use other folds or a larger cohort, or leave it out of "
+                        "segmentation.lesions if the label maps do not have it"
                     )
 
     def card(

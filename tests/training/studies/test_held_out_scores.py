@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from shared.errors import HecktorError, InputError
-from tests.training.synthetic import make_patient, names_of
+from tests.training.synthetic import configuration, make_patient, names_of
 from training import __main__ as program
 from training.cohort.folds import FOLDS, Fold, Folds, leave_one_centre_out
+from training.export.record import RUN, Provenance, RunRecord
 from training.loop.fit import RESULT, FitResult
+from training.loop.hardware import Hardware
 from training.studies.held_out_scores import HEADLINE, MIXED, held_out_scores, markdown
 from training.tasks import out_of_fold
 
@@ -91,6 +93,19 @@ def test_leaving_one_centre_out_is_the_headline(tmp_path: Path) -> None:
     assert "train with --by-centre" not in markdown(scores)
 
 
+def keep_record(folder: Path, **task1: object) -> None:
+    settings = configuration(**task1)
+    RunRecord.first(
+        "tiny",
+        settings,
+        schedule=settings.segmentation,
+        features=(),
+        hardware=Hardware(),
+        seed=0,
+        provenance=Provenance(),
+    ).keep(folder, Provenance())
+
+
 def test_lesions_are_added_up_over_patients(tmp_path: Path) -> None:
     folder = tmp_path / "segmentation" / out_of_fold.FOLDER
     folder.mkdir(parents=True)
@@ -108,12 +123,16 @@ def test_lesions_are_added_up_over_patients(tmp_path: Path) -> None:
     pd.DataFrame(table).to_csv(folder / out_of_fold.SCORES, index=False)
     path = tmp_path / "segmentation" / FOLDS
     path.write_text(MIXED_FOLDS.model_dump_json())
+    keep_record(tmp_path / "segmentation")
     values = {score.metric: score.score.value for score in held_out_scores([tmp_path])}
     assert values == {
         "gtvp_dice": 0.75,
         "gtvn_aggregated_dice": pytest.approx(20 / 40),
         "gtvn_aggregated_f1": pytest.approx(2 / 4),
     }
+    (tmp_path / "segmentation" / RUN).unlink()
+    keep_record(tmp_path / "segmentation", lesions=("GTVp",))
+    assert [score.metric for score in held_out_scores([tmp_path])] == ["gtvp_dice"]
 
 
 def test_incomplete_folds_have_no_score(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from shared.clinical import ClinicalFeature, ClinicalRecord
 from shared.errors import InputError
@@ -21,7 +22,7 @@ from tests.training.synthetic import (
 from training.cohort.cache import PreparedPatient
 from training.config import Configuration
 from training.tasks.hpv import Hpv
-from training.tasks.segmentation import Segmentation
+from training.tasks.segmentation import Segmentation, Totals
 from training.tasks.survival import Survival
 
 PATIENTS = [
@@ -96,6 +97,26 @@ def test_fold_without_any_node_is_refused(part: str) -> None:
     training = fold_training(configuration(), patients, without[4:])
     with pytest.raises(InputError, match=rf"fold 0: .* with GTVn .* {part} patients, "):
         Segmentation().check(training)
+
+
+def test_one_kind_of_lesion_is_checked_and_scored_alone() -> None:
+    without_nodes = [dataclasses.replace(p, labels=np.minimum(p.labels, 1)) for p in PATIENTS]
+    settings = configuration(lesions=("GTVp",))
+    training = fold_training(settings, without_nodes[:4], without_nodes[4:])
+    Segmentation().check(training)
+    totals = Totals()
+    totals.add(without_nodes[0].labels, without_nodes[0].labels, 1.0)
+    totals.add(without_nodes[0].labels * 0, without_nodes[0].labels, 1.0)
+    module = Segmentation().module(training)
+    assert module.scores([totals]) == {"gtvp_dice": 0.5, "score": 0.5}
+    both = Segmentation().module(fold_training(configuration(), PATIENTS, PATIENTS))
+    assert both.scores([totals])["score"] == 0.5 + 1 + 1, "absent nodes are perfect nodes"
+
+
+def test_unknown_or_repeated_lesions_are_rejected() -> None:
+    for wrong in ((), ("GTV",), ("GTVp", "GTVp")):
+        with pytest.raises(ValidationError, match="lesions"):
+            configuration(lesions=wrong)
 
 
 # Inputs and losses
