@@ -17,8 +17,8 @@ import typer
 from typer._completion_classes import completion_init
 
 from shared.errors import HecktorError
-from shared.models.card import MemberKind
-from shared.models.segmentation import SegmentationModel
+from shared.models.card import MemberKind, load_card
+from shared.models.segmentation import SegmentationCard, SegmentationModel
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.checks import check_images
 from training.cohort.code_version import REPOSITORY
@@ -30,7 +30,7 @@ from training.export.nnunet.importing import import_nnunet
 from training.export.record import Provenance
 from training.export.run import export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
-from training.studies import ablation, baselines, held_out_scores, optimism
+from training.studies import ablation, baselines, held_out_scores, optimism, serving_precision
 from training.studies.everything import Everything, run_everything
 from training.studies.nnunet_dataset import DatasetName, write_dataset
 from training.studies.plan import plan
@@ -383,6 +383,36 @@ def evaluate(
 ) -> None:
     """Score the model folders of the repository in the same way as in the containers."""
     score_models(repository_models(REPOSITORY), index_cohort(cohort), name, write=write)
+
+
+@app.command("precision")
+def check_precision(
+    cohort: HeldOutCohortArgument,
+    name: Annotated[str, typer.Option(help="The cohort in words, for the card.")],
+    model: SegmentationModelOption = TASK1_MODEL,
+    overlap: Annotated[
+        list[float] | None, typer.Option(help="A further overlap to measure; may be repeated.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="Axes to mirror, such as none or xyz; repeatable.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option(help="Write the precision and its check into the card.")
+    ] = False,
+    output: TableOption = None,
+) -> None:
+    """Compare float32 with bfloat16 on held-out patients, and let the card choose.
+
+    With --overlap and --mirror, other ways to run the model are measured too.
+    """
+    card = load_card(model, SegmentationCard)
+    ways = serving_precision.variants(card, overlap or (), mirror or ())
+    measured = serving_precision.measure(model, index_cohort(cohort), ways)
+    _show(serving_precision.markdown(measured), output)
+    check = serving_precision.check_of(measured, name)
+    print(f"the check allows {serving_precision.precision_of(check)}")
+    if write:
+        serving_precision.write_precision(model, check)
 
 
 @app.command("scores")

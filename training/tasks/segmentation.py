@@ -98,6 +98,24 @@ class Totals:
         }
 
 
+def compare_with_truth(mask: sitk.Image, patient: Patient) -> Totals:
+    """Return the terms of the scores of one mask on the CT's grid.
+
+    Raises
+    ------
+    InputError
+        If the patient has no label map.
+    """
+    truth = read_labels(patient)
+    totals = Totals()
+    totals.add(
+        sitk.GetArrayFromImage(mask),
+        sitk.GetArrayFromImage(truth),
+        Grid.of(truth).voxel_volume_mm3,
+    )
+    return totals
+
+
 class SegmentationModule(TrainedModule[Totals]):
     """A network with the DiceCE loss, validated on whole regions by the paper's combined score."""
 
@@ -321,11 +339,9 @@ class Segmentation(Task):
         """
         del model
         assert case.predictions.mask is not None
-        image = read_labels(case.patient)
-        truth = sitk.GetArrayFromImage(image)
+        truth = sitk.GetArrayFromImage(read_labels(case.patient))
         prediction = sitk.GetArrayFromImage(case.predictions.mask)
-        totals = Totals()
-        totals.add(prediction, truth, Grid.of(image).voxel_volume_mm3)
+        totals = compare_with_truth(case.predictions.mask, case.patient)
         observations: dict[str, Totals | bool] = dict.fromkeys(totals.scores(), totals)
         if not np.any(truth == Label.GTVP):
             observations[NO_PRIMARY_FOUND] = not np.any(prediction == Label.GTVP)
