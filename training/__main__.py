@@ -28,7 +28,7 @@ from training.config import Origin, Precision, load_configuration
 from training.export.nnunet.checkpoint import CheckpointName
 from training.export.nnunet.importing import import_nnunet
 from training.export.record import Provenance
-from training.export.run import export_run, model_folder
+from training.export.run import Checkpoint, export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
 from training.studies import ablation, baselines, held_out_scores, optimism, serving_precision
 from training.studies.everything import Everything, run_everything
@@ -279,6 +279,12 @@ def export(
     kind: Annotated[
         MemberKind | None, typer.Option(help="Export only models of this kind (default: all).")
     ] = None,
+    checkpoint: Annotated[
+        Checkpoint | None,
+        typer.Option(
+            help="Other weights of the network than those to serve, also of an unfinished fold."
+        ),
+    ] = None,
 ) -> None:
     """Write a model folder from trained folds: one fold is a single model, several an ensemble."""
     export_run(
@@ -288,6 +294,7 @@ def export(
         model=model,
         configuration=configuration,
         kinds=(kind,) if kind else (),
+        checkpoint=checkpoint,
     )
 
 

@@ -114,6 +114,11 @@ def test_folds_give_an_ensemble_or_a_single_model_and_predictions_for_all_patien
     assert not model.exists()
     with pytest.raises(HecktorError, match="expected a trained fold 1 in"):
         export_run(task, runs, model=model)
+    (runs / "segmentation/fold0/member.json").unlink()  # as if the fold had been interrupted
+    export_run(task, runs, folds=["0"], model=tmp_path / "last", checkpoint="last")
+    assert files_of(card_of(tmp_path / "last", "segmentation")) == ["segmentation.onnx"]
+    with pytest.raises(HecktorError, match=r"expected weights in .*fold1/best.ckpt, found no such"):
+        export_run(task, runs, folds=["1"], model=model, checkpoint="best")
     train_patients(task, patients, ONE_EPOCH, runs=runs, options=options(tmp_path))
     card = card_of(model, "segmentation")
     assert files_of(card) == ["segmentation_fold0.onnx", "segmentation_fold1.onnx"]
@@ -160,6 +165,8 @@ def test_tasks_2_and_3_train_on_the_folds_of_task_1(
         assert card.training.patients == 4
     (member,) = card_of(tmp_path / "survival", "survival").members
     assert member.risk_std != 1.0
+    with pytest.raises(HecktorError, match="expected no checkpoint for survival"):
+        export_run(Survival(), runs, model=tmp_path / "late", checkpoint="late")
 
 
 def test_task_3_does_not_start_from_weights_that_have_seen_its_held_out_patients(

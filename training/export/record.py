@@ -182,6 +182,9 @@ def revision() -> str:
 
 
 def command() -> str:
-    """Return the command with file names instead of the paths of this machine."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return shlex.join(["python", "-m", "training", *words])
+    """Return this process's command with file names instead of the paths of this machine."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:  # a script, not a module
+        return shlex.join(["python", *words])
+    return shlex.join(["python", "-m", spec.name.removesuffix(".__main__"), *words[1:]])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shared.clinical import ClinicalFeature
 from shared.editions import CURRENT
@@ -20,9 +19,14 @@ from training.cohort.folds import Fold, read_folds
 from training.config import Configuration, load_configuration
 from training.export.model_folder import MemberModel, export
 from training.export.record import MEMBER, FoldRecord, read_run
-from training.loop.fit import NETWORK
+from training.loop.fit import BEST, LAST, LATE, NETWORK, network_weights
 from training.records import read_record
-from training.tasks.base import Task
+from training.tasks.base import MemberStatistics, Task
+
+Checkpoint: TypeAlias = Literal["best", "last", "late"]
+
+CHECKPOINTS: Final[dict[Checkpoint, str]] = {"best": BEST, "last": LAST, "late": LATE}
+"""The files of a fold that hold weights of its network other than those to serve."""
 
 WEIGHTS: Final[dict[MemberKind, str]] = {"network": NETWORK, "linear": "linear.pt"}
 
@@ -45,6 +49,7 @@ def export_run(
     model: Path | None = None,
     configuration: str | None = None,
     kinds: Sequence[MemberKind] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Write a model folder from a training run's models.
 
@@ -55,11 +60,13 @@ def export_run(
     configuration : name of a configuration with the rules for serving; None stands for the
         configuration of the run.
     kinds : kinds of models to export; empty for all that were trained.
+    checkpoint : other weights of the networks than those to serve: of the best epoch or the last
+        epoch of the training before averaging, or the late weights. The folds need not be complete.
 
     Raises
     ------
     HecktorError
-        If a fold does not exist, is not trained, or has no model of a kind.
+        If a fold does not exist, is not trained, or has no model of a kind or no such checkpoint.
     """
     run_folder = runs / task.name
     all_folds, record = read_folds(run_folder), read_run(run_folder)
@@ -71,19 +78,33 @@ def export_run(
             f"expected kinds of models that {run_folder} has ({' and '.join(trained_kinds)}), "
             f"found {' and '.join(exported_kinds)}; train with another configuration"
         )
+    if checkpoint is not None and task.has_statistics:
+        raise HecktorError(
+            f"expected no checkpoint for {task.name}, because a fold keeps mean and spread of its "
+            f"risks for the served weights alone, found {checkpoint!r}; leave it out"
+        )
+    if checkpoint is not None and exported_kinds != ("network",):
+        raise HecktorError(
+            f"expected only networks with a checkpoint, found {' and '.join(exported_kinds)}; "
+            "choose the kind network"
+        )
     members = []
     for fold in chosen:
-        if not is_trained(run_folder, fold):
+        if checkpoint is None and not is_trained(run_folder, fold):
             raise HecktorError(
                 f"expected a trained fold {fold.name} in {run_folder}, found it incomplete; train "
                 "it first"
             )
         fold_folder = run_folder / f"fold{fold.name}"
-        statistics = read_record(FoldRecord, fold_folder / MEMBER).members
+        statistics: Mapping[MemberKind, MemberStatistics] = (
+            read_record(FoldRecord, fold_folder / MEMBER).members
+            if checkpoint is None
+            else {"network": MemberStatistics()}
+        )
         name = task.name if len(chosen) == 1 else f"{task.name}_fold{fold.name}"
         for kind in exported_kinds:
             network = _empty_model(task, kind, record.configuration, record.features)
-            network.load_state_dict(torch.load(fold_folder / WEIGHTS[kind], weights_only=True))
+            network.load_state_dict(_weights(fold_folder, kind, checkpoint))
             suffix = "" if kind == "network" else f"_{kind}"
             members.append(
                 MemberModel(
@@ -112,6 +133,18 @@ def export_run(
     if weights := fields.get("weights"):
         words = (f"{kind} {weight:.3f}" for kind, weight in weights.items())
         print(f"weights of the kinds, from their out-of-fold outputs: {', '.join(words)}")
+
+
+def _weights(
+    fold_folder: Path, kind: MemberKind, checkpoint: Checkpoint | None
+) -> dict[str, Tensor]:
+    path = fold_folder / (WEIGHTS[kind] if checkpoint is None else CHECKPOINTS[checkpoint])
+    if not path.is_file():
+        raise HecktorError(
+            f"expected weights in {path}, found no such file; train this fold until it writes "
+            "them, or export another checkpoint"
+        )
+    return network_weights(path)
 
 
 def _empty_model(

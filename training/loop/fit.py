@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
@@ -31,6 +31,7 @@ from shared.schema import Strict
 from training.loop.failures import explained_failures
 from training.loop.hardware import Hardware, keep_freed_memory
 from training.loop.late import LateWeights
+from training.loop.log import log_callbacks, silence_libraries, validation_scores
 from training.loop.module import LOG_EVERY_STEPS, TrainedModule
 from training.processes import is_first_process
 from training.samples.batches import EpochBatches
@@ -38,6 +39,8 @@ from training.samples.batches import EpochBatches
 RESULT: Final = "result.json"
 NETWORK: Final = "network.pt"
 LATE: Final = "late.pt"
+BEST: Final = "best.ckpt"
+LAST: Final = "last.ckpt"
 
 
 class EpochAveraging(WeightAveraging):
@@ -221,10 +224,12 @@ class _Run:
     seconds: float
 
 
-def _load_best(folder: Path) -> dict[str, Tensor]:
-    """Return the weights of the network in a checkpoint of its module."""
-    checkpoint = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
-    state: dict[str, Tensor] = checkpoint["state_dict"]
+def network_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a network from a file of weights or a checkpoint of its module."""
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix != Path(BEST).suffix:
+        return content
+    state: dict[str, Tensor] = content["state_dict"]
     prefix = "network."
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
@@ -251,9 +256,7 @@ def _fit(
     late = LateWeights(epochs)
     extra = late if averaging is None else averaging
     cast(EpochBatches, batches.batch_sampler).first_epoch = module.first_epoch
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    warnings.filterwarnings("ignore", ".* does not have many workers")  # the user chooses
-    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the log")
+    silence_libraries()
     trainer = lightning.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices or "auto",
@@ -262,7 +265,8 @@ def _fit(
         precision=hardware.precision_of(module.schedule),
         accumulate_grad_batches=hardware.accumulation_of(module.schedule),
         check_val_every_n_epoch=min(validate_every_epochs, epochs),
-        callbacks=[extra, timer, scores, best, last, TQDMProgressBar(refresh_rate=10)],
+        callbacks=[extra, timer, scores, best, last, *log_callbacks(folder, epochs)],
+        enable_progress_bar=sys.stderr.isatty(),
         logger=TensorBoardLogger(folder, name=None, version="log"),
         plugins=[_WholeCheckpoints()],
         log_every_n_steps=LOG_EVERY_STEPS,
@@ -271,7 +275,7 @@ def _fit(
         use_distributed_sampler=False,
         benchmark=hardware.device == "cuda",
     )
-    checkpoint = folder / "last.ckpt"
+    checkpoint = folder / LAST
     with explained_failures():
         trainer.fit(
             module, batches, validation, ckpt_path=str(checkpoint) if checkpoint.exists() else None
@@ -281,20 +285,14 @@ def _fit(
         module.network.load_state_dict(late.weights)
         with explained_failures():
             trainer.validate(module, validation, verbose=False)
-        late_scores = _scores(trainer)
+        late_scores = validation_scores(trainer)
     return _Run(
         best=scores.best,
-        best_weights=_load_best(folder),
+        best_weights=network_weights(folder / BEST),
         late=late_scores,
         late_weights=late.weights,
         seconds=timer.time_elapsed(),
     )
-
-
-def _scores(trainer: lightning.Trainer) -> dict[str, float]:
-    """Return the scores of the validation that has just ended."""
-    names = set(trainer.callback_metrics) - {"loss", "loss_step", "gradient_norm"}
-    return {name: float(trainer.callback_metrics[name]) for name in sorted(names)}
 
 
 class _BestScores(lightning.Callback):
@@ -307,7 +305,7 @@ class _BestScores(lightning.Callback):
         """Keep the scores of an epoch if they are the best so far."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        scores = _scores(trainer)
+        scores = validation_scores(trainer)
         if not self.best or scores["score"] > self.best["score"]:
             self.best = scores
 

@@ -120,6 +120,8 @@ class Task(ABC):
     """The tasks to train first, because this task can start from their weights or predictions."""
     default_held_out: ClassVar[int] = 60
     """Number of patients to hold out by default."""
+    has_statistics: ClassVar[bool] = False
+    """Whether a card states the mean and the spread of a model's outputs."""
     starts_from_segmentation: ClassVar[bool] = False
     """Whether the network starts from the weights of a Task 1 network."""
 

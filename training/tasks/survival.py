@@ -73,6 +73,7 @@ class Survival(PrognosisTask):
         "default the held-out patients are those of Task 1."
     )
     follows = ("segmentation", "hpv")
+    has_statistics = True
 
     def settings(self, configuration: Configuration) -> SurvivalSettings:
         """Return the task's part of a configuration."""

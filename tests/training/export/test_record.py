@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,10 +120,21 @@ def test_run_may_resume_on_other_devices(tmp_path: Path) -> None:
 
 
 def test_command_names_no_path_of_the_training_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["training", "hpv", "/data/secret/train", "/data/runs", "--data", "two words"]
+    words = ["/code/x.py", "hpv", "/data/secret/train", "/data/runs", "--data", "two words"]
     monkeypatch.setattr(sys, "argv", words)
+
+    def run_as(module: str | None) -> None:
+        spec = None if module is None else ModuleSpec(module, None)
+        monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
+
+    run_as("training.__main__")
     source = record(Provenance(data="phantoms"), seed=3).training
     assert source.command == "python -m training hpv train runs --data 'two words'"
+    for module, expected in (("tests.benchmarks.x", "-m tests.benchmarks.x"), (None, "x.py")):
+        run_as(module)
+        assert record(Provenance()).training.command == (
+            f"python {expected} hpv train runs --data 'two words'"
+        )
     assert (source.data, source.seed) == ("phantoms", 3)
     assert source.revision
 
