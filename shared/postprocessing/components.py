@@ -37,14 +37,19 @@ def find_components(mask: NDArray[np.bool_]) -> list[Component]:
 
     Voxels are neighbours if they share a face, an edge or a corner (26-connectivity).
     """
+    around = bounding_slices(mask)
+    if around is None:
+        return []
     # Padded, because cc3d 4.1.1 fails on some masks that are one voxel wide.
-    components = cc3d.connected_components(np.pad(mask, 1), connectivity=26)
+    components = cc3d.connected_components(np.pad(mask[around], 1), connectivity=26)
     boxes = cc3d.statistics(components)["bounding_boxes"][1:]
-    components = components[1:-1, 1:-1, 1:-1]
     result = []
     for number, box in enumerate(boxes, start=1):
-        z, y, x = (slice(side.start - 1, side.stop - 1) for side in box)
-        result.append(Component((z, y, x), components[z, y, x] == number))
+        z, y, x = (
+            slice(outer.start + side.start - 1, outer.start + side.stop - 1)
+            for outer, side in zip(around, box, strict=True)
+        )
+        result.append(Component((z, y, x), components[tuple(box)] == number))
     return result
 
 
