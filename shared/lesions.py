@@ -1,7 +1,7 @@
-"""Lesion measures that a radiologist would use: volume, uptake, number, spread and fluid.
+"""Lesion measures that a radiologist would use: volume, uptake, number, spread, fluid and place.
 
-The nine measures are computed from a label map, a CT and a PET on one grid. The linear models and
-the baselines use them.
+The measures are computed from a label map, a CT and a PET on one grid. The linear models and the
+baselines use them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ mixture of lesion and surrounding fat has the HU of fluid."""
 class LesionMeasures:
     """The measures of all lesions of a patient; all are 0 without lesions.
 
+    Places are relative to the middle of the grid, which in the pipeline is the head-and-neck
+    region, along the axes of the world (LPS). The middle of the grid is taken as the midplane of
+    the body. The measures of GTVp or GTVn are 0 if there is none.
+
     Attributes
     ----------
     mtv_ml : metabolic tumour volume, here the volume of GTVp and GTVn together.
@@ -44,6 +48,15 @@ class LesionMeasures:
         single lesion.
     primary_fluid_ml, node_fluid_ml : volume of fluid in GTVp and GTVn on the CT (`FLUID_HU`,
         `RIM_MM`). Fluid is necrosis or a cyst; nodes of HPV-positive tumours are often cystic.
+    primary_suv, node_suv : mean SUV of GTVp and GTVn.
+    lesser_side_ml : volume of GTVn on the side of the body with less of it; above 0 means that
+        nodes of both sides are involved.
+    primary_lateral_mm, node_lateral_mm : mean distance of GTVp and GTVn from the midplane.
+    primary_posterior_mm, primary_superior_mm, node_posterior_mm, node_superior_mm : centre of GTVp
+        and GTVn; negative in front of the middle, or below it. The site of a tumour is related to
+        its HPV status: positive tumours arise mostly in the tonsils and at the base of the tongue.
+    node_laterality : difference of the volumes of GTVn on both sides, divided by their sum. 1 means
+        that all nodes are on one side.
 
     References
     ----------
@@ -53,6 +66,8 @@ class LesionMeasures:
     tumor glycolysis using PET-FDG imaging, Clinical Positron Imaging 2:159-171 (TLG).
     Cottereau et al. 2020, 18F-FDG PET dissemination features in diffuse large B-cell lymphoma are
     predictive of outcome, Journal of Nuclear Medicine 61:40-45 (largest distance).
+    Gillison et al. 2000, Evidence for a causal association between human papillomavirus and a
+    subset of head and neck cancers, Journal of the National Cancer Institute 92:709-720 (site).
     """
 
     mtv_ml: float = 0.0
@@ -64,18 +79,39 @@ class LesionMeasures:
     spread_mm: float = 0.0
     primary_fluid_ml: float = 0.0
     node_fluid_ml: float = 0.0
+    primary_suv: float = 0.0
+    node_suv: float = 0.0
+    lesser_side_ml: float = 0.0
+    primary_lateral_mm: float = 0.0
+    primary_posterior_mm: float = 0.0
+    primary_superior_mm: float = 0.0
+    node_lateral_mm: float = 0.0
+    node_posterior_mm: float = 0.0
+    node_superior_mm: float = 0.0
+    node_laterality: float = 0.0
 
     def vector(self) -> NDArray[np.float64]:
-        """Return log(1 + measure), shape (9,), in the order of the attributes.
+        """Return the measures as a linear model takes them, in the order of the attributes.
 
-        Volumes and uptakes range over factors of hundreds. Without the logarithm the largest
-        tumours would dominate a linear model.
+        Volumes, uptakes, numbers and the spread become log(1 + measure), because they range over
+        factors of hundreds: without the logarithm the largest tumours would dominate a linear
+        model. Places and the laterality stay as they are.
+
+        Returns
+        -------
+        Shape (19,).
         """
-        return np.log1p(np.asarray(astuple(self), dtype=np.float64))
+        values = np.asarray(astuple(self), dtype=np.float64)
+        return np.where(_IS_AMOUNT, np.log1p(np.where(_IS_AMOUNT, values, 0)), values)
 
 
 MEASURES: Final = tuple(field.name for field in fields(LesionMeasures))
 """Names of the measures, in the order of `LesionMeasures.vector`."""
+
+_PLACES: Final = tuple(
+    name for name in MEASURES if name.endswith(("lateral_mm", "posterior_mm", "superior_mm"))
+)
+_IS_AMOUNT: Final = ~np.isin(MEASURES, (*_PLACES, "node_laterality"))
 
 
 def measure_lesions(
@@ -113,6 +149,12 @@ def measure_lesions(
     centres_zyx = np.concatenate([primary_centres, node_centres])
     centres_mm = grid.world_mm(centres_zyx[:, ::-1])
     distances = np.linalg.norm(centres_mm[:, None] - centres_mm, axis=2)
+    corner_zyx = np.array([side.start for side in box])
+    primary_mm, nodes_mm = (_places_mm(mask, corner_zyx, grid) for mask in (primary, nodes))
+    left_ml, right_ml = (
+        np.count_nonzero(side) * voxel_ml for side in (nodes_mm[:, 0] > 0, nodes_mm[:, 0] < 0)
+    )
+    primary_centre, node_centre = _centre_mm(primary_mm), _centre_mm(nodes_mm)
     return LesionMeasures(
         mtv_ml=uptake.size * voxel_ml,
         tlg_suv_ml=float(uptake.sum()) * voxel_ml,
@@ -123,7 +165,39 @@ def measure_lesions(
         spread_mm=float(distances.max()),
         primary_fluid_ml=_fluid_vox(primary, fluid, grid) * voxel_ml,
         node_fluid_ml=_fluid_vox(nodes, fluid, grid) * voxel_ml,
+        primary_suv=_mean(pet_suv[box][primary]),
+        node_suv=_mean(pet_suv[box][nodes]),
+        lesser_side_ml=min(left_ml, right_ml),
+        primary_lateral_mm=primary_centre[0],
+        primary_posterior_mm=primary_centre[1],
+        primary_superior_mm=primary_centre[2],
+        node_lateral_mm=node_centre[0],
+        node_posterior_mm=node_centre[1],
+        node_superior_mm=node_centre[2],
+        node_laterality=abs(left_ml - right_ml) / max(left_ml + right_ml, voxel_ml),
     )
+
+
+def _places_mm(
+    mask: NDArray[np.bool_], corner_zyx: NDArray[np.int_], grid: Grid
+) -> NDArray[np.float64]:
+    """Return the world positions of a mask's voxels, from the middle of the grid, shape (n, 3)."""
+    index_zyx = np.argwhere(mask) + corner_zyx
+    middle_xyz = (np.array(grid.size_xyz) - 1) / 2
+    places: NDArray[np.float64] = (index_zyx[:, ::-1] - middle_xyz) @ grid.index_to_world.T
+    return places.round(6)  # A voxel on the midplane of an oblique grid is on neither side.
+
+
+def _centre_mm(places_mm: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return mean distance from the midplane and mean place along y and z; 0 without voxels."""
+    if not len(places_mm):
+        return 0.0, 0.0, 0.0
+    lateral, posterior, superior = np.abs(places_mm[:, 0]), places_mm[:, 1], places_mm[:, 2]
+    return float(lateral.mean()), float(posterior.mean()), float(superior.mean())
+
+
+def _mean(uptake: Volume) -> float:
+    return float(uptake.mean(dtype=np.float64)) if uptake.size else 0.0
 
 
 def _fluid_vox(mask: NDArray[np.bool_], fluid: NDArray[np.bool_], grid: Grid) -> int:

@@ -31,6 +31,7 @@ from training.export.record import Provenance
 from training.export.run import Checkpoint, export_run, model_folder
 from training.loop.hardware import Accelerator, Hardware
 from training.studies import ablation, baselines, held_out_scores, optimism, serving_precision
+from training.studies.adopt import adopt
 from training.studies.everything import Everything, run_everything
 from training.studies.nnunet_dataset import DatasetName, write_dataset
 from training.studies.plan import plan
@@ -263,6 +264,42 @@ def print_plan(
             is_timed=timing,
         )
         print("\n".join(each.lines()), flush=True)
+
+
+@app.command("adopt")
+def adopt_model(
+    cohort: CohortArgument,
+    runs: RunsArgument,
+    model: SegmentationModelOption = TASK1_MODEL,
+    configuration: ConfigurationOption = "demo",
+    held_out: HeldOutOption = None,
+    folds: FoldsOption = None,
+    by_centre: ByCentreOption = False,
+    splits: SplitsOption = None,
+    seed: SeedOption = 0,
+    workers: WorkersOption = 1,
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Use a finished Task 1 model for a cohort it was not trained on; Tasks 3 and 2 can follow.
+
+    It segments all patients and writes what a training of Task 1 leaves in RUNS. By default in five
+    folds.
+    """
+    ways = (held_out, folds, splits)
+    adopt(
+        _task("segmentation"),
+        _prepared(cohort, runs / "cache", configuration, workers, skip_bad),
+        folder=model,
+        preparation=load_configuration(configuration).preparation,
+        runs=runs,
+        hold_out=HoldOut(
+            count=held_out,
+            folds=5 if ways == (None, None, None) and not by_centre else folds,
+            by_centre=by_centre,
+            splits=splits,
+        ),
+        seed=seed,
+    )
 
 
 @app.command()

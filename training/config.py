@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -21,6 +24,7 @@ from shared.conventions import LESIONS
 from shared.errors import HecktorError
 from shared.models.networks.discovery import AnySegmentationNetwork
 from shared.models.networks.hpv import HpvConfig
+from shared.models.networks.hpv_lesions import LesionHpvConfig
 from shared.models.networks.survival import SurvivalConfig
 from shared.postprocessing.rules import Rules
 from shared.preprocessing.intensity import Channel, ImageChannel, Intensity
@@ -166,11 +170,24 @@ class PrognosisSettings(Schedule):
     """Mirror a random half of the training samples left to right; off in the paper."""
 
 
-class HpvSettings(PrognosisSettings):
-    """The settings of Task 3: the Task 1 network with a linear head at its bottleneck."""
+def _head(table: object) -> object:
+    """Return the head that a table names; by default the paper's."""
+    if isinstance(table, Mapping):
+        return table.get("head", "bottleneck")
+    return getattr(table, "head", None)
 
-    network: HpvConfig
-    """The size of the head and the clinical branch."""
+
+AnyHpvNetwork: TypeAlias = Annotated[
+    Annotated[HpvConfig, Tag("bottleneck")] | Annotated[LesionHpvConfig, Tag("lesions")],
+    Discriminator(_head),
+]
+
+
+class HpvSettings(PrognosisSettings):
+    """The settings of Task 3: a Task 1 network with a head at its bottleneck or on the lesions."""
+
+    network: AnyHpvNetwork
+    """`head` names the head, "bottleneck" as in the paper or "lesions"; the rest is its size."""
     selected_by: Literal["balanced accuracy", "AUC", "balanced log-loss"] = "balanced log-loss"
     """The score that chooses the best epoch. Balanced accuracy, as in the paper, moves in steps of
     one patient of the rarer class, so its best epoch is the luckiest."""

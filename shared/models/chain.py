@@ -103,7 +103,7 @@ class Chain:
         ----------
         segmentation, hpv, survival : model folders of Tasks 1, 3 and 2; None leaves a model out.
             Survival needs both others. With `hpv` but without `survival`, the segmentation model is
-            loaded only if the HPV model measures lesions.
+            loaded only if the HPV model needs lesions.
 
         Raises
         ------
@@ -114,7 +114,9 @@ class Chain:
         """
         survival_model = None if survival is None else SurvivalModel.load(survival)
         hpv_model = None if hpv is None else HpvModel.load(hpv)
-        is_idle = survival_model is None and hpv_model is not None and not hpv_model.card.measures
+        is_idle = (
+            survival_model is None and hpv_model is not None and not hpv_model.card.needs_lesions
+        )
         segmentation_model = (
             None if segmentation is None or is_idle else SegmentationModel.load(segmentation)
         )

@@ -17,9 +17,9 @@ from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import BaseCard, Member, MemberKind
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
-from shared.preprocessing.intensity import network_channels, scale_images
+from shared.preprocessing.intensity import IMAGE_CHANNELS, network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
-from shared.preprocessing.window import window_box
+from shared.preprocessing.window import lesion_centre, window_box
 from shared.schema import Magnitude, Text
 
 
@@ -51,6 +51,11 @@ class PrognosisCard(BaseCard):
         if has_linear != bool(self.measures):
             raise ValueError("a card has linear members and the measures they take, or neither")
         return self
+
+    @property
+    def needs_lesions(self) -> bool:
+        """Whether a member takes lesion measures or lesion channels."""
+        return bool(self.measures) or not set(self.channels) <= set(IMAGE_CHANNELS)
 
     def input_shapes(self, kind: MemberKind) -> dict[str, tuple[int, ...]]:
         """Return the shape of each input of a member's graph, by name, in the graph's order."""
@@ -87,9 +92,12 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
             )
 
     def window_centre(self, labels: LabelVolume | None) -> IntTriple | None:
-        """Return the voxel (z, y, x) to centre the window on; None is the centre of the region."""
-        del labels
-        return None
+        """Return the voxel (z, y, x) to centre the window on; None is the centre of the region.
+
+        A network that takes lesion channels sees the box around all lesions, if there are any.
+        """
+        sees_lesions = not set(self.card.channels) <= set(IMAGE_CHANNELS)
+        return lesion_centre(labels) if sees_lesions and labels is not None else None
 
     def outputs(
         self, prepared: Prepared, clinical: ClinicalRecord, labels: LabelVolume | None
@@ -110,9 +118,9 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
         card, inputs = self.card, dict[str, NDArray[np.float32]]()
         if card.clinical:
             inputs["clinical"] = encode(clinical, card.clinical)[None]
-        if card.measures:
-            if labels is None:
-                raise ValueError(f"expected labels, since this {card.task} model measures lesions")
+        if card.needs_lesions and labels is None:
+            raise ValueError(f"expected labels, since this {card.task} model needs the lesions")
+        if card.measures and labels is not None:
             measures = measure_lesions(
                 labels, prepared.ct_hu, prepared.pet_suv, prepared.undo.region
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveFloat
 from torch import Tensor, nn
@@ -34,6 +34,21 @@ from training.samples.loaders import Loading, training_loader, validation_loader
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartingWeights:
+    """Weights of a Task 1 network.
+
+    Attributes
+    ----------
+    part : the whole network, or only its encoder, if Task 1 was not trained in this folder of runs
+        but adopted.
+    weights : the `state_dict` of this part.
+    """
+
+    part: Literal["network", "encoder"] = "network"
+    weights: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FoldTraining:
     """Everything that is needed to train one fold of a task.
 
@@ -44,7 +59,7 @@ class FoldTraining:
     without_outcome : patients who are in no fold because the task cannot learn from them; later
         tasks may need predictions for them too.
     features : clinical inputs, scaled.
-    starting_weights : of a Task 1 network, if the task starts from one.
+    start : weights of a Task 1 network, if the task starts from one.
     runs : folder of runs, which holds what earlier tasks predicted.
     workers : loading processes of each process of the training.
     hardware : what the training runs on.
@@ -56,7 +71,7 @@ class FoldTraining:
     held_out: Sequence[PreparedPatient]
     without_outcome: Sequence[PreparedPatient] = ()
     features: tuple[ClinicalFeature, ...] = ()
-    starting_weights: Mapping[str, Tensor] | None = None
+    start: StartingWeights | None = None
     runs: Path
     seed: int = 0
     workers: int = 0

@@ -1,9 +1,10 @@
-"""Task 3: a Task 1 network with trained weights learns the HPV status at its bottleneck."""
+"""Task 3: a Task 1 network with trained weights learns the HPV status."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from evaluation.outputs import HPV_PROBABILITY
 from shared.clinical import ClinicalFeature, encode
-from shared.conventions import LabelVolume
+from shared.conventions import IntTriple, LabelVolume
 from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.grand_challenge.outputs import write_hpv
@@ -25,19 +27,24 @@ from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import best_threshold, roc_auc
 from shared.models.card import MemberKind
 from shared.models.hpv import HpvModel
-from shared.models.networks.hpv import HpvConfig, HpvNetwork
+from shared.models.networks.base import HpvNetworkBase, HpvNetworkConfig
+from shared.models.networks.hpv import HpvNetwork
+from shared.models.networks.hpv_lesions import LesionHpvNetwork
 from shared.preprocessing.intensity import Channel
+from shared.preprocessing.window import lesion_centre
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.config import Configuration, HpvSettings
 from training.loop.checkpointing import compute_again
 from training.loop.module import TrainedModule
-from training.samples.batches import BalancedBatches
+from training.samples.batches import BalancedBatches, Share
+from training.samples.channels import network_input
 from training.samples.crops import JitteredWindow, no_lesion_centre
 from training.samples.dataset import Sample, Samples, Windows, variation
 from training.tasks import out_of_fold
-from training.tasks.base import FoldTraining, ScoredCase, TrainedFold
+from training.tasks.base import FoldTraining, ScoredCase, StartingWeights, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear
+from training.tasks.pooled import FeatureStore, PooledSamples, PooledWindows
 from training.tasks.prognosis import PrognosisTask, by_kind
 from training.tasks.segmentation import BATCH_DICE, segmentation_loss
 
@@ -46,36 +53,34 @@ AUC: Final = "auc"
 
 
 class HpvModule(TrainedModule[tuple[float, bool]]):
-    """The loss is DiceCE on the lesions plus binary cross-entropy on the HPV status."""
+    """The loss is binary cross-entropy on the HPV status."""
 
-    network: HpvNetwork
+    network: HpvNetworkBase
     schedule: HpvSettings
 
     def __init__(
-        self, network: HpvNetwork, settings: HpvSettings, seed: int, batch_dice: bool
+        self, network: HpvNetworkBase, settings: HpvSettings, seed: int, channels: Sequence[Channel]
     ) -> None:
         super().__init__(network, settings, seed)
-        self.criterion = segmentation_loss(batch_dice)
+        self.channels = channels
 
     def loss(self, batch: Sample) -> Tensor:
-        """Return the sum of both losses; without any label map, only the loss of the status."""
-        logits, status = self.network(batch["image"], batch["clinical"])
-        outlined = batch["outlined"]
-        if outlined.any():
-            loss = self.criterion(logits[outlined].float(), batch["labels"][outlined])
-            # The mean over all patients of the batch, so that the batches of a step add up to it.
-            loss = loss * outlined.float().mean()
-        else:  # a zero gradient for the decoder, because other processes wait for one
-            loss = 0.0 * logits.float().sum()
-        loss = loss + functional.binary_cross_entropy_with_logits(
-            status[:, 0].float(), batch["hpv"].float()
+        """Return the loss of a batch of windows, or of a batch of pooled features."""
+        return functional.binary_cross_entropy_with_logits(
+            self.logits(batch)[:, 0].float(), batch["hpv"].float()
         )
-        return cast(Tensor, loss)
+
+    def logits(self, batch: Sample) -> Tensor:
+        """Return the logits of a batch, shape (n, 1)."""
+        if "pooled" in batch:
+            head = cast(LesionHpvNetwork, self.network).head
+            return cast(Tensor, head(batch["pooled"], batch["clinical"]))
+        image = network_input(batch, self.channels)
+        return cast(Tensor, self.network.classifier()(image, batch["clinical"]))
 
     def validate(self, batch: Sample) -> tuple[float, bool]:
-        """Return the logit of one patient's central window, and the truth."""
-        logit = self.network.classifier()(batch["image"], batch["clinical"])
-        return float(logit), bool(batch["hpv"])
+        """Return the logit of one patient's window, and the truth."""
+        return float(self.logits(batch)), bool(batch["hpv"])
 
     def scores(self, observations: Sequence[tuple[float, bool]]) -> dict[str, float]:
         """Return balanced accuracy at a logit of 0, AUC and balanced log-loss.
@@ -101,8 +106,40 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
         }
 
 
+class BottleneckModule(HpvModule):
+    """The loss is DiceCE on the lesions plus that on the HPV status."""
+
+    network: HpvNetwork
+
+    def __init__(
+        self,
+        network: HpvNetwork,
+        settings: HpvSettings,
+        seed: int,
+        channels: Sequence[Channel],
+        batch_dice: bool,
+    ) -> None:
+        super().__init__(network, settings, seed, channels)
+        self.criterion = segmentation_loss(batch_dice)
+
+    def loss(self, batch: Sample) -> Tensor:
+        """Return the sum of both losses; without any label map, only the loss of the status."""
+        logits, status = self.network(batch["image"], batch["clinical"])
+        outlined = batch["outlined"]
+        if outlined.any():
+            loss = self.criterion(logits[outlined].float(), batch["labels"][outlined])
+            # The mean over all patients of the batch, so that the batches of a step add up to it.
+            loss = loss * outlined.float().mean()
+        else:  # a zero gradient for the decoder, because other processes wait for one
+            loss = 0.0 * logits.float().sum()
+        loss = loss + functional.binary_cross_entropy_with_logits(
+            status[:, 0].float(), batch["hpv"].float()
+        )
+        return cast(Tensor, loss)
+
+
 class Hpv(PrognosisTask):
-    """Task 3: the Task 1 network with a head on its bottleneck, linear models, or both."""
+    """Task 3: a head on a Task 1 network, linear models, or both."""
 
     name = "hpv"
     model_type = HpvModel
@@ -113,12 +150,17 @@ class Hpv(PrognosisTask):
     follows = ("segmentation",)
     starts_from_segmentation = True
 
+    def __init__(self) -> None:
+        self._store = FeatureStore()
+
     def settings(self, configuration: Configuration) -> HpvSettings:
         """Return the task's part of a configuration."""
         return configuration.hpv
 
     def not_additive(self, configuration: Configuration) -> str | None:
-        """Return why, with `batch_dice`, the loss of a batch is not the mean of its parts'."""
+        """Return why the loss of a batch may not be the mean of its parts' losses."""
+        if configuration.hpv.network.head == "lesions":
+            return "batch norm compares the patients of a batch"
         return BATCH_DICE if configuration.segmentation.batch_dice else None
 
     def has_truth(self, patient: Patient) -> bool:
@@ -129,17 +171,28 @@ class Hpv(PrognosisTask):
         """Return the status."""
         return f"HPV {bool(patient.patient.hpv):d}"
 
-    def network_config(self, configuration: Configuration) -> HpvConfig:
+    def with_inputs(
+        self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
+    ) -> Sequence[PreparedPatient]:
+        """Return patients with the masks of Task 1, if a head on the lesions is to learn from them.
+
+        A head at the bottleneck learns to outline the true lesions; `measured_lesions` returns what
+        its linear models measure.
+        """
+        patients = super().with_inputs(patients, runs, configuration)
+        return _with_masks(patients, runs, configuration.hpv)
+
+    def network_config(self, configuration: Configuration) -> HpvNetworkConfig:
         """Return the configuration of the head."""
         return configuration.hpv.network
 
     def channels(self, configuration: Configuration) -> tuple[Channel, ...]:
-        """Return the network's channels in order: those of Task 1."""
-        return configuration.segmentation.channels
+        """Return the network's channels in order: those of Task 1, and the lesions if needed."""
+        return configuration.hpv.network.channels(configuration.segmentation.channels)
 
     def network(
         self, configuration: Configuration, features: Sequence[ClinicalFeature]
-    ) -> HpvNetwork:
+    ) -> HpvNetworkBase:
         """Return the network with fresh weights."""
         task1 = configuration.segmentation
         return self.network_config(configuration).build(
@@ -148,22 +201,53 @@ class Hpv(PrognosisTask):
 
     def module(self, training: FoldTraining) -> HpvModule:
         """Return the network with Task 1's weights, its loss and its scores."""
-        network = self.network(training.configuration, training.features)
-        if training.starting_weights is not None:
-            network.load_segmentation(dict(training.starting_weights))
-        task1 = training.configuration.segmentation
+        configuration = training.configuration
+        network = self.network(configuration, training.features)
+        if training.start is not None:
+            _start(network, training.start, training.fold.name)
+        settings, channels = configuration.hpv, self.channels(configuration)
+        if not isinstance(network, HpvNetwork):
+            return HpvModule(network, settings, training.seed, channels)
+        task1 = configuration.segmentation
         levels = network.config.levels(network.backbone)
         compute_again(chain.from_iterable(levels[: task1.checkpoint_levels]))
-        return HpvModule(network, training.configuration.hpv, training.seed, task1.batch_dice)
+        return BottleneckModule(network, settings, training.seed, channels, task1.batch_dice)
+
+    def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
+        """Return batches of windows or, if the encoder is frozen, of their pooled features."""
+        config = training.configuration.hpv.network
+        if config.head == "bottleneck" or config.encoder == "trained":
+            return super().loaders(training)
+        network = cast(LesionHpvNetwork, self.module(training).network)
+        samples, windows = self.samples(training), self.windows(training.patients, training)
+        held_out = self.windows(training.held_out, training)
+        device = training.device
+        features = self._store.features(
+            network, windows, device=device, samples=samples, views=config.views
+        )
+        assert samples.variation is not None
+        pooled_samples = PooledSamples(
+            features=features,
+            targets=samples.targets,
+            variation=replace(samples.variation, mirror=False),
+        )
+        pooled_windows = PooledWindows(
+            features=self._store.features(network, held_out, device=device),
+            targets=held_out.targets,
+        )
+        return (
+            DataLoader(pooled_samples, batch_sampler=self.batches(training)),
+            DataLoader(pooled_windows, batch_size=1, sampler=Share(len(pooled_windows))),
+        )
 
     def samples(self, training: FoldTraining) -> Samples:
-        """Return central windows."""
+        """Return central windows, or windows on the lesions."""
         settings = training.configuration.hpv
         return Samples(
             patients=training.patients,
             intensity=training.configuration.intensity,
             channels=self.channels(training.configuration),
-            place=JitteredWindow(settings.window_zyx, no_lesion_centre),
+            place=JitteredWindow(settings.window_zyx, _centre_of(settings)),
             targets=[_targets(patient, training.features) for patient in training.patients],
             variation=variation(settings, training.features),
         )
@@ -179,20 +263,20 @@ class Hpv(PrognosisTask):
         )
 
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
-        """Return patients' central windows."""
+        """Return patients' central windows, or their windows on the lesions."""
         return Windows(
             patients=patients,
             intensity=training.configuration.intensity,
             channels=self.channels(training.configuration),
             window_zyx=training.configuration.hpv.window_zyx,
-            centre_of=no_lesion_centre,
+            centre_of=_centre_of(training.configuration.hpv),
             targets=[_targets(patient, training.features) for patient in patients],
             needs_labels=False,
         )
 
     def scorer(self, network: nn.Module) -> nn.Module:
-        """Return the network without its decoder."""
-        return cast(HpvNetwork, network).classifier()
+        """Return the part that serving needs."""
+        return cast(HpvNetworkBase, network).classifier()
 
     def fit_values(
         self, values: NDArray[np.float32], patients: Sequence[PreparedPatient]
@@ -201,10 +285,7 @@ class Hpv(PrognosisTask):
         return BalancedLogistic().fit(values, [bool(p.patient.hpv) for p in patients]).logit
 
     def measured_lesions(self, training: FoldTraining) -> Callable[[PreparedPatient], LabelVolume]:
-        """Return how to find the lesions to measure: those of Task 1 if the configuration asks.
-
-        `with_inputs` does not replace the masks, since the network learns to outline the true ones.
-        """
+        """Return how to find the lesions to measure: those of Task 1 if the configuration asks."""
         if training.configuration.hpv.masks == "predicted":
             return out_of_fold.masks(training.runs)
         return super().measured_lesions(training)
@@ -212,7 +293,8 @@ class Hpv(PrognosisTask):
     def predict_held_out(self, trained: TrainedFold) -> None:
         """Write the logits of the held-out patients and of those whose status is unknown."""
         training = trained.training
-        patients = [*training.held_out, *training.without_outcome]
+        others = _with_masks(training.without_outcome, training.runs, training.configuration.hpv)
+        patients = [*training.held_out, *others]
         logits = self.outputs(trained.models, patients, training)
         folder = training.runs / self.name / out_of_fold.FOLDER
         out_of_fold.write_logits(folder, training.fold.name, patients, logits)
@@ -267,6 +349,46 @@ class Hpv(PrognosisTask):
             "threshold": threshold,
             **out_of_fold.fit_hpv_weights(folder, kinds).fields(),
         }
+
+
+def _with_masks(
+    patients: Sequence[PreparedPatient], runs: Path, settings: HpvSettings
+) -> Sequence[PreparedPatient]:
+    if settings.network.head == "bottleneck" or settings.masks == "true":
+        return patients
+    mask_of = out_of_fold.masks(runs)
+    return [replace(patient, labels=mask_of(patient)) for patient in patients]
+
+
+def _start(network: HpvNetworkBase, start: StartingWeights, fold: str) -> None:
+    """Load weights of Task 1.
+
+    Raises
+    ------
+    InputError
+        If they are of another network, or the head needs more of the network than there is.
+    """
+    try:
+        if start.part == "network":
+            network.load_segmentation(dict(start.weights))
+        elif isinstance(network, LesionHpvNetwork):
+            network.load_encoder(start.weights)
+        else:
+            raise InputError(
+                f'fold {fold}: expected a trained Task 1 network, since head = "bottleneck" trains '
+                "its decoder too, found an adopted model, of which only the encoder is known; set "
+                'head = "lesions" in [hpv.network], or train Task 1'
+            )
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"fold {fold}: expected weights of [segmentation.network] from Task 1, found others "
+            f"({detail}); give the configuration that Task 1 was trained with"
+        ) from None
+
+
+def _centre_of(settings: HpvSettings) -> Callable[[LabelVolume], IntTriple | None]:
+    return lesion_centre if settings.network.head == "lesions" else no_lesion_centre
 
 
 def _targets(patient: PreparedPatient, features: Sequence[ClinicalFeature]) -> dict[str, Tensor]:

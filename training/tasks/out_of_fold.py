@@ -39,11 +39,10 @@ from shared.files import locked, whole, write_whole
 from shared.metrics.segmentation import detections, dice, overlap
 from shared.models.card import MemberKind
 from shared.postprocessing.restore import SegmentedRegion, restore
-from shared.postprocessing.rules import label_map
+from shared.postprocessing.rules import Rules, label_map
 from shared.preprocessing.pipeline import Prepared
 from training.cohort.cache import PreparedPatient
 from training.cohort.preparation import read_labels
-from training.config import SegmentationSettings
 from training.tasks.weights import HPV_WEIGHING, RISK_WEIGHING, Weighing, Weights
 
 FOLDER: Final = "out_of_fold"
@@ -65,7 +64,8 @@ def write(
     patients: Sequence[PreparedPatient],
     *,
     predict: Callable[[Prepared], Volume],
-    settings: SegmentationSettings,
+    min_component_mm3: Mapping[str, float],
+    rules: Rules,
 ) -> None:
     """Segment patients, write a file for each, and add their scores to the table.
 
@@ -75,6 +75,7 @@ def write(
         map.
     predict : returns the probabilities of the fold's network for a prepared case, shape
         (3, z, y, x).
+    min_component_mm3, rules : the post-processing, see `label_map`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -85,8 +86,8 @@ def write(
             probabilities,
             prepared.pet_suv,
             spacing_mm=prepared.undo.region.spacing_mm[0],
-            min_component_mm3=settings.min_component_mm3,
-            rules=settings.rules,
+            min_component_mm3=min_component_mm3,
+            rules=rules,
         )
         with whole(folder / f"{patient.patient_id}.npz") as draft:
             np.savez_compressed(
@@ -99,6 +100,8 @@ def write(
             segmented = SegmentedRegion(labels=labels, probabilities=probabilities)
             scores = _scores(patient, segmented)
             rows.append({"PatientID": patient.patient_id, "fold": fold, **scores})
+    if not rows:
+        return
     path = folder / SCORES
     table = pd.DataFrame(rows).set_index("PatientID")
     with locked(path):
@@ -106,6 +109,13 @@ def write(
             before = pd.read_csv(path, dtype={"PatientID": str, "fold": str}, index_col="PatientID")
             table = pd.concat([before.drop(table.index, errors="ignore"), table])
         write_whole(path, table.sort_index().to_csv())
+
+
+def written(folder: Path) -> set[str]:
+    """Return the IDs of the patients whose file and scores are written."""
+    path = folder / SCORES
+    scored = set(pd.read_csv(path, dtype={"PatientID": str})["PatientID"]) if path.exists() else ()
+    return {name for name in scored if (folder / f"{name}.npz").is_file()}
 
 
 def read(folder: Path, patient_id: str) -> Prediction:

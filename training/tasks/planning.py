@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from shared.clinical import ClinicalFeature
 from shared.errors import InputError
@@ -21,7 +21,12 @@ from training.cohort.folds import FOLDS, Fold, Folds, HoldOut, read_folds, share
 from training.config import Configuration
 from training.loop.fit import LATE
 from training.loop.hardware import Hardware, TrainingError
-from training.tasks.base import FoldTraining, Task
+from training.tasks.base import FoldTraining, StartingWeights, Task
+
+ENCODER: Final = "encoder.pt"
+"""The weights of the encoder of an adopted Task 1 model."""
+
+_STARTS: Final[dict[str, Literal["network", "encoder"]]] = {LATE: "network", ENCODER: "encoder"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +93,7 @@ def plan_training(
             held_out=[by_id[name] for name in fold.held_out],
             without_outcome=without_outcome,
             features=features,
-            starting_weights=starting_weights(runs, fold) if needs_weights else None,
+            start=starting_weights(runs, fold) if needs_weights else None,
             runs=runs,
             seed=fold_seed(seed, folds, fold),
             workers=workers,
@@ -179,7 +184,7 @@ def make_folds(
     )
 
 
-def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
+def starting_weights(runs: Path, fold: Fold) -> StartingWeights:
     """Return weights of a Task 1 network that was trained on none of a fold's held-out patients.
 
     If there are several such networks, that of the fold with the same name is preferred. The
@@ -206,10 +211,10 @@ def starting_weights(runs: Path, fold: Fold) -> dict[str, Tensor]:
             "these folds"
         )
     for other in disjoint:
-        path = folder / f"fold{other.name}" / LATE
-        if path.is_file():
-            weights: dict[str, Tensor] = torch.load(path, weights_only=True)
-            return weights
+        for file, part in _STARTS.items():
+            path = folder / f"fold{other.name}" / file
+            if path.is_file():
+                return StartingWeights(part=part, weights=torch.load(path, weights_only=True))
     raise InputError(
         f"expected a Task 1 network in {folder / f'fold{disjoint[0].name}' / LATE}, found none; "
         "train this fold of Task 1 first"

@@ -314,7 +314,12 @@ class Segmentation(Task):
         patients = [*training.held_out, *training.without_outcome]
         folder = training.runs / self.name / out_of_fold.FOLDER
         out_of_fold.write(
-            folder, training.fold.name, patients, predict=probabilities, settings=settings
+            folder,
+            training.fold.name,
+            patients,
+            predict=probabilities,
+            min_component_mm3=settings.min_component_mm3,
+            rules=settings.rules,
         )
         network.cpu()
 

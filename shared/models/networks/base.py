@@ -8,11 +8,13 @@ architecture.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self, cast
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from shared.preprocessing.intensity import Channel, ImageChannel
 from shared.schema import Strict
 
 
@@ -85,6 +87,55 @@ class SegmentationNetworkConfig(NetworkConfig, ABC):
     def backbone_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights of a Task 1 network that a network of `as_backbone` also has."""
         return dict(weights)
+
+
+class HpvNetworkConfig(NetworkConfig, ABC):
+    """The configuration of a Task 3 network, a head on the encoder of a Task 1 network."""
+
+    clinical_width: PositiveInt = 32
+    dropout: float = 0.0
+    """Dropout in the head and in the clinical branch; the Task 1 network has its own setting."""
+
+    @abstractmethod
+    def build(
+        self, backbone: SegmentationNetworkConfig, *, in_channels: int, clinical_features: int
+    ) -> HpvNetworkBase:
+        """Return the network with fresh weights.
+
+        Parameters
+        ----------
+        in_channels : image channels, which are the channels of the Task 1 network.
+        """
+
+    @abstractmethod
+    def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
+        """Return the network's channels in order, given those of the Task 1 network."""
+
+    def reference(self, network: nn.Module) -> nn.Module:
+        """Return the part that predicts the status."""
+        return cast(HpvNetworkBase, network).classifier()
+
+
+class HpvNetworkBase(nn.Module, ABC):
+    """A Task 3 network in training."""
+
+    @abstractmethod
+    def classifier(self) -> nn.Module:
+        """Return the part that serving needs; it shares this network's weights.
+
+        It maps the image, shape (n, channels, z, y, x), and the clinical vector, shape
+        (n, features), to HPV logits, shape (n, 1); a positive logit means HPV+.
+        """
+
+    @abstractmethod
+    def load_segmentation(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the `state_dict` of a Task 1 network of the same configuration.
+
+        Raises
+        ------
+        RuntimeError
+            From torch, if a weight is missing, unknown or of a different shape.
+        """
 
 
 class EncoderDecoder(nn.Module):

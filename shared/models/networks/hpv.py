@@ -6,25 +6,28 @@ lesions. Serving leaves out the decoder, which does not affect the HPV logit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from shared.models.networks.base import NetworkConfig, SegmentationNetworkConfig
+from shared.models.networks.base import (
+    HpvNetworkBase,
+    HpvNetworkConfig,
+    SegmentationNetworkConfig,
+)
 from shared.models.networks.clinical import clinical_mlp
+from shared.preprocessing.intensity import Channel, ImageChannel
 
 
-class HpvConfig(NetworkConfig):
+class HpvConfig(HpvNetworkConfig):
     """The configuration of the head; the rest has the configuration of a Task 1 network."""
 
+    head: Literal["bottleneck"] = "bottleneck"
     head_width: PositiveInt = 512
     """Width of the linear layer on the pooled bottleneck features."""
-    clinical_width: PositiveInt = 32
-    dropout: float = 0.0
-    """Dropout in the head and in the clinical branch; the Task 1 network has its own setting."""
 
     def build(
         self, backbone: SegmentationNetworkConfig, *, in_channels: int, clinical_features: int
@@ -34,9 +37,9 @@ class HpvConfig(NetworkConfig):
             self, backbone, in_channels=in_channels, clinical_features=clinical_features
         )
 
-    def reference(self, network: nn.Module) -> nn.Module:
-        """Return the network without its decoder."""
-        return cast(HpvNetwork, network).classifier()
+    def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
+        """Return those of the Task 1 network."""
+        return tuple(image_channels)
 
 
 class HpvHead(nn.Module):
@@ -85,7 +88,7 @@ class HpvClassifier(nn.Module):
         return cast(Tensor, self.head(self.encoder(image)[-1], clinical))
 
 
-class HpvNetwork(nn.Module):
+class HpvNetwork(HpvNetworkBase):
     """The network in training: a whole Task 1 network, and the head at its bottleneck."""
 
     def __init__(
@@ -112,16 +115,10 @@ class HpvNetwork(nn.Module):
         return logits, self.head(features[-1], clinical)
 
     def classifier(self) -> HpvClassifier:
-        """Return the part that serving needs; it shares this network's weights."""
+        """Return the network without its decoder."""
         encoder = self.config.encoder(self.backbone)
         return HpvClassifier(encoder, self.head).train(self.training)
 
     def load_segmentation(self, weights: Mapping[str, Tensor]) -> None:
-        """Load the `state_dict` of a Task 1 network of the same configuration.
-
-        Raises
-        ------
-        RuntimeError
-            From torch, if a weight is missing, unknown or of a different shape.
-        """
+        """Load the `state_dict` of a Task 1 network."""
         self.backbone.load_state_dict(self.config.backbone_weights(weights))

@@ -335,7 +335,7 @@ def test_linear_member_sees_the_lesion_measures(tmp_path: Path, make_prepared: M
     logit = model.predict(prepared, AGE_50, labels).logit
     assert logit == pytest.approx((outputs["network"] + outputs["linear"]) / 2)
     assert "1 network and 1 linear model," in model.describe()[1]
-    with pytest.raises(ValueError, match="this hpv model measures lesions"):
+    with pytest.raises(ValueError, match="this hpv model needs the lesions"):
         model.predict(prepared, AGE_50)
 
 

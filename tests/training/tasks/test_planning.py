@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from training.cohort.cache import PreparedPatient
 from training.cohort.folds import Fold, Folds, HoldOut, keep
 from training.config import Configuration
 from training.loop.hardware import Hardware
-from training.tasks.base import Task
+from training.tasks.base import StartingWeights, Task
 from training.tasks.hpv import Hpv
 from training.tasks.planning import Plan, plan_training, starting_weights
 from training.tasks.segmentation import Segmentation
@@ -79,9 +78,9 @@ def splits(folder: Path, *chosen: Fold) -> HoldOut:
     return HoldOut(splits=path)
 
 
-def fold_of_weights(weights: Mapping[str, torch.Tensor] | None) -> str:
-    assert weights is not None
-    (name,) = weights
+def fold_of_weights(start: StartingWeights | None) -> str:
+    assert start is not None
+    (name,) = start.weights
     return name
 
 
@@ -123,16 +122,16 @@ def test_tasks_take_the_folds_of_task_1_by_default(tmp_path: Path, task: Task) -
         assert names_of(training.patients) == fold.training
         assert names_of(training.held_out) == fold.held_out
         if task.starts_from_segmentation:
-            assert fold_of_weights(training.starting_weights) == fold.name
+            assert fold_of_weights(training.start) == fold.name
         else:
-            assert training.starting_weights is None
+            assert training.start is None
 
 
 def test_weights_are_chosen_by_the_patients_and_not_by_the_name(tmp_path: Path) -> None:
     task1_run(tmp_path, *folds(fold0=(FIRST, LAST), fold1=(LAST, FIRST)))
     swapped = folds(fold0=(LAST, FIRST), fold1=(FIRST, LAST))
     trainings = plan(Hpv(), tmp_path, splits(tmp_path, *swapped)).trainings
-    assert [fold_of_weights(t.starting_weights) for t in trainings] == ["1", "0"]
+    assert [fold_of_weights(t.start) for t in trainings] == ["1", "0"]
 
 
 def test_among_several_suitable_networks_the_one_with_the_same_name_is_used(tmp_path: Path) -> None:
@@ -155,7 +154,7 @@ def test_single_task_1_network_serves_only_folds_that_it_was_not_trained_on(
         fold1=((*trained, *first), second),
     )
     trainings = plan(Hpv(), tmp_path, splits(tmp_path, *disjoint)).trainings
-    assert [fold_of_weights(t.starting_weights) for t in trainings] == ["0", "0"]
+    assert [fold_of_weights(t.start) for t in trainings] == ["0", "0"]
     leaking = folds(
         fold0=((*trained, *second), first),
         fold1=((*trained[1:], *first), (*second, trained[0])),
@@ -179,7 +178,7 @@ def test_linear_models_need_no_task_1_network(tmp_path: Path) -> None:
     content["hpv"]["models"] = "linear"
     settings = Configuration.model_validate(content)
     trainings = plan(Hpv(), tmp_path, HoldOut(folds=2), settings=settings).trainings
-    assert [training.starting_weights for training in trainings] == [None, None]
+    assert [training.start for training in trainings] == [None, None]
 
 
 def test_patients_without_the_outcome_are_in_no_fold(tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""Adopts a finished Task 1 model for a cohort that it was not trained on.
+
+Tasks 2 and 3 can then be trained as after a training of Task 1: the folder of runs has the folds,
+the model's masks of all patients, their scores, and the weights of its encoder. Because the model
+has seen no patient of the cohort, all masks are like those of new patients. A model of this
+repository has an encoder; the graph of another source, such as an imported nnU-Net, gives only
+masks.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from shared.errors import InputError
+from shared.files import whole
+from shared.models.segmentation import SegmentationModel
+from shared.preprocessing.region import Preparation
+from training.cohort import folds as folds_module
+from training.cohort.cache import PreparedPatient
+from training.cohort.folds import HoldOut
+from training.export.record import RUN
+from training.tasks import out_of_fold
+from training.tasks.base import Task
+from training.tasks.planning import ENCODER, learnable, make_folds
+
+PREFIX: Final = "encoder."
+"""Begins the names of the encoder's weights in a graph of `EncoderDecoder`."""
+PATIENTS_AT_ONCE: Final = 20
+"""Scores are written after so many patients; a command that is stopped repeats at most these."""
+
+
+def adopt(
+    task: Task,
+    patients: Sequence[PreparedPatient],
+    *,
+    folder: Path,
+    preparation: Preparation,
+    runs: Path,
+    hold_out: HoldOut,
+    seed: int,
+) -> None:
+    """Write what a training of Task 1 leaves for the other tasks; a repeated call resumes.
+
+    Parameters
+    ----------
+    task : Task 1.
+    patients : all patients of the cohort; the model was trained on none of them, which cannot be
+        checked here.
+    folder : the model folder.
+    preparation : how the patients were prepared.
+    hold_out : the way to form the folds of Tasks 2 and 3.
+
+    Raises
+    ------
+    InputError
+        If the model needs another preparation, the folder of runs has a training of Task 1 or other
+        folds, or the patients do not allow the folds.
+    ModelError
+        If the model folder cannot be used.
+    """
+    model, run_folder = SegmentationModel.load(folder), runs / task.name
+    if model.card.preparation != preparation:
+        raise InputError(
+            f"expected a Task 1 model in {folder} for the region {preparation}, found a model for "
+            f"{model.card.preparation}; give another model folder or configuration"
+        )
+    if (run_folder / RUN).is_file():
+        raise InputError(
+            f"expected no training of Task 1 in {run_folder}, found one; give another folder of "
+            "runs"
+        )
+    views = {p.patient_id: p for p in learnable(task, patients)}
+    others = [p for p in patients if p.patient_id not in views]
+    folds = make_folds(
+        task, list(views.values()), others, hold_out=hold_out, shared=run_folder, seed=seed
+    )
+    folds_module.keep(folds, run_folder)
+    encoder = encoder_weights(folder / model.card.members[0].file)
+    predictions = run_folder / out_of_fold.FOLDER
+    for number, fold in enumerate(folds.folds):
+        members = [views[name] for name in fold.held_out] + (others if number == 0 else [])
+        done = out_of_fold.written(predictions)
+        new = [patient for patient in members if patient.patient_id not in done]
+        for start in range(0, len(new), PATIENTS_AT_ONCE):
+            out_of_fold.write(
+                predictions,
+                fold.name,
+                new[start : start + PATIENTS_AT_ONCE],
+                predict=model.predict_probabilities,
+                min_component_mm3=model.card.min_component_mm3,
+                rules=model.card.rules,
+            )
+        fold_folder = run_folder / f"fold{fold.name}"
+        fold_folder.mkdir(exist_ok=True)
+        if encoder:
+            stored = io.BytesIO()
+            torch.save(encoder, stored)
+            with whole(fold_folder / ENCODER) as draft:
+                draft.write_bytes(stored.getbuffer())
+
+
+def encoder_weights(graph: Path) -> dict[str, Tensor]:
+    """Return the weights of the encoder in a graph that this repository exported.
+
+    Returns
+    -------
+    The `state_dict` of the encoder; empty if the graph has no encoder of this name.
+    """
+    return {
+        weight.name.removeprefix(PREFIX): torch.from_numpy(numpy_helper.to_array(weight).copy())
+        for weight in onnx.load(graph).graph.initializer
+        if weight.name.startswith(PREFIX)
+    }
