@@ -161,9 +161,10 @@ class PrognosisSettings(Schedule):
     missing: Literal["minus one", "mean"] = "minus one"
     """The network's input for a missing clinical value: -1, as in the paper, or the mean of the
     training patients, which carries no information."""
-    models: Literal["networks", "linear", "both"] = "networks"
+    models: Literal["networks", "linear", "both", "best"] = "networks"
     """The kinds of models: networks, as in the paper; linear models of the clinical values and the
-    lesion measures; or both, weighted by their out-of-fold outputs."""
+    lesion measures; both, weighted by their out-of-fold outputs; or the best of the latter two:
+    networks are served only if they rank patients better out of fold."""
     masks: Origin = "true"
     """The source of the lesions in training; the truth in the paper."""
     mirror: bool = False

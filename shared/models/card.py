@@ -56,10 +56,15 @@ class Member(Strict):
 
 
 class Score(Strict):
-    """One measured score, its uncertainty and the patients that it was measured on."""
+    """One measured score, its uncertainty and the patients that it was measured on.
+
+    `standard_error` and the 95 % interval, `low` to `high`, are of a bootstrap over patients.
+    """
 
     metric: Text
     value: Magnitude
+    low: Magnitude | None = None
+    high: Magnitude | None = None
     standard_error: Magnitude | None = None
     patients: PositiveInt
     cohort: Text

@@ -34,6 +34,8 @@ class PrognosisCard(BaseCard):
     """Factor of the mean output of each kind of members; empty if all members count alike."""
     offset: Magnitude = 0.0
     """Is added to the weighted sum."""
+    choice: Text = ""
+    """Why these kinds of members are served, if kinds were compared."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> PrognosisCard:

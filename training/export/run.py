@@ -59,7 +59,7 @@ def export_run(
     model : folder to write; None stands for the task's model folder in the repository.
     configuration : name of a configuration with the rules for serving; None stands for the
         configuration of the run.
-    kinds : kinds of models to export; empty for all that were trained.
+    kinds : kinds of models to export; empty for those that `Task.served` chooses.
     checkpoint : other weights of the networks than those to serve: of the best epoch or the last
         epoch of the training before averaging, or the late weights. The folds need not be complete.
 
@@ -72,7 +72,8 @@ def export_run(
     all_folds, record = read_folds(run_folder), read_run(run_folder)
     chosen = [fold for name in folds for fold in all_folds.choose(name)] or list(all_folds.folds)
     trained_kinds = task.kinds(record.configuration)
-    exported_kinds = tuple(kinds) or trained_kinds
+    served = task.served(record.configuration, run_folder)
+    exported_kinds = tuple(kinds) or served.kinds
     if not set(exported_kinds) <= set(trained_kinds):
         raise HecktorError(
             f"expected kinds of models that {run_folder} has ({' and '.join(trained_kinds)}), "
@@ -126,10 +127,13 @@ def export_run(
         **({"clinical": record.features} if record.features else {}),
         "training": Training(patients=len(patients), **record.training.model_dump()),
         **task.card(serving, run_folder, exported_kinds),
+        **({"choice": served.reason} if served.reason and not kinds else {}),
     }
     target = model or model_folder(task)
     export(target, task.model_type.card_type, members=members, fields=fields)
     print(f"exported {len(members)} model(s) of {run_folder} to {target}")
+    if choice := fields.get("choice"):
+        print(choice)
     if weights := fields.get("weights"):
         words = (f"{kind} {weight:.3f}" for kind, weight in weights.items())
         print(f"weights of the kinds, from their out-of-fold outputs: {', '.join(words)}")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from tqdm import tqdm
 
 from shared.editions import CURRENT
-from shared.metrics.uncertainty import bootstrap
+from shared.metrics.uncertainty import Interval, bootstrap
 from shared.models.card import Score, load_card, write_card
 from shared.models.chain import Chain
 from shared.tasks import TaskName
@@ -53,11 +53,14 @@ def score_models(
     scores = scores_of(observe(chain, models, patients), cohort)
     for name, task_scores in scores.items():
         for score in task_scores:
-            error = score.standard_error
+            interval = Interval(
+                value=score.value,
+                low=score.low,
+                high=score.high,
+                standard_error=score.standard_error,
+            )
             print(
-                f"{name:13} {score.metric:30} {score.value:.3f} ± "
-                f"{'unknown' if error is None else f'{error:.3f}'} "
-                f"({score.patients} patients: {cohort})"
+                f"{name:13} {score.metric:30} {interval:.3f} ({score.patients} patients: {cohort})"
             )
         if write:
             card = load_card(model_folders[name], TASKS[name].model_type.card_type)
@@ -114,6 +117,8 @@ def _score(task: Task, metric: str, observations: Sequence[Any], cohort: str) ->
     return Score(
         metric=metric,
         value=interval.value,
+        low=interval.low,
+        high=interval.high,
         standard_error=interval.standard_error,
         patients=len(observations),
         cohort=cohort,

@@ -100,6 +100,19 @@ class MemberStatistics(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Served:
+    """The kinds of models to serve.
+
+    Attributes
+    ----------
+    reason : why, in a sentence for the card; empty if all kinds are served without a comparison.
+    """
+
+    kinds: tuple[MemberKind, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedFold:
     """The models of a fold by kind, and the statistics of each."""
 
@@ -223,6 +236,11 @@ class Task(ABC):
         """Return the kinds of models that each fold has."""
         del configuration
         return ("network",)
+
+    def served(self, configuration: Configuration, run_folder: Path) -> Served:
+        """Return the kinds of a trained run's models to serve: by default all."""
+        del run_folder
+        return Served(kinds=self.kinds(configuration))
 
     def fit_linear(self, training: FoldTraining) -> dict[MemberKind, nn.Module]:
         """Return the linear models of a fold; by default there are none."""

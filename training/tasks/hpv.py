@@ -45,7 +45,7 @@ from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, StartingWeights, TrainedFold
 from training.tasks.linear import BalancedLogistic, Linear
 from training.tasks.pooled import FeatureStore, PooledSamples, PooledWindows
-from training.tasks.prognosis import PrognosisTask, by_kind
+from training.tasks.prognosis import PrognosisTask, Ranking, by_kind
 from training.tasks.segmentation import BATCH_DICE, segmentation_loss
 
 BALANCED_ACCURACY: Final = "balanced_accuracy"
@@ -149,6 +149,11 @@ class Hpv(PrognosisTask):
     )
     follows = ("segmentation",)
     starts_from_segmentation = True
+    ranking = Ranking(
+        name=AUC,
+        metric=lambda logits, truth: roc_auc(expit(logits), truth.astype(bool)),
+        outcomes=("HPV Status",),
+    )
 
     def __init__(self) -> None:
         self._store = FeatureStore()
@@ -309,20 +314,24 @@ class Hpv(PrognosisTask):
         write_hpv(output_dir, probability >= 0.5, CURRENT)
         (output_dir / HPV_PROBABILITY).write_text(json.dumps(probability), encoding="utf-8")
 
-    def observe(self, model: HpvModel, case: ScoredCase) -> dict[str, tuple[bool, bool]]:
-        """Return the decisions of all members and of each kind, with the status."""
+    def observe(self, model: HpvModel, case: ScoredCase) -> dict[str, tuple[float, bool]]:
+        """Return decisions and probabilities of all members and of each kind, with the status."""
         status = case.patient.hpv
         if status is None:
             return {}
-        return {
-            f"{BALANCED_ACCURACY}{suffix}": (model.combine(outputs).decision, status)
-            for suffix, outputs in by_kind(case.predictions.hpv_outputs).items()
-        }
+        observations: dict[str, tuple[float, bool]] = {}
+        for suffix, outputs in by_kind(case.predictions.hpv_outputs).items():
+            prediction = model.combine(outputs)
+            observations[f"{BALANCED_ACCURACY}{suffix}"] = (prediction.decision, status)
+            observations[f"{AUC}{suffix}"] = (prediction.probability, status)
+        return observations
 
-    def score(self, metric: str, observations: Sequence[tuple[bool, bool]]) -> float:
-        """Return the balanced accuracy."""
-        del metric
-        return balanced_accuracy(*map(np.asarray, zip(*observations, strict=True)))
+    def score(self, metric: str, observations: Sequence[tuple[float, bool]]) -> float:
+        """Return the balanced accuracy of decisions or the AUC of probabilities."""
+        predictions, statuses = map(np.asarray, zip(*observations, strict=True))
+        if metric.startswith(AUC):
+            return roc_auc(predictions, statuses)
+        return balanced_accuracy(predictions.astype(bool), statuses)
 
     def check(self, training: FoldTraining) -> None:
         """Raise InputError if all training or all held-out patients have the same status."""

@@ -205,6 +205,27 @@ def fit_risk_weights(folder: Path, kinds: Sequence[MemberKind]) -> Weights:
     return _fit_weights(folder / RISKS, kinds, ["Relapse", "RFS"], RISK_WEIGHING)
 
 
+def by_kind(folder: Path) -> pd.DataFrame:
+    """Return the out-of-fold outputs of all patients with a known outcome, a row for each.
+
+    Parameters
+    ----------
+    folder : the `out_of_fold` folder of Task 3 or Task 2.
+
+    Returns
+    -------
+    A column for each kind of models and `together`, their weighted sum as `read_risks` and
+    `read_hpv_probabilities` have it; also `fold` and the outcomes.
+    """
+    path, weighing = folder / LOGITS, HPV_WEIGHING
+    column, outcomes = "logit", ["HPV Status"]
+    if not path.is_file():
+        path, weighing, column, outcomes = folder / RISKS, RISK_WEIGHING, "risk", ["Relapse", "RFS"]
+    outputs, truth, folds = _by_patient(_read_table(path).dropna(subset=outcomes), column, outcomes)
+    together = weighing.combine_unseen(outputs, truth, folds)
+    return outputs.assign(together=together, fold=folds).join(truth)
+
+
 def _fit_weights(
     path: Path, kinds: Sequence[MemberKind], outcomes: list[str], weighing: Weighing
 ) -> Weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from shared.clinical import ClinicalFeature, encode
 from shared.conventions import LabelVolume
 from shared.errors import InputError
 from shared.lesions import MEASURES, measure_lesions
+from shared.metrics.uncertainty import mean_over_groups, paired_difference
 from shared.models.card import Member, MemberKind
 from shared.models.networks.linear import LinearModel
 from shared.preprocessing.intensity import Channel
@@ -23,14 +25,31 @@ from training.cohort.features import fit_features
 from training.config import Configuration, PrognosisSettings
 from training.samples.channels import network_input
 from training.samples.dataset import Sample
-from training.tasks.base import FoldTraining, Task
+from training.tasks import out_of_fold
+from training.tasks.base import FoldTraining, Served, Task
 from training.tasks.linear import Linear, linear_model
 
 _KINDS: dict[str, tuple[MemberKind, ...]] = {
     "networks": ("network",),
     "linear": ("linear",),
     "both": ("network", "linear"),
+    "best": ("network", "linear"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """A score of how well outputs rank patients.
+
+    Attributes
+    ----------
+    metric : takes the outputs and the outcomes.
+    outcomes : columns of `out_of_fold.by_kind` that the metric takes after the outputs.
+    """
+
+    name: str
+    metric: Callable[..., float]
+    outcomes: tuple[str, ...]
 
 
 class PrognosisTask(Task):
@@ -67,6 +86,36 @@ class PrognosisTask(Task):
     def kinds(self, configuration: Configuration) -> tuple[MemberKind, ...]:
         """Return the kinds of models that the configuration sets."""
         return _KINDS[self.settings(configuration).models]
+
+    @property
+    @abstractmethod
+    def ranking(self) -> Ranking:
+        """The score by which kinds of models are compared out of fold."""
+
+    def served(self, configuration: Configuration, run_folder: Path) -> Served:
+        """Return both kinds; of `models = "best"`, the networks only if they add something."""
+        kinds = self.kinds(configuration)
+        if self.settings(configuration).models != "best":
+            return Served(kinds=kinds)
+        outputs = out_of_fold.by_kind(run_folder / out_of_fold.FOLDER)
+        both, linear = (
+            mean_over_groups(
+                self.ranking.metric,
+                [outputs[column] for column in (name, *self.ranking.outcomes)],
+                outputs["fold"],
+            )
+            for name in ("together", "linear")
+        )
+        patients = len(outputs)
+        everybody = np.arange(patients)
+        gain = paired_difference(both, linear, patients)
+        kept = gain.value > 0
+        return Served(
+            kinds=kinds if kept else ("linear",),
+            reason=f"Networks {'kept' if kept else 'left out'}: out of fold, {self.ranking.name} "
+            f"{both(everybody):.3f} with networks and {linear(everybody):.3f} without, a gain of "
+            f"{gain:+.3f} on {patients} patients.",
+        )
 
     def features(
         self, configuration: Configuration, patients: Sequence[PreparedPatient]

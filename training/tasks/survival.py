@@ -34,7 +34,7 @@ from training.samples.dataset import Sample, Samples, Windows, variation
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, MemberStatistics, ScoredCase, TrainedFold
 from training.tasks.linear import Linear, RidgeCox
-from training.tasks.prognosis import PrognosisTask, by_kind
+from training.tasks.prognosis import PrognosisTask, Ranking, by_kind
 
 C_INDEX: Final = "c_index"
 
@@ -74,6 +74,11 @@ class Survival(PrognosisTask):
     )
     follows = ("segmentation", "hpv")
     has_statistics = True
+    ranking = Ranking(
+        name="C-index",
+        metric=lambda risks, days, relapses: concordance_index(risks, days, relapses.astype(bool)),
+        outcomes=("RFS", "Relapse"),
+    )
 
     def settings(self, configuration: Configuration) -> SurvivalSettings:
         """Return the task's part of a configuration."""

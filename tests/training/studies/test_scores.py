@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.special import expit
 
 from shared.case import Case
 from shared.clinical import ClinicalRecord
@@ -81,7 +82,7 @@ class FixedHpv:
 
     def combine(self, outputs: list[tuple[Member, float]]) -> SimpleNamespace:
         logit = sum(value for _, value in outputs) / len(outputs)
-        return SimpleNamespace(decision=logit > 0, probability=logit, logit=logit)
+        return SimpleNamespace(decision=logit > 0, probability=float(expit(logit)), logit=logit)
 
 
 @dataclass
@@ -149,6 +150,10 @@ def test_scores_by_hand(tmp_path: Path) -> None:
         "balanced_accuracy": (pytest.approx(0.75), 3),
         "balanced_accuracy_network_alone": (pytest.approx(0.5), 3),
         "balanced_accuracy_linear_alone": (pytest.approx(0.5), 3),
+        # The mean logits are 0.5, -1, -1: one of the two positive patients is tied with the other.
+        "auc": (pytest.approx(0.75), 3),
+        "auc_network_alone": (pytest.approx(1), 3),
+        "auc_linear_alone": (pytest.approx(0.5), 3),
         # Recurrences after 1 and 2 days, none within 3. The risks are the mean logits 0.5, -1, -1:
         # of three pairs two are ranked correctly and one is tied.
         "c_index": (pytest.approx(2.5 / 3), 3),
@@ -167,7 +172,7 @@ def test_survival_is_served_the_predicted_hpv_status(tmp_path: Path) -> None:
     chain = chain_for([patient], [patient.labels])
     observe(chain, models_of(chain), [patient.patient])
     survival: Any = chain.survival
-    assert survival.records == [ClinicalRecord(age=50.0, hpv=0.5)]
+    assert survival.records == [ClinicalRecord(age=50.0, hpv=pytest.approx(expit(0.5)))]
 
 
 def test_patient_without_labels_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,13 @@ from scipy.special import expit
 from shared.metrics.classification import balanced_accuracy
 from shared.metrics.survival import concordance_index
 from shared.models.card import MemberKind
-from tests.training.synthetic import make_patient, with_facts
+from tests.training.synthetic import configuration, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
+from training.config import Configuration
 from training.tasks import out_of_fold
+from training.tasks.base import Served, Task
+from training.tasks.hpv import Hpv
+from training.tasks.survival import Survival
 from training.tasks.weights import HPV_WEIGHING, MIN_EVENTS, RISK_WEIGHING, Weights
 
 COUNT = 200
@@ -152,3 +157,59 @@ def test_few_patients_count_all_kinds_alike() -> None:
     np.testing.assert_array_equal(combined, outputs.mean(axis=1))
     outcomes = pd.DataFrame({"Relapse": truth, "RFS": np.arange(60.0)})
     assert RISK_WEIGHING.weights(outputs, outcomes) == Weights()
+
+
+def with_best(task: Task, models: str = "best") -> Configuration:
+    content = configuration().model_dump()
+    content[task.name]["models"] = models
+    return Configuration.model_validate(content)
+
+
+def write_outputs(
+    task: Task, runs: Path, outputs: dict[MemberKind, NDArray[np.float64]], truth: NDArray[np.bool_]
+) -> Path:
+    """Write out-of-fold outputs in four folds; the outcome follows `truth`. Return the run."""
+    days = np.where(truth, 100.0, 900.0) + np.arange(COUNT)
+    cohort = patients_of(truth, days)
+    folder = runs / task.name / out_of_fold.FOLDER
+    writer = out_of_fold.write_logits if task.name == "hpv" else out_of_fold.write_risks
+    for fold in range(4):
+        writer(folder, str(fold), cohort[fold::4], in_folds(outputs, fold))
+    return runs / task.name
+
+
+@pytest.mark.parametrize("task", [Hpv(), Survival()], ids=["hpv", "survival"])
+def test_a_network_that_adds_nothing_out_of_fold_is_left_out(task: Task, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.random(COUNT) < 0.5
+    linear = np.where(truth, 1.0, -1.0) + rng.normal(0, 0.7, COUNT)
+    run = write_outputs(task, tmp_path, {"network": -linear, "linear": linear}, truth)
+    served = task.served(with_best(task), run)
+    assert served.kinds == ("linear",)
+    score = {"hpv": "auc", "survival": "C-index"}[task.name]
+    assert re.fullmatch(
+        rf"Networks left out: out of fold, {score} 0\.\d+ with networks and 0\.\d+ without, a gain "
+        r"of [+-]0\.\d+ \[[+-]0\.\d+, [+-]0\.\d+\] on \d+ patients\.",
+        served.reason,
+    )
+
+
+@pytest.mark.parametrize("task", [Hpv(), Survival()], ids=["hpv", "survival"])
+def test_a_network_that_adds_something_is_kept(task: Task, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.random(COUNT) < 0.5
+    linear, network = (np.where(truth, 1.0, -1.0) + rng.normal(0, 1.5, COUNT) for _ in range(2))
+    run = write_outputs(task, tmp_path, {"network": network, "linear": linear}, truth)
+    served = task.served(with_best(task), run)
+    assert served.kinds == ("network", "linear")
+    assert served.reason.startswith("Networks kept: ")
+    outputs = out_of_fold.by_kind(run / out_of_fold.FOLDER)
+    assert len(outputs) == COUNT
+    expected = f"{task.ranking.name} "  # type: ignore[attr-defined]
+    assert expected in served.reason
+
+
+@pytest.mark.parametrize("models", ["both", "linear", "networks"])
+def test_without_a_comparison_all_kinds_are_served(tmp_path: Path, models: str) -> None:
+    settings = with_best(Hpv(), models)
+    assert Hpv().served(settings, tmp_path) == Served(kinds=Hpv().kinds(settings))
