@@ -144,7 +144,8 @@ def require(folder: Path, patient_ids: Sequence[str]) -> None:
         if not path.is_file():
             raise InputError(
                 f"expected an out-of-fold prediction in {path}, found none; train all folds of "
-                "Task 1"
+                "Task 1, with --folds so that each patient is held out once, or adopt a Task 1 "
+                'model; or set masks = "true" in the configuration'
             )
 
 
