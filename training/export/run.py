@@ -18,10 +18,10 @@ from training.cohort.code_version import REPOSITORY
 from training.cohort.folds import Fold, read_folds
 from training.config import Configuration, load_configuration
 from training.export.model_folder import MemberModel, export
-from training.export.record import MEMBER, FoldRecord, read_run
+from training.export.record import MEMBER, FoldRecord, RunRecord, read_run
 from training.loop.fit import BEST, LAST, LATE, NETWORK, network_weights
 from training.records import read_record
-from training.tasks.base import MemberStatistics, Task
+from training.tasks.base import MemberStatistics, Served, Task
 
 Checkpoint: TypeAlias = Literal["best", "last", "late"]
 
@@ -72,8 +72,12 @@ def export_run(
     all_folds, record = read_folds(run_folder), read_run(run_folder)
     chosen = [fold for name in folds for fold in all_folds.choose(name)] or list(all_folds.folds)
     trained_kinds = task.kinds(record.configuration)
-    served = task.served(record.configuration, run_folder)
-    exported_kinds = tuple(kinds) or served.kinds
+    served = Served(kinds=tuple(kinds) or trained_kinds)
+    if not kinds and checkpoint is None:
+        for fold in chosen:
+            _require_trained(run_folder, fold)
+        served = task.served(record.configuration, run_folder)
+    exported_kinds = served.kinds
     if not set(exported_kinds) <= set(trained_kinds):
         raise HecktorError(
             f"expected kinds of models that {run_folder} has ({' and '.join(trained_kinds)}), "
@@ -89,32 +93,11 @@ def export_run(
             f"expected only networks with a checkpoint, found {' and '.join(exported_kinds)}; "
             "choose the kind network"
         )
-    members = []
-    for fold in chosen:
-        if checkpoint is None and not is_trained(run_folder, fold):
-            raise HecktorError(
-                f"expected a trained fold {fold.name} in {run_folder}, found it incomplete; train "
-                "it first"
-            )
-        fold_folder = run_folder / f"fold{fold.name}"
-        statistics: Mapping[MemberKind, MemberStatistics] = (
-            read_record(FoldRecord, fold_folder / MEMBER).members
-            if checkpoint is None
-            else {"network": MemberStatistics()}
-        )
-        name = task.name if len(chosen) == 1 else f"{task.name}_fold{fold.name}"
-        for kind in exported_kinds:
-            network = _empty_model(task, kind, record.configuration, record.features)
-            network.load_state_dict(_weights(fold_folder, kind, checkpoint))
-            suffix = "" if kind == "network" else f"_{kind}"
-            members.append(
-                MemberModel(
-                    name=f"{name}{suffix}",
-                    model=network,
-                    config=task.network_config(record.configuration) if kind == "network" else None,
-                    **statistics[kind].model_dump(),
-                )
-            )
+    members = [
+        member
+        for kind in exported_kinds
+        for member in _members(task, kind, chosen, run_folder, record, checkpoint)
+    ]
     patients = {name for fold in chosen for name in fold.training}
     serving = load_configuration(configuration) if configuration else record.configuration
     fields = {
@@ -127,7 +110,7 @@ def export_run(
         **({"clinical": record.features} if record.features else {}),
         "training": Training(patients=len(patients), **record.training.model_dump()),
         **task.card(serving, run_folder, exported_kinds),
-        **({"choice": served.reason} if served.reason and not kinds else {}),
+        **({"choice": served.reason} if served.reason else {}),
     }
     target = model or model_folder(task)
     export(target, task.model_type.card_type, members=members, fields=fields)
@@ -137,6 +120,55 @@ def export_run(
     if weights := fields.get("weights"):
         words = (f"{kind} {weight:.3f}" for kind, weight in weights.items())
         print(f"weights of the kinds, from their out-of-fold outputs: {', '.join(words)}")
+
+
+def _require_trained(run_folder: Path, fold: Fold) -> None:
+    if not is_trained(run_folder, fold):
+        raise HecktorError(
+            f"expected a trained fold {fold.name} in {run_folder}, found it incomplete; train it "
+            "first"
+        )
+
+
+def _members(
+    task: Task,
+    kind: MemberKind,
+    folds: Sequence[Fold],
+    run_folder: Path,
+    record: RunRecord,
+    checkpoint: Checkpoint | None,
+) -> list[MemberModel]:
+    """Return the models of one kind, one for each fold unless they can be merged."""
+    models, statistics = [], []
+    for fold in folds:
+        if checkpoint is None:
+            _require_trained(run_folder, fold)
+        folder = run_folder / f"fold{fold.name}"
+        model = _empty_model(task, kind, record.configuration, record.features)
+        model.load_state_dict(_weights(folder, kind, checkpoint))
+        models.append(model)
+        statistics.append(
+            read_record(FoldRecord, folder / MEMBER).members[kind]
+            if checkpoint is None
+            else MemberStatistics()
+        )
+    config = task.network_config(record.configuration) if kind == "network" else None
+    suffix = "" if kind == "network" else f"_{kind}"
+    if config is not None and len(merged := config.merged(models)) < len(models):
+        return [
+            MemberModel(name=f"{task.name}{suffix}", model=model, config=config) for model in merged
+        ]
+    return [
+        MemberModel(
+            name=f"{task.name}{suffix}"
+            if len(folds) == 1
+            else f"{task.name}_fold{fold.name}{suffix}",
+            model=model,
+            config=config,
+            **each.model_dump(),
+        )
+        for fold, model, each in zip(folds, models, statistics, strict=True)
+    ]
 
 
 def _weights(

@@ -25,6 +25,10 @@ class NetworkConfig(Strict):
         """Return the part of a trained network that serving needs; export checks against it."""
         return network
 
+    def merged(self, networks: Sequence[nn.Module]) -> list[nn.Module]:
+        """Return the networks of an ensemble, or fewer ones with the same mean output."""
+        return list(networks)
+
     def serving(self, network: nn.Module) -> nn.Module:
         """Return the module to export: `reference`, or an equivalent one with fewer operations."""
         return self.reference(network)

@@ -8,7 +8,7 @@ trained further.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Self, cast
 
 import torch
@@ -52,6 +52,14 @@ class LesionHpvConfig(HpvNetworkConfig):
         return LesionHpvNetwork(
             self, backbone, in_channels=in_channels, clinical_features=clinical_features
         )
+
+    def merged(self, networks: Sequence[nn.Module]) -> list[nn.Module]:
+        """Return one network with all heads if the encoders are alike, as frozen ones may be."""
+        first, *others = [cast(LesionHpvNetwork, network) for network in networks]
+        if not all(_are_alike(first.encoder, other.encoder) for other in others):
+            return list(networks)
+        first.head = MeanHead([first.head, *(other.head for other in others)])
+        return [first]
 
     def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
         """Return those of the Task 1 network, followed by GTVp and GTVn."""
@@ -111,10 +119,22 @@ class LesionHead(nn.Module):
         return cast(Tensor, self.output(fused))
 
 
+class MeanHead(nn.Module):
+    """The mean logit of several heads."""
+
+    def __init__(self, heads: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, pooled: Tensor, clinical: Tensor) -> Tensor:
+        """Return the HPV logits, shape (n, 1), from features of shape (n, features)."""
+        return torch.stack([head(pooled, clinical) for head in self.heads]).mean(dim=0)
+
+
 class LesionClassifier(nn.Module):
     """Encoder, pooling and head."""
 
-    def __init__(self, encoder: nn.Module, pooling: LesionPooling, head: LesionHead) -> None:
+    def __init__(self, encoder: nn.Module, pooling: LesionPooling, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.pooling, self.head = encoder, pooling, head
 
@@ -157,7 +177,9 @@ class LesionHpvNetwork(HpvNetworkBase):
         chosen = [_level_of(stride, levels) for stride in config.strides]
         features = len(LESIONS) * (sum(levels[level][1] for level in chosen) + 1)
         self.pooling = LesionPooling(chosen)
-        self.head = LesionHead(config, features=features, clinical_features=clinical_features)
+        self.head: nn.Module = LesionHead(
+            config, features=features, clinical_features=clinical_features
+        )
         self.is_frozen = config.encoder == "frozen"
         self.encoder.requires_grad_(not self.is_frozen)
         self.train()
@@ -193,6 +215,11 @@ class LesionHpvNetwork(HpvNetworkBase):
             From torch, if a weight is missing, unknown or of a different shape.
         """
         self.encoder.load_state_dict(weights)
+
+
+def _are_alike(first: nn.Module, second: nn.Module) -> bool:
+    """Return whether two modules of one kind have equal weights."""
+    return all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
 
 
 @torch.no_grad()

@@ -204,3 +204,23 @@ def test_served_equals_trained(
     assert np.isfinite(model.predict(prepared, record, labels * 0).logit)
     with pytest.raises(ValueError, match="this hpv model needs the lesions"):
         model.predict(prepared, record)
+
+
+def test_networks_with_one_encoder_become_one_with_the_same_mean_logit() -> None:
+    config = LesionHpvConfig(head="lesions", strides=(2, 4))
+    first, second, third = (network_of(UNET).eval() for _ in range(3))
+    for number, network in enumerate((first, second, third)):
+        torch.nn.init.constant_(network.head.output.bias, float(number))
+    image, clinical = batch()
+    with torch.no_grad():
+        logits = [network(image, clinical) for network in (first, second, third)]
+        (merged,) = config.merged([first, second, third])
+        torch.testing.assert_close(merged(image, clinical), sum(logits) / 3)
+
+
+def test_networks_with_different_encoders_stay_apart() -> None:
+    config = LesionHpvConfig(head="lesions", strides=(2, 4))
+    first, second = network_of(UNET), network_of(UNET)
+    with torch.no_grad():
+        next(second.encoder.parameters()).add_(1)
+    assert config.merged([first, second]) == [first, second]
