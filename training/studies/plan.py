@@ -45,6 +45,8 @@ class Plan:
     gpu_bytes : of the tensors of a step, in each process.
     steps : of an epoch.
     held_out : patients validated at a time, in all processes together.
+    kept_windows : windows of a fold whose features are kept, so that the steps themselves take no
+        time worth counting; None if every step sees new windows.
     sample_seconds : to load one sample, on one core.
     step_seconds, validation_seconds : of a step, and of one patient in validation; None if a step
         does not fit this machine or was not timed.
@@ -58,6 +60,7 @@ class Plan:
     folds: int
     steps: int
     held_out: int
+    kept_windows: int | None = None
     hardware: Hardware
     sample_seconds: float
     step_seconds: float | None
@@ -68,6 +71,8 @@ class Plan:
         """The time of all folds, if the loaders keep up; None without a timed step."""
         if self.step_seconds is None or self.validation_seconds is None:
             return None
+        if self.kept_windows is not None:
+            return self.folds * self.kept_windows * self.validation_seconds / 3600
         settings = self.settings
         validations = -(-settings.epochs // settings.validate_every_epochs)
         epochs = settings.epochs
@@ -101,6 +106,11 @@ class Plan:
         if self.step_seconds is None or self.validation_seconds is None or self.hours is None:
             return (
                 f"not measured: a step does not fit this machine, or was not asked for; {loading}"
+            )
+        if self.kept_windows is not None:
+            return (
+                f"{self.hours:.1f} h for the features of {self.kept_windows} windows a fold at "
+                f"{self.validation_seconds:.2f} s each on {_device(self.hardware)}"
             )
         batch = self.settings.batch_size * self.hardware.accumulation_of(self.settings)
         workers = math.ceil(batch * self.sample_seconds / self.step_seconds)
@@ -173,6 +183,7 @@ def plan(
         batch = batch_of(samples, samples.size_zyx, settings.batch_size)
         step_seconds = hardware.accumulation_of(settings) * _step_seconds(module, batch, hardware)
         validation_seconds = _validation_seconds(task, module, training)
+    kept_views = task.kept_views(configuration)
     return Plan(
         task=task,
         settings=settings,
@@ -182,6 +193,9 @@ def plan(
         folds=folds,
         steps=_steps(task, training),
         held_out=len(held_out),
+        kept_windows=None
+        if kept_views is None
+        else kept_views * len(training.patients) + len(held_out),
         hardware=hardware,
         sample_seconds=_seconds(lambda: [samples[0, seed] for seed in range(4)]) / 4,
         step_seconds=step_seconds,

@@ -157,6 +157,14 @@ class Task(ABC):
     def settings(self, configuration: Configuration) -> Schedule:
         """Return the task's part of a configuration."""
 
+    def kept_views(self, configuration: Configuration) -> int | None:
+        """Return how many windows of a training patient the network sees in all epochs.
+
+        None means that it sees a new one in every epoch.
+        """
+        del configuration
+        return None
+
     def not_additive(self, configuration: Configuration) -> str | None:
         """Return why the loss of a batch is not the mean of its parts' losses; None if it is.
 

@@ -29,7 +29,7 @@ from shared.models.card import MemberKind
 from shared.models.hpv import HpvModel
 from shared.models.networks.base import HpvNetworkBase, HpvNetworkConfig
 from shared.models.networks.hpv import HpvNetwork
-from shared.models.networks.hpv_lesions import LesionHpvNetwork
+from shared.models.networks.hpv_lesions import LesionHpvConfig, LesionHpvNetwork
 from shared.preprocessing.intensity import Channel
 from shared.preprocessing.window import lesion_centre
 from training.cohort.cache import PreparedPatient
@@ -162,6 +162,13 @@ class Hpv(PrognosisTask):
         """Return the task's part of a configuration."""
         return configuration.hpv
 
+    def kept_views(self, configuration: Configuration) -> int | None:
+        """Return the views of a frozen encoder."""
+        config = configuration.hpv.network
+        if isinstance(config, LesionHpvConfig) and config.encoder == "frozen":
+            return config.views
+        return None
+
     def not_additive(self, configuration: Configuration) -> str | None:
         """Return why the loss of a batch may not be the mean of its parts' losses."""
         if configuration.hpv.network.head == "lesions":
@@ -220,15 +227,15 @@ class Hpv(PrognosisTask):
 
     def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
         """Return batches of windows or, if the encoder is frozen, of their pooled features."""
-        config = training.configuration.hpv.network
-        if config.head == "bottleneck" or config.encoder == "trained":
+        views = self.kept_views(training.configuration)
+        if views is None:
             return super().loaders(training)
         network = cast(LesionHpvNetwork, self.module(training).network)
         samples, windows = self.samples(training), self.windows(training.patients, training)
         held_out = self.windows(training.held_out, training)
         device = training.device
         features = self._store.features(
-            network, windows, device=device, samples=samples, views=config.views
+            network, windows, device=device, samples=samples, views=views
         )
         assert samples.variation is not None
         pooled_samples = PooledSamples(

@@ -55,6 +55,15 @@ def test_hours_by_hand(tmp_path: Path) -> None:
     assert two.hours == pytest.approx(5 * (4 * 8 * 9 + 2 * 2 * 36) / 3600)
 
 
+def test_hours_of_kept_features(tmp_path: Path) -> None:
+    """5 folds of 3 views of 16 patients, and of 4 held-out patients; steps do not count."""
+    timed = dataclasses.replace(
+        planned(Hpv(), tmp_path), kept_windows=3 * 16 + 4, step_seconds=9.0, validation_seconds=2.0
+    )
+    assert timed.hours == pytest.approx(5 * 52 * 2 / 3600)
+    assert "for the features of 52 windows a fold at 2.00 s each" in timed.lines()[-1]
+
+
 def test_plan_of_every_task_is_printed(tmp_path: Path) -> None:
     for task in (Segmentation(), Hpv(), Survival()):
         each = planned(task, tmp_path, is_timed=True)
