@@ -110,7 +110,7 @@ def test_masks_scores_folds_and_encoder_are_written(
     ]
     for patient in patients:
         written = out_of_fold.read(folder / out_of_fold.FOLDER, patient.patient_id)
-        assert np.array_equal(written.labels, served.segment(patient.prepared()))
+        assert np.array_equal(written.labels, served.segment(patient.prepared()).labels)
     scores = pd.read_csv(folder / out_of_fold.FOLDER / out_of_fold.SCORES)
     assert list(scores["PatientID"]) == [patient.patient_id for patient in patients[:8]]
     for fold in folds:
