@@ -150,7 +150,7 @@ class Hpv(PrognosisTask):
     follows = ("segmentation",)
     starts_from_segmentation = True
     ranking = Ranking(
-        name=AUC,
+        name="AUC",
         metric=lambda logits, truth: roc_auc(expit(logits), truth.astype(bool)),
         outcomes=("HPV Status",),
     )

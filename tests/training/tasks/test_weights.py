@@ -186,7 +186,7 @@ def test_a_network_that_adds_nothing_out_of_fold_is_left_out(task: Task, tmp_pat
     run = write_outputs(task, tmp_path, {"network": -linear, "linear": linear}, truth)
     served = task.served(with_best(task), run)
     assert served.kinds == ("linear",)
-    score = {"hpv": "auc", "survival": "C-index"}[task.name]
+    score = {"hpv": "AUC", "survival": "C-index"}[task.name]
     assert re.fullmatch(
         rf"Networks left out: out of fold, {score} 0\.\d+ with networks and 0\.\d+ without, a gain "
         r"of [+-]0\.\d+ \[[+-]0\.\d+, [+-]0\.\d+\] on \d+ patients\.",
