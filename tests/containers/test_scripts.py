@@ -268,7 +268,8 @@ def test_inventory_reads_packages_and_models(
         "VERSION_ID": "12",
     }
     monkeypatch.setattr(inventory, "MODELS", ROOT / "task3_hpv" / "model")
-    assert [model["file"] for model in inventory.list_models()] == ["hpv.onnx", "hpv_linear.onnx"]
+    linear = [f"hpv_fold{number}_linear.onnx" for number in range(5)]
+    assert [model["file"] for model in inventory.list_models()] == ["hpv.onnx", *linear]
     numpy = [package for package in inventory.list_python() if package["name"] == "numpy"]
     assert len(numpy) == 1
 

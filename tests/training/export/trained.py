@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import cast
 
 import onnx
 import torch
@@ -10,13 +12,12 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from shared.models.hpv import HpvModel
+from shared.models.networks.hpv_lesions import LesionHpvNetwork, MeanHead
 from shared.models.onnx import PROVIDERS, Network
-from shared.models.survival import SurvivalModel
 from training.config import load_configuration
 from training.export.run import model_folder
 from training.tasks.hpv import Hpv
 from training.tasks.segmentation import Segmentation
-from training.tasks.survival import Survival
 
 DEMO = load_configuration("demo")
 
@@ -43,32 +44,19 @@ def trained_segmentation() -> nn.Module:
 
 
 def trained_hpv() -> nn.Module:
-    """Return the network of the repository's Task 3 model as it was exported."""
+    """Return the network of the repository's Task 3 model, with the heads of all folds."""
     model = HpvModel.load(model_folder(Hpv()))
-    network = Hpv().network(DEMO, model.card.clinical).classifier()
+    network = cast(LesionHpvNetwork, Hpv().network(DEMO, model.card.clinical))
     weights = weights_of(model_folder(Hpv()) / "hpv.onnx")
-    _, unknown = network.load_state_dict(weights, strict=False)
-    assert len(unknown) == 1  # a constant of the graph
-    return network.eval()
-
-
-def trained_survival() -> nn.Module:
-    """Return the network of the repository's Task 2 model, its batch norm in the convolutions."""
-    model = SurvivalModel.load(model_folder(Survival()))
-    network = Survival().network(DEMO, model.card.clinical).eval()
-    weights = weights_of(model_folder(Survival()) / "survival.onnx")
-    network.load_state_dict(weights, strict=False)
-    modules = dict(network.named_modules())
-    for name, bias in weights.items():
-        if name.endswith(".weight_bias"):
-            convolution = name.removesuffix(".weight_bias")
-            norm = convolution.replace("conv", "bn").replace("downsample.0", "downsample.1")
-            layer = modules[norm]
-            assert isinstance(layer, nn.BatchNorm3d)
-            assert layer.running_var is not None
-            layer.running_var.fill_(1 - layer.eps)
-            layer.bias.data = bias
-    return network
+    numbers = {name.split(".")[2] for name in weights if name.startswith("head.heads.")}
+    network.head = MeanHead([copy.deepcopy(network.head) for _ in numbers])
+    classifier = network.classifier()
+    known = {name: weight for name, weight in weights.items() if "." in name}  # no constants
+    missing, unknown = classifier.load_state_dict(known, strict=False)
+    assert not unknown
+    unused = ("encoder.4.", "num_batches_tracked")  # the bottleneck, and what only training needs
+    assert all(any(word in name for word in unused) for name in missing)
+    return classifier.eval()
 
 
 def on_every_provider(path: Path) -> list[Network]:
