@@ -19,6 +19,7 @@ from training.processes import is_first_process
 LOG: Final = "log.txt"
 
 _HARMLESS: Final = (
+    r"Found \d+ module\(s\) in eval mode",  # a frozen encoder
     "Checkpoint directory .* exists and is not empty",  # a training resumes from there
     ".* does not have many workers",  # the user chooses
     "The number of training batches .* is smaller than the log",  # the log has a line per epoch
