@@ -132,16 +132,19 @@ def _name_of_a_member(rng: np.random.Generator, folder: Path) -> tuple[str, Expe
 
 def _members(rng: np.random.Generator, folder: Path) -> tuple[str, Expectation]:
     card = _card(folder)
-    first, second = card["members"]
+    first, second, *others = card["members"]
     changes: tuple[tuple[str, list[Any]], ...] = (
-        ("one member twice", [first, first]),
-        ("hashes exchanged", [first | {"sha256": second["sha256"]}, second]),
-        ("files exchanged", [first | {"file": second["file"]}, second | {"file": first["file"]}]),
-        ("a member left out", [first]),
+        ("one member twice", [first, first, *others]),
+        ("hashes exchanged", [first | {"sha256": second["sha256"]}, second, *others]),
+        (
+            "files exchanged",
+            [first | {"file": second["file"]}, second | {"file": first["file"]}, *others],
+        ),
+        ("a member left out", [first, *others]),
         ("no member", []),
         ("a thousand members", [first | {"file": f"{i}.onnx"} for i in range(1000)]),
-        ("no hash", [first | {"sha256": ""}, second]),
-        ("hash in capitals", [first | {"sha256": first["sha256"].upper()}, second]),
+        ("no hash", [first | {"sha256": ""}, second, *others]),
+        ("hash in capitals", [first | {"sha256": first["sha256"].upper()}, second, *others]),
     )
     what, card["members"] = changes[rng.integers(len(changes))]
     _write(folder, card)

@@ -317,7 +317,12 @@ def test_full_disk_keeps_the_previous_checkpoint(
             train(training, tmp_path, factory(WeightRecorder, training, modules))
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert checkpoint["epoch"] == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt", "log"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+        "log",
+        "log.txt",
+    }
     resumed: list[SampleRecorder] = []
     train(training, tmp_path, factory(SampleRecorder, training, resumed))
     assert len(resumed[0].samples) == 2 * 2 * 2  # two epochs of two batches of two

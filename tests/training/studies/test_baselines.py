@@ -191,7 +191,7 @@ def test_unseen_cohorts_are_segmented_by_a_model_for_their_region(
     preparation = configuration().preparation
     model = SimpleNamespace(
         card=SimpleNamespace(preparation=preparation),
-        segment=lambda prepared: (prepared.pet_suv > 4).astype(np.uint8),
+        segment=lambda prepared: SimpleNamespace(labels=(prepared.pet_suv > 4).astype(np.uint8)),
     )
     monkeypatch.setattr(SegmentationModel, "load", lambda _: model)
     masks = masks_of_model(tmp_path, preparation)

@@ -21,6 +21,7 @@ from shared.editions import CURRENT
 from shared.errors import InputError
 from shared.grand_challenge.inputs import read_case
 from shared.models.card import MemberKind
+from shared.postprocessing.rules import Rules
 from shared.preprocessing.pipeline import Prepared
 from tests.training.synthetic import GRID, configuration, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
@@ -115,7 +116,8 @@ def predict(patients: list[PreparedPatient], runs: Path) -> None:
         "0",
         patients,
         predict=nearly_perfect,
-        settings=configuration().segmentation,
+        min_component_mm3=configuration().segmentation.min_component_mm3,
+        rules=Rules(),
     )
     with_outcome = patients[:3]
     logits = {"network": np.array([1.0, 2.0, 0.5]), "linear": np.array([1.0, 0.0, 0.5])}
@@ -205,7 +207,8 @@ def write_folds(folder: Path, folds: range) -> None:
             str(fold),
             held_out,
             predict=background,
-            settings=configuration().segmentation,
+            min_component_mm3={},
+            rules=Rules(),
         )
         out_of_fold.write_logits(folder, str(fold), held_out, outputs)
         out_of_fold.write_risks(folder, str(fold), held_out, outputs)

@@ -174,7 +174,7 @@ def test_imported_ensemble_segments_a_case(pair: Path) -> None:
     prepared, model = prepared_case(), SegmentationModel.load(pair)
     probabilities = model.predict_probabilities(prepared)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
-    labels = model.segment(prepared)
+    labels = model.segment(prepared).labels
     np.testing.assert_array_equal(labels, probabilities.argmax(axis=0))
 
 
