@@ -60,6 +60,7 @@ def counts(lines: list[str]) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+@pytest.mark.slow
 def test_expected_outputs_are_written_and_then_required(project: Project, command: Command) -> None:
     task = ("--engine", "native", "--task", "task1_segmentation")
     code, lines = command(*task, "--update-expected", bad_inputs=BAD_INPUTS[:1], bad_models=())

@@ -105,6 +105,7 @@ def files_of(card: BaseCard) -> list[str]:
 # From folds to model folders
 
 
+@pytest.mark.slow
 def test_folds_give_an_ensemble_or_a_single_model_and_predictions_for_all_patients(
     patients: list[PreparedPatient], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

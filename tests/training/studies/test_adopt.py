@@ -142,6 +142,7 @@ def test_encoder_weights_give_the_features_of_the_network(tmp_path: Path) -> Non
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 def test_tasks_3_and_2_follow(patients: list[PreparedPatient], model: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     adopt_for(patients, model, runs)
