@@ -22,7 +22,7 @@ from shared.models.segmentation import SegmentationCard, SegmentationModel
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.checks import check_images
 from training.cohort.code_version import REPOSITORY
-from training.cohort.folds import HoldOut
+from training.cohort.folds import DEFAULT_FOLDS, HoldOut
 from training.cohort.layout import Patient, index_cohort, read_cohort
 from training.config import Origin, Precision, load_configuration
 from training.export.nnunet.checkpoint import CheckpointName
@@ -204,7 +204,7 @@ def train_all(
     By default in five folds. The same command resumes anywhere.
     """
     if folds is None and held_out is None and not by_centre:
-        folds = 5
+        folds = DEFAULT_FOLDS
     run_everything(
         Everything(
             cohort=cohort,
@@ -285,19 +285,13 @@ def adopt_model(
     It segments all patients and writes what a training of Task 1 leaves in RUNS. By default in five
     folds.
     """
-    ways = (held_out, folds, splits)
     adopt(
         _task("segmentation"),
         _prepared(cohort, runs / "cache", configuration, workers, skip_bad),
         folder=model,
         preparation=load_configuration(configuration).preparation,
         runs=runs,
-        hold_out=HoldOut(
-            count=held_out,
-            folds=5 if ways == (None, None, None) and not by_centre else folds,
-            by_centre=by_centre,
-            splits=splits,
-        ),
+        hold_out=HoldOut(count=held_out, folds=folds, by_centre=by_centre, splits=splits),
         seed=seed,
     )
 

@@ -195,7 +195,7 @@ def _complete(task: Task, training: FoldTraining, run_folder: Path, fitted: Fitt
     served: dict[MemberKind, nn.Module] = {} if fitted is None else {"network": fitted.network}
     unchosen: dict[MemberKind, nn.Module] = {} if fitted is None else {"network": fitted.late}
     for kind, model in task.fit_linear(training).items():
-        save_weights(model, folder / WEIGHTS[kind])
+        save_weights(model.state_dict(), folder / WEIGHTS[kind])
         served[kind] = unchosen[kind] = model
     task.predict_held_out(
         TrainedFold(

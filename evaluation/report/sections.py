@@ -24,7 +24,6 @@ from evaluation.report.tables import (
 from evaluation.report.task_section import AnySection, Details, Request, Sources
 from evaluation.running.job_store import JobStore
 from evaluation.running.limit_use import LimitUse, limit_uses
-from evaluation.running.limits import Limits
 from evaluation.schema import TaskMetrics
 from shared.editions import Edition
 from shared.errors import InputError
@@ -145,7 +144,8 @@ def section_of(task: TaskName) -> AnySection:
 
 def _section(metrics: TaskMetrics, request: Request) -> Section:
     section, keys, store = section_of(metrics.task), request.keys, request.store
-    limits = _limits(store)
+    records = store.records()
+    limits = store.origin().limits if records else None
     return Section(
         task=metrics.task,
         kind=section,
@@ -161,7 +161,7 @@ def _section(metrics: TaskMetrics, request: Request) -> Section:
         notices=_notices(metrics, store),
         facts=_facts(store),
         mode=limits.mode if limits else None,
-        limit_uses=limit_uses(store.records(), limits) if limits else [],
+        limit_uses=limit_uses(records, limits) if limits else [],
         details=section.details(metrics, request),
     )
 
@@ -199,7 +199,3 @@ def _facts(store: JobStore) -> list[Fact]:
     origin = store.origin()
     facts = [Fact("Engine", origin.engine), Fact("Image or code", origin.source)]
     return facts + ([Fact("Limits", str(origin.limits))] if origin.limits else [])
-
-
-def _limits(store: JobStore) -> Limits | None:
-    return store.origin().limits if store.records() else None

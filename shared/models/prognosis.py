@@ -17,7 +17,11 @@ from shared.lesions import MEASURES, measure_lesions
 from shared.models.card import BaseCard, Member, MemberKind
 from shared.models.ensemble import Ensemble
 from shared.models.onnx import Network
-from shared.preprocessing.intensity import IMAGE_CHANNELS, network_channels, scale_images
+from shared.preprocessing.intensity import (
+    has_lesion_channels,
+    network_channels,
+    scale_images,
+)
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.window import lesion_centre, window_box
 from shared.schema import Magnitude, Text
@@ -57,7 +61,7 @@ class PrognosisCard(BaseCard):
     @property
     def needs_lesions(self) -> bool:
         """Whether a member takes lesion measures or lesion channels."""
-        return bool(self.measures) or not set(self.channels) <= set(IMAGE_CHANNELS)
+        return bool(self.measures) or has_lesion_channels(self.channels)
 
     def input_shapes(self, kind: MemberKind) -> dict[str, tuple[int, ...]]:
         """Return the shape of each input of a member's graph, by name, in the graph's order."""
@@ -98,7 +102,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
 
         A network that takes lesion channels sees the box around all lesions, if there are any.
         """
-        sees_lesions = not set(self.card.channels) <= set(IMAGE_CHANNELS)
+        sees_lesions = has_lesion_channels(self.card.channels)
         return lesion_centre(labels) if sees_lesions and labels is not None else None
 
     def outputs(

@@ -22,6 +22,11 @@ IMAGE_CHANNELS: Final[tuple[ImageChannel, ...]] = ("CT", "PET")
 MIN_WINDOW_HU: Final = 1.0
 
 
+def has_lesion_channels(channels: Sequence[Channel]) -> bool:
+    """Return whether some of a network's channels come from the label map."""
+    return not set(channels) <= set(IMAGE_CHANNELS)
+
+
 class Intensity(Strict):
     """How values are scaled for a network.
 

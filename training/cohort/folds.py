@@ -23,6 +23,8 @@ from shared.schema import Strict
 from training.records import first_problem, read_training_record
 
 FOLDS: Final = "folds.json"
+DEFAULT_FOLDS: Final = 5
+"""As in Task 3 of the paper; nnU-Net trains so many too."""
 LEAVE_ONE_CENTRE_OUT: Final = "leave one centre out"
 """Begins the description of such folds."""
 
@@ -84,6 +86,10 @@ class HoldOut:
     def is_chosen(self) -> bool:
         """Whether one of the ways was chosen."""
         return self._ways() > 0
+
+    def or_default_folds(self) -> HoldOut:
+        """Return this way or, if none was chosen, `DEFAULT_FOLDS` folds."""
+        return self if self.is_chosen else HoldOut(folds=DEFAULT_FOLDS)
 
     def make(
         self,

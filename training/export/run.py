@@ -72,10 +72,11 @@ def export_run(
     all_folds, record = read_folds(run_folder), read_run(run_folder)
     chosen = [fold for name in folds for fold in all_folds.choose(name)] or list(all_folds.folds)
     trained_kinds = task.kinds(record.configuration)
-    served = Served(kinds=tuple(kinds) or trained_kinds)
-    if not kinds and checkpoint is None:
-        for fold in chosen:
-            _require_trained(run_folder, fold)
+    if checkpoint is None:
+        _require_trained(run_folder, chosen)
+    if kinds or checkpoint is not None:
+        served = Served(kinds=tuple(kinds) or trained_kinds)
+    else:
         served = task.served(record.configuration, run_folder)
     exported_kinds = served.kinds
     if not set(exported_kinds) <= set(trained_kinds):
@@ -122,12 +123,13 @@ def export_run(
         print(f"weights of the kinds, from their out-of-fold outputs: {', '.join(words)}")
 
 
-def _require_trained(run_folder: Path, fold: Fold) -> None:
-    if not is_trained(run_folder, fold):
-        raise HecktorError(
-            f"expected a trained fold {fold.name} in {run_folder}, found it incomplete; train it "
-            "first"
-        )
+def _require_trained(run_folder: Path, folds: Sequence[Fold]) -> None:
+    for fold in folds:
+        if not is_trained(run_folder, fold):
+            raise HecktorError(
+                f"expected a trained fold {fold.name} in {run_folder}, found it incomplete; train "
+                "it first"
+            )
 
 
 def _members(
@@ -141,8 +143,6 @@ def _members(
     """Return the models of one kind, one for each fold unless they can be merged."""
     models, statistics = [], []
     for fold in folds:
-        if checkpoint is None:
-            _require_trained(run_folder, fold)
         folder = run_folder / f"fold{fold.name}"
         model = _empty_model(task, kind, record.configuration, record.features)
         model.load_state_dict(_weights(folder, kind, checkpoint))

@@ -153,8 +153,8 @@ def fit(
             train_seconds=main.seconds + more.seconds,
         )
     if is_first_process():
-        _save(weights, folder / NETWORK)
-        _save(late, folder / LATE)
+        save_weights(weights, folder / NETWORK)
+        save_weights(late, folder / LATE)
         write_whole(folder / RESULT, result.model_dump_json(indent=1) + "\n")
     return Fitted(
         network=_network(make_module, weights),
@@ -179,12 +179,8 @@ def _network(
     return network.eval()
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights completely or not at all; raise OSError if the disk is full."""
-    _save(network.state_dict(), path)
-
-
-def _save(content: Mapping[str, Any], path: Path) -> None:
+def save_weights(content: Mapping[str, Any], path: Path) -> None:
+    """Write weights completely or not at all; raise OSError if the disk is full."""
     stored = io.BytesIO()  # torch.save to a file turns a full disk into a RuntimeError
     torch.save(content, stored)
     with whole(path) as draft:
@@ -204,7 +200,7 @@ class _WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint completely or not at all; raise OSError if the disk is full."""
         del storage_options
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        _save(checkpoint, Path(path))
+        save_weights(checkpoint, Path(path))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,17 +12,12 @@ import torch
 from torch import Tensor
 
 from shared.conventions import LESIONS
-from shared.preprocessing.intensity import IMAGE_CHANNELS, Channel, ImageChannel
+from shared.preprocessing.intensity import Channel, ImageChannel, has_lesion_channels
 
 
 def image_channels(channels: Sequence[Channel]) -> tuple[ImageChannel, ...]:
     """Return the image channels among a network's channels, in the same order."""
     return tuple(channel for channel in channels if channel == "CT" or channel == "PET")
-
-
-def has_lesion_channels(channels: Sequence[Channel]) -> bool:
-    """Return whether some of a network's channels come from the label map."""
-    return not set(channels) <= set(IMAGE_CHANNELS)
 
 
 def network_input(batch: Mapping[str, Tensor], channels: Sequence[Channel]) -> Tensor:

@@ -24,6 +24,7 @@ from shared.preprocessing.intensity import (
     IMAGE_CHANNELS,
     Channel,
     Intensity,
+    has_lesion_channels,
     network_channels,
     scale_images,
     scale_pet,
@@ -33,7 +34,7 @@ from training.cohort.cache import PreparedPatient
 from training.config import PrognosisSettings
 from training.samples import augmentation as augment
 from training.samples.batches import Draw
-from training.samples.channels import has_lesion_channels, image_channels
+from training.samples.channels import image_channels
 
 Sample: TypeAlias = dict[str, Tensor]
 

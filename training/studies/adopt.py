@@ -9,7 +9,6 @@ masks.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,16 +19,16 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from shared.errors import InputError
-from shared.files import whole
-from shared.models.segmentation import SegmentationModel
 from shared.preprocessing.region import Preparation
 from training.cohort import folds as folds_module
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import HoldOut
 from training.export.record import RUN
+from training.loop.fit import save_weights
 from training.tasks import out_of_fold
 from training.tasks.base import Task
 from training.tasks.planning import ENCODER, learnable, make_folds
+from training.tasks.segmentation import model_for
 
 PREFIX: Final = "encoder."
 """Begins the names of the encoder's weights in a graph of `EncoderDecoder`."""
@@ -56,7 +55,7 @@ def adopt(
         checked here.
     folder : the model folder.
     preparation : how the patients were prepared.
-    hold_out : the way to form the folds of Tasks 2 and 3.
+    hold_out : the way to form the folds of Tasks 2 and 3; by default `DEFAULT_FOLDS` folds.
 
     Raises
     ------
@@ -66,12 +65,7 @@ def adopt(
     ModelError
         If the model folder cannot be used.
     """
-    model, run_folder = SegmentationModel.load(folder), runs / task.name
-    if model.card.preparation != preparation:
-        raise InputError(
-            f"expected a Task 1 model in {folder} for the region {preparation}, found a model for "
-            f"{model.card.preparation}; give another model folder or configuration"
-        )
+    model, run_folder = model_for(folder, preparation), runs / task.name
     if (run_folder / RUN).is_file():
         raise InputError(
             f"expected no training of Task 1 in {run_folder}, found one; give another folder of "
@@ -80,15 +74,19 @@ def adopt(
     views = {p.patient_id: p for p in learnable(task, patients)}
     others = [p for p in patients if p.patient_id not in views]
     folds = make_folds(
-        task, list(views.values()), others, hold_out=hold_out, shared=run_folder, seed=seed
+        task,
+        list(views.values()),
+        others,
+        hold_out=hold_out.or_default_folds(),
+        shared=run_folder,
+        seed=seed,
     )
     folds_module.keep(folds, run_folder)
     encoder = encoder_weights(folder / model.card.members[0].file)
     predictions = run_folder / out_of_fold.FOLDER
     for number, fold in enumerate(folds.folds):
         members = [views[name] for name in fold.held_out] + (others if number == 0 else [])
-        done = out_of_fold.written(predictions)
-        new = [patient for patient in members if patient.patient_id not in done]
+        new = out_of_fold.not_written(predictions, members)
         for start in range(0, len(new), PATIENTS_AT_ONCE):
             out_of_fold.write(
                 predictions,
@@ -101,10 +99,7 @@ def adopt(
         fold_folder = run_folder / f"fold{fold.name}"
         fold_folder.mkdir(exist_ok=True)
         if encoder:
-            stored = io.BytesIO()
-            torch.save(encoder, stored)
-            with whole(fold_folder / ENCODER) as draft:
-                draft.write_bytes(stored.getbuffer())
+            save_weights(encoder, fold_folder / ENCODER)
 
 
 def encoder_weights(graph: Path) -> dict[str, Tensor]:

@@ -26,7 +26,6 @@ from shared.metrics.classification import balanced_accuracy
 from shared.metrics.probability import roc_auc
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Interval, bootstrap, mean_over_groups
-from shared.models.segmentation import SegmentationModel
 from shared.preprocessing.region import Preparation
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import FOLDS, Fold, HoldOut
@@ -37,6 +36,7 @@ from training.tasks.base import Task
 from training.tasks.linear import BalancedLogistic, RidgeCox
 from training.tasks.planning import learnable, make_folds
 from training.tasks.prognosis import measures_of
+from training.tasks.segmentation import model_for
 
 MaskOf: TypeAlias = Callable[[PreparedPatient], LabelVolume | None]
 """Returns the label map of a patient on the region's grid; None if there is none."""
@@ -229,12 +229,7 @@ def masks_of_model(folder: Path, preparation: Preparation) -> MaskOf:
     InputError
         If the model needs a different preparation.
     """
-    model = SegmentationModel.load(folder)
-    if model.card.preparation != preparation:
-        raise InputError(
-            f"expected a Task 1 model in {folder} for the region {preparation}, found a model for "
-            f"{model.card.preparation}; give another model folder or configuration"
-        )
+    model = model_for(folder, preparation)
     return lambda patient: model.segment(patient.prepared()).labels
 
 

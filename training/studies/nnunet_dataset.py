@@ -38,8 +38,6 @@ from training.tasks.planning import learnable, make_folds
 from training.tasks.segmentation import Segmentation
 
 SPLITS: Final = "splits_final.json"
-DEFAULT_FOLDS: Final = 5
-"""The number of folds that nnU-Net trains by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +127,7 @@ def _folds(
         task,
         views,
         [patient for patient in patients if patient.patient_id not in names],
-        hold_out=hold_out if hold_out.is_chosen else HoldOut(folds=DEFAULT_FOLDS),
+        hold_out=hold_out.or_default_folds(),
         shared=run_folder,
         seed=seed,
     )

@@ -23,7 +23,7 @@ from shared.postprocessing.restore import restore
 from shared.preprocessing.pipeline import prepare
 from shared.resources import has_bfloat16, peak_memory_gb, reset_peak_memory
 from training.cohort.layout import Patient
-from training.cohort.preparation import read_case
+from training.cohort.preparation import read_case, read_labels
 from training.tasks.segmentation import Totals, compare_with_truth
 
 MAX_FALL: Final = 0.002
@@ -97,7 +97,7 @@ def measure(
         draft = Path(name) / "model"
         shutil.copytree(folder, draft)
         for patient in tqdm(patients, desc="segmenting", unit="patient"):
-            prepared = prepare(read_case(patient), card.preparation)
+            prepared, truth = prepare(read_case(patient), card.preparation), read_labels(patient)
             for variant, measurement in measured.items():
                 write_card(draft, _changed(card, variant))
                 model = SegmentationModel.load(draft)
@@ -107,7 +107,7 @@ def measure(
                 measurement.seconds.append(time.perf_counter() - started)
                 measurement.peak_gb.append(peak_memory_gb())
                 mask = restore(segmented, prepared.undo)
-                measurement.totals.append(compare_with_truth(mask, patient))
+                measurement.totals.append(compare_with_truth(mask, truth))
     return measured
 
 

@@ -151,6 +151,7 @@ class Hpv(PrognosisTask):
     starts_from_segmentation = True
     ranking = Ranking(
         name="AUC",
+        read=out_of_fold.logits_of_kinds,
         metric=lambda logits, truth: roc_auc(expit(logits), truth.astype(bool)),
         outcomes=("HPV Status",),
     )
@@ -297,8 +298,12 @@ class Hpv(PrognosisTask):
         return BalancedLogistic().fit(values, [bool(p.patient.hpv) for p in patients]).logit
 
     def measured_lesions(self, training: FoldTraining) -> Callable[[PreparedPatient], LabelVolume]:
-        """Return how to find the lesions to measure: those of Task 1 if the configuration asks."""
-        if training.configuration.hpv.masks == "predicted":
+        """Return how to find the lesions to measure: those of Task 1 if the configuration asks.
+
+        With a head on the lesions, the patients have them already.
+        """
+        settings = training.configuration.hpv
+        if settings.network.head == "bottleneck" and settings.masks == "predicted":
             return out_of_fold.masks(training.runs)
         return super().measured_lesions(training)
 
@@ -372,8 +377,7 @@ def _with_masks(
 ) -> Sequence[PreparedPatient]:
     if settings.network.head == "bottleneck" or settings.masks == "true":
         return patients
-    mask_of = out_of_fold.masks(runs)
-    return [replace(patient, labels=mask_of(patient)) for patient in patients]
+    return out_of_fold.with_masks(patients, runs)
 
 
 def _start(network: HpvNetworkBase, start: StartingWeights, fold: str) -> None:

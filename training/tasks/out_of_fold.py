@@ -21,7 +21,7 @@ If a fold has several kinds of models, reading a table gives their weighted sum 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -111,11 +111,16 @@ def write(
         write_whole(path, table.sort_index().to_csv())
 
 
-def written(folder: Path) -> set[str]:
-    """Return the IDs of the patients whose file and scores are written."""
+def not_written(folder: Path, patients: Sequence[PreparedPatient]) -> list[PreparedPatient]:
+    """Return the patients whose file or, with a label map, whose scores are not written."""
     path = folder / SCORES
     scored = set(pd.read_csv(path, dtype={"PatientID": str})["PatientID"]) if path.exists() else ()
-    return {name for name in scored if (folder / f"{name}.npz").is_file()}
+    return [
+        p
+        for p in patients
+        if not (folder / f"{p.patient_id}.npz").is_file()
+        or (p.patient.labels is not None and p.patient_id not in scored)
+    ]
 
 
 def read(folder: Path, patient_id: str) -> Prediction:
@@ -153,6 +158,12 @@ def masks(runs: Path) -> Callable[[PreparedPatient], LabelVolume]:
     """Return a function that reads the out-of-fold label map of a patient."""
     folder = runs / "segmentation" / FOLDER
     return lambda patient: read(folder, patient.patient_id).labels
+
+
+def with_masks(patients: Sequence[PreparedPatient], runs: Path) -> list[PreparedPatient]:
+    """Return patients with their out-of-fold label maps instead of the true ones."""
+    mask_of = masks(runs)
+    return [replace(patient, labels=mask_of(patient)) for patient in patients]
 
 
 def write_logits(
@@ -206,23 +217,25 @@ def fit_risk_weights(folder: Path, kinds: Sequence[MemberKind]) -> Weights:
     return _fit_weights(folder / RISKS, kinds, ["Relapse", "RFS"], RISK_WEIGHING)
 
 
-def by_kind(folder: Path) -> pd.DataFrame:
-    """Return the out-of-fold outputs of all patients with a known outcome, a row for each.
-
-    Parameters
-    ----------
-    folder : the `out_of_fold` folder of Task 3 or Task 2.
+def logits_of_kinds(folder: Path) -> pd.DataFrame:
+    """Return the out-of-fold logits of all patients with a known status, a row for each.
 
     Returns
     -------
-    A column for each kind of models and `together`, their weighted sum as `read_risks` and
-    `read_hpv_probabilities` have it; also `fold` and the outcomes.
+    A column for each kind of models and `together`, their weighted sum as `read_hpv_probabilities`
+    has it; also `fold` and the status.
     """
-    path, weighing = folder / LOGITS, HPV_WEIGHING
-    column, outcomes = "logit", ["HPV Status"]
-    if not path.is_file():
-        path, weighing, column, outcomes = folder / RISKS, RISK_WEIGHING, "risk", ["Relapse", "RFS"]
-    outputs, truth, folds = _by_patient(_read_table(path).dropna(subset=outcomes), column, outcomes)
+    return _of_kinds(folder / LOGITS, ["HPV Status"], HPV_WEIGHING)
+
+
+def risks_of_kinds(folder: Path) -> pd.DataFrame:
+    """Return what `logits_of_kinds` returns, for the risks and the outcomes of Task 2."""
+    return _of_kinds(folder / RISKS, ["Relapse", "RFS"], RISK_WEIGHING)
+
+
+def _of_kinds(path: Path, outcomes: list[str], weighing: Weighing) -> pd.DataFrame:
+    table = _read_table(path).dropna(subset=outcomes)
+    outputs, truth, folds = _by_patient(table, path.stem[:-1], outcomes)
     together = weighing.combine_unseen(outputs, truth, folds)
     return outputs.assign(together=together, fold=folds).join(truth)
 

@@ -102,8 +102,8 @@ class FeatureStore:
             tqdm(windows.patients, desc="features of lesions", unit="patient")
         ):
             of_patient = []
+            lesions = zlib.crc32(np.ascontiguousarray(patient.labels).tobytes())
             for view in range(views):
-                lesions = zlib.crc32(np.ascontiguousarray(patient.labels).tobytes())
                 key = (digest, patient.patient_id, lesions, view)
                 if key not in self._kept:
                     if view == 0:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -44,10 +45,13 @@ class Ranking:
     Attributes
     ----------
     metric : takes the outputs and the outcomes.
-    outcomes : columns of `out_of_fold.by_kind` that the metric takes after the outputs.
+    read : returns the out-of-fold outputs and outcomes in a folder, see
+        `out_of_fold.logits_of_kinds`.
+    outcomes : columns that the metric takes after the outputs.
     """
 
     name: str
+    read: Callable[[Path], pd.DataFrame]
     metric: Callable[..., float]
     outcomes: tuple[str, ...]
 
@@ -97,7 +101,7 @@ class PrognosisTask(Task):
         kinds = self.kinds(configuration)
         if self.settings(configuration).models != "best":
             return Served(kinds=kinds)
-        outputs = out_of_fold.by_kind(run_folder / out_of_fold.FOLDER)
+        outputs = self.ranking.read(run_folder / out_of_fold.FOLDER)
         both, linear = (
             mean_over_groups(
                 self.ranking.metric,

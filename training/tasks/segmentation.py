@@ -30,6 +30,7 @@ from shared.postprocessing.components import remove_small
 from shared.postprocessing.restore import restore
 from shared.preprocessing.intensity import Channel, network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
+from shared.preprocessing.region import Preparation
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.cohort.preparation import read_labels
@@ -98,15 +99,8 @@ class Totals:
         }
 
 
-def compare_with_truth(mask: sitk.Image, patient: Patient) -> Totals:
-    """Return the terms of the scores of one mask on the CT's grid.
-
-    Raises
-    ------
-    InputError
-        If the patient has no label map.
-    """
-    truth = read_labels(patient)
+def compare_with_truth(mask: sitk.Image, truth: sitk.Image) -> Totals:
+    """Return the terms of the scores of one mask; both label maps are on the CT's grid."""
     totals = Totals()
     totals.add(
         sitk.GetArrayFromImage(mask),
@@ -156,6 +150,25 @@ class SegmentationModule(TrainedModule[Totals]):
         """
         scores = scores_of(self.schedule.lesions, Totals.of(observations).scores())
         return scores | {"score": sum(scores.values())}
+
+
+def model_for(folder: Path, preparation: Preparation) -> SegmentationModel:
+    """Return the Task 1 model in a model folder, for patients that were prepared in some way.
+
+    Raises
+    ------
+    InputError
+        If the model needs another preparation.
+    ModelError
+        If the model folder cannot be used.
+    """
+    model = SegmentationModel.load(folder)
+    if model.card.preparation != preparation:
+        raise InputError(
+            f"expected a Task 1 model in {folder} for the region {preparation}, found a model for "
+            f"{model.card.preparation}; give another model folder or configuration"
+        )
+    return model
 
 
 def scores_of(lesions: Sequence[str], scores: Mapping[str, T]) -> dict[str, T]:
@@ -344,12 +357,12 @@ class Segmentation(Task):
         """
         del model
         assert case.predictions.mask is not None
-        truth = sitk.GetArrayFromImage(read_labels(case.patient))
-        prediction = sitk.GetArrayFromImage(case.predictions.mask)
-        totals = compare_with_truth(case.predictions.mask, case.patient)
+        mask, truth = case.predictions.mask, read_labels(case.patient)
+        totals = compare_with_truth(mask, truth)
         observations: dict[str, Totals | bool] = dict.fromkeys(totals.scores(), totals)
-        if not np.any(truth == Label.GTVP):
-            observations[NO_PRIMARY_FOUND] = not np.any(prediction == Label.GTVP)
+        if not np.any(sitk.GetArrayViewFromImage(truth) == Label.GTVP):
+            found = np.any(sitk.GetArrayViewFromImage(mask) == Label.GTVP)
+            observations[NO_PRIMARY_FOUND] = not found
         return observations
 
     def score(self, metric: str, observations: Sequence[Any]) -> float:

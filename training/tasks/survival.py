@@ -76,6 +76,7 @@ class Survival(PrognosisTask):
     has_statistics = True
     ranking = Ranking(
         name="C-index",
+        read=out_of_fold.risks_of_kinds,
         metric=lambda risks, days, relapses: concordance_index(risks, days, relapses.astype(bool)),
         outcomes=("RFS", "Relapse"),
     )
@@ -107,8 +108,7 @@ class Survival(PrognosisTask):
         settings = configuration.survival
         patients = super().with_inputs(patients, runs, configuration)
         if settings.masks == "predicted":
-            mask_of = out_of_fold.masks(runs)
-            patients = [dataclasses.replace(p, labels=mask_of(p)) for p in patients]
+            patients = out_of_fold.with_masks(patients, runs)
         if settings.hpv == "predicted":
             names = [patient.patient_id for patient in patients]
             folder = runs / "hpv" / out_of_fold.FOLDER

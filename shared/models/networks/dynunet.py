@@ -145,6 +145,20 @@ class Decoder(nn.Module):
         return cast(Tensor, self.output(decoded))
 
 
+def joined(enlarging: Tensor, convolving: Tensor) -> nn.ConvTranspose3d:
+    """Return one transposed convolution that enlarges and then convolves.
+
+    Parameters
+    ----------
+    enlarging : weights of a transposed convolution of stride 2, shape (coarse, fine, 2, 2, 2).
+    convolving : weights of a convolution, shape (outputs, fine, 3, 3, 3).
+    """
+    kernel = functional.conv3d(enlarging.double(), convolving.double(), padding=2)
+    layer = nn.ConvTranspose3d(len(enlarging), len(convolving), 4, stride=2, padding=1, bias=False)
+    layer.weight = nn.Parameter(kernel.to(convolving.dtype))
+    return layer
+
+
 class FusedUpBlock(nn.Module):
     """An up block with fewer operations; its first two layers are linear, so they can be joined.
 
@@ -157,13 +171,7 @@ class FusedUpBlock(nn.Module):
         super().__init__()
         enlarge, first = block.transp_conv.conv, block.conv_block.conv1.conv
         fine = enlarge.out_channels
-        kernel = functional.conv3d(
-            enlarge.weight.double(), first.weight[:, :fine].double(), padding=2
-        )
-        self.enlarge = nn.ConvTranspose3d(
-            enlarge.in_channels, first.out_channels, 4, stride=2, padding=1, bias=False
-        )
-        self.enlarge.weight = nn.Parameter(kernel.to(enlarge.weight.dtype))
+        self.enlarge = joined(enlarge.weight, first.weight[:, :fine])
         self.skip = nn.Conv3d(
             first.in_channels - fine, first.out_channels, 3, padding=1, bias=False
         )

@@ -10,9 +10,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from shared.models.networks.dynunet import Decoder
+from shared.models.networks.dynunet import Decoder, joined
 
 
 def build_unet(*, residual: bool, in_channels: int, classes: int, **arguments: Any) -> nn.Module:
@@ -66,11 +65,7 @@ class FusedUpBlock(nn.Module):
         if bias is not None and self.has_ones:
             ones = bias.double()[None, :, None, None, None].expand(1, *kernel.shape[1:])
             kernel = torch.cat([kernel, ones])
-        joined = functional.conv3d(kernel, first.weight[:, :fine].double(), padding=2)
-        self.enlarge = nn.ConvTranspose3d(
-            len(joined), first.out_channels, 4, stride=2, padding=1, bias=False
-        )
-        self.enlarge.weight = nn.Parameter(joined.to(first.weight.dtype))
+        self.enlarge = joined(kernel, first.weight[:, :fine])
         self.skip = nn.Conv3d(first.in_channels - fine, first.out_channels, 3, padding=1)
         self.skip.weight = nn.Parameter(first.weight[:, fine:])
         self.skip.bias = first.bias

@@ -75,20 +75,22 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> list[PreparedPatient]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network, folder = SETTINGS.segmentation.network, tmp_path_factory.mktemp("model")
-    export(
-        folder,
-        SegmentationCard,
-        members=[MemberModel(name="a", model=as_trained(network.build(2)), config=network)],
-        fields={
-            "configuration": "tiny", "notice": "For tests.", "licence": "none",
-            "preparation": SETTINGS.preparation, "intensity": SETTINGS.intensity,
-            "window_zyx": (16, 16, 16), "channels": ("CT", "PET"),
-            "labels": ("background", "GTVp", "GTVn"),
-            "training": {"data": "none", "patients": 1, "command": "-", "revision": "-", "seed": 0},
-        },
-    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    export_segmentation(folder, as_trained(SETTINGS.segmentation.network.build(2)))
     return folder
+
+
+def export_segmentation(folder: Path, network: nn.Module) -> None:
+    config = SETTINGS.segmentation.network
+    fields = {
+        "configuration": "tiny", "notice": "For tests.", "licence": "none",
+        "preparation": SETTINGS.preparation, "intensity": SETTINGS.intensity,
+        "window_zyx": (16, 16, 16), "channels": ("CT", "PET"),
+        "labels": ("background", "GTVp", "GTVn"),
+        "training": {"data": "none", "patients": 1, "command": "-", "revision": "-", "seed": 0},
+    }  # fmt: skip
+    members = [MemberModel(name="a", model=network, config=config)]
+    export(folder, SegmentationCard, members=members, fields=fields)
 
 
 def adopt_for(patients: list[PreparedPatient], model: Path, runs: Path, **changes: Any) -> None:
@@ -123,17 +125,7 @@ def test_masks_scores_folds_and_encoder_are_written(
 def test_encoder_weights_give_the_features_of_the_network(tmp_path: Path) -> None:
     config = SETTINGS.segmentation.network
     network = as_trained(config.build(2)).eval()
-    card = {
-        "configuration": "tiny", "notice": "", "licence": "none",
-        "preparation": SETTINGS.preparation, "intensity": SETTINGS.intensity,
-        "window_zyx": (16, 16, 16), "channels": ("CT", "PET"),
-        "labels": ("background", "GTVp", "GTVn"),
-        "training": {"data": "none", "patients": 1, "command": "-", "revision": "-", "seed": 0},
-    }  # fmt: skip
-    export(
-        tmp_path, SegmentationCard, fields=card,
-        members=[MemberModel(name="a", model=network, config=config)],
-    )  # fmt: skip
+    export_segmentation(tmp_path, network)
     fresh = config.encoder(config.build(2)).eval()
     fresh.load_state_dict(encoder_weights(tmp_path / "a.onnx"))
     image = torch.randn(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(0))

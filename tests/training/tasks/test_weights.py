@@ -203,7 +203,7 @@ def test_a_network_that_adds_something_is_kept(task: Task, tmp_path: Path) -> No
     served = task.served(with_best(task), run)
     assert served.kinds == ("network", "linear")
     assert served.reason.startswith("Networks kept: ")
-    outputs = out_of_fold.by_kind(run / out_of_fold.FOLDER)
+    outputs = task.ranking.read(run / out_of_fold.FOLDER)  # type: ignore[attr-defined]
     assert len(outputs) == COUNT
     expected = f"{task.ranking.name} "  # type: ignore[attr-defined]
     assert expected in served.reason
