@@ -1,11 +1,12 @@
 """Training and inference on a GPU, within minutes: `python -m tests.benchmarks.gpu OUT`.
 
-The stages, in this order: versions and device; 240 small phantoms; steps of the configuration
-`paper` for the three tasks, and the precisions compared on one batch; a training of the
-configuration `demo` for the three tasks, with as many epochs as `--minutes` allow; inference with
-torch and with ONNX Runtime, compared with the CPU. Each stage writes OUT/STAGE.md before the next
-one starts, so an interruption loses only the stage that it stops. Restarting skips the stages that
-are complete. The models of the training are in OUT/model/TASK.
+The stages, in this order: versions and device; small phantoms; steps of the configuration `paper`
+for the three tasks, and the precisions compared on one batch; a training of the configuration
+`demo` for the three tasks, Task 1 with as many epochs as `--minutes` allow; inference of the
+trained `demo` network and of the `paper` network with torch and with ONNX Runtime, compared with
+the CPU. Each stage writes OUT/STAGE.md before the next one starts, so an interruption loses only
+the stage that it stops. Restarting skips the stages that are complete. The models of the training
+are in OUT/model/TASK.
 
 `--device cpu --quick` rehearses every stage on a CPU: `demo` takes the place of `paper`, with few
 phantoms and one epoch.
@@ -27,6 +28,7 @@ import monai
 import numpy as np
 import torch
 import typer
+from scipy.special import softmax
 from torch import nn
 
 from shared.conventions import LESIONS, Volume
@@ -42,17 +44,21 @@ from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import HoldOut
 from training.cohort.layout import index_cohort
 from training.config import Configuration, Precision, load_configuration
+from training.export.record import RUN, read_run
 from training.export.run import WEIGHTS
 from training.loop.hardware import Device, Hardware
 from training.loop.memory import autocast
 from training.studies.plan import plan
-from training.tasks.base import Task
 from training.tasks.discovery import TASKS
 from training.train import Options, train_patients
 
 PRECISIONS: Final[tuple[Precision, ...]] = ("32-true", "bf16-mixed", "16-mixed")
 GRADIENT_SCALE: Final = 1024.0
 """Factor on the loss before the backward pass, so that gradients in fp16 do not become 0."""
+PATIENTS: Final = 480
+"""How many small phantoms the training uses."""
+HELD_OUT: Final = 24
+"""How many of them the training holds out."""
 PATIENTS_AT_FULL_SIZE: Final = 8
 """How many patients the steps of `paper` use; preparing one takes several seconds."""
 RISE: Final = 0.1
@@ -69,11 +75,17 @@ class Session:
     device: Device
     is_quick: bool
     minutes: float
+    anatomy: Path | None
 
     @property
     def hardware(self) -> Hardware:
         """One GPU, or the CPU."""
         return Hardware(devices=1, accelerator="gpu" if self.device == "cuda" else "cpu")
+
+    @property
+    def hold_out(self) -> HoldOut:
+        """The patients whom Task 1 does not train on."""
+        return HoldOut(count=8 if self.is_quick else HELD_OUT)
 
     @property
     def workers(self) -> int:
@@ -102,7 +114,8 @@ def versions(session: Session) -> Iterator[str]:
 
 def phantoms(session: Session) -> Iterator[str]:
     """Make the cohorts and yield the seconds."""
-    sizes = {"cohort": 16 if session.is_quick else 240}
+    sizes = {"cohort": 24 if session.is_quick else PATIENTS}
+    real = () if session.anatomy is None else ("--anatomy", session.anatomy, "--real-share", "0.4")
     if not session.is_quick:
         sizes["full_size"] = PATIENTS_AT_FULL_SIZE
     for name, count in sizes.items():
@@ -112,7 +125,7 @@ def phantoms(session: Session) -> Iterator[str]:
                 *(sys.executable, "-m", "training.phantom", str(session.out / name)),
                 *("--patients", str(count), "--seed", "17", "--workers", str(granted_cpus())),
                 *("--prevalence", "0.6"),  # so that few patients have both HPV statuses
-                *(["--small"] if name == "cohort" else []),
+                *(["--small", *map(str, real)] if name == "cohort" else []),
             ],
             check=True,
         )
@@ -185,25 +198,30 @@ def training(session: Session) -> Iterator[str]:
     configuration = _with_true_inputs(load_configuration("demo"))
     patients = session.patients(configuration, "cohort")
     runs = session.out / "runs"
+    if (runs / "segmentation" / RUN).exists():
+        configuration = read_run(runs / "segmentation").configuration
+    else:
+        configuration = _fitted_to_the_time(configuration, session)
     for task in TASKS.values():
-        shortened = _shortened(task, configuration, session)
         started = time.perf_counter()
         train_patients(
             task,
             patients,
-            shortened,
+            configuration,
             runs=runs,
             options=Options(
                 configuration="demo",
-                hold_out=HoldOut(count=4 if session.is_quick else 24),
+                # Tasks 2 and 3 hold out the same patients as Task 1, which is the default.
+                hold_out=HoldOut() if task.follows else session.hold_out,
                 workers=session.workers,
                 model=session.out / "model" / task.name,
                 hardware=session.hardware,
             ),
         )
         minutes = (time.perf_counter() - started) / 60
-        epochs = task.settings(shortened).epochs
-        yield f"{task.name}: {epochs} epochs in {minutes:.1f} minutes"
+        kinds = " and ".join(task.kinds(configuration))
+        epochs = f", {task.settings(configuration).epochs} epochs" if "network" in kinds else ""
+        yield f"{task.name}: {kinds}{epochs}, in {minutes:.1f} minutes"
 
 
 def _with_true_inputs(configuration: Configuration) -> Configuration:
@@ -216,50 +234,57 @@ def _with_true_inputs(configuration: Configuration) -> Configuration:
     )
 
 
-def _shortened(task: Task, configuration: Configuration, session: Session) -> Configuration:
-    """Return the configuration with as many epochs of a task as its share of the time allows."""
-    settings = task.settings(configuration)
-    epochs = 1
+def _fitted_to_the_time(configuration: Configuration, session: Session) -> Configuration:
+    """Return the configuration with as many epochs of Task 1 as the time allows.
+
+    The other tasks of `demo` take seconds: the encoder of Task 3 is frozen, and Task 2 is linear.
+    """
+    settings = configuration.segmentation
+    factor = 0.0
     if not session.is_quick:
         needed = plan(
-            task,
+            TASKS["segmentation"],
             configuration,
             index_cohort(session.out / "cohort"),
             runs=session.out / "runs",
-            hold_out=HoldOut(count=24),
+            hold_out=session.hold_out,
             workers=session.workers,
             hardware=session.hardware,
             is_timed=True,
-        ).hours
-        if needed is None:
-            raise ValueError(f"expected a timed step of {task.name}, found none")
-        share = (1 - RISE) * session.minutes / 60 / len(TASKS) / needed
-        epochs = max(1, min(settings.epochs, int(share * settings.epochs)))
+        )
+        if needed.hours is None or needed.step_seconds is None:
+            raise ValueError("expected a timed step of Task 1, found none")
+        loading = settings.batch_size * needed.sample_seconds / session.workers
+        slowing = max(1.0, loading / needed.step_seconds)  # if the loaders do not keep up
+        factor = (1 - RISE) * session.minutes / 60 / needed.hours / slowing
+    epochs, every = (
+        max(1, round(factor * count)) for count in (settings.epochs, settings.validate_every_epochs)
+    )
     averaging = settings.averaging
     if averaging is not None:
-        mean = max(1, averaging.epochs * epochs // settings.epochs)
+        mean = max(1, round(factor * averaging.epochs))
         averaging = averaging.model_copy(update={"epochs": mean})
-    every = min(settings.validate_every_epochs, epochs)
     update = {"epochs": epochs, "averaging": averaging, "validate_every_epochs": every}
-    return configuration.model_copy(update={task.name: settings.model_copy(update=update)})
+    if session.is_quick:
+        short = {"epochs": 1, "validate_every_epochs": 1, "batch_size": 4}
+        configuration = configuration.model_copy(
+            update={"hpv": configuration.hpv.model_copy(update=short)}
+        )
+    return configuration.model_copy(update={"segmentation": settings.model_copy(update=update)})
 
 
 def inference(session: Session) -> Iterator[str]:
-    """Segment one region with torch and ONNX Runtime, and yield seconds and DSC."""
+    """Yield the seconds of both networks, and how well they agree with torch on the CPU."""
+    yield from _demo_on_a_region(session)
+    if not session.is_quick:
+        yield ""
+        yield from _paper_on_a_window(session)
+
+
+def _demo_on_a_region(session: Session) -> Iterator[str]:
+    """Segment one region with the trained `demo` network and yield seconds and DSC."""
     configuration = load_configuration("demo")
-    task = TASKS["segmentation"]
-    patient = session.patients(configuration, "cohort")[:1]
-    fold = training_on(
-        task,
-        configuration,
-        patient,
-        runs=session.out / "runs",
-        workers=0,
-        steps=1,
-        hardware=session.hardware,
-    )
-    image = task.windows(patient, fold)[0]["image"].float().numpy()
-    network = task.network(configuration, ())
+    network, image = _network_and_image(session, configuration, "cohort")
     (weights,) = (session.out / "runs/segmentation").glob(f"fold*/{WEIGHTS['network']}")
     network.load_state_dict(torch.load(weights, weights_only=True))
     folder = session.out / "model/segmentation"
@@ -274,27 +299,70 @@ def inference(session: Session) -> Iterator[str]:
         runtime = Network(graph, [provider])
         if runtime.provider == provider:
             predictors[f"ONNX Runtime, {provider}"] = partial(_graph, runtime)
-    serving = configuration.segmentation
-    yield "| | seconds | DSC with torch on the CPU, GTVp and GTVn |"
+    yield "| demo network, one region | seconds | DSC with torch on the CPU, GTVp and GTVn |"
     yield "|---|---|---|"
     reference = None
     for name, predict in predictors.items():
-        segment = partial(
-            sliding_window,
-            predict,
-            image,
-            window_zyx=serving.window_zyx,
-            overlap=serving.overlap,
-            outputs=len(LESIONS) + 1,
-        )
-        segment()  # memory is allocated, and the runtimes choose their algorithms
-        started = time.perf_counter()
-        logits = segment()
-        seconds = time.perf_counter() - started
+        _on_region(predict, image, configuration)  # allocates memory, chooses algorithms
+        logits, seconds = _on_region(predict, image, configuration)
         labels = logits.argmax(axis=0).astype(np.uint8)
         reference = labels if reference is None else reference
         scores = ", ".join(f"{dice(labels, reference, label):.4f}" for label in LESIONS.values())
         yield f"| {name} | {seconds:.2f} | {scores} |"
+
+
+def _paper_on_a_window(session: Session) -> Iterator[str]:
+    """Yield the seconds of the `paper` network, whose weights are random, on region and window."""
+    configuration = load_configuration("paper")
+    torch.manual_seed(0)
+    network, image = _network_and_image(session, configuration, "full_size")
+    size_z, size_y, size_x = configuration.segmentation.window_zyx
+    window = image[None, :, :size_z, :size_y, :size_x]
+    started = time.perf_counter()
+    reference = _torch(network, "cpu", window)
+    on_cpu = time.perf_counter() - started
+    predict = partial(_torch, network, "cuda")
+    difference = np.abs(softmax(predict(window), axis=1) - softmax(reference, axis=1)).max()
+    _, seconds = _on_region(predict, image, configuration)
+    yield (
+        f"paper network: {on_cpu:.1f} s for one window on the CPU; {seconds:.1f} s for a whole "
+        f"region on CUDA; largest difference of a probability {difference:.1e}"
+    )
+
+
+def _network_and_image(
+    session: Session, configuration: Configuration, cohort: str
+) -> tuple[nn.Module, Volume]:
+    """Return the network of Task 1 with fresh weights, and the channels of a patient's region."""
+    task = TASKS["segmentation"]
+    patient = session.patients(configuration, cohort)[:1]
+    fold = training_on(
+        task,
+        configuration,
+        patient,
+        runs=session.out / "runs",
+        workers=0,
+        steps=1,
+        hardware=session.hardware,
+    )
+    image = task.windows(patient, fold)[0]["image"].float().numpy()
+    return task.network(configuration, ()), image
+
+
+def _on_region(
+    predict: Callable[[Volume], Volume], image: Volume, configuration: Configuration
+) -> tuple[Volume, float]:
+    """Return the logits of a region, and the seconds."""
+    serving = configuration.segmentation
+    started = time.perf_counter()
+    logits = sliding_window(
+        predict,
+        image,
+        window_zyx=serving.window_zyx,
+        overlap=serving.overlap,
+        outputs=len(LESIONS) + 1,
+    )
+    return logits, time.perf_counter() - started
 
 
 def _torch(network: nn.Module, device: Literal["cuda", "cpu"], window: Volume) -> Volume:
@@ -316,21 +384,36 @@ def main(
     out: Annotated[Path, typer.Argument(help="Folder for cohorts, runs, models and tables.")],
     device: Annotated[Device, typer.Option(help="cpu only to rehearse.")] = "cuda",
     quick: Annotated[bool, typer.Option("--quick", help="A rehearsal of all stages.")] = False,
-    minutes: Annotated[float, typer.Option(min=1, help="For the training of all tasks.")] = 5,
+    minutes: Annotated[float, typer.Option(min=0.5, help="For the training of Task 1.")] = 4,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Run only this one; may be repeated.")
+    ] = None,
+    anatomy: Annotated[
+        Path | None,
+        typer.Option(help="Real CTs for a part of the phantoms, see training/phantom/README.md."),
+    ] = None,
 ) -> None:
     """Run the stages, and print their tables."""
+    unknown = set(stage or ()) - {each.__name__ for each in STAGES}
+    if unknown:
+        names = ", ".join(each.__name__ for each in STAGES)
+        sys.exit(f"expected stages among {names}, found {', '.join(sorted(unknown))}")
     if device == "cuda" and not torch.cuda.is_available():
         sys.exit("expected a GPU that torch sees, found none; rehearse with --device cpu --quick")
-    session = Session(out=out.resolve(), device=device, is_quick=quick, minutes=minutes)
+    session = Session(
+        out=out.resolve(), device=device, is_quick=quick, minutes=minutes, anatomy=anatomy
+    )
     out.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES:
-        table = out / f"{stage.__name__}.md"
+    for each in STAGES:
+        if stage and each.__name__ not in stage:
+            continue
+        table = out / f"{each.__name__}.md"
         if not table.exists():
             started = time.perf_counter()
-            lines = list(stage(session))
+            lines = list(each(session))
             lines.append(f"\n{time.perf_counter() - started:.0f} s")
             write_whole(table, "\n".join(lines) + "\n")
-        print(f"## {stage.__name__}\n\n{table.read_text(encoding='utf-8')}", flush=True)
+        print(f"## {each.__name__}\n\n{table.read_text(encoding='utf-8')}", flush=True)
 
 
 if __name__ == "__main__":

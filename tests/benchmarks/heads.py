@@ -1,0 +1,210 @@
+"""The two heads of Task 3, trained on the same patients: `python -m tests.benchmarks.heads`.
+
+RUNS holds a trained Task 1 and, with several folds, the masks that it predicts out of fold. For
+each seed and each of Task 1's folds, the command trains the paper's head at the bottleneck and the
+head on the lesions, both from the weights of Task 1. It prints the scores after each validation,
+the AUC on the held-out patients, and the difference between the heads. Held-out patients are seen
+as a container sees them: with the masks that Task 1 predicts. Restarting resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import lightning
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from scipy.special import expit
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from shared.files import write_whole
+from shared.metrics.probability import roc_auc
+from shared.metrics.uncertainty import bootstrap, paired_difference
+from shared.models.networks.hpv import HpvConfig
+from shared.models.networks.hpv_lesions import LesionHpvConfig
+from training.cohort.cache import PreparedPatient, prepare_cohort
+from training.cohort.folds import HoldOut
+from training.config import Configuration, Precision, load_configuration
+from training.loop.fit import fit
+from training.loop.hardware import Hardware
+from training.tasks import out_of_fold
+from training.tasks.base import FoldTraining
+from training.tasks.hpv import Hpv
+from training.tasks.planning import plan_training
+
+HEADS: Final = ("bottleneck", "lesions")
+SCORES: Final = ("balanced_log_loss", "balanced_accuracy", "auc")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A head trained with one seed on all folds.
+
+    Attributes
+    ----------
+    curve : for each validated epoch, the `SCORES` as means over the folds.
+    logits, statuses : of the held-out patients of all folds.
+    """
+
+    curve: dict[int, tuple[float, ...]]
+    logits: NDArray[np.float64]
+    statuses: NDArray[np.bool_]
+
+
+def with_head(configuration: Configuration, head: str, epochs: int) -> Configuration:
+    """Return the configuration with one of the heads; nothing else differs between the two.
+
+    The paper's head has the paper's width. Both see true lesions in training.
+    """
+    lesions = configuration.hpv.network
+    if not isinstance(lesions, LesionHpvConfig):
+        raise typer.BadParameter("expected a configuration with a head on the lesions")
+    bottleneck = HpvConfig(
+        head_width=1024, clinical_width=lesions.clinical_width, dropout=lesions.dropout
+    )
+    update = {
+        "network": bottleneck if head == "bottleneck" else lesions,
+        "models": "networks",
+        "masks": "true",
+        "epochs": epochs,
+        "validate_every_epochs": min(10, epochs),
+    }
+    return configuration.model_copy(update={"hpv": configuration.hpv.model_copy(update=update)})
+
+
+def train_head(
+    task: Hpv,
+    patients: list[PreparedPatient],
+    configuration: Configuration,
+    folder: Path,
+    *,
+    runs: Path,
+    seed: int,
+    workers: int,
+    hardware: Hardware,
+) -> Trained:
+    """Train one head with one seed, and predict the held-out patients with its late weights."""
+    plan = plan_training(
+        task,
+        patients,
+        configuration,
+        runs=runs,
+        hold_out=HoldOut(),
+        only_fold=None,
+        seed=seed,
+        workers=workers,
+        hardware=hardware,
+    )
+    logits, statuses, curves = [], [], []
+    for training in plan.trainings:
+        within = folder / f"fold{training.fold.name}"
+        lightning.seed_everything(training.seed, verbose=False)
+        batches, validation = task.loaders(training)
+        fitted = fit(lambda: task.module(training), batches, validation, within, hardware)  # noqa: B023
+        held_out = _as_served(training, runs)
+        logits.append(task.outputs({"network": fitted.late}, held_out, training)["network"])
+        statuses += [bool(patient.patient.hpv) for patient in held_out]
+        curves.append(dict(_curve(within, configuration.hpv.epochs)))
+    return Trained(
+        curve={
+            epoch: tuple(np.mean([curve[epoch] for curve in curves], axis=0)) for epoch in curves[0]
+        },
+        logits=np.concatenate(logits),
+        statuses=np.array(statuses),
+    )
+
+
+def _as_served(training: FoldTraining, runs: Path) -> list[PreparedPatient]:
+    """Return the held-out patients with the masks that Task 1 predicts."""
+    return out_of_fold.with_masks(training.held_out, runs)
+
+
+def _curve(folder: Path, epochs: int) -> Iterator[tuple[int, tuple[float, ...]]]:
+    """Yield each validated epoch with its scores, from TensorBoard's log."""
+    log = EventAccumulator(str(folder / "log"))
+    log.Reload()
+    epoch_at = {event.step: int(event.value) + 1 for event in log.Scalars("epoch")}
+    values = [{e.step: e.value for e in log.Scalars(name)} for name in SCORES]
+    for step in sorted(values[0]):
+        if epoch_at[step] <= epochs:  # after them, the late weights are scored
+            yield epoch_at[step], tuple(scores[step] for scores in values)
+
+
+def tables(trained: dict[str, list[Trained]]) -> Iterator[str]:
+    """Yield the curves, the AUC of each seed, and the difference between the heads."""
+    yield "| head | epoch | balanced log-loss | balanced accuracy | AUC |"
+    yield "|---|---|---|---|---|"
+    for head, runs in trained.items():
+        for epoch in runs[0].curve:
+            means = np.mean([run.curve[epoch] for run in runs], axis=0)
+            yield f"| {head} | {epoch} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
+    statuses = next(iter(trained.values()))[0].statuses
+    yield ""
+    yield "| head | AUC of each seed | AUC of the mean logit |"
+    yield "|---|---|---|"
+    means = {head: np.mean([run.logits for run in runs], axis=0) for head, runs in trained.items()}
+
+    def auc(head: str, indices: NDArray[np.intp]) -> float:
+        return roc_auc(expit(means[head][indices]), statuses[indices])
+
+    for head, runs in trained.items():
+        each = ", ".join(f"{roc_auc(expit(run.logits), statuses):.3f}" for run in runs)
+        interval = bootstrap(
+            lambda i, h=head: auc(h, i),  # type: ignore[misc]
+            len(statuses),
+            strata=statuses,
+        )
+        yield f"| {head} | {each} | {interval:.3f} |"
+    difference = paired_difference(
+        lambda i: auc("lesions", i), lambda i: auc("bottleneck", i), len(statuses), strata=statuses
+    )
+    yield ""
+    yield f"lesions minus bottleneck, {len(statuses)} patients: {difference:+.3f}"
+
+
+@app.command()
+def main(
+    cohort: Annotated[Path, typer.Argument(help="Patients in the challenge's layout.")],
+    runs: Annotated[Path, typer.Argument(help="Folder of runs with a trained Task 1.")],
+    configuration: Annotated[str, typer.Option()] = "demo",
+    epochs: Annotated[int, typer.Option(min=1)] = 60,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    first_seed: Annotated[int, typer.Option(min=0)] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load data.")] = 1,
+    precision: Annotated[
+        Precision | None, typer.Option(help="By default the precision of the configuration.")
+    ] = None,
+) -> None:
+    """Train both heads with each seed, and print the tables."""
+    base = load_configuration(configuration)
+    hardware = Hardware(devices=1, precision=precision)
+    patients = prepare_cohort(cohort, runs / "cache", base.preparation, workers=workers)
+    task = Hpv()  # one for all seeds, as it keeps the features of a frozen encoder
+    trained: dict[str, list[Trained]] = {head: [] for head in HEADS}
+    for seed in range(first_seed, first_seed + seeds):
+        for head in HEADS:
+            trained[head].append(
+                train_head(
+                    task,
+                    patients,
+                    with_head(base, head, epochs),
+                    runs / "heads" / f"{head}-{seed}",
+                    runs=runs,
+                    seed=seed,
+                    workers=workers,
+                    hardware=hardware,
+                )
+            )
+        lines = list(tables(trained))
+        write_whole(runs / "heads" / f"table-{first_seed}-{seed}.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    app()
