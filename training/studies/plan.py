@@ -43,6 +43,8 @@ class Plan:
     Attributes
     ----------
     gpu_bytes : of the tensors of a step, in each process.
+    measured_gpu_bytes : of the tensors in the timed step, and with what PyTorch keeps for reuse;
+        None without a timed step on a GPU.
     steps : of an epoch.
     held_out : patients validated at a time, in all processes together.
     kept_windows : windows of a fold whose features are kept, so that the steps themselves take no
@@ -57,6 +59,7 @@ class Plan:
     weights: int
     needs: requirements.Needs
     gpu_bytes: int
+    measured_gpu_bytes: tuple[int, int] | None = None
     folds: int
     steps: int
     held_out: int
@@ -91,7 +94,7 @@ class Plan:
         return [
             f"{self.task.name}: {self.weights / 1e6:.1f} M weights, batch {size} in each of "
             f"{hardware.processes} processes, {precision}",
-            f"  memory per GPU       {self.gpu_bytes / 1e9:.1f} GB of tensors",
+            f"  memory per GPU       {self.gpu_bytes / 1e9:.1f} GB of tensors{self._measured()}",
             f"  shared memory        {needs.shared_memory / 1e9:.1f} GB, with the loaders' own "
             f"{needs.memory / 1e9:.1f} GB of memory",
             f"  disk                 {needs.cache / 1e9:.1f} GB for the cache, "
@@ -100,6 +103,12 @@ class Plan:
             f"{self.folds} folds",
             f"  time                 {self._time()}",
         ]
+
+    def _measured(self) -> str:
+        if self.measured_gpu_bytes is None:
+            return ""
+        tensors, kept = (size / 1e9 for size in self.measured_gpu_bytes)
+        return f"; measured {tensors:.1f} GB, and {kept:.1f} GB with what PyTorch keeps for reuse"
 
     def _time(self) -> str:
         loading = f"a sample takes {self.sample_seconds:.2f} s to load"
@@ -178,10 +187,18 @@ def plan(
         workers=workers,
         hardware=hardware,
     )
-    step_seconds = validation_seconds = None
+    step_seconds = validation_seconds = measured_gpu_bytes = None
     if is_timed and gpu_bytes < _memory_bytes(hardware):
         batch = batch_of(samples, samples.size_zyx, settings.batch_size)
+        if hardware.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         step_seconds = hardware.accumulation_of(settings) * _step_seconds(module, batch, hardware)
+        if hardware.device == "cuda":
+            measured_gpu_bytes = (
+                torch.cuda.max_memory_allocated(),
+                torch.cuda.max_memory_reserved(),
+            )
         validation_seconds = _validation_seconds(task, module, training)
     kept_views = task.kept_views(configuration)
     return Plan(
@@ -190,6 +207,7 @@ def plan(
         weights=requirements.count_weights(task, configuration),
         needs=needed,
         gpu_bytes=gpu_bytes,
+        measured_gpu_bytes=measured_gpu_bytes,
         folds=folds,
         steps=_steps(task, training),
         held_out=len(held_out),
