@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
+
+from isal import isal_zlib
 
 from shared.regular_files import FileError
 
 READ_BYTES: Final = 2**18
 ZLIB_OR_GZIP: Final = 47
-"""Value of `wbits` with which zlib accepts both headers and checks Adler-32 or CRC-32."""
+"""Value of `wbits` for both headers; Adler-32 or CRC-32 is checked."""
 
 
 def inflate(file: BinaryIO, piece_bytes: int, total_bytes: int) -> Iterator[memoryview]:
@@ -30,7 +31,7 @@ def inflate(file: BinaryIO, piece_bytes: int, total_bytes: int) -> Iterator[memo
         If the content is shorter or longer, the stream is cut short or damaged, its checksum is
         wrong, or bytes follow it.
     """
-    stream = zlib.decompressobj(ZLIB_OR_GZIP)
+    stream = isal_zlib.decompressobj(ZLIB_OR_GZIP)
     remaining = total_bytes
     buffer = memoryview(bytearray(min(piece_bytes, total_bytes)))
     while remaining:
@@ -42,7 +43,7 @@ def inflate(file: BinaryIO, piece_bytes: int, total_bytes: int) -> Iterator[memo
         yield piece
 
 
-def _fill(view: memoryview, file: BinaryIO, stream: zlib._Decompress) -> None:
+def _fill(view: memoryview, file: BinaryIO, stream: isal_zlib.Decompress) -> None:
     while view:
         content = _step(file, stream, len(view))
         if content is None:
@@ -51,8 +52,8 @@ def _fill(view: memoryview, file: BinaryIO, stream: zlib._Decompress) -> None:
         view = view[len(content) :]
 
 
-def _require_end(file: BinaryIO, stream: zlib._Decompress) -> None:
-    """Raise FileError unless the stream ends here. At the end, zlib verifies the checksum."""
+def _require_end(file: BinaryIO, stream: isal_zlib.Decompress) -> None:
+    """Raise FileError unless the stream ends here. At the end, the checksum is verified."""
     while not stream.eof:
         content = _step(file, stream, 1)
         if content is None:
@@ -63,14 +64,14 @@ def _require_end(file: BinaryIO, stream: zlib._Decompress) -> None:
         raise FileError("is damaged: bytes follow its compressed voxels")
 
 
-def _step(file: BinaryIO, stream: zlib._Decompress, most_bytes: int) -> bytes | None:
+def _step(file: BinaryIO, stream: isal_zlib.Decompress, most_bytes: int) -> bytes | None:
     """Return the next bytes, possibly none yet, or None at the end of the stream or the file."""
     if stream.eof:
         return None
     source = stream.unconsumed_tail or file.read(READ_BYTES)
     try:
         content = stream.decompress(source, most_bytes)
-    except zlib.error as error:
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub calls this class an instance
         raise FileError(f"is damaged: its compressed voxels cannot be read ({error})") from None
-    # Without more input, zlib may still hold output of earlier input.
+    # Without more input, the stream may still hold output of earlier input.
     return content if content or source or stream.eof else None

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import os
 import struct
-import zlib
 from pathlib import Path
 from typing import BinaryIO, Final
+
+from isal import isal_zlib
 
 from shared.conventions import IntTriple
 from shared.grand_challenge.image_bounds import require_size
@@ -54,12 +55,12 @@ def _head(file: BinaryIO, is_compressed: bool) -> bytes:
     """Return up to LATEST_VOXEL bytes from the start of the content."""
     if not is_compressed:
         return file.read(LATEST_VOXEL)
-    stream = zlib.decompressobj(ZLIB_OR_GZIP)
+    stream = isal_zlib.decompressobj(ZLIB_OR_GZIP)
     content = b""
     try:
         while len(content) < LATEST_VOXEL and (source := file.read(READ_BYTES)):
             content += stream.decompress(source, LATEST_VOXEL - len(content))
-    except zlib.error as error:
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub calls this class an instance
         raise FileError(f"is damaged: it cannot be inflated ({error})") from None
     return content
 
