@@ -1,4 +1,4 @@
-"""Reads label maps: their grid, and their voxels with checks."""
+"""Reads image grids, compares them, and reads and checks label maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.geometry import Grid
 from shared.grand_challenge.images import open_image
 
 GRID_TOLERANCE: Final = 1e-3
-"""Tolerance in mm, or of a cosine; it is needed because NIfTI stores geometry in 32 bits."""
+"""Largest difference between equal grids, in mm or of a direction cosine: NIfTI stores 32 bits."""
 
 
 def read_grid(path: Path) -> Grid:
@@ -24,7 +24,7 @@ def read_grid(path: Path) -> Grid:
     Raises
     ------
     InputError
-        If the file is not such an image.
+        If the file cannot be read, or is not a 3-D image with one value per voxel.
     """
     return open_image(path).grid
 
@@ -35,29 +35,29 @@ def read_labels(path: Path) -> LabelVolume:
     Raises
     ------
     InputError
-        If the file cannot be read, its type is not an integer, or a value is not a label.
+        If the file cannot be read, its voxels are not integers, or a voxel is not a label.
     """
     image = open_image(path).read()
     values: NDArray[np.generic] = sitk.GetArrayViewFromImage(image)
     if not np.issubdtype(values.dtype, np.integer):
-        raise InputError(f"expected a label map of whole numbers, found {values.dtype}")
+        raise InputError(f"expected voxels of an integer type in {path.name}, found {values.dtype}")
     lowest, highest = int(values.min()), int(values.max())
     if lowest < min(Label) or highest > max(Label):
         raise InputError(
-            f"expected the labels {', '.join(str(int(label)) for label in Label)}, found values "
-            f"from {lowest} to {highest}"
+            f"expected only the labels {', '.join(str(int(label)) for label in Label)} in "
+            f"{path.name}, found values from {lowest} to {highest}"
         )
     return np.array(values, dtype=np.uint8)
 
 
 def grid_difference(grid: Grid, expected: Grid) -> str | None:
-    """Return how a grid differs from the expected grid, or None if they agree."""
+    """Return the first difference from the expected grid in words, or None if they agree."""
     if grid.size_xyz != expected.size_xyz:
-        return f"size {grid.size_xyz} instead of {expected.size_xyz}"
+        return f"size (x, y, z) {grid.size_xyz} instead of {expected.size_xyz}"
     for name in ("spacing_mm", "origin_mm", "direction"):
-        ours, theirs = getattr(grid, name), getattr(expected, name)
-        if not np.allclose(ours, theirs, rtol=0, atol=GRID_TOLERANCE):
-            return f"{name} {_rounded(ours)} instead of {_rounded(theirs)}"
+        found, wanted = getattr(grid, name), getattr(expected, name)
+        if not np.allclose(found, wanted, rtol=0, atol=GRID_TOLERANCE):
+            return f"{name} {_rounded(found)} instead of {_rounded(wanted)}"
     return None
 
 

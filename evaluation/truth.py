@@ -4,14 +4,14 @@
 
     ground_truth/
       patients.csv               one row per patient
-      masks/<PatientID>.nii.gz   (or .mha) for segmentation: the label map on the CT's grid
+      masks/<PatientID>.nii.gz   (or .mha) only for segmentation: the label map on the CT's grid
 
 `patients.csv` has the columns of the challenge's own tables: `PatientID`, `CenterID` and the
-columns of each task (`Relapse`: 1 recurrence, 0 censored; `RFS`: days; `HPV Status`: 1 positive,
-0 negative). It has one more column, `FieldOfView` (head_neck or whole_body). All columns but
-`PatientID` may be absent or empty. Segmentation needs no table. Without a `CenterID`, the centre is
-read from the patient's ID (`MDA-001`). Without a `FieldOfView`, it follows from the extent of the
-mask.
+columns of each task (`Relapse`: 1 recurrence, 0 censored; `RFS`: recurrence-free survival in days;
+`HPV Status`: 1 positive, 0 negative). It has one more column, `FieldOfView` (head_neck or
+whole_body). All columns but `PatientID` may be absent or empty. Segmentation needs no table.
+Without a `CenterID`, the centre is read from the patient's ID (`MDA-001`). Without a `FieldOfView`,
+it follows from the extent of the mask's image along the body.
 """
 
 from __future__ import annotations
@@ -35,25 +35,28 @@ TABLE: Final = "patients.csv"
 MASKS: Final = "masks"
 MASK_SUFFIXES: Final = (".nii.gz", ".mha")
 WHOLE_BODY_MM: Final = 600.0
-"""Scans of at least this extent count as whole-body: scans of head and neck extend over 0.3 to
-0.5 m, scans from skull to thigh over 0.9 m or more."""
+"""Images that are at least this long along the body count as whole-body. Scans of head and neck are
+300 to 500 mm long, scans from skull to thigh 900 mm or more."""
 CENTRES: Final = {
     1: "CHUM", 2: "CHUP", 3: "CHUS", 4: "CHUV", 5: "MDA", 6: "HGJ", 7: "HMR", 8: "USZ",
 }  # fmt: skip
-"""Centres by the organisers' CenterID. The test data has other centres too; their number becomes
-their name."""
+"""Centres by the organisers' CenterID. The test data has other centres too, which keep their number
+as a name."""
 _YES_NO: Final = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MISSING: Final = frozenset({"", "nan", "na", "n/a", "none", "null"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaseTruth:
-    """The ground truth of a case; a value that is unknown is None.
+    """The ground truth of a case; unknown values are None.
 
     Attributes
     ----------
+    centre : name of the hospital.
+    field_of_view : from the table, else from the length of the mask's image.
     mask : path of the true label map.
-    row : the case's row of the table, by column; each task reads its own columns.
+    row : the case's row of the table, by column, empty without one; each task reads its own
+        columns.
     """
 
     case_id: str
@@ -63,7 +66,7 @@ class CaseTruth:
     row: Mapping[str, str] = field(default_factory=dict)
 
     def flag(self, column: str) -> bool | None:
-        """Return the value of a column that holds 0 or 1, or None if it is empty.
+        """Return the value of a column with 0 or 1 (false or true); None if absent, empty or n/a.
 
         Raises
         ------
@@ -73,7 +76,7 @@ class CaseTruth:
         return _flag(self.case_id, self.row, column)
 
     def number(self, column: str) -> float | None:
-        """Return the value of a column that holds a finite number, or None if it is empty.
+        """Return the value of a column with a finite number; None if absent, empty or n/a.
 
         Raises
         ------
@@ -84,22 +87,22 @@ class CaseTruth:
 
 
 def read_truth(folder: Path) -> dict[str, CaseTruth]:
-    """Read the truth of each case, sorted by the patient's ID.
+    """Return the truth of each case by its ID, which is the patient's, in the order of the IDs.
 
     The columns of a task are checked when the task reads them.
 
     Raises
     ------
     InputError
-        If there is neither table nor mask, a patient appears twice, or `CenterID` or `FieldOfView`
-        is invalid.
+        If there is neither a table nor a mask, a patient has two rows or two masks, a row has no
+        `PatientID`, or `CenterID` or `FieldOfView` is invalid.
     """
     masks = _masks(folder / MASKS)
     rows = _rows(folder / TABLE)
     if not masks and not rows:
         raise InputError(
             f"expected {TABLE} or {MASKS}/<PatientID>.nii.gz in {folder}, found neither; "
-            "upload the ground truth as a tarball with these at its root"
+            "put at least one of them there (on the platform: at the root of the tarball)"
         )
     return {
         case_id: _case_truth(case_id, rows.get(case_id, {}), masks.get(case_id))
@@ -133,7 +136,7 @@ def _rows(path: Path) -> dict[str, Mapping[str, str]]:
             if not case_id or case_id in rows:
                 problem = f"'{case_id}' twice" if case_id else "a row without one"
                 raise InputError(
-                    f"expected a different PatientID in each row of {path}, found {problem}; "
+                    f"expected a PatientID of its own in each row of {path}, found {problem}; "
                     "correct the table"
                 )
             rows[case_id] = {name: (value or "").strip() for name, value in row.items() if name}

@@ -1,4 +1,4 @@
-"""Lesion measures that a radiologist would use: volume, uptake, number, spread, fluid and place.
+"""Lesion measures that a radiologist would use: volume, uptake, number, spread, fluid and position.
 
 The measures are computed from a label map, a CT and a PET on one grid. The linear models and the
 baselines use them.
@@ -20,43 +20,44 @@ from shared.geometry import Grid, bounding_slices
 MM3_PER_ML: Final = 1000.0
 
 FLUID_HU: Final = (-20.0, 35.0)
-"""Range of water, protein and old blood, with the noise of a CT. Viable tumour and muscle are above
-this range, and fat (-100 HU) is below."""
+"""HU of water, protein and old blood, ends included, widened by a CT's noise. Viable tumour and
+muscle are above this range, and fat (-100 HU) is below."""
 
 RIM_MM: Final = 4.0
 """Voxels that are closer than this to the surface of a lesion do not count as fluid, because a
-mixture of lesion and surrounding fat has the HU of fluid."""
+voxel that is partly lesion and partly fat can have the HU of fluid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LesionMeasures:
     """The measures of all lesions of a patient; all are 0 without lesions.
 
-    Places are relative to the middle of the grid, which in the pipeline is the head-and-neck
-    region, along the axes of the world (LPS). The middle of the grid is taken as the midplane of
-    the body. The measures of GTVp or GTVn are 0 if there is none.
+    Positions are relative to the middle of the grid, along the axes of the world (LPS). In the
+    pipeline, the grid is that of the region. The sagittal plane through its middle is taken as the
+    midplane of the body. The measures of GTVp are 0 without GTVp, and likewise for GTVn.
 
     Attributes
     ----------
     mtv_ml : metabolic tumour volume, here the volume of GTVp and GTVn together.
     tlg_suv_ml : total lesion glycolysis, mean SUV times volume, in SUV·ml.
-    suv_max : highest SUV of a voxel.
+    suv_max : highest SUV of a voxel of a lesion.
     primary_ml : volume of GTVp.
     nodes : number of involved nodes, counted as 26-connected components of GTVn.
     largest_node_ml : volume of the largest node.
-    spread_mm : largest distance between the centres of two lesions, primaries or nodes; 0 for a
+    spread_mm : largest distance between the centroids of two lesions, primaries or nodes; 0 for a
         single lesion.
     primary_fluid_ml, node_fluid_ml : volume of fluid in GTVp and GTVn on the CT (`FLUID_HU`,
         `RIM_MM`). Fluid is necrosis or a cyst; nodes of HPV-positive tumours are often cystic.
     primary_suv, node_suv : mean SUV of GTVp and GTVn.
-    lesser_side_ml : volume of GTVn on the side of the body with less of it; above 0 means that
-        nodes of both sides are involved.
-    primary_lateral_mm, node_lateral_mm : mean distance of GTVp and GTVn from the midplane.
-    primary_posterior_mm, primary_superior_mm, node_posterior_mm, node_superior_mm : centre of GTVp
-        and GTVn; negative in front of the middle, or below it. The site of a tumour is related to
-        its HPV status: positive tumours arise mostly in the tonsils and at the base of the tongue.
-    node_laterality : difference of the volumes of GTVn on both sides, divided by their sum. 1 means
-        that all nodes are on one side.
+    lesser_side_ml : volume of GTVn on the side of the body with less of it; above 0 if nodes of
+        both sides are involved.
+    primary_lateral_mm, node_lateral_mm : mean distance of the voxels from the midplane, never
+        negative.
+    primary_posterior_mm, primary_superior_mm, node_posterior_mm, node_superior_mm : position of the
+        centroid, positive behind the middle and above it. The site of a tumour is related to its
+        HPV status: positive tumours arise mostly in the tonsils and at the base of the tongue.
+    node_laterality : difference between the volumes of GTVn on the two sides, divided by their sum:
+        0 if they are equal, 1 if all nodes are on one side.
 
     References
     ----------
@@ -91,11 +92,11 @@ class LesionMeasures:
     node_laterality: float = 0.0
 
     def vector(self) -> NDArray[np.float64]:
-        """Return the measures as a linear model takes them, in the order of the attributes.
+        """Return the measures as a linear model takes them, in the order of `MEASURES`.
 
-        Volumes, uptakes, numbers and the spread become log(1 + measure), because they range over
+        Volumes, uptakes, numbers and the spread become log(1 + measure), because they vary by
         factors of hundreds: without the logarithm the largest tumours would dominate a linear
-        model. Places and the laterality stay as they are.
+        model. Positions and the laterality stay as they are.
 
         Returns
         -------

@@ -1,7 +1,7 @@
-"""Runs the graphs of a model folder, which are checked against the card.
+"""Runs the ONNX graphs of a model folder, after checking each against the folder's card.
 
-A single graph stays loaded between calls. Several graphs are loaded one after another to save
-memory (a HECKTOR 2025 team reports that 15 checkpoints together did not fit into memory).
+A single graph stays loaded between calls. Of several graphs, only one is in memory at a time (a
+HECKTOR 2025 team reports that 15 checkpoints together did not fit in memory).
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ T = TypeVar("T")
 
 
 class Ensemble(Generic[CardT]):
-    """A model folder whose card, files and graphs agree; the base class of each task's model.
+    """The members of a model folder; the base class of each task's model.
 
-    After a member failed to load, the object can still be used, and the next call tries again.
+    A graph is checked against the card when it is loaded: the first one with the folder, each other
+    one when it is first used.
+
+    If a member fails to load, the object remains usable, and the next call tries again.
 
     Attributes
     ----------
@@ -31,7 +34,7 @@ class Ensemble(Generic[CardT]):
     card_type: type[CardT]
 
     def __init__(self, folder: Path) -> None:
-        """Open a model folder and load its first graph; `load` does the same."""
+        """Open a model folder and load its first graph; see `load` for the errors."""
         self.card = load_card(folder, self.card_type)
         self._folder = folder
         self._loaded: tuple[Member, Network] | None = None
@@ -45,13 +48,13 @@ class Ensemble(Generic[CardT]):
         Raises
         ------
         ModelError
-            If the folder does not hold a model for this task, the inputs of a graph differ from
-            those of the card, or this version does not support the card.
+            If the folder does not hold a model for this task, the inputs of the first graph differ
+            from those of the card, or this version does not support the card.
         """
         return cls(folder)
 
     def for_each(self, predict: Callable[[Network], T]) -> Iterator[tuple[Member, T]]:
-        """Yield each member and the result of `predict`, with one graph in memory at a time.
+        """Yield each member and the result of `predict` on it, with one graph in memory at a time.
 
         Raises
         ------

@@ -138,9 +138,9 @@ FLIPPED = Grid(GRID.size_xyz, GRID.spacing_mm, GRID.origin_mm, (-1, 0, 0, 0, 1, 
         (image(TRUTH, moved((-5, 7.5, 101))), "origin_mm (-5.0, 7.5, 101.0) instead of"),
         (image(TRUTH, FLIPPED), "on the CT's grid, found direction"),
         (image(TRUTH, Grid(GRID.size_xyz, (1, 2, 3.1), GRID.origin_mm)), "found spacing_mm"),
-        (image(TRUTH[1:]), "size (12, 10, 7) instead of (12, 10, 8)"),
+        (image(TRUTH[1:]), "size (x, y, z) (12, 10, 7) instead of (12, 10, 8)"),
         (image(TRUTH)[:, :, 0], "expected a readable 3-D image"),
-        (image(TRUTH.astype(np.float32)), "whole numbers, found float32"),
+        (image(TRUTH.astype(np.float32)), ".mha, found float32"),
         (image(TRUTH + 1), "found values from 1 to 3"),
         (image(TRUTH.astype(np.int16) - 1), "found values from -1 to 1"),
         (sitk.JoinSeries([image(TRUTH)] * 2), "expected a readable 3-D image"),
@@ -204,7 +204,9 @@ def test_mask_must_not_refer_to_a_file_of_the_truth(submission: Submission) -> N
 def test_broken_truth_is_an_error_of_the_organisers(submission: Submission) -> None:
     submission.add_truth("MDA-001", image(TRUTH + 5))
     submission.add_mask("MDA-001", image(TRUTH))
-    with pytest.raises(ValueError, match="ground truth of MDA-001: expected the labels 0, 1, 2"):
+    with pytest.raises(
+        ValueError, match="ground truth of MDA-001: expected only the labels 0, 1, 2"
+    ):
         submission.segmentation()
 
 

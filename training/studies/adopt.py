@@ -1,10 +1,10 @@
 """Adopts a finished Task 1 model for a cohort that it was not trained on.
 
-Tasks 2 and 3 can then be trained as after a training of Task 1: the folder of runs has the folds,
-the model's masks of all patients, their scores, and the weights of its encoder. Because the model
-has seen no patient of the cohort, all masks are like those of new patients. A model of this
-repository has an encoder; the graph of another source, such as an imported nnU-Net, gives only
-masks.
+Tasks 2 and 3 can then be trained as if Task 1 had been trained here: the folder of runs gets the
+folds, the model's masks with their scores, and the weights of the encoder of its first network.
+Because the model has seen no patient of the cohort, all its masks count as out of fold. Only a
+graph that this repository exported has an encoder; another one, such as an imported nnU-Net, gives
+only masks.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from training.tasks.planning import ENCODER, learnable, make_folds
 from training.tasks.segmentation import model_for
 
 PREFIX: Final = "encoder."
-"""Begins the names of the encoder's weights in a graph of `EncoderDecoder`."""
+"""Prefix of the names of the encoder's weights in a graph of `EncoderDecoder`."""
 PATIENTS_AT_ONCE: Final = 20
-"""Scores are written after so many patients; a command that is stopped repeats at most these."""
+"""Scores are written after this number of patients; a stopped command repeats at most as many."""
 
 
 def adopt(
@@ -46,36 +46,38 @@ def adopt(
     hold_out: HoldOut,
     seed: int,
 ) -> None:
-    """Write what a training of Task 1 leaves for the other tasks; a repeated call resumes.
+    """Write the files of Task 1 that the other tasks read; a repeated call resumes.
 
     Parameters
     ----------
     task : Task 1.
-    patients : all patients of the cohort; the model was trained on none of them, which cannot be
-        checked here.
+    patients : all patients of the cohort. The caller must be sure that the model was trained on
+        none of them.
     folder : the model folder.
     preparation : how the patients were prepared.
+    runs : the folder of training runs, in which that of Task 1 is written.
     hold_out : the way to form the folds of Tasks 2 and 3; by default `DEFAULT_FOLDS` folds.
+    seed : of the folds.
 
     Raises
     ------
     InputError
-        If the model needs another preparation, the folder of runs has a training of Task 1 or other
-        folds, or the patients do not allow the folds.
+        If the model needs another preparation, `runs` has a training run or other folds of Task 1,
+        or the patients do not allow the folds.
     ModelError
         If the model folder cannot be used.
     """
     model, run_folder = model_for(folder, preparation), runs / task.name
     if (run_folder / RUN).is_file():
         raise InputError(
-            f"expected no training of Task 1 in {run_folder}, found one; give another folder of "
-            "runs"
+            f"expected no training run of Task 1 in {run_folder}, found one; give another folder "
+            "of runs"
         )
-    views = {p.patient_id: p for p in learnable(task, patients)}
-    others = [p for p in patients if p.patient_id not in views]
+    by_id = {p.patient_id: p for p in learnable(task, patients)}
+    others = [p for p in patients if p.patient_id not in by_id]
     folds = make_folds(
         task,
-        list(views.values()),
+        list(by_id.values()),
         others,
         hold_out=hold_out.or_default_folds(),
         shared=run_folder,
@@ -85,8 +87,9 @@ def adopt(
     encoder = encoder_weights(folder / model.card.members[0].file)
     predictions = run_folder / out_of_fold.FOLDER
     for number, fold in enumerate(folds.folds):
-        members = [views[name] for name in fold.held_out] + (others if number == 0 else [])
-        new = out_of_fold.not_written(predictions, members)
+        # Patients without a label map are in no fold; the first fold writes their masks too.
+        of_fold = [by_id[name] for name in fold.held_out] + (others if number == 0 else [])
+        new = out_of_fold.not_written(predictions, of_fold)
         for start in range(0, len(new), PATIENTS_AT_ONCE):
             out_of_fold.write(
                 predictions,
@@ -107,7 +110,7 @@ def encoder_weights(graph: Path) -> dict[str, Tensor]:
 
     Returns
     -------
-    The `state_dict` of the encoder; empty if the graph has no encoder of this name.
+    The `state_dict` of the encoder; empty if no weight has the prefix.
     """
     return {
         weight.name.removeprefix(PREFIX): torch.from_numpy(numpy_helper.to_array(weight).copy())

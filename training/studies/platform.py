@@ -1,9 +1,9 @@
-"""Writes a training cohort as cases of the platform, and out-of-fold predictions as its jobs.
+"""Writes a training cohort as cases of the platform, and out-of-fold predictions as jobs.
 
 The containers and the evaluation can then be used on a training cohort. In the jobs, the answer
-about each patient comes from models that were not trained on the patient, so
-`python -m evaluation score` and `report` work on a cross-validation as on a container. There are
-two differences. First, C-index and AUC rank the patients of all folds together although their
+about each patient comes from models that were not trained on that patient, so
+`python -m evaluation score` and `report` work on a cross-validation as on a container's jobs. There
+are two differences. First, C-index and AUC rank the patients of all folds together although their
 predictions come from different models: risks are standardised within each fold, probabilities are
 not. Second, Task 3 decides at a probability of 0.5, whatever threshold the card of a model states.
 """
@@ -39,24 +39,24 @@ from training.tasks.base import Task
 from training.tasks.discovery import TASKS
 
 DRAFTS: Final = ".partial"
-"""Folder of unfinished cases, which do not count as cases."""
+"""Folder in which a case is written before it is moved to its place."""
 
 
 def write_cases(patients: Sequence[Patient], folder: Path) -> None:
     """Write patients as cases in the platform's layout, with `truth.nii.gz` and `truth.json`.
 
     The images of an existing case are not written again, so a command that was stopped can resume.
-    Record and outcomes are written again if the cohort's tables have changed.
+    The clinical record and the outcomes are written again if the cohort's tables have changed.
     """
     for patient in tqdm(patients, desc="writing cases", unit="case"):
         target = folder / patient.patient_id
         if target.exists():
-            _write_texts(patient, target)
+            _write_json(patient, target)
             continue
         draft = folder / DRAFTS / patient.patient_id
         shutil.rmtree(draft, ignore_errors=True)
         _write_images(patient, draft)
-        _write_texts(patient, draft)
+        _write_json(patient, draft)
         draft.rename(target)
     shutil.rmtree(folder / DRAFTS, ignore_errors=True)
 
@@ -67,7 +67,7 @@ def _write_images(patient: Patient, folder: Path) -> None:
         place = folder / "input" / socket.path
         place.mkdir(parents=True)
         image = sitk.ReadImage(str(source))
-        for key in image.GetMetaDataKeys():  # MetaImage warns about the fields of NIfTI.
+        for key in image.GetMetaDataKeys():  # the writer warns about NIfTI's fields
             image.EraseMetaData(key)
         target = place / f"{patient.patient_id}.mha"
         sitk.WriteImage(image, str(target), useCompression=True, compressionLevel=1)
@@ -76,7 +76,7 @@ def _write_images(patient: Patient, folder: Path) -> None:
         sitk.WriteImage(labels, str(folder / "truth.nii.gz"), useCompression=True)
 
 
-def _write_texts(patient: Patient, folder: Path) -> None:
+def _write_json(patient: Patient, folder: Path) -> None:
     truth = {"hpv": patient.hpv, "relapse": patient.relapse, "rfs_days": patient.rfs_days}
     for path, value in (
         (folder / "input" / CURRENT.ehr.path, ehr_of(patient.clinical)),
@@ -95,8 +95,9 @@ def write_jobs(
     Parameters
     ----------
     patients : the patients of the cohort; a patient without a task's outcome has no job for it.
-    cases : folder that `write_cases` wrote for the same cohort; cases of other patients get no
-        truth and are not scored.
+    runs : the folder of training runs.
+    cases : folder that `write_cases` wrote for the same cohort; cases of other patients are
+        ignored.
     folder : a new folder, or one with some jobs of the same predictions; missing jobs are added.
 
     Returns
@@ -107,7 +108,7 @@ def write_jobs(
     ------
     InputError
         If there are no predictions, some folds are not trained, a patient has no case, or the
-        folder has jobs of other predictions. In all these cases no job is written.
+        folder has jobs of other predictions. No job is written then.
     """
     case_folders = {case.name: case for case in find_cases(cases)}
     predictions = {name: _Predictions.of(task, patients, runs) for name, task in TASKS.items()}
@@ -118,17 +119,18 @@ def write_jobs(
     ]
     if not algorithms:
         raise InputError(
-            f"expected {out_of_fold.FOLDER} of a task in {runs}, found none; train in folds first"
+            f"expected TASK/{out_of_fold.FOLDER} of all tasks of an algorithm in {runs}, found "
+            "none; train with --folds first"
         )
-    answered = {a.name: _answered(a, predictions) for a in algorithms}
+    patients_of = {a.name: _patients_of(a, predictions) for a in algorithms}
     for algorithm in algorithms:
         missing = [
-            p.patient_id for p in answered[algorithm.name] if p.patient_id not in case_folders
+            p.patient_id for p in patients_of[algorithm.name] if p.patient_id not in case_folders
         ]
         if missing:
             raise InputError(
-                f"expected a case for each of {len(answered[algorithm.name])} patients in {cases}, "
-                f"found none for {missing[0]}; make the cases from this cohort with "
+                f"expected a case in {cases} for each of {len(patients_of[algorithm.name])} "
+                f"patients, found none for {missing[0]}; make the cases from this cohort with "
                 "`python -m training cases`"
             )
         for task in algorithm.tasks:
@@ -142,10 +144,10 @@ def write_jobs(
     for algorithm in algorithms:
         store = JobStore(folder / algorithm.name)
         with store.opened():
-            for patient in tqdm(answered[algorithm.name], desc=algorithm.name, unit="patient"):
+            for patient in tqdm(patients_of[algorithm.name], desc=algorithm.name, unit="patient"):
                 answers = [partial(predictions[task].write, patient) for task in algorithm.tasks]
                 _write_job(store, patient, answers)
-            jobs = [case_folders[p.patient_id] for p in answered[algorithm.name]]
+            jobs = [case_folders[p.patient_id] for p in patients_of[algorithm.name]]
             store.write_predictions(algorithm, jobs)
     return [algorithm.name for algorithm in algorithms]
 
@@ -156,7 +158,7 @@ class _Predictions:
 
     Attributes
     ----------
-    patients : the patients whose truth is known.
+    patients : the patients whose outcome of this task is known.
     """
 
     task: Task
@@ -182,15 +184,15 @@ class _Predictions:
         self.task.write_answer(self.folder, patient, output)
 
     def digest(self) -> str:
-        """Return a hash of the predictions, which differs after each training run."""
+        """Return a short hash of the predictions; another training changes it."""
         files = sorted(self.folder.glob("[!.]*"))
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
-def _answered(
+def _patients_of(
     algorithm: Algorithm, predictions: Mapping[TaskName, _Predictions]
 ) -> list[PreparedPatient]:
-    """Return the patients about whom all tasks of an algorithm have predictions."""
+    """Return the patients whose truth is known for all tasks of an algorithm."""
     first, *others = (predictions[task].patients for task in algorithm.tasks)
     names = [{patient.patient_id for patient in patients} for patients in others]
     return [p for p in first if all(p.patient_id in each for each in names)]
@@ -200,7 +202,7 @@ def _origin(
     algorithm: Algorithm, predictions: Mapping[TaskName, _Predictions], cases: Path
 ) -> JobsOrigin:
     sources = (predictions[task] for task in algorithm.tasks)
-    source = ", ".join(f"{each.folder}, sha256 {each.digest()}" for each in sources)
+    source = ", ".join(f"{each.folder} ({each.digest()})" for each in sources)
     return JobsOrigin(
         algorithm=algorithm.name,
         source=f"out-of-fold predictions in {source}",

@@ -1,6 +1,6 @@
-"""What a frozen encoder sees of each patient, computed once: the pooled features of a few windows.
+"""Computes once what a frozen encoder returns for a patient: the pooled features of a few windows.
 
-An epoch then needs only the head, and takes seconds.
+Each epoch then trains only the head, and takes seconds.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from training.samples.channels import network_input
 from training.samples.dataset import PatientSamples, Sample, Samples, Variation, Windows
 
 Key: TypeAlias = tuple[str, str, int, int]
-"""Encoder and settings, patient, lesions, and view."""
+"""Hash of encoder and settings, patient ID, checksum of the label map, and number of the view."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PooledSamples(Dataset[Sample]):
-    """Pooled features with a patient's targets, in the place of windows.
+    """Pooled features with a patient's targets, instead of windows.
 
     Attributes
     ----------
-    features : for each patient, shape (views, features); the first view is the window as served.
+    features : for each patient, shape (views, features). A view is a window; the first one is
+        placed as in serving, and not augmented.
     targets : for each patient, the values that a sample has in addition to `pooled`.
     variation : random changes of a training sample.
     """
@@ -47,7 +48,7 @@ class PooledSamples(Dataset[Sample]):
         return len(self.features)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """Return one of a patient's views, with `pooled` of shape (features,)."""
+        """Return a random view of a patient, with `pooled` of shape (features,)."""
         index, seed = draw
         rng = np.random.default_rng(seed)
         views = self.features[index]
@@ -91,8 +92,9 @@ class FeatureStore:
         Parameters
         ----------
         windows : the patients as the container sees them, for the first view.
-        samples : the same patients, augmented, for all further views; needed if there are any. The
-            seed of a view depends only on its number and on the patient.
+        samples : the same patients, augmented, for the views after the first; needed if there are
+            several. The seed of a view depends only on its number and on the patient.
+        views : number of views of a patient.
         """
         was_training = network.training
         network.to(device).eval()

@@ -1,7 +1,7 @@
-"""The base classes of the configurations of networks.
+"""Base classes of network configurations.
 
-A configuration is a table of the TOML file that describes one network. It builds the network, and
-returns the parts of it that training, Task 3 and export need. These therefore work with every
+A configuration is one table of the TOML file, and describes one network. It builds the network,
+and returns those parts of it that training, Task 3 and export need. So these three work with every
 architecture.
 """
 
@@ -22,11 +22,11 @@ class NetworkConfig(Strict):
     """The configuration of a network."""
 
     def reference(self, network: nn.Module) -> nn.Module:
-        """Return the part of a trained network that serving needs; export checks against it."""
+        """Return the part of a trained network that serving needs; export compares with it."""
         return network
 
     def merged(self, networks: Sequence[nn.Module]) -> list[nn.Module]:
-        """Return the networks of an ensemble, or fewer ones with the same mean output."""
+        """Return the networks of an ensemble, or fewer with the same mean, if the kind has such."""
         return list(networks)
 
     def serving(self, network: nn.Module) -> nn.Module:
@@ -37,7 +37,8 @@ class NetworkConfig(Strict):
 class SegmentationNetworkConfig(NetworkConfig, ABC):
     """The configuration of a Task 1 network, which has an encoder and a decoder.
 
-    `architecture` is the name by which `discovery` finds it. Task 3 puts its head on the encoder.
+    `architecture` is the name by which `discovery` finds the class. Task 3 puts its head on the
+    encoder.
     """
 
     architecture: str
@@ -48,7 +49,7 @@ class SegmentationNetworkConfig(NetworkConfig, ABC):
 
         The network maps images, shape (n, in_channels, z, y, x), to logits of background, GTVp and
         GTVn, shape (n, 3, z, y, x). In training mode it may return logits of several levels, shape
-        (n, levels, 3, z, y, x), from the finest to the coarsest, all enlarged to the same size.
+        (n, levels, 3, z, y, x), from the finest to the coarsest, all enlarged to the image's size.
         """
 
     @property
@@ -63,9 +64,10 @@ class SegmentationNetworkConfig(NetworkConfig, ABC):
 
     @abstractmethod
     def encoder(self, network: nn.Module) -> nn.Module:
-        """Return the part that maps an image to a list of features, finest first, bottleneck last.
+        """Return the part that maps an image to its features at each resolution, as a list.
 
-        All parts share the weights of the network.
+        The features have the shape (n, channels, z, y, x). The finest come first, the bottleneck
+        last. This part and the others share their weights with the network.
         """
 
     @abstractmethod
@@ -74,22 +76,25 @@ class SegmentationNetworkConfig(NetworkConfig, ABC):
 
     @abstractmethod
     def levels(self, network: nn.Module) -> list[list[nn.Module]]:
-        """Return the blocks of each resolution, finest first; a pass calls each block once."""
+        """Return the blocks of each resolution, finest first, whose results may be computed again.
+
+        A forward pass calls each block once.
+        """
 
     def reference(self, network: nn.Module) -> nn.Module:
-        """Return encoder and decoder, without layers that only the loss needs."""
+        """Return encoder and decoder, without layers that only the loss of Task 1 uses."""
         return EncoderDecoder(self.encoder(network), self.decoder(network))
 
     def as_backbone(self) -> Self:
         """Return the configuration without layers that only the loss of Task 1 uses.
 
-        Task 3 trains such a network, because distributed training refuses weights without a
+        Task 3 trains such a network, because distributed training fails if a weight gets no
         gradient.
         """
         return self
 
     def backbone_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of a Task 1 network that a network of `as_backbone` also has."""
+        """Return those weights of a Task 1 network that the network of `as_backbone` has too."""
         return dict(weights)
 
 
@@ -97,8 +102,9 @@ class HpvNetworkConfig(NetworkConfig, ABC):
     """The configuration of a Task 3 network, a head on the encoder of a Task 1 network."""
 
     clinical_width: PositiveInt = 32
+    """Number of features of the clinical branch."""
     dropout: float = 0.0
-    """Dropout in the head and in the clinical branch; the Task 1 network has its own setting."""
+    """Probability of dropout in head and clinical branch; the Task 1 network has its own."""
 
     @abstractmethod
     def build(
@@ -108,20 +114,21 @@ class HpvNetworkConfig(NetworkConfig, ABC):
 
         Parameters
         ----------
-        in_channels : image channels, which are the channels of the Task 1 network.
+        in_channels : number of channels of the image, as in the Task 1 network.
+        clinical_features : length of the clinical vector.
         """
 
     @abstractmethod
     def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
-        """Return the network's channels in order, given those of the Task 1 network."""
+        """Return the channels in order: the image's, which Task 1 has too, and then any others."""
 
     def reference(self, network: nn.Module) -> nn.Module:
-        """Return the part that predicts the status."""
+        """Return the part that predicts the HPV status."""
         return cast(HpvNetworkBase, network).classifier()
 
 
 class HpvNetworkBase(nn.Module, ABC):
-    """A Task 3 network in training."""
+    """A Task 3 network as it is trained, with layers that serving may not need."""
 
     @abstractmethod
     def classifier(self) -> nn.Module:

@@ -93,7 +93,7 @@ def test_incomplete_case_is_not_a_case(
     cohort, cases = [p.patient for p in patients[:2]], tmp_path / "cases"
     write_cases(cohort[:1], cases)
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_write_texts", lambda *_: pytest.fail("stopped"))
+        patched.setattr(module, "_write_json", lambda *_: pytest.fail("stopped"))
         with pytest.raises(pytest.fail.Exception, match="stopped"):
             write_cases(cohort[1:], cases)
     assert (cases / module.DRAFTS / "MDA-001/input").is_dir()
@@ -132,7 +132,7 @@ def test_evaluation_scores_the_out_of_fold_predictions(
 ) -> None:
     runs, cases, run = tmp_path / "runs", tmp_path / "cases", tmp_path / "run"
     write_cases([p.patient for p in patients[1:]], cases)
-    with pytest.raises(InputError, match="expected out_of_fold of a task in"):
+    with pytest.raises(InputError, match="expected TASK/out_of_fold of all tasks"):
         write_jobs(patients, runs, cases=cases, folder=run)
     predict(patients, runs)
     with pytest.raises(InputError, match="found none for MDA-000; make the cases"):
