@@ -79,8 +79,10 @@ AcceleratorOption = Annotated[Accelerator, typer.Option(help="auto uses GPUs if 
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out patients that cannot be used.")
 ]
+HELD_OUT_HELP: Final = "Hold out this number of patients, in a single fold"
 HeldOutOption = Annotated[
-    int | None, typer.Option(min=1, help="Hold out this number of patients, in a single fold.")
+    int | None,
+    typer.Option(min=0, help=f"{HELD_OUT_HELP}; 0 trains on everybody, without any score."),
 ]
 FoldsOption = Annotated[
     int | None,
@@ -201,7 +203,8 @@ def train_all(
 ) -> None:
     """Train all tasks in order on one machine, score them out of fold, and write a report.
 
-    By default in five folds. The same command resumes anywhere.
+    By default in five folds. With --held-out 0 there are no scores and no report. The same command
+    resumes anywhere.
     """
     if folds is None and held_out is None and not by_centre:
         folds = DEFAULT_FOLDS
@@ -272,7 +275,7 @@ def adopt_model(
     runs: RunsArgument,
     model: SegmentationModelOption = TASK1_MODEL,
     configuration: ConfigurationOption = "demo",
-    held_out: HeldOutOption = None,
+    held_out: Annotated[int | None, typer.Option(min=1, help=f"{HELD_OUT_HELP}.")] = None,
     folds: FoldsOption = None,
     by_centre: ByCentreOption = False,
     splits: SplitsOption = None,

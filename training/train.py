@@ -33,7 +33,7 @@ from training.processes import is_first_process
 from training.records import read_record
 from training.tasks import requirements
 from training.tasks.base import FoldTraining, Task, TrainedFold
-from training.tasks.planning import check_accumulation, plan_training
+from training.tasks.planning import check_accumulation, check_out_of_fold, plan_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     options.hardware.check()
     configuration = load_configuration(options.configuration)
     check_accumulation(task, configuration, options.hardware)
+    check_out_of_fold(task, configuration, hold_out=options.hold_out, runs=runs)
     if is_first_process():
         _require_machine(task, cohort, configuration, runs=runs, options=options)
     patients = prepare_cohort(
@@ -148,6 +149,8 @@ def train_patients(
             seed=options.seed,
             provenance=options.provenance,
         ).keep(run_folder, options.provenance)
+        if not plan.folds.holds_out:
+            print(_without_held_out(task, configuration))
     networks = {
         training.fold.name: _fit_network(task, training, run_folder, options.hardware)
         for training in plan.trainings
@@ -206,6 +209,21 @@ def _complete(task: Task, training: FoldTraining, run_folder: Path, fitted: Fitt
     write_whole(folder / MEMBER, FoldRecord(members=statistics).model_dump_json())
     if fitted is not None:
         _print_scores(task, training, read_record(FitResult, folder / RESULT))
+
+
+def _without_held_out(task: Task, configuration: Configuration) -> str:
+    """Return what is served if no held-out patient can choose it."""
+    text = f"{task.name}: nobody is held out, so nothing is scored"
+    if "network" not in task.kinds(configuration):
+        return text
+    settings = task.settings(configuration)
+    ignored = ['checkpoint = "best"'] if settings.checkpoint == "best" else []
+    served = "the late weights are served"
+    if settings.averaging is not None:
+        ignored += ['keep = "better"'] if settings.averaging.keep == "better" else []
+        served = "the mean of weight averaging is served"
+    instead = f" instead of {' and '.join(ignored)}" if ignored else ""
+    return f"{text}, and no epoch is chosen: {served}{instead}"
 
 
 def _print_scores(task: Task, training: FoldTraining, result: FitResult) -> None:

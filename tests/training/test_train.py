@@ -35,6 +35,8 @@ from training.config import Configuration
 from training.export.record import Provenance
 from training.export.run import export_run
 from training.loop.hardware import Hardware
+from training.studies.ablation import by_held_out_models
+from training.studies.held_out_scores import held_out_scores
 from training.tasks import out_of_fold
 from training.tasks.discovery import TASKS
 from training.tasks.hpv import Hpv
@@ -308,6 +310,38 @@ def test_survival_learns_from_the_masks_and_hpv_status_that_it_will_be_served(
     truth = settings.survival.model_copy(update={"masks": "true", "hpv": "true"})
     papers = settings.model_copy(update={"survival": truth})
     assert Survival().with_inputs(cohort[1:], runs, papers) == cohort[1:]
+
+
+def test_all_tasks_are_trained_on_everybody(
+    patients: list[PreparedPatient], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the patient whom a task cannot learn from has out-of-fold predictions."""
+    cohort = [*patients[:5], without_labels(with_facts(patients[5], hpv=None, relapse=None))]
+    settings, runs = configuration(epochs=1, averaging=1), tmp_path / "runs"
+    tasks: dict[TaskName, HoldOut] = {
+        "segmentation": HoldOut(count=0), "hpv": HoldOut(), "survival": HoldOut(count=0)
+    }  # fmt: skip
+    for name, hold_out in tasks.items():
+        chosen = options(tmp_path, hold_out, model=tmp_path / name)
+        train_patients(TASKS[name], cohort, settings, runs=runs, options=chosen)
+        card = card_of(tmp_path / name, name)
+        assert files_of(card) == [f"{name}.onnx"]
+        assert card.training.patients == 5
+    text = capsys.readouterr().out
+    assert (
+        "segmentation: nobody is held out, so nothing is scored, and no epoch is chosen: the mean "
+        'of weight averaging is served instead of checkpoint = "best"' in text
+    )
+    assert "hpv: nobody is held out, so nothing is scored, and no epoch is chosen: the late" in text
+    predictions = runs / "segmentation" / out_of_fold.FOLDER
+    assert [path.stem for path in predictions.glob("*.npz")] == [cohort[5].patient_id]
+    logits = pd.read_csv(runs / "hpv" / out_of_fold.FOLDER / out_of_fold.LOGITS)
+    assert logits["PatientID"].tolist() == [cohort[5].patient_id]
+    assert not (runs / "survival" / out_of_fold.FOLDER).exists()
+    with pytest.raises(InputError, match="expected a task with held-out patients whose folds are"):
+        held_out_scores([runs])
+    with pytest.raises(InputError, match=r"expected held-out patients in .*segmentation, found a"):
+        next(by_held_out_models(TASKS["segmentation"], [], runs))
 
 
 def test_patients_without_a_label_map_are_segmented_for_later_tasks(

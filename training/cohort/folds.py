@@ -2,7 +2,9 @@
 
 There are four ways: one held-out part, K folds, one centre after another, or a file (a `folds.json`
 of this module or nnU-Net's `splits_final.json`). The first two are stratified by centre and
-outcome. A training run writes its folds to `folds.json` and resumes only with the same folds.
+outcome. With 0 patients held out, a run is trained on everybody: nothing is validated, and there
+are no out-of-fold predictions. A training run writes its folds to `folds.json` and resumes only
+with the same folds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ LEAVE_ONE_CENTRE_OUT: Final = "leave one centre out"
 
 
 class Fold(Strict):
-    """One fold: the IDs of the patients to train on, and of those held out for validation."""
+    """One fold: the IDs of the patients to train on, and of those held out for validation.
+
+    `held_out` is empty if the models are trained on everybody.
+    """
 
     name: str
     training: tuple[str, ...]
@@ -49,6 +54,11 @@ class Folds(Strict):
     how: str
     strata: dict[str, int]
     folds: tuple[Fold, ...]
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a fold holds a patient out; otherwise the only fold trains on everybody."""
+        return any(fold.held_out for fold in self.folds)
 
     def choose(self, name: str | None) -> list[Fold]:
         """Return the fold with a name, or all folds for None.
@@ -71,7 +81,7 @@ class HoldOut:
 
     Attributes
     ----------
-    count : hold out this number of patients, in a single fold.
+    count : hold out this number of patients, in a single fold; 0 trains on everybody.
     folds : hold out each patient once, in this number of folds.
     by_centre : hold out one centre after another.
     splits : read the folds from this file.
@@ -144,13 +154,14 @@ def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
     Parameters
     ----------
     strata : centre and outcome of each patient, by ID.
+    count : with 0, the fold trains on everybody.
 
     Raises
     ------
     InputError
-        If `count` is less than 1, or there are not more than `count` patients.
+        If `count` is negative, or there are not more than `count` patients.
     """
-    if not 0 < count < len(strata):
+    if not 0 <= count < len(strata):
         raise InputError(
             f"expected more patients than are held out, found {len(strata)} and {count}; give a "
             "larger cohort or hold out fewer patients"
@@ -160,6 +171,8 @@ def one_held_out(strata: Mapping[str, str], count: int, seed: int) -> Folds:
     places = np.floor((np.arange(count) + 0.5) * len(order) / count).astype(int)
     held_out = {order[place] for place in places}
     how = f"{count} of {len(strata)} held out, stratified by centre and outcome, seed {seed}"
+    if count == 0:
+        how = f"nobody held out, all {len(strata)} trained on"
     return Folds(how=how, strata=_counts(strata), folds=(_fold("0", strata, held_out),))
 
 
@@ -237,7 +250,7 @@ def read_splits(
                 if both
                 else f"{len(unknown)} patients are not in the cohort, such as {sorted(unknown)[0]}"
                 if unknown
-                else "one of its parts is empty"
+                else "one of its parts is empty; only --held-out 0 holds nobody out"
             )
             raise InputError(f"fold {fold.name} of {path}: {problem}; correct the file")
     if len({fold.name for fold in folds}) != len(folds) or not folds:
@@ -252,7 +265,7 @@ def share_folds(
 
     A patient of both tasks is held out by the same fold in both. A patient who is new in this task
     is held out by one of the folds, stratified; if there is only one fold, it trains on the
-    patient.
+    patient. If the other task held nobody out, this task holds nobody out.
 
     Parameters
     ----------
@@ -285,7 +298,7 @@ def share_folds(
             )
         )
     for fold in extended:
-        if not fold.training or not fold.held_out:
+        if not fold.training or (folds.holds_out and not fold.held_out):
             raise InputError(
                 f"expected patients to train on and to hold out in fold {fold.name} of Task 1, "
                 f"found {len(fold.training)} and {len(fold.held_out)}; choose other folds"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -65,9 +65,10 @@ class FitResult(Strict):
     Attributes
     ----------
     kept : which weights are served.
-    best : scores of the epoch that did best on these patients.
+    best : scores of the epoch that did best on these patients; empty if nobody was held out.
     averaged : scores of the mean after weight averaging, if there was any.
-    late : scores of the weights that predict out of fold, which these patients have not chosen.
+    late : scores of the weights that predict out of fold, which these patients have not chosen;
+        empty if nobody was held out.
     train_seconds : total training time, also if the training was stopped and resumed.
     """
 
@@ -110,6 +111,8 @@ def fit(
     ----------
     make_module : makes a module; called for the main training and for weight averaging.
     batches : a loader with an `EpochBatches` sampler.
+    validation : a loader of the held-out patients. If there are none, nothing is validated and no
+        epoch can be chosen: the late weights are served, and the mean of weight averaging is kept.
     folder : folder of the fold, for the checkpoints, TensorBoard's log, `network.pt` and `late.pt`
         with the weights and `result.json` with the scores. If `result.json` exists, nothing is
         trained again.
@@ -126,7 +129,8 @@ def fit(
     schedule = module.schedule
     every = schedule.validate_every_epochs
     main = _fit(module, batches, validation, folder, hardware, schedule.epochs, every)
-    is_best = schedule.checkpoint == "best"
+    is_validated = len(cast(Sized, validation.dataset)) > 0
+    is_best = is_validated and schedule.checkpoint == "best"
     weights, late = main.best_weights if is_best else main.late_weights, main.late_weights
     result = FitResult(
         kept="best checkpoint" if is_best else "late weights",
@@ -141,7 +145,11 @@ def fit(
         mean.first_epoch = schedule.epochs
         last, within = schedule.averaging.epochs, folder / "averaging"
         more = _fit(mean, batches, validation, within, hardware, last, last, EpochAveraging())
-        is_kept = schedule.averaging.keep == "always" or more.best["score"] >= main.best["score"]
+        is_kept = (
+            not is_validated
+            or schedule.averaging.keep == "always"
+            or more.best["score"] >= main.best["score"]
+        )
         weights = more.best_weights if is_kept else weights
         if not is_best:
             late = weights
@@ -209,8 +217,10 @@ class _Run:
 
     Attributes
     ----------
-    best, best_weights : of the epoch with the best score.
-    late, late_weights : of the mean over the last epochs; none in averaging.
+    best, best_weights : of the epoch with the best score; without validation no score, and the
+        weights after the last epoch.
+    late, late_weights : of the mean over the last epochs; none in averaging. No score without
+        validation.
     """
 
     best: dict[str, float]
@@ -242,6 +252,7 @@ def _fit(
 ) -> _Run:
     """Train and, unless weights are averaged, score the late weights too."""
     timer = Timer()
+    is_validated = len(cast(Sized, validation.dataset)) > 0
     best = ModelCheckpoint(
         folder, "best", monitor="score", mode="max", enable_version_counter=False
     )
@@ -261,7 +272,11 @@ def _fit(
         precision=hardware.precision_of(module.schedule),
         accumulate_grad_batches=hardware.accumulation_of(module.schedule),
         check_val_every_n_epoch=min(validate_every_epochs, epochs),
-        callbacks=[extra, timer, scores, best, last, *log_callbacks(folder, epochs)],
+        callbacks=[
+            *(extra, timer, scores),
+            *([best] if is_validated else []),
+            *(last, *log_callbacks(folder, epochs)),
+        ],
         enable_progress_bar=sys.stderr.isatty(),
         logger=TensorBoardLogger(folder, name=None, version="log"),
         plugins=[_WholeCheckpoints()],
@@ -274,17 +289,20 @@ def _fit(
     checkpoint = folder / LAST
     with explained_failures():
         trainer.fit(
-            module, batches, validation, ckpt_path=str(checkpoint) if checkpoint.exists() else None
+            module,
+            batches,
+            validation if is_validated else None,
+            ckpt_path=str(checkpoint) if checkpoint.exists() else None,
         )
     late_scores: dict[str, float] = {}
-    if averaging is None:
+    if averaging is None and is_validated:
         module.network.load_state_dict(late.weights)
         with explained_failures():
             trainer.validate(module, validation, verbose=False)
         late_scores = validation_scores(trainer)
     return _Run(
         best=scores.best,
-        best_weights=network_weights(folder / BEST),
+        best_weights=network_weights(folder / (BEST if is_validated else LAST)),
         late=late_scores,
         late_weights=late.weights,
         seconds=timer.time_elapsed(),

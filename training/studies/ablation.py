@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from shared.conventions import LESIONS, Label
+from shared.errors import InputError
 from shared.geometry import Grid
 from shared.models.chain import Chain
 from shared.models.segmentation import SegmentationModel
@@ -116,9 +117,20 @@ def by_held_out_models(
     task : Task 1.
     patients : the patients; those in no fold are left out.
     runs : folder of runs; the model of each fold is exported to the fold's folder.
+
+    Raises
+    ------
+    InputError
+        If nobody was held out.
     """
     by_id = {patient.patient_id: patient for patient in patients}
-    for fold in read_folds(runs / task.name).folds:
+    folds = read_folds(runs / task.name)
+    if not folds.holds_out:
+        raise InputError(
+            f"expected held-out patients in {runs / task.name}, found a training on everybody; "
+            "give a cohort that it was not trained on and --model"
+        )
+    for fold in folds.folds:
         folder = runs / task.name / f"fold{fold.name}" / "model"
         export_run(task, runs, folds=[fold.name], model=folder)
         model = SegmentationModel.load(folder)

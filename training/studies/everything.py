@@ -17,8 +17,10 @@ from typing import TypeAlias
 
 from shared.editions import CURRENT
 from shared.errors import HecktorError
+from training.config import load_configuration
 from training.export.run import model_folder
 from training.tasks.discovery import TASKS
+from training.tasks.planning import check_without_held_out
 
 Command: TypeAlias = tuple[str, ...]
 """The words after `python -m`."""
@@ -30,7 +32,8 @@ class Everything:
 
     Attributes
     ----------
-    hold_out : options of Task 1 that choose its folds; the other tasks share them.
+    hold_out : options of Task 1 that choose its folds; the other tasks share them. If they hold
+        nobody out, there is nothing to score, and only the trainings are run.
     training : further options of all three trainings.
     models : folder for the three model folders; None is the tasks' own in the repository.
     """
@@ -53,6 +56,11 @@ class Everything:
         for name in ("cases", "jobs", "report"):
             object.__setattr__(self, name, self.runs / name)
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether patients are held out."""
+        return self.hold_out != ("--held-out", "0")
+
     def commands(self) -> list[Command]:
         """Return all steps in their order."""
         cohort, runs, cases, jobs = map(str, (self.cohort, self.runs, self.cases, self.jobs))
@@ -66,6 +74,8 @@ class Everything:
             )
             for name in TASKS
         ]
+        if not self.holds_out:
+            return trainings
         return [
             *trainings,
             ("training", "cases", cohort, cases, *bad),
@@ -89,17 +99,23 @@ def run_everything(wanted: Everything) -> None:
     Raises
     ------
     HecktorError
-        If a step fails; it has printed the reason.
+        If a step fails; it has printed the reason. Also if nobody is to be held out and a task
+        needs out-of-fold predictions.
     """
+    if not wanted.holds_out:
+        for task in TASKS.values():
+            check_without_held_out(task, load_configuration(wanted.configuration), TASKS)
     steps = wanted.commands()
     for number, step in enumerate(steps, start=1):
         print(f"\nstep {number} of {len(steps)}: python -m {shlex.join(step)}", flush=True)
         _run(step)
     models = ", ".join(str(folder) for folder in wanted.model_folders())
     print(f"\nmodel folders: {models}")
-    print(f"scores and pictures of the worst cases: {wanted.report / 'report.html'}")
+    if wanted.holds_out:
+        print(f"scores and pictures of the worst cases: {wanted.report / 'report.html'}")
     if wanted.models is None:
-        print("next, after reading the report and ./test_containers.sh:")
+        reading = "reading the report and " if wanted.holds_out else ""
+        print(f"next, after {reading}./test_containers.sh:")
         for algorithm in CURRENT.algorithms:
             print(f"  {algorithm.name}/do_save.sh")
     else:

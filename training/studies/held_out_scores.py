@@ -61,7 +61,8 @@ class HeldOutScore:
 def held_out_scores(runs: Sequence[Path]) -> list[HeldOutScore]:
     """Return the scores of all tasks trained in some folders of runs, the headline first.
 
-    A task counts as trained once all its folds are.
+    A task counts as trained once all its folds are. A task that was trained on everybody has no
+    score.
 
     Raises
     ------
@@ -77,8 +78,8 @@ def held_out_scores(runs: Sequence[Path]) -> list[HeldOutScore]:
     ]
     if not scores:
         raise InputError(
-            f"expected a task whose folds are all trained in {', '.join(map(str, runs))}, found "
-            "none; train first"
+            f"expected a task with held-out patients whose folds are all trained in "
+            f"{', '.join(map(str, runs))}, found none; train first"
         )
     return sorted(scores, key=lambda score: score.folds != HEADLINE)
 
@@ -107,6 +108,8 @@ def markdown(scores: Sequence[HeldOutScore]) -> str:
 
 def _of_run(name: TaskName, run_folder: Path, file: str) -> list[HeldOutScore]:
     folds = read_folds(run_folder)
+    if not folds.holds_out:
+        return []
     path = run_folder / out_of_fold.FOLDER / file
     if not path.is_file():
         return []

@@ -46,7 +46,7 @@ class Plan:
     measured_gpu_bytes : of the tensors in the timed step, and with what PyTorch keeps for reuse;
         None without a timed step on a GPU.
     steps : of an epoch.
-    held_out : patients validated at a time, in all processes together.
+    held_out : patients validated at a time, in all processes together; 0 without validation.
     kept_windows : windows of a fold whose features are kept, so that the steps themselves take no
         time worth counting; None if every step sees new windows.
     sample_seconds : to load one sample, on one core.
@@ -123,9 +123,10 @@ class Plan:
             )
         batch = self.settings.batch_size * self.hardware.accumulation_of(self.settings)
         workers = math.ceil(batch * self.sample_seconds / self.step_seconds)
+        validated = f" and {self.validation_seconds:.2f} s per validated patient"
         return (
-            f"{self.hours:.1f} h at {self.step_seconds:.2f} s per step and "
-            f"{self.validation_seconds:.2f} s per validated patient on {_device(self.hardware)}; "
+            f"{self.hours:.1f} h at {self.step_seconds:.2f} s per step"
+            f"{validated if self.held_out else ''} on {_device(self.hardware)}; "
             f"{loading}, so {workers} workers per process keep up"
         )
 
@@ -157,9 +158,11 @@ def plan(
     settings = task.settings(configuration)
     folds = requirements.count_folds(task, patients, hold_out=hold_out, only_fold=None, runs=runs)
     views = learnable(task, [_empty_region(patient, configuration) for patient in patients])
-    count = hold_out.count or (task.default_held_out if folds == 1 else -(-len(views) // folds))
+    count = hold_out.count
+    if count is None:
+        count = task.default_held_out if folds == 1 else -(-len(views) // folds)
     # Every so many, which keeps the shares of the outcomes.
-    held_out = views[:: max(2, len(views) // count)][:count]
+    held_out = views[:: max(2, len(views) // max(1, count))][:count]
     names = {patient.patient_id for patient in held_out}
     training = replace(
         requirements.empty_training(
@@ -273,9 +276,9 @@ def _step_seconds(module: TrainedModule[Any], batch: Sample, hardware: Hardware)
 
 
 def _validation_seconds(task: Task, module: TrainedModule[Any], training: FoldTraining) -> float:
-    """Return the seconds of one patient in validation."""
+    """Return the seconds of one patient in validation, held out or not."""
     hardware = training.hardware
-    sample = task.windows(training.held_out, training)[0]
+    sample = task.windows(training.patients, training)[0]
     batch = {name: value[None].to(hardware.device) for name, value in sample.items()}
 
     @torch.inference_mode()

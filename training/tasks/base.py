@@ -55,7 +55,8 @@ class FoldTraining:
     Attributes
     ----------
     patients, held_out : the training patients and the held-out patients, as `Task.training_view`
-        and `Task.with_inputs` return them.
+        and `Task.with_inputs` return them. Nobody is held out if the models are to be trained on
+        everybody.
     without_outcome : patients who are in no fold because the task cannot learn from them; later
         tasks may need predictions for them too.
     features : clinical inputs, scaled.
@@ -76,6 +77,12 @@ class FoldTraining:
     seed: int = 0
     workers: int = 0
     hardware: Hardware = field(default_factory=partial(Hardware, devices=1, accelerator="cpu"))
+
+    @property
+    def parts(self) -> dict[str, Sequence[PreparedPatient]]:
+        """The training patients and, if there are any, the held-out patients, by name."""
+        held_out = {"held-out": self.held_out} if self.held_out else {}
+        return {"training": self.patients, **held_out}
 
     @property
     def device(self) -> Device:
@@ -172,6 +179,17 @@ class Task(ABC):
         """
         del configuration
         return None
+
+    def out_of_fold_needs(self, configuration: Configuration) -> dict[TaskName, dict[str, str]]:
+        """Return the settings that need out-of-fold predictions, by the task that predicts.
+
+        Returns
+        -------
+        For each task, this one included, the settings as the configuration states them, each with
+        what can take its place.
+        """
+        del configuration
+        return {}
 
     @abstractmethod
     def has_truth(self, patient: Patient) -> bool:

@@ -32,6 +32,7 @@ from shared.models.networks.hpv import HpvNetwork
 from shared.models.networks.hpv_lesions import LesionHpvConfig, LesionHpvNetwork
 from shared.preprocessing.intensity import Channel
 from shared.preprocessing.window import lesion_centre
+from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.config import Configuration, HpvSettings
@@ -176,6 +177,13 @@ class Hpv(PrognosisTask):
             return "batch norm compares the patients of a batch"
         return BATCH_DICE if configuration.segmentation.batch_dice else None
 
+    def out_of_fold_needs(self, configuration: Configuration) -> dict[TaskName, dict[str, str]]:
+        """Return the settings that need out-of-fold predictions, by the task that predicts."""
+        needs = super().out_of_fold_needs(configuration)
+        if configuration.hpv.threshold == "out of fold":
+            needs.setdefault(self.name, {})['threshold = "out of fold"'] = 'threshold = "half"'
+        return needs
+
     def has_truth(self, patient: Patient) -> bool:
         """Return whether the status is known."""
         return patient.hpv is not None
@@ -312,6 +320,8 @@ class Hpv(PrognosisTask):
         training = trained.training
         others = _with_masks(training.without_outcome, training.runs, training.configuration.hpv)
         patients = [*training.held_out, *others]
+        if not patients:
+            return
         logits = self.outputs(trained.models, patients, training)
         folder = training.runs / self.name / out_of_fold.FOLDER
         out_of_fold.write_logits(folder, training.fold.name, patients, logits)
@@ -347,8 +357,7 @@ class Hpv(PrognosisTask):
 
     def check(self, training: FoldTraining) -> None:
         """Raise InputError if all training or all held-out patients have the same status."""
-        parts = {"training": training.patients, "held-out": training.held_out}
-        for part, patients in parts.items():
+        for part, patients in training.parts.items():
             positive = sum(bool(patient.patient.hpv) for patient in patients)
             if positive in (0, len(patients)):
                 raise InputError(

@@ -295,7 +295,8 @@ def _chosen(
     if missing or values is None:
         raise InputError(
             f"expected an out-of-fold {path.stem[:-1]} of {missing[0]} in {path}, found none; "
-            f"train all folds of Task {task_number}"
+            f"train all folds of Task {task_number}, with --folds so that each patient is held out "
+            "once"
         )
     return [float(values[name]) for name in patient_ids]
 

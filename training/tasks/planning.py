@@ -6,7 +6,7 @@ never starts from weights that were trained on a patient whom its fold holds out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -16,6 +16,7 @@ import torch
 
 from shared.clinical import ClinicalFeature
 from shared.errors import InputError
+from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import FOLDS, Fold, Folds, HoldOut, read_folds, share_folds
 from training.config import Configuration
@@ -66,10 +67,11 @@ def plan_training(
     Raises
     ------
     HecktorError
-        If the task cannot learn from the patients, the folds do not suit them, or the batches of a
-        step cannot be accumulated.
+        If the task cannot learn from the patients, the folds do not suit them, the configuration
+        needs held-out patients but there are none, or the batches of a step cannot be accumulated.
     """
     check_accumulation(task, configuration, hardware)
+    check_out_of_fold(task, configuration, hold_out=hold_out, runs=runs)
     viewed = learnable(task, patients)
     by_id = {p.patient_id: p for p in task.with_inputs(viewed, runs, configuration)}
     without_outcome = [p for p in patients if p.patient_id not in by_id]
@@ -130,6 +132,43 @@ def check_accumulation(task: Task, configuration: Configuration, hardware: Hardw
             f"{task.name}: expected one batch per step, because {reason}, found {batches} batches "
             "to accumulate; set accumulate_batches = 1 and a batch_size that fits the memory"
         )
+
+
+def check_out_of_fold(
+    task: Task, configuration: Configuration, *, hold_out: HoldOut, runs: Path
+) -> None:
+    """Raise InputError if out-of-fold predictions are needed that will not exist.
+
+    Without held-out patients there are none, neither of this task nor of an earlier one.
+    """
+    with_everybody: set[TaskName] = {
+        name
+        for name in task.follows
+        if (runs / name / FOLDS).is_file() and not read_folds(runs / name).holds_out
+    }
+    shares_folds = not hold_out.is_chosen and "segmentation" in with_everybody
+    if hold_out.count == 0 or shares_folds:
+        with_everybody.add(task.name)
+    check_without_held_out(task, configuration, with_everybody)
+
+
+def check_without_held_out(
+    task: Task, configuration: Configuration, with_everybody: Collection[TaskName]
+) -> None:
+    """Raise InputError if out-of-fold predictions of some tasks are needed.
+
+    Parameters
+    ----------
+    with_everybody : the tasks that are trained on everybody.
+    """
+    for name, settings in task.out_of_fold_needs(configuration).items():
+        if name in with_everybody:
+            raise InputError(
+                f"{task.name}: expected held-out patients in the training of {name}, because "
+                f"{' and '.join(settings)} in [{task.name}] of the configuration needs their "
+                f"predictions, found that nobody is held out; set {' and '.join(settings.values())}"
+                f", or train {name} with --folds"
+            )
 
 
 def learnable(task: Task, patients: Sequence[PreparedPatient]) -> list[PreparedPatient]:
@@ -231,7 +270,7 @@ def _check(task: Task, training: FoldTraining, hardware: Hardware) -> None:
                 f"fold {name}: expected at least the {batch} patients of a batch to train on, "
                 f"found {len(training.patients)}; use a larger cohort or a smaller batch"
             )
-        if len(training.held_out) < processes:
+        if training.held_out and len(training.held_out) < processes:
             raise InputError(
                 f"fold {name}: expected at least one held-out patient for each of the {processes} "
                 f"processes, found {len(training.held_out)}; hold out more, or use fewer devices"

@@ -21,6 +21,7 @@ from shared.metrics.uncertainty import mean_over_groups, paired_difference
 from shared.models.card import Member, MemberKind
 from shared.models.networks.linear import LinearModel
 from shared.preprocessing.intensity import Channel
+from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.features import fit_features
 from training.config import Configuration, PrognosisSettings
@@ -66,6 +67,16 @@ class PrognosisTask(Task):
     @abstractmethod
     def scorer(self, network: nn.Module) -> nn.Module:
         """Return the part of a network that maps an image and a clinical vector to a number."""
+
+    def out_of_fold_needs(self, configuration: Configuration) -> dict[TaskName, dict[str, str]]:
+        """Return the settings that need out-of-fold predictions, by the task that predicts."""
+        settings, needs = self.settings(configuration), dict[TaskName, dict[str, str]]()
+        if settings.masks == "predicted":
+            needs["segmentation"] = {'masks = "predicted"': 'masks = "true"'}
+        if len(self.kinds(configuration)) > 1:
+            models = f'models = "{settings.models}"'
+            needs[self.name] = {models: 'models = "networks" or "linear"'}
+        return needs
 
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration

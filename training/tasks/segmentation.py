@@ -274,9 +274,8 @@ class Segmentation(Task):
 
     def check(self, training: FoldTraining) -> None:
         """Raise InputError if no training or no held-out patient has a configured lesion."""
-        parts = {"training": training.patients, "held-out": training.held_out}
         for name in training.configuration.segmentation.lesions:
-            for part, patients in parts.items():
+            for part, patients in training.parts.items():
                 if not any(np.any(p.labels == LESIONS[name]) for p in patients):
                     raise InputError(
                         f"fold {training.fold.name}: expected a patient with {name} among the "

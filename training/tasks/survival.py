@@ -22,6 +22,7 @@ from shared.models.networks.survival import SurvivalConfig, SurvivalNetwork
 from shared.models.survival import SurvivalModel
 from shared.preprocessing.intensity import Channel
 from shared.preprocessing.window import lesion_centre
+from shared.tasks import TaskName
 from training.cohort.cache import PreparedPatient
 from training.cohort.layout import Patient
 from training.config import Configuration, SurvivalSettings
@@ -89,6 +90,13 @@ class Survival(PrognosisTask):
         """Return that the loss of a batch is not the mean of its parts'."""
         del configuration
         return "Cox's likelihood and batch norm compare the patients of a batch"
+
+    def out_of_fold_needs(self, configuration: Configuration) -> dict[TaskName, dict[str, str]]:
+        """Return the settings that need out-of-fold predictions, by the task that predicts."""
+        needs = super().out_of_fold_needs(configuration)
+        if configuration.survival.hpv == "predicted":
+            needs["hpv"] = {'hpv = "predicted"': 'hpv = "true"'}
+        return needs
 
     def has_truth(self, patient: Patient) -> bool:
         """Return whether the patient was followed up."""
@@ -167,14 +175,19 @@ class Survival(PrognosisTask):
         A patient with a recurrence can be ranked against patients with a longer follow-up.
         """
         outcomes = [(p.patient.rfs_days or 0.0, bool(p.patient.relapse)) for p in training.held_out]
-        longest = max(days for days, _ in outcomes)
+        longest = max((days for days, _ in outcomes), default=0.0)
         can_rank = any(relapse and days < longest for days, relapse in outcomes)
-        if not can_rank or not any(patient.patient.relapse for patient in training.patients):
+        if not any(patient.patient.relapse for patient in training.patients):
             raise InputError(
                 f"fold {training.fold.name}: expected a recurrence among the "
-                f"{len(training.patients)} training patients, and one earlier than another "
-                f"patient's follow-up among the {len(outcomes)} held-out patients, found none; "
-                "hold out more, or use other folds or a larger cohort"
+                f"{len(training.patients)} training patients, found none; use other folds or a "
+                "larger cohort"
+            )
+        if outcomes and not can_rank:
+            raise InputError(
+                f"fold {training.fold.name}: expected a recurrence earlier than another patient's "
+                f"follow-up among the {len(outcomes)} held-out patients, found none; hold out "
+                "more, or use other folds or a larger cohort"
             )
 
     def card(
@@ -197,6 +210,8 @@ class Survival(PrognosisTask):
     def predict_held_out(self, trained: TrainedFold) -> None:
         """Write the standardised risks of the held-out patients."""
         training, statistics = trained.training, trained.statistics
+        if not training.held_out:
+            return
         outputs = self.outputs(trained.models, training.held_out, training)
         risks = {
             kind: (values - statistics[kind].risk_mean) / statistics[kind].risk_std

@@ -93,7 +93,7 @@ def test_leave_one_centre_out_holds_out_whole_centres() -> None:
     "split",
     [
         lambda: one_held_out(STRATA, 50, 0),
-        lambda: one_held_out(STRATA, 0, 0),
+        lambda: one_held_out(STRATA, -1, 0),
         lambda: k_folds(STRATA, 51, 0),
         lambda: k_folds(STRATA, 1, 0),
         lambda: leave_one_centre_out(STRATA, dict.fromkeys(STRATA, "MDA")),
@@ -123,9 +123,28 @@ def test_each_way_to_hold_out_gives_its_folds(tmp_path: Path) -> None:
     assert folds_of(HoldOut(splits=path), ("X-1",)) == read_splits(path, STRATA, ("X-1",))
 
 
-def test_count_of_zero_is_refused() -> None:
-    with pytest.raises(InputError, match="expected more patients than are held out, found 50 and"):
-        folds_of(HoldOut(count=0))
+def test_nobody_is_held_out_by_a_count_of_zero() -> None:
+    """Another task that shares the folds holds nobody out either, and trains on new patients."""
+    folds = folds_of(HoldOut(count=0))
+    (fold,) = folds.folds
+    assert fold.training == tuple(sorted(STRATA))
+    assert fold.held_out == ()
+    assert not folds.holds_out
+    assert folds.how == "nobody held out, all 50 trained on"
+    names = sorted(STRATA)
+    other = {name: STRATA[name] for name in names[5:]} | {"X-1": "X: 0"}
+    (shared,) = share_folds(folds, other, names[:5], seed=0).folds
+    assert shared.training == tuple(sorted(other))
+    assert shared.held_out == ()
+
+
+@given(st.integers(0, 49), st.integers(0, 5))
+def test_any_count_holds_out_so_many_and_trains_on_the_others(count: int, seed: int) -> None:
+    folds = one_held_out(STRATA, count, seed)
+    (fold,) = folds.folds
+    assert len(fold.held_out) == count
+    assert sorted((*fold.training, *fold.held_out)) == sorted(STRATA)
+    assert folds.holds_out == (count > 0)
 
 
 WAYS: dict[str, object] = {
@@ -212,8 +231,8 @@ def test_invalid_splits_are_refused(tmp_path: Path, content: str, message: str) 
         read_splits(path, STRATA)
 
 
-@pytest.mark.parametrize(("count", "possible"), [(0, False), (1, True), (49, True), (50, False)])
-def test_held_out_part_has_at_least_one_patient_and_leaves_one(count: int, possible: bool) -> None:
+@pytest.mark.parametrize(("count", "possible"), [(-1, False), (0, True), (49, True), (50, False)])
+def test_held_out_part_leaves_at_least_one_patient(count: int, possible: bool) -> None:
     if possible:
         (fold,) = one_held_out(STRATA, count, seed=0).folds
         assert len(fold.held_out) == count

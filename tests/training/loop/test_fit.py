@@ -222,6 +222,36 @@ def test_late_weights_are_served_if_the_configuration_says_so(
     assert result.averaged == (result.late if averaging else None)
 
 
+@pytest.mark.parametrize("averaging", [None, 2])
+def test_nobody_held_out_serves_the_late_weights_or_their_mean(
+    patients: list[PreparedPatient], tmp_path: Path, averaging: int | None
+) -> None:
+    """Although the best checkpoint and only a better mean are to be served; it also resumes."""
+    settings = configuration(epochs=2, averaging=averaging)
+    if settings.segmentation.averaging is not None:
+        better = settings.segmentation.averaging.model_copy(update={"keep": "better"})
+        task1 = settings.segmentation.model_copy(update={"averaging": better})
+        settings = settings.model_copy(update={"segmentation": task1})
+    training = fold_training(settings, patients[:4], [], seed=3)
+    loaders = Segmentation().loaders(training)
+    interrupted: list[Interrupted] = []
+    with pytest.raises(InterruptedError):
+        fit(factory(Interrupted, training, interrupted, after=3), *loaders, tmp_path, CPU)
+    modules: list[WeightRecorder] = []
+    fitted = fit(factory(WeightRecorder, training, modules), *loaders, tmp_path, CPU)
+    assert torch.equal(weights(fitted.network), weights(fitted.late))
+    assert len(modules[0].weights) == 1  # the second epoch
+    expected = torch.stack(modules[1].weights).mean(0) if averaging else modules[0].weights[-1]
+    torch.testing.assert_close(weights(fitted.network), expected, atol=1e-6, rtol=0)
+    result = read_record(FitResult, tmp_path / RESULT)
+    assert result.kept == ("mean of weights" if averaging else "late weights")
+    assert (result.best, result.late, result.optimism) == ({}, {}, {})
+    assert result.averaged == ({} if averaging else None)
+    assert not list(tmp_path.rglob("best.ckpt"))
+    again = fit(factory(WeightRecorder, training, []), *loaders, tmp_path, CPU)
+    assert torch.equal(weights(again.network), weights(fitted.network))
+
+
 def test_averaging_takes_the_mean_of_the_weights_after_each_epoch(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:

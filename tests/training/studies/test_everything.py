@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -40,6 +41,27 @@ def test_tasks_are_trained_in_order_and_share_the_folds_of_the_first(tmp_path: P
     ]  # fmt: skip
     assert ["--folds" in step for step in steps] == [True] + 7 * [False]
     assert ["--devices" in step for step in steps] == 3 * [True] + 5 * [False]
+
+
+def test_nobody_held_out_leaves_the_trainings_alone(tmp_path: Path) -> None:
+    everybody = dataclasses.replace(wanted(tmp_path), hold_out=("--held-out", "0"))
+    steps = [step[1] for step in everybody.commands()]
+    assert steps == ["segmentation", "hpv", "survival"]
+
+
+def test_nobody_held_out_is_refused_before_the_first_training_if_a_later_one_needs_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(everything.subprocess, "run", None)
+    everybody = dataclasses.replace(
+        wanted(tmp_path), hold_out=("--held-out", "0"), configuration="demo"
+    )
+    with pytest.raises(
+        HecktorError,
+        match=r'hpv: expected held-out patients in the training of segmentation, because masks = "'
+        r'predicted" in \[hpv\] of .*, found that nobody is held out; set masks = "true", or train',
+    ):
+        run_everything(everybody)
 
 
 def test_failing_step_ends_the_command_and_the_same_command_resumes(

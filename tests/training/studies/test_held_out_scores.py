@@ -141,7 +141,7 @@ def test_incomplete_folds_have_no_score(tmp_path: Path) -> None:
     more = MIXED_FOLDS.model_copy(update={"folds": further})
     for task in ("hpv", "survival"):
         (runs / task / FOLDS).write_text(more.model_dump_json())
-    with pytest.raises(InputError, match="expected a task whose folds are all trained in"):
+    with pytest.raises(InputError, match="expected a task with held-out patients whose folds"):
         held_out_scores([runs])
 
 

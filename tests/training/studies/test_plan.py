@@ -55,6 +55,23 @@ def test_hours_by_hand(tmp_path: Path) -> None:
     assert two.hours == pytest.approx(5 * (4 * 8 * 9 + 2 * 2 * 36) / 3600)
 
 
+def test_nobody_held_out_costs_no_validation(tmp_path: Path) -> None:
+    everybody = plan(
+        Segmentation(),
+        configuration(averaging=2),
+        PATIENTS,
+        runs=tmp_path,
+        hold_out=HoldOut(count=0),
+        workers=0,
+        hardware=Hardware(devices=1, accelerator="cpu"),
+        is_timed=True,
+    )
+    assert (everybody.held_out, everybody.folds, everybody.steps) == (0, 1, 10)
+    timed = dataclasses.replace(everybody, step_seconds=9.0)
+    assert timed.hours == pytest.approx(4 * 10 * 9 / 3600)
+    assert "validated" not in timed.lines()[-1]
+
+
 def test_hours_of_kept_features(tmp_path: Path) -> None:
     """5 folds of 3 views of 16 patients, and of 4 held-out patients; steps do not count."""
     timed = dataclasses.replace(

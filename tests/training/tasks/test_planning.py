@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,59 @@ def test_each_fold_has_its_own_seed_also_if_trained_alone(tmp_path: Path) -> Non
     assert len(set(seeds)) == 3
     (alone,) = plan(Segmentation(), tmp_path, chosen, only_fold="2").trainings
     assert alone.seed == seeds[2]
+
+
+def changed(task: str, **changes: str) -> Configuration:
+    content = configuration().model_dump()
+    content[task] |= changes
+    return Configuration.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "message"),
+    [
+        (changed("hpv", models="both"), Hpv(), 'hpv: .*training of hpv, .* models = "both" in'),
+        (changed("hpv", models="best"), Hpv(), 'set models = "networks" or "linear", or train hpv'),
+        (changed("hpv", threshold="out of fold"), Hpv(), 'threshold = "out of fold" in .hpv. of'),
+        (changed("hpv", masks="predicted"), Hpv(), 'training of segmentation, .* masks = "predict'),
+        (changed("survival", models="best"), Survival(), 'models = "best" in .survival. of the'),
+        (changed("survival", masks="predicted"), Survival(), 'nobody is held out; set masks = "tr'),
+    ],
+)
+@pytest.mark.parametrize("hold_out", [HoldOut(count=0), HoldOut()], ids=["chosen", "of Task 1"])
+def test_settings_that_need_held_out_patients_are_refused_without_them(
+    settings: Configuration, task: Task, message: str, hold_out: HoldOut, tmp_path: Path
+) -> None:
+    task1_run(tmp_path, *folds(fold0=(NAMES, ())))
+    with pytest.raises(InputError, match=message):
+        plan(task, tmp_path, hold_out, settings=settings)
+
+
+@pytest.mark.parametrize("task", [Segmentation(), Hpv(), Survival()], ids=lambda task: task.name)
+def test_every_task_is_trained_on_everybody_if_task_1_was(task: Task, tmp_path: Path) -> None:
+    task1_run(tmp_path, *folds(fold0=(NAMES, ())))
+    two = dataclasses.replace(CPU, devices=2)
+    (training,) = plan(task, tmp_path, HoldOut(count=0), hardware=two).trainings
+    assert (names_of(training.patients), names_of(training.held_out)) == (NAMES, ())
+    if task.follows:
+        assert plan(task, tmp_path).folds.folds == (training.fold,)
+
+
+def test_task_3_may_be_trained_on_everybody_after_folds_of_task_1(tmp_path: Path) -> None:
+    task1_run(tmp_path, *folds(fold0=(FIRST, LAST), fold1=(LAST, FIRST)))
+    (training,) = plan(Hpv(), tmp_path, HoldOut(count=0)).trainings
+    assert fold_of_weights(training.start) == "0"
+
+
+def test_checks_without_held_out_patients(tmp_path: Path) -> None:
+    """Of the training patients, the same is expected as otherwise."""
+    cured = [with_facts(patient, relapse=False) for patient in PATIENTS]
+    with pytest.raises(InputError, match="fold 0: expected a recurrence among the 8 training pati"):
+        plan(Survival(), tmp_path, HoldOut(count=0), patients=cured)
+    positive = [with_facts(patient, hpv=True) for patient in PATIENTS]
+    task1_run(tmp_path, *folds(fold0=(NAMES, ())))
+    with pytest.raises(InputError, match=r"both HPV statuses among the 8 training pat.*, found 8"):
+        plan(Hpv(), tmp_path, HoldOut(count=0), patients=positive)
 
 
 def test_unknown_fold_is_refused(tmp_path: Path) -> None:
