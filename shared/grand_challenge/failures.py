@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import unicodedata
 from typing import Final
 
 from shared.errors import HecktorError
@@ -48,12 +47,4 @@ def is_out_of_memory(error: Exception) -> bool:
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or any(text in str(error) for text in _MEMORY_TEXTS)
-    )
-
-
-def printable(line: str) -> str:
-    """Return a line with escaped control codes, because a terminal would execute them."""
-    return "".join(
-        repr(char)[1:-1] if unicodedata.category(char) == "Cc" and char != "\t" else char
-        for char in line
     )

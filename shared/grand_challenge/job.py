@@ -23,8 +23,8 @@ from typing import Final, Literal, TypeVar, get_args
 
 import SimpleITK as sitk
 
-from shared.errors import HecktorError
-from shared.grand_challenge.failures import explain, is_expected, printable
+from shared.errors import HecktorError, escaped
+from shared.grand_challenge.failures import explain, is_expected
 from shared.grand_challenge.images import library_errors_in_log
 from shared.grand_challenge.outputs import remove_partials
 from shared.grand_challenge.server import PORT, serve
@@ -234,7 +234,7 @@ def _fail(message: str) -> int:
 
 
 def _shorten(line: str) -> str:
-    line = printable(line)
+    line = escaped(line)
     content = line.encode("utf-8", "backslashreplace")
     if len(content) <= LINE_LIMIT_BYTES:
         return line

@@ -13,8 +13,8 @@ from typing import NoReturn
 import pytest
 import SimpleITK as sitk
 
-from shared.errors import InputError
-from shared.grand_challenge.failures import explain, printable
+from shared.errors import InputError, escaped
+from shared.grand_challenge.failures import explain
 from tests.shared.grand_challenge.platform_case import files_in, run_job, the_ct, write_image
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -137,4 +137,4 @@ def test_message_of_ours_is_unchanged() -> None:
 
 
 def test_control_codes_are_shown_and_not_obeyed() -> None:
-    assert printable("a\x1b[31mb\x07\tc é") == "a\\x1b[31mb\\x07\tc é"
+    assert escaped("a\x1b[31mb\x07\u00ad\u202ec é …") == "a\\x1b[31mb\\x07\\xad\\u202ec é …"
