@@ -27,7 +27,7 @@ from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import Interval, Statistic, bootstrap, mean_over_groups
 from shared.tasks import TaskName
 from training.cohort.folds import FOLDS, LEAVE_ONE_CENTRE_OUT, Folds, read_folds
-from training.export.record import read_run
+from training.export.record import RUN, read_run
 from training.loop.fit import RESULT, FitResult
 from training.records import read_record
 from training.tasks import out_of_fold
@@ -114,7 +114,8 @@ def _of_run(name: TaskName, run_folder: Path, file: str) -> list[HeldOutScore]:
     if not path.is_file():
         return []
     statistics, count, predicted = _STATISTICS[name](path)
-    if name == "segmentation":
+    # An adopted Task 1 model, which has no run.json, outlines all lesions.
+    if name == "segmentation" and (run_folder / RUN).is_file():
         statistics = scores_of(read_run(run_folder).configuration.segmentation.lesions, statistics)
     if predicted != {fold.name for fold in folds.folds}:
         return []

@@ -123,8 +123,10 @@ def test_lesions_are_added_up_over_patients(tmp_path: Path) -> None:
     pd.DataFrame(table).to_csv(folder / out_of_fold.SCORES, index=False)
     path = tmp_path / "segmentation" / FOLDS
     path.write_text(MIXED_FOLDS.model_dump_json())
+    adopted = held_out_scores([tmp_path])  # without run.json
     keep_record(tmp_path / "segmentation")
-    values = {score.metric: score.score.value for score in held_out_scores([tmp_path])}
+    assert held_out_scores([tmp_path]) == adopted
+    values = {score.metric: score.score.value for score in adopted}
     assert values == {
         "gtvp_dice": 0.75,
         "gtvn_aggregated_dice": pytest.approx(20 / 40),
