@@ -27,6 +27,9 @@ RIM_MM: Final = 4.0
 """Voxels that are closer than this to the surface of a lesion do not count as fluid, because a
 voxel that is partly lesion and partly fat can have the HU of fluid."""
 
+ROUNDING_MM: Final = 1e-6
+"""More than the rounding of positions and distances in float64."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LesionMeasures:
@@ -149,7 +152,6 @@ def measure_lesions(
     # Centres are relative to the box, which is enough for distances.
     centres_zyx = np.concatenate([primary_centres, node_centres])
     centres_mm = grid.world_mm(centres_zyx[:, ::-1])
-    distances = np.linalg.norm(centres_mm[:, None] - centres_mm, axis=2)
     corner_zyx = np.array([side.start for side in box])
     primary_mm, nodes_mm = (_places_mm(mask, corner_zyx, grid) for mask in (primary, nodes))
     left_ml, right_ml = (
@@ -163,7 +165,7 @@ def measure_lesions(
         primary_ml=np.count_nonzero(primary) * voxel_ml,
         nodes=len(nodes_vox),
         largest_node_ml=float(nodes_vox.max(initial=0)) * voxel_ml,
-        spread_mm=float(distances.max()),
+        spread_mm=largest_distance(centres_mm),
         primary_fluid_ml=_fluid_vox(primary, fluid, grid) * voxel_ml,
         node_fluid_ml=_fluid_vox(nodes, fluid, grid) * voxel_ml,
         primary_suv=_mean(pet_suv[box][primary]),
@@ -177,6 +179,19 @@ def measure_lesions(
         node_superior_mm=node_centre[2],
         node_laterality=abs(left_ml - right_ml) / max(left_ml + right_ml, voxel_ml),
     )
+
+
+def largest_distance(points: NDArray[np.float64]) -> float:
+    """Return the largest distance between two of some points, shape (n, 3); 0 for a single point.
+
+    Only points near the surface of the cloud can be that far apart, and only they are compared, so
+    that the mask of a bad model, with ten thousands of lesions, takes neither minutes nor memory.
+    """
+    radii = np.linalg.norm(points - points.mean(axis=0), axis=1)
+    known = np.linalg.norm(points - points[radii.argmax()], axis=1).max()
+    # Two points that are `known` apart have radii of at least `known` minus the largest radius.
+    outer = points[radii >= known - radii.max() - ROUNDING_MM]
+    return max(float(np.linalg.norm(outer - point, axis=1).max()) for point in outer)
 
 
 def _places_mm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 
 from shared.conventions import LabelVolume, Volume
 from shared.geometry import Grid
-from shared.lesions import MEASURES, LesionMeasures, measure_lesions
+from shared.lesions import MEASURES, LesionMeasures, largest_distance, measure_lesions
 
 SHAPE = (6, 7, 8)
 GRID = Grid((8, 7, 6), (2.0, 3.0, 5.0), (-40.0, 7.0, 100.0))
@@ -176,6 +179,26 @@ def test_lesions_in_a_single_line_of_voxels_are_separate(axis: int) -> None:
     second[axis] += 2
     labels[1, 1, 1] = labels[tuple(second)] = 2
     assert measure_lesions(labels, CT, SUV, GRID).nodes == 2
+
+
+@given(
+    points=st.lists(st.tuples(*[st.floats(-1e3, 1e3)] * 3), min_size=1, max_size=30).map(np.array)
+)
+def test_largest_distance_equals_that_of_all_pairs(points: NDArray[np.float64]) -> None:
+    pairs = pdist(points)
+    assert largest_distance(points) == pytest.approx(pairs.max(initial=0.0), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", ["cube", "ball"])
+def test_largest_distance_of_ten_thousands_of_lesions(shape: str) -> None:
+    points = np.random.default_rng(0).uniform(-100, 100, (50_000, 3))
+    if shape == "ball":
+        points = points[np.linalg.norm(points, axis=1) < 100]
+    started = time.process_time()
+    found = largest_distance(points)
+    assert time.process_time() - started < 5
+    hull = points[ConvexHull(points).vertices]
+    assert found == pytest.approx(pdist(hull).max(), rel=1e-12)
 
 
 def test_measures_without_lesions_are_zero() -> None:
