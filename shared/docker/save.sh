@@ -75,7 +75,9 @@ main() {
   done
   local engine=${ENGINE:-docker} root python scratch
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-  output=$(cd "${output:-$root/$task}" && pwd)
+  output=${output:-$root/$task}
+  mkdir -p "$output" || die "nothing was saved; choose another folder with --output"
+  output=$(cd "$output" && pwd)
   cd "$root"
   python=$(find_python) || die "nothing was saved"
   if [[ $what == models ]]; then

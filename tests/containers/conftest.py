@@ -151,7 +151,7 @@ def on_path(
     for name in (
         *("bash", "env", "dirname", "basename", "find", "sed", "git", "date", "python3", "chmod"),
         *("gzip", "mv", "rm", "mktemp", "cat", "cut", "stat", "sha256sum", "unshare", "true"),
-        *("realpath", "ssh-keygen"),
+        *("realpath", "ssh-keygen", "mkdir"),
     ):
         if found := shutil.which(name):
             (binaries / name).symlink_to(sys.executable if name == "python3" else found)

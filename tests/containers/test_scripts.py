@@ -347,7 +347,6 @@ def test_model_tarball_is_laid_out_as_the_image_and_repeats(
     script = project.root / "task2_survival" / "do_save.sh"
     contents = []
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
         process = call(script, "--model-tarball", "--output", str(tmp_path / name))
         assert process.returncode == 0, process.stderr
         contents.append((tmp_path / name / "model.tar.gz").read_bytes())
