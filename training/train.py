@@ -33,7 +33,7 @@ from training.processes import is_first_process
 from training.records import read_record
 from training.tasks import requirements
 from training.tasks.base import FoldTraining, Task, TrainedFold
-from training.tasks.planning import check_accumulation, check_out_of_fold, plan_training
+from training.tasks.planning import Plan, check_accumulation, check_out_of_fold, plan_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,8 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
         configuration.preparation,
         workers=options.workers,
         skip_bad=options.skip_bad,
+        # Label maps and tables decide whether the cohort can be trained on.
+        review=lambda unprepared: _plan(task, unprepared, configuration, runs, options),
     )
     train_patients(task, patients, configuration, runs=runs, options=options)
 
@@ -126,17 +128,7 @@ def train_patients(
         If the patients, the options or the folder of runs cannot be used.
     """
     options.hardware.check()
-    plan = plan_training(
-        task,
-        patients,
-        configuration,
-        runs=runs,
-        hold_out=options.hold_out,
-        only_fold=options.only_fold,
-        seed=options.seed,
-        workers=options.workers,
-        hardware=options.hardware,
-    )
+    plan = _plan(task, patients, configuration, runs, options)
     run_folder = runs / task.name
     if is_first_process():
         folds_module.keep(plan.folds, run_folder)
@@ -168,6 +160,26 @@ def train_patients(
             "some folds are left to train; after that, run "
             f"`python -m training export {task.name} RUNS`"
         )
+
+
+def _plan(
+    task: Task,
+    patients: Sequence[PreparedPatient],
+    configuration: Configuration,
+    runs: Path,
+    options: Options,
+) -> Plan:
+    return plan_training(
+        task,
+        patients,
+        configuration,
+        runs=runs,
+        hold_out=options.hold_out,
+        only_fold=options.only_fold,
+        seed=options.seed,
+        workers=options.workers,
+        hardware=options.hardware,
+    )
 
 
 def _export(task: Task, runs: Path, model: Path | None) -> None:

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from tqdm import tqdm
 from shared.conventions import LabelVolume, Volume
 from shared.errors import InputError
 from shared.files import write_first
+from shared.geometry import Grid
 from shared.preprocessing.pipeline import Prepared, Undo
 from shared.preprocessing.region import BODY_HU, Preparation
 from training.cohort.cache_files import (
@@ -43,10 +43,11 @@ from training.cohort.cache_files import (
     prepare_into,
     source_bytes,
 )
-from training.cohort.checks import check_images
+from training.cohort.checks import Labels, examine_images
 from training.cohort.code_version import code_version
 from training.cohort.findings import Finding
 from training.cohort.layout import Cohort, Patient, read_cohort
+from training.cohort.pool import process_pool
 from training.processes import is_first_process
 from training.records import read_record
 
@@ -86,6 +87,10 @@ class PreparedPatient:
         )
 
 
+Review: TypeAlias = Callable[[Sequence[PreparedPatient]], object]
+"""Raises an error if a cohort cannot be used, before hours are spent on its preparation."""
+
+
 def prepare_cohort(
     folder: Path,
     cache: Path,
@@ -93,8 +98,13 @@ def prepare_cohort(
     *,
     workers: int,
     skip_bad: bool = False,
+    review: Review | None = None,
 ) -> list[PreparedPatient]:
     """Read, check and prepare the cohort in a folder of the challenge's layout.
+
+    Parameters
+    ----------
+    review : see `build_cache`.
 
     Raises
     ------
@@ -105,7 +115,9 @@ def prepare_cohort(
     if is_first_process():
         for remark in cohort.remarks:
             print(remark)
-    return build_cache(cohort, cache, preparation, workers=workers, skip_bad=skip_bad)
+    return build_cache(
+        cohort, cache, preparation, workers=workers, skip_bad=skip_bad, review=review
+    )
 
 
 def build_cache(
@@ -115,6 +127,7 @@ def build_cache(
     *,
     workers: int,
     skip_bad: bool = False,
+    review: Review | None = None,
 ) -> list[PreparedPatient]:
     """Check and prepare the patients that the cache does not hold yet, and open all of them.
 
@@ -125,6 +138,13 @@ def build_cache(
     another check, unless the size of one of the patient's files has changed. All processes thus
     leave out the same patients. Without `skip_bad`, the first process checks these patients again.
 
+    Parameters
+    ----------
+    review : called in the first process with all patients, after their images are checked and
+        before any is prepared; not called if all are prepared already. Patients who are not yet
+        prepared have no image, and one voxel for each of their labels. A lesion may still be lost
+        on the grid of the region, so what follows from labels must be checked again.
+
     Raises
     ------
     InputError
@@ -133,12 +153,13 @@ def build_cache(
         - If a patient cannot be used and `skip_bad` is false.
         - If no patient can be used.
         - If this is not the first process and the cache is incomplete.
+        - If `review` raises it.
 
         Patients that have been prepared stay in the cache.
     """
     _claim(folder, CacheRecord(preparation=preparation, code=code_version()))
     stages: list[Callable[[Sequence[Patient]], list[Finding]]] = [
-        partial(_check_new, folder=folder, workers=workers),
+        partial(_check_new, folder=folder, workers=workers, review=review, skip_bad=skip_bad),
         partial(_prepare_new, folder=folder, preparation=preparation, workers=workers),
     ]
     if not is_first_process():
@@ -174,9 +195,42 @@ def _require_complete(patients: Sequence[Patient], folder: Path) -> list[Finding
     return []
 
 
-def _check_new(patients: Sequence[Patient], folder: Path, workers: int) -> list[Finding]:
+def _check_new(
+    patients: Sequence[Patient],
+    folder: Path,
+    workers: int,
+    review: Review | None,
+    skip_bad: bool,
+) -> list[Finding]:
     new = [patient for patient in patients if not is_prepared(folder, patient)]
-    return keep_findings(check_images(new, workers), folder, new)
+    examined = examine_images(new, workers)
+    findings = [result for result in examined.values() if isinstance(result, Finding)]
+    keep_findings(findings, folder, new)
+    if review is not None and new and (skip_bad or not findings):
+        labels = {name: each for name, each in examined.items() if not isinstance(each, Finding)}
+        unusable = set(examined) - set(labels)
+        review(
+            [
+                _unprepared(patient, labels[patient.patient_id])
+                if patient.patient_id in labels
+                else _open(folder, patient)
+                for patient in patients
+                if patient.patient_id not in unusable
+            ]
+        )
+    return findings
+
+
+def _unprepared(patient: Patient, labels: Labels) -> PreparedPatient:
+    """Return a patient without an image, and with one voxel for each label."""
+    grid = Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    return PreparedPatient(
+        patient=patient,
+        image=np.zeros((2, 0, 0, 0), np.float16),
+        labels=np.array(labels, np.uint8).reshape(-1, 1, 1),
+        undo=Undo(grid, grid),
+        max_suv=0.0,
+    )
 
 
 def _prepare_new(
@@ -232,7 +286,7 @@ def _prepare_all(
 ) -> list[Finding]:
     findings = []
     work = partial(prepare_into, folder=folder, preparation=preparation)
-    with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         futures = [pool.submit(work, patient) for patient in patients]
         try:
             completed = as_completed(futures)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +32,7 @@ from training.cohort.nnunet_files import (
     labels_file,
     write_patient,
 )
+from training.cohort.pool import process_pool
 from training.export.nnunet.results import PREPARATION_KEY
 from training.tasks.planning import learnable, make_folds
 from training.tasks.segmentation import Segmentation
@@ -88,7 +88,7 @@ def write_dataset(
     splits = [{"train": list(f.training), "val": list(f.held_out)} for f in folds.folds]
     write_whole(folder / SPLITS, json.dumps(splits, indent=1) + "\n")
     new = [view for view in views if not labels_file(folder, view.patient_id).exists()]
-    with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         futures = [
             pool.submit(
                 write_patient,

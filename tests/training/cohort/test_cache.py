@@ -143,6 +143,69 @@ def test_prepare_cohort_reads_a_folder_and_prints_its_remarks(
     assert capsys.readouterr().out == ""
 
 
+# Review before the preparation
+
+
+def test_labels_are_reviewed_before_any_patient_is_prepared(
+    patients: list[Patient], tmp_path: Path
+) -> None:
+    """The values in the label map of each patient; of one without a label map, none."""
+    reviewed: list[PreparedPatient] = []
+
+    def refuse(unprepared: Sequence[PreparedPatient]) -> None:
+        reviewed.extend(unprepared)
+        raise InputError("refused")
+
+    cohort = Cohort(patients=(*patients[:2], dataclasses.replace(patients[2], labels=None)))
+    with pytest.raises(InputError, match="refused"):
+        build_cache(cohort, tmp_path, REGION, workers=1, review=refuse)
+    assert not list(tmp_path.glob("*.npy"))
+    assert names_of(reviewed) == tuple(patient.patient_id for patient in patients)
+    for each in reviewed[:2]:
+        values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(each.patient.labels))))
+        assert each.labels.ravel().tolist() == values.tolist()
+    assert reviewed[2].labels.size == 0
+
+
+def test_prepared_patients_are_reviewed_as_they_are_and_only_with_new_ones(
+    patients: list[Patient], copied: Path
+) -> None:
+    reviews: list[list[PreparedPatient]] = []
+    cohort = Cohort(patients=tuple(patients))
+
+    def build_again() -> list[PreparedPatient]:
+        return build_cache(
+            cohort, copied, REGION, workers=1, review=lambda each: reviews.append(list(each))
+        )
+
+    complete = build_again()
+    assert not reviews
+    (copied / f"{patients[1].patient_id}.json").unlink()
+    build_again()
+    ((first, second, _),) = reviews
+    assert np.array_equal(first.labels, complete[0].labels)
+    assert second.image.size == 0
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_findings_come_before_the_review(
+    patients: list[Patient], tmp_path: Path, skip_bad: bool
+) -> None:
+    """With `skip_bad`, the patients without a finding are reviewed."""
+    bad = dataclasses.replace(patients[0], ct=tmp_path / "none.nii.gz")
+    cohort = Cohort(patients=(bad, *patients[1:]))
+    reviewed: list[str] = []
+
+    def refuse(unprepared: Sequence[PreparedPatient]) -> None:
+        reviewed.extend(names_of(unprepared))
+        raise InputError("refused")
+
+    message = "refused" if skip_bad else "1 of the patients cannot be used"
+    with pytest.raises(InputError, match=message):
+        build_cache(cohort, tmp_path / "cache", REGION, workers=1, skip_bad=skip_bad, review=refuse)
+    assert reviewed == ([each.patient_id for each in patients[1:]] if skip_bad else [])
+
+
 # What is prepared again, and what is refused
 
 
@@ -230,8 +293,8 @@ def test_cache_can_be_started_again_after_the_disk_was_full(
 
 def run_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare patients in this process, because other processes do not see a test's patches."""
-    pool = "training.cohort.cache.ProcessPoolExecutor"
-    monkeypatch.setattr(pool, lambda *_, **__: ThreadPoolExecutor(1))
+    pool = "training.cohort.cache.process_pool"
+    monkeypatch.setattr(pool, lambda _: ThreadPoolExecutor(1))
 
 
 def test_disk_that_fills_up_keeps_what_is_prepared(
