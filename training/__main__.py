@@ -129,6 +129,12 @@ def _training_command(task: Task) -> Callable[..., None]:
         accumulate: Annotated[
             int | None, typer.Option(min=1, help="Batches per step; by default as configured.")
         ] = None,
+        hours: Annotated[
+            float | None,
+            typer.Option(
+                help="Time for the folds of this command: sets the epochs, from a timed step."
+            ),
+        ] = None,
     ) -> None:
         options = Options(
             configuration=configuration,
@@ -146,6 +152,7 @@ def _training_command(task: Task) -> Callable[..., None]:
                 precision=precision,
                 accumulate_batches=accumulate,
             ),
+            hours=hours,
         )
         train(task, cohort, runs, options)
 

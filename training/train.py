@@ -10,30 +10,38 @@ held-out patients) and `result.json` of the network, `linear.pt` of the linear m
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import lightning
 from torch import nn
 
 from shared.errors import HecktorError
-from shared.files import write_whole
+from shared.files import locked, write_whole
 from shared.models.card import MemberKind
 from training.cohort import folds as folds_module
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import HoldOut
 from training.cohort.layout import read_cohort
 from training.config import Configuration, load_configuration
-from training.export.record import MEMBER, FoldRecord, Provenance, RunRecord
+from training.export.record import MEMBER, RUN, FoldRecord, Provenance, RunRecord, read_run
 from training.export.run import WEIGHTS, export_run, is_trained
 from training.loop.fit import RESULT, FitResult, Fitted, fit, save_weights
-from training.loop.hardware import Hardware
+from training.loop.hardware import Hardware, TrainingError
 from training.processes import is_first_process
 from training.records import read_record
 from training.tasks import requirements
 from training.tasks.base import FoldTraining, Task, TrainedFold
+from training.tasks.hours import check_hours, fit_to_hours, with_schedule_of
 from training.tasks.planning import Plan, check_accumulation, check_out_of_fold, plan_training
+
+SCHEDULE: Final = "schedule"
+"""Name of the lock under which a run with a budget in hours begins."""
+LONGEST_WAIT_SECONDS: Final = 1800.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,8 @@ class Options:
     provenance : texts for the cards about weights and training data.
     model : folder to export to; None stands for the task's model folder in the repository.
     hardware : the processes and devices to train on.
+    hours : the time for the folds to train now, which sets the number of epochs; None leaves them
+        as configured. A resumed run keeps the schedule with which it began.
     """
 
     configuration: str = "demo"
@@ -62,6 +72,7 @@ class Options:
     provenance: Provenance = field(default_factory=Provenance)
     model: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
+    hours: float | None = None
 
 
 def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
@@ -76,6 +87,7 @@ def train(task: Task, cohort: Path, runs: Path, options: Options) -> None:
     configuration = load_configuration(options.configuration)
     check_accumulation(task, configuration, options.hardware)
     check_out_of_fold(task, configuration, hold_out=options.hold_out, runs=runs)
+    check_hours(task, configuration, options.hours)
     if is_first_process():
         _require_machine(task, cohort, configuration, runs=runs, options=options)
     patients = prepare_cohort(
@@ -128,21 +140,10 @@ def train_patients(
         If the patients, the options or the folder of runs cannot be used.
     """
     options.hardware.check()
-    plan = _plan(task, patients, configuration, runs, options)
+    check_hours(task, configuration, options.hours)
     run_folder = runs / task.name
-    if is_first_process():
-        folds_module.keep(plan.folds, run_folder)
-        RunRecord.first(
-            Path(options.configuration).stem,
-            configuration,
-            schedule=task.settings(configuration),
-            features=plan.features,
-            hardware=options.hardware,
-            seed=options.seed,
-            provenance=options.provenance,
-        ).keep(run_folder, options.provenance)
-        if not plan.folds.holds_out:
-            print(_without_held_out(task, configuration))
+    with _alone(run_folder) if options.hours is not None else nullcontext():
+        plan = _begin(task, patients, configuration, runs, options)
     networks = {
         training.fold.name: _fit_network(task, training, run_folder, options.hardware)
         for training in plan.trainings
@@ -160,6 +161,67 @@ def train_patients(
             "some folds are left to train; after that, run "
             f"`python -m training export {task.name} RUNS`"
         )
+
+
+@contextmanager
+def _alone(run_folder: Path) -> Iterator[None]:
+    """Let one command at a time begin a run, so that folds which start together share a schedule.
+
+    The other processes of a command wait until its first process has written the run's record.
+
+    Raises
+    ------
+    TrainingError
+        If the first process does not write it.
+    """
+    if is_first_process():
+        run_folder.mkdir(parents=True, exist_ok=True)
+        with locked(run_folder / SCHEDULE):
+            yield
+        return
+    started = time.monotonic()
+    while not (run_folder / RUN).is_file():
+        if time.monotonic() - started > LONGEST_WAIT_SECONDS:
+            raise TrainingError(
+                f"expected {run_folder / RUN} from the first process within "
+                f"{LONGEST_WAIT_SECONDS:.0f} s, found none; see why it stopped"
+            )
+        time.sleep(1)
+    yield
+
+
+def _begin(
+    task: Task,
+    patients: Sequence[PreparedPatient],
+    configuration: Configuration,
+    runs: Path,
+    options: Options,
+) -> Plan:
+    """Plan a run and write its records, or check that an earlier start wrote the same records."""
+    run_folder = runs / task.name
+    is_resumed = (run_folder / RUN).is_file()
+    if options.hours is not None and is_resumed:
+        configuration = with_schedule_of(task, configuration, read_run(run_folder).configuration)
+    plan = _plan(task, patients, configuration, runs, options)
+    if options.hours is not None and not is_resumed:
+        configuration = fit_to_hours(task, configuration, plan.trainings, options.hours)
+        trainings = (replace(each, configuration=configuration) for each in plan.trainings)
+        plan = replace(plan, trainings=tuple(trainings))
+    if is_first_process():
+        folds_module.keep(plan.folds, run_folder)
+        RunRecord.first(
+            Path(options.configuration).stem,
+            configuration,
+            schedule=task.settings(configuration),
+            features=plan.features,
+            hardware=options.hardware,
+            seed=options.seed,
+            provenance=options.provenance,
+            hours=options.hours,
+        ).keep(run_folder, options.provenance)
+        if not plan.folds.holds_out:
+            print(_without_held_out(task, configuration))
+    return plan
 
 
 def _plan(

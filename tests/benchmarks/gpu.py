@@ -42,13 +42,11 @@ from shared.resources import granted_cpus
 from tests.benchmarks.steps import time_steps, training_on
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import HoldOut
-from training.cohort.layout import index_cohort
 from training.config import Configuration, Precision, load_configuration
-from training.export.record import RUN, read_run
+from training.export.record import read_run
 from training.export.run import WEIGHTS
 from training.loop.hardware import Device, Hardware
 from training.loop.memory import autocast
-from training.studies.plan import plan
 from training.tasks.discovery import TASKS
 from training.train import Options, train_patients
 
@@ -61,8 +59,6 @@ HELD_OUT: Final = 24
 """How many of them the training holds out."""
 PATIENTS_AT_FULL_SIZE: Final = 8
 """How many patients the steps of `paper` use; preparing one takes several seconds."""
-RISE: Final = 0.1
-"""Part of the time for training that stays unused, because the first steps are slower."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -196,12 +192,10 @@ def precisions(
 def training(session: Session) -> Iterator[str]:
     """Train the configuration `demo`, and yield the epochs and the minutes of each task."""
     configuration = _with_true_inputs(load_configuration("demo"))
+    if session.is_quick:
+        configuration = _quick(configuration)
     patients = session.patients(configuration, "cohort")
     runs = session.out / "runs"
-    if (runs / "segmentation" / RUN).exists():
-        configuration = read_run(runs / "segmentation").configuration
-    else:
-        configuration = _fitted_to_the_time(configuration, session)
     for task in TASKS.values():
         started = time.perf_counter()
         train_patients(
@@ -216,11 +210,14 @@ def training(session: Session) -> Iterator[str]:
                 workers=session.workers,
                 model=session.out / "model" / task.name,
                 hardware=session.hardware,
+                # The others take seconds: Task 3's encoder is frozen, and Task 2 is linear.
+                hours=None if task.follows or session.is_quick else session.minutes / 60,
             ),
         )
         minutes = (time.perf_counter() - started) / 60
         kinds = " and ".join(task.kinds(configuration))
-        epochs = f", {task.settings(configuration).epochs} epochs" if "network" in kinds else ""
+        settings = task.settings(read_run(runs / task.name).configuration)
+        epochs = f", {settings.epochs} epochs" if "network" in kinds else ""
         yield f"{task.name}: {kinds}{epochs}, in {minutes:.1f} minutes"
 
 
@@ -234,43 +231,17 @@ def _with_true_inputs(configuration: Configuration) -> Configuration:
     )
 
 
-def _fitted_to_the_time(configuration: Configuration, session: Session) -> Configuration:
-    """Return the configuration with as many epochs of Task 1 as the time allows.
-
-    The other tasks of `demo` take seconds: the encoder of Task 3 is frozen, and Task 2 is linear.
-    """
-    settings = configuration.segmentation
-    factor = 0.0
-    if not session.is_quick:
-        needed = plan(
-            TASKS["segmentation"],
-            configuration,
-            index_cohort(session.out / "cohort"),
-            runs=session.out / "runs",
-            hold_out=session.hold_out,
-            workers=session.workers,
-            hardware=session.hardware,
-            is_timed=True,
-        )
-        if needed.hours is None or needed.step_seconds is None:
-            raise ValueError("expected a timed step of Task 1, found none")
-        loading = settings.batch_size * needed.sample_seconds / session.workers
-        slowing = max(1.0, loading / needed.step_seconds)  # if the loaders do not keep up
-        factor = (1 - RISE) * session.minutes / 60 / needed.hours / slowing
-    epochs, every = (
-        max(1, round(factor * count)) for count in (settings.epochs, settings.validate_every_epochs)
+def _quick(configuration: Configuration) -> Configuration:
+    """Return the configuration with one epoch of Tasks 1 and 3."""
+    task1, task3 = configuration.segmentation, configuration.hpv
+    short = {"epochs": 1, "validate_every_epochs": 1}
+    mean = None if task1.averaging is None else task1.averaging.model_copy(update={"epochs": 1})
+    return configuration.model_copy(
+        update={
+            "segmentation": task1.model_copy(update={**short, "averaging": mean}),
+            "hpv": task3.model_copy(update={**short, "batch_size": 4}),
+        }
     )
-    averaging = settings.averaging
-    if averaging is not None:
-        mean = max(1, round(factor * averaging.epochs))
-        averaging = averaging.model_copy(update={"epochs": mean})
-    update = {"epochs": epochs, "averaging": averaging, "validate_every_epochs": every}
-    if session.is_quick:
-        short = {"epochs": 1, "validate_every_epochs": 1, "batch_size": 4}
-        configuration = configuration.model_copy(
-            update={"hpv": configuration.hpv.model_copy(update=short)}
-        )
-    return configuration.model_copy(update={"segmentation": settings.model_copy(update=update)})
 
 
 def inference(session: Session) -> Iterator[str]:

@@ -70,6 +70,7 @@ class RunRecord(Strict):
     name : name of the configuration.
     notice, licence, training : texts from the first start, for the cards.
     configuration, seed, precision, accumulate_batches, features : values that decide the result.
+    hours : the budget that set the schedule in `configuration`; None if there was none.
     """
 
     name: str
@@ -81,6 +82,7 @@ class RunRecord(Strict):
     precision: Precision
     accumulate_batches: int
     features: tuple[ClinicalFeature, ...]
+    hours: float | None = None
 
     @classmethod
     def first(
@@ -93,6 +95,7 @@ class RunRecord(Strict):
         hardware: Hardware,
         seed: int,
         provenance: Provenance,
+        hours: float | None = None,
     ) -> Self:
         """Return the record of a run that starts now.
 
@@ -112,6 +115,7 @@ class RunRecord(Strict):
             precision=hardware.precision_of(schedule),
             accumulate_batches=hardware.accumulation_of(schedule),
             features=tuple(features),
+            hours=hours,
         )
 
     def keep(self, folder: Path, provenance: Provenance) -> None:
@@ -130,11 +134,11 @@ class RunRecord(Strict):
             )
         write_first(path, self.model_dump_json(indent=1) + "\n")
         first = read_run(folder)
-        deciding = ("configuration", "seed", "precision", "accumulate_batches", "features")
+        deciding = ("configuration", "seed", "precision", "accumulate_batches", "features", "hours")
         differing = [name for name in deciding if getattr(first, name) != getattr(self, name)]
         if differing:
             raise HecktorError(
-                f"expected the options with which the run in {folder} began, found another "
+                f"expected the options with which the run in {folder} began, found other values of "
                 f"{' and '.join(differing)}; give the same options or another folder of runs, or "
                 "delete this run"
             )

@@ -8,17 +8,13 @@ that is not there. The patients are empty regions, and the step sees noise.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import default_collate
 
-from shared.conventions import IntTriple
 from shared.geometry import Grid
 from shared.preprocessing.pipeline import Undo
 from shared.resources import available_memory_bytes
@@ -26,14 +22,19 @@ from training.cohort.cache import PreparedPatient
 from training.cohort.folds import HoldOut
 from training.cohort.layout import Patient
 from training.config import Configuration, Schedule
-from training.loop.hardware import Hardware, keep_freed_memory
-from training.loop.memory import autocast, step_bytes
-from training.loop.module import TrainedModule
-from training.samples.channels import image_channels
-from training.samples.dataset import PatientSamples, Sample
+from training.loop.hardware import Hardware
+from training.loop.memory import step_bytes
 from training.tasks import requirements
-from training.tasks.base import FoldTraining, Task
+from training.tasks.base import Task
 from training.tasks.planning import check_accumulation, learnable
+from training.tasks.timing import (
+    Pace,
+    batch_of,
+    steps_of_epoch,
+    time_sample,
+    time_step,
+    time_validation,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +77,13 @@ class Plan:
             return None
         if self.kept_windows is not None:
             return self.folds * self.kept_windows * self.validation_seconds / 3600
-        settings = self.settings
-        validations = -(-settings.epochs // settings.validate_every_epochs)
-        epochs = settings.epochs
-        if settings.averaging is not None:
-            epochs, validations = epochs + settings.averaging.epochs, validations + 1
-        patients = -(-self.held_out // self.hardware.processes)
-        seconds = epochs * self.steps * self.step_seconds
-        return self.folds * (seconds + validations * patients * self.validation_seconds) / 3600
+        pace = Pace(
+            steps=self.steps,
+            step_seconds=self.step_seconds,
+            held_out=-(-self.held_out // self.hardware.processes),
+            validation_seconds=self.validation_seconds,
+        )
+        return self.folds * pace.seconds(self.settings) / 3600
 
     def lines(self) -> list[str]:
         """Return the plan in words."""
@@ -196,13 +196,13 @@ def plan(
         if hardware.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        step_seconds = hardware.accumulation_of(settings) * _step_seconds(module, batch, hardware)
+        step_seconds = time_step(module, batch, hardware)
         if hardware.device == "cuda":
             measured_gpu_bytes = (
                 torch.cuda.max_memory_allocated(),
                 torch.cuda.max_memory_reserved(),
             )
-        validation_seconds = _validation_seconds(task, module, training)
+        validation_seconds = time_validation(task, module, training)
     kept_views = task.kept_views(configuration)
     return Plan(
         task=task,
@@ -212,26 +212,16 @@ def plan(
         gpu_bytes=gpu_bytes,
         measured_gpu_bytes=measured_gpu_bytes,
         folds=folds,
-        steps=_steps(task, training),
+        steps=steps_of_epoch(task, training),
         held_out=len(held_out),
         kept_windows=None
         if kept_views is None
         else kept_views * len(training.patients) + len(held_out),
         hardware=hardware,
-        sample_seconds=_seconds(lambda: [samples[0, seed] for seed in range(4)]) / 4,
+        sample_seconds=time_sample(samples),
         step_seconds=step_seconds,
         validation_seconds=validation_seconds,
     )
-
-
-def batch_of(samples: PatientSamples, size_zyx: IntTriple, count: int) -> Sample:
-    """Return a batch of samples of another size: noise without lesions."""
-    channels = len(image_channels(samples.channels))
-    batch: Sample = default_collate([samples.targets[i % len(samples)] for i in range(count)])
-    batch["image"] = torch.rand(count, channels, *size_zyx).to(samples.image_type)
-    if samples.has_labels:
-        batch["labels"] = torch.zeros(count, 1, *size_zyx, dtype=torch.uint8)
-    return batch
 
 
 def _empty_region(patient: Patient, configuration: Configuration) -> PreparedPatient:
@@ -245,56 +235,6 @@ def _empty_region(patient: Patient, configuration: Configuration) -> PreparedPat
         undo=Undo(grid, grid),
         max_suv=1.0,
     )
-
-
-def _steps(task: Task, training: FoldTraining) -> int:
-    """Return the steps of an epoch of all processes."""
-    settings, hardware = task.settings(training.configuration), training.hardware
-    whole = settings.model_copy(update={"batch_size": settings.batch_size * hardware.processes})
-    configuration = training.configuration.model_copy(update={task.name: whole})
-    batches = task.batches(replace(training, configuration=configuration))
-    return len(batches) // hardware.accumulation_of(settings)
-
-
-def _step_seconds(module: TrainedModule[Any], batch: Sample, hardware: Hardware) -> float:
-    """Return the seconds of a batch, forward, backward and with a step of the optimiser."""
-    device = hardware.device
-    module.to(device).train()
-    optimizer = torch.optim.Adam(module.network.parameters(), lr=0.0)
-    on_device = {name: value.to(device) for name, value in batch.items()}
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with autocast(device, hardware.precision_of(module.schedule)):
-            loss = module.loss(on_device)
-        loss.backward()
-        optimizer.step()
-
-    keep_freed_memory()
-    step()  # memory is allocated, and the libraries choose their algorithms
-    return _seconds(step)
-
-
-def _validation_seconds(task: Task, module: TrainedModule[Any], training: FoldTraining) -> float:
-    """Return the seconds of one patient in validation, held out or not."""
-    hardware = training.hardware
-    sample = task.windows(training.patients, training)[0]
-    batch = {name: value[None].to(hardware.device) for name, value in sample.items()}
-
-    @torch.inference_mode()
-    def validate() -> None:
-        with autocast(hardware.device, hardware.precision_of(module.schedule)):
-            module.eval().validate(batch)
-
-    return _seconds(validate)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def _memory_bytes(hardware: Hardware) -> int:

@@ -109,7 +109,7 @@ def test_run_keeps_the_words_of_its_first_start(tmp_path: Path) -> None:
 def test_run_resumes_only_as_it_began(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
     start(tmp_path)
     content = (tmp_path / RUN).read_text()
-    with pytest.raises(HecktorError, match=f"found another {name};"):
+    with pytest.raises(HecktorError, match=f"found other values of {name};"):
         start(tmp_path, **changes)
     assert (tmp_path / RUN).read_text() == content
 
