@@ -34,8 +34,9 @@ make_environment() {
       exit 1
     }
   fi
-  local torch scratch
+  local torch viewer scratch
   torch=$(sed -n 's/^ *"\(torch==.*\)",$/\1/p' pyproject.toml)
+  viewer=$(sed -n 's/^viewer = \["\(.*\)"\]$/\1/p' pyproject.toml)
   # pip leaves build folders behind, so it installs from a copy. Only the dependencies are needed, so
   # the package itself is uninstalled again.
   scratch=$(mktemp -d)
@@ -43,6 +44,7 @@ make_environment() {
   # torch comes first, so that the packages that depend on it keep its build (CPU or CUDA).
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "$torch"
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "${scratch}[train,evaluation,prediction,test]"
+  "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-deps "$viewer"
   "$VENV/bin/python" -m pip uninstall -qq --yes hecktor-containers
   rm -r "$scratch"
   # With this file, scripts and notebooks in any folder can import the packages of this checkout.

@@ -1,4 +1,4 @@
-"""Run algorithms on a cohort of cases, score their outputs, report and compare the scores.
+"""Run algorithms on a cohort of cases, score their outputs, report, view and compare.
 
 `python -m evaluation COMMAND --help` explains a command. The entry point of the evaluation image is
 `evaluation.container`.
@@ -16,6 +16,7 @@ from typer._completion_classes import completion_init
 from evaluation.compare import describe_files
 from evaluation.metrics_io import read_metrics
 from evaluation.report.report_command import report
+from evaluation.report.viewer.view_command import view
 from evaluation.running.run_command import run
 from evaluation.running.score_command import score
 from shared.errors import HecktorError
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,  # its script fails for `python -m`; completion.sh replaces it
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Run algorithms on a cohort of cases, score their outputs, report and compare the scores.",
+    help="Run algorithms on a cohort of cases, score their outputs, report, view and compare.",
 )
 
 
@@ -38,7 +39,7 @@ def compare(
     print("\n".join(describe_files(files)))
 
 
-for command in (run, score, report, compare):
+for command in (run, score, report, view, compare):
     app.command()(command)
 
 

@@ -1,7 +1,7 @@
 """Puts the page together from its sections and a template.
 
 The page is one file: its style is inline, its figures are embedded, it has no script, and a content
-security policy forbids every request.
+security policy forbids every request. It may have links to the viewer pages of the cases.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from evaluation.report.html import render_page
 from evaluation.report.numbers import Number, format_number
 from evaluation.report.sections import Section, read_sections
 from evaluation.report.task_section import Sources
+from evaluation.report.viewer.pages import Viewers
 from shared.editions import CURRENT, Edition
 from shared.errors import InputError
 
@@ -24,7 +25,13 @@ FIGURES: Final = "figures"
 
 
 def write_report(
-    sources: Sources, out: Path, *, title: str, count: int, edition: Edition = CURRENT
+    sources: Sources,
+    out: Path,
+    *,
+    title: str,
+    count: int,
+    viewers: Viewers | None = None,
+    edition: Edition = CURRENT,
 ) -> Path:
     """Write the page and its figures to a folder, and return the page's path.
 
@@ -32,13 +39,14 @@ def write_report(
     ----------
     title : title of the page.
     count : number of worst cases, and of best cases, with pictures.
+    viewers : writes the interactive pages of the cases; None for none.
 
     Raises
     ------
     InputError
-        If no algorithm's jobs have been scored.
+        If no algorithm's jobs have been scored, or the viewer is not installed.
     """
-    sections = read_sections(sources, count=count, edition=edition)
+    sections = read_sections(sources, count=count, viewers=viewers, edition=edition)
     if not sections:
         raise InputError(
             f"expected the {METRICS} of at least one algorithm in {sources.results}, such as "

@@ -22,6 +22,7 @@ from evaluation.report.tables import (
     score_table,
 )
 from evaluation.report.task_section import AnySection, Details, Request, Sources
+from evaluation.report.viewer.pages import Viewers
 from evaluation.running.job_store import JobStore
 from evaluation.running.limit_use import LimitUse, limit_uses
 from evaluation.schema import TaskMetrics
@@ -102,12 +103,15 @@ class Section:
         return [*([self.forest] if self.forest else []), *self.details.figures]
 
 
-def read_sections(sources: Sources, *, count: int, edition: Edition) -> list[Section]:
+def read_sections(
+    sources: Sources, *, count: int, viewers: Viewers | None, edition: Edition
+) -> list[Section]:
     """Return a section for each task of each algorithm that has been scored.
 
     Parameters
     ----------
     count : number of worst cases, and of best cases, with pictures.
+    viewers : writes the interactive pages of the cases; None for none.
     """
     sections = []
     for algorithm in edition.algorithms:
@@ -119,7 +123,14 @@ def read_sections(sources: Sources, *, count: int, edition: Edition) -> list[Sec
             several = isinstance(file, SubmissionMetrics)
             keys = (algorithm.name, "tasks", task) if several else (algorithm.name,)
             store = JobStore(sources.results / algorithm.name)
-            request = Request(keys=keys, store=store, sources=sources, count=count, edition=edition)
+            request = Request(
+                keys=keys,
+                store=store,
+                sources=sources,
+                count=count,
+                viewers=viewers,
+                edition=edition,
+            )
             sections.append(_section(metrics, request))
     return sections
 

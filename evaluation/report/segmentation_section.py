@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 from evaluation.job_folder import OUTPUT
 from evaluation.report import charts, pictures
+from evaluation.report.case_files import CaseFiles
 from evaluation.report.case_pictures import (
     MOST_ERRORS,
     CasePictures,
@@ -28,11 +29,9 @@ from evaluation.report.numbers import (
     range_name,
 )
 from evaluation.report.task_section import Request, ScoreLayout, TaskSection
-from evaluation.running.job_store import JobStore
 from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics
-from evaluation.truth import CaseTruth, read_truth
+from evaluation.truth import read_truth
 from shared.conventions import LESIONS
-from shared.editions import Edition
 from shared.errors import HecktorError
 
 LABELS: Final = {name.lower(): name for name in LESIONS}
@@ -58,12 +57,24 @@ class CaseBlock:
     scores : DSC by label.
     errors : the pictured errors in words.
     rest : the other errors in words.
+    viewer : address of the case's viewer page; None if it has none.
     """
 
     pictures: CasePictures
     scores: Sequence[tuple[str, Number]]
     errors: Sequence[str]
     rest: Sequence[str]
+    viewer: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewerRow:
+    """A case in the list of viewer pages: its scores, and the address of its page."""
+
+    case: str
+    centre: str
+    scores: Sequence[Number]
+    viewer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +85,8 @@ class SegmentationDetails:
     ----------
     by_volume : figure of the DSC of each case against the true volume.
     worst, best : the worst cases, worst first, and the best cases, best first.
-    problems : why pictures are missing.
+    viewers : the cases that have a viewer page, worst first.
+    problems : why pictures or viewer pages are missing.
     legend : legend of the outlines; it is on the page, but not among the files.
     most_errors : the largest number of errors of one case that have a picture.
     """
@@ -83,6 +95,7 @@ class SegmentationDetails:
     by_volume: FigureFiles
     worst: Sequence[CaseBlock]
     best: Sequence[CaseBlock]
+    viewers: Sequence[ViewerRow]
     problems: Sequence[str]
     legend: FigureFiles
     pet_window_suv: tuple[float, float] = pictures.PET_WINDOW_SUV
@@ -145,31 +158,40 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
         return ScoreLayout(list(LABELS.values()), rows)
 
     def details(self, metrics: SegmentationMetrics, request: Request) -> SegmentationDetails:
-        """Return lesions by volume, DSC by volume, and the pictures."""
+        """Return lesions by volume, DSC by volume, and the pictures; write the viewer pages."""
         blocks: dict[str, list[CaseBlock]] = {"worst": [], "best": []}
         problems: list[str] = []
         worst, best = worst_and_best(metrics, request.count)
+        ascending, _ = worst_and_best(metrics, metrics.cases)
         try:
-            truths = read_truth(request.sources.truth)
-            folder = request.sources.cases or Path(request.store.origin().cases)
+            files = _case_files(ascending, request)
         except HecktorError as error:
-            truths, folder, worst, best = {}, Path(), [], []
+            files, ascending, worst, best = {}, [], [], []
             problems = [str(error)]
+        addresses: dict[str, str] = {}
+        if request.viewers and files:
+            addresses, unviewed = request.viewers.write(
+                ascending, files, rules=metrics.rules, edition=request.edition
+            )
+            problems += unviewed
         for kind, results in (("worst", worst), ("best", best)):
             for result in results:
+                case = files[result.case_id]
                 try:
-                    picture = _pictures(
+                    picture = picture_case(
                         result,
-                        metrics,
-                        store=request.store,
-                        case_input=folder / result.case_id / "input",
-                        truth=truths[result.case_id],
+                        case_input=case.case_input,
+                        truth_path=case.truth,
+                        output=case.output,
+                        rules=metrics.rules,
                         edition=request.edition,
                     )
                 except HecktorError as error:
                     problems.append(f"{result.case_id}: {error}")
                     continue
-                blocks[kind].append(_block(metrics, request.keys, picture))
+                viewer = addresses.get(result.case_id)
+                blocks[kind].append(_block(metrics, request.keys, picture, viewer))
+        rows = [r for r in ascending if r.case_id in addresses]
         return SegmentationDetails(
             lesions=_lesion_rows(metrics, request.keys),
             by_volume=render(
@@ -180,32 +202,29 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
             legend=render("legend", "Legend of the outlines.", pictures.draw_legend, vector=False),
             worst=blocks["worst"],
             best=blocks["best"],
-            problems=problems,
+            viewers=[_viewer_row(metrics, request.keys, r, addresses[r.case_id]) for r in rows],
+            problems=list(dict.fromkeys(problems)),  # a broken case has neither picture nor page
         )
 
 
 SECTION: Final = SegmentationSection()
 
 
-def _pictures(
-    result: SegmentationCase,
-    metrics: SegmentationMetrics,
-    *,
-    store: JobStore,
-    case_input: Path,
-    truth: CaseTruth,
-    edition: Edition,
-) -> CasePictures:
-    assert truth.mask is not None, "a case without a true mask is not scored"
-    assert result.pk is not None, "a case without a job has failed"
-    return picture_case(
-        result,
-        case_input=case_input,
-        truth_path=truth.mask,
-        output=store.folder / result.pk / OUTPUT,
-        rules=metrics.rules,
-        edition=edition,
-    )
+def _case_files(results: Sequence[SegmentationCase], request: Request) -> dict[str, CaseFiles]:
+    """Return the files of cases that have an answer."""
+    truths = read_truth(request.sources.truth)
+    folder = request.sources.cases or Path(request.store.origin().cases)
+    files = {}
+    for result in results:
+        truth = truths[result.case_id].mask
+        assert truth is not None, "a case without a true mask is not scored"
+        assert result.pk is not None, "a case without a job has failed"
+        files[result.case_id] = CaseFiles(
+            case_input=folder / result.case_id / "input",
+            truth=truth,
+            output=request.store.folder / result.pk / OUTPUT,
+        )
+    return files
 
 
 def _lesion_rows(metrics: SegmentationMetrics, keys: KeyPath) -> list[LesionRow]:
@@ -225,18 +244,36 @@ def _lesion_rows(metrics: SegmentationMetrics, keys: KeyPath) -> list[LesionRow]
     return rows
 
 
-def _block(metrics: SegmentationMetrics, keys: KeyPath, pictures: CasePictures) -> CaseBlock:
-    index = metrics.results.index(pictures.result)
-    path = (*keys, "results", index, "labels")
-    scores = [
+def _scores(
+    metrics: SegmentationMetrics, keys: KeyPath, result: SegmentationCase
+) -> list[tuple[str, Number]]:
+    path = (*keys, "results", metrics.results.index(result), "labels")
+    return [
         (label, Number((*path, label, "dice"), scores.dice, format_number(scores.dice, 3)))
-        for label, scores in pictures.result.labels.items()
+        for label, scores in result.labels.items()
     ]
+
+
+def _block(
+    metrics: SegmentationMetrics, keys: KeyPath, pictures: CasePictures, viewer: str | None
+) -> CaseBlock:
     return CaseBlock(
         pictures=pictures,
-        scores=scores,
+        scores=_scores(metrics, keys, pictures.result),
         errors=[_words(error) for error in pictures.errors[:MOST_ERRORS]],
         rest=[_words(error) for error in pictures.errors[MOST_ERRORS:]],
+        viewer=viewer,
+    )
+
+
+def _viewer_row(
+    metrics: SegmentationMetrics, keys: KeyPath, result: SegmentationCase, viewer: str
+) -> ViewerRow:
+    return ViewerRow(
+        case=result.case_id,
+        centre=result.centre or "",
+        scores=[score for _, score in _scores(metrics, keys, result)],
+        viewer=viewer,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from evaluation.report.figure_style import FigureFiles
 from evaluation.report.numbers import KeyPath, Measure
+from evaluation.report.viewer.pages import Viewers
 from evaluation.running.job_store import JobStore
 from evaluation.schema import TaskMetrics
 from shared.editions import Edition
@@ -42,12 +43,14 @@ class Request:
     keys : the keys that lead to the metrics of the task.
     store : the jobs of the algorithm.
     count : number of worst cases, and of best cases, with pictures.
+    viewers : writes the interactive pages of the cases; None for none.
     """
 
     keys: KeyPath
     store: JobStore
     sources: Sources
     count: int
+    viewers: Viewers | None
     edition: Edition
 
 

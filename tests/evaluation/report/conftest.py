@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from selenium.webdriver import Chrome
 
 from evaluation.report.page import write_report
 from evaluation.report.task_section import Sources
 from evaluation.schema import TaskMetrics
+from tests.evaluation.report.chromium import start_chromium
 from tests.evaluation.report.example import make_results
 
 
@@ -34,3 +37,10 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     sources = Sources(results=results, cases=None, truth=results / "ground_truth")
     write_report(sources, out, title="An <example>", count=1)
     return Reported(results, metrics, out)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Chrome]:
+    driver = start_chromium()
+    yield driver
+    driver.quit()

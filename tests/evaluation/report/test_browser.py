@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+from tests.evaluation.report import chromium
 from tests.evaluation.report.conftest import Reported
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="no chromium with chromedriver on the PATH; on Debian: chromium chromium-driver",
-)
+pytestmark = chromium.needs_chromium
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=Service(DRIVER))
-    driver.set_window_size(1280, 900)
-    yield driver
-    driver.quit()
-
-
-def open_page(browser: Chrome, page: Path) -> tuple[list[Any], list[str]]:
+def open_page(browser: Chrome, page: Path) -> tuple[list[object], list[str]]:
     """Open a page from disk; return the messages on the console, and all further requests."""
-    browser.get(page.as_uri())
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    requested = [
-        event["params"]["request"]["url"]
-        for event in events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
-    others = [url for url in requested if url != page.as_uri() and not url.startswith("data:")]
-    assert page.as_uri() in requested
-    return browser.get_log("browser"), others
+    chromium.open_page(browser, page)
+    return chromium.logged(browser, page)
 
 
 def test_page_opens_without_errors_and_requests(browser: Chrome, reported: Reported) -> None:

@@ -170,7 +170,7 @@ def test_last_lines_say_how_much_of_the_limits_the_cases_used() -> None:
     assert describe_use("task3_hpv", [], limits) == []
 
 
-@pytest.mark.parametrize("command", ["run", "score", "report", "compare"])
+@pytest.mark.parametrize("command", ["run", "score", "report", "view", "compare"])
 def test_every_command_has_a_help(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

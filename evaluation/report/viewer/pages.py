@@ -1,0 +1,111 @@
+"""Writes a viewer page for each case of a report, and the script that they share.
+
+Each page holds one case and is read only when it is opened, so the number of cases does not matter
+to a reader. The pages are beside the report, in a folder of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from tqdm import tqdm
+
+from evaluation.images import read_grid, read_labels
+from evaluation.report.case_files import CaseFiles
+from evaluation.report.viewer.niivue import read_niivue
+from evaluation.report.viewer.page import NIIVUE_FILE, Link, ViewedCase, render_case
+from evaluation.scoring_rules import ScoringRules
+from evaluation.tasks.masks import read_mask
+from evaluation.tasks.segmentation import SegmentationCase
+from shared.editions import Edition
+from shared.errors import HecktorError, InputError
+from shared.grand_challenge.inputs import read_case
+
+VIEWER: Final = "viewer"
+"""The folder of the pages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewers:
+    """Writes the viewer pages of a report.
+
+    Attributes
+    ----------
+    out : folder of the report.
+    page : name of the report's page.
+    chosen : names of the cases to write; None for all.
+    """
+
+    out: Path
+    page: str
+    chosen: Collection[str] | None = None
+
+    def write(
+        self,
+        results: Sequence[SegmentationCase],
+        files: Mapping[str, CaseFiles],
+        *,
+        rules: ScoringRules,
+        edition: Edition,
+    ) -> tuple[dict[str, str], list[str]]:
+        """Write the pages of the chosen cases, and the script that they share.
+
+        Parameters
+        ----------
+        results : scores of the cases that have an answer.
+        files : the files of each case, by name.
+
+        Returns
+        -------
+        The address of each case's page from the report, in the order of the results; and why pages
+        are missing.
+
+        Raises
+        ------
+        InputError
+            If a chosen case is not among the results, or NiiVue is not installed.
+        """
+        names = [result.case_id for result in results]
+        if unknown := sorted(set(self.chosen or ()) - set(names)):
+            raise InputError(
+                f"expected names of cases with a mask for --view, found {', '.join(unknown)}; "
+                f"there are {', '.join(sorted(names)) or 'none'}"
+            )
+        script = read_niivue()
+        folder = self.out / VIEWER
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / NIIVUE_FILE).write_text(script, encoding="utf-8")
+        addresses: dict[str, str] = {}
+        problems = []
+        chosen = [r for r in results if self.chosen is None or r.case_id in self.chosen]
+        for result in tqdm(chosen, desc="viewer", unit="case", disable=None):
+            name = result.case_id
+            try:
+                text = self._render(result, files[name], rules=rules, edition=edition)
+            except HecktorError as error:
+                problems.append(f"{name}: {error}")
+                continue
+            (folder / f"{name}.html").write_text(text, encoding="utf-8")
+            addresses[name] = f"{VIEWER}/{quote(name)}.html"
+        return addresses, problems
+
+    def _render(
+        self, result: SegmentationCase, files: CaseFiles, *, rules: ScoringRules, edition: Edition
+    ) -> str:
+        viewed = ViewedCase(
+            name=result.case_id,
+            case=read_case(files.case_input, edition),
+            prediction=read_mask(files.output, edition, read_grid(files.truth)),
+            truth=read_labels(files.truth),
+            rules=rules,
+            facts=[
+                *([result.centre] if result.centre else []),
+                *(f"{label} DSC {scores.dice:.3f}" for label, scores in result.labels.items()),
+            ],
+        )
+        link = Link(text="Report", address=f"../{quote(self.page)}#cases")
+        return render_case(viewed, niivue=None, link=link)
