@@ -222,7 +222,7 @@ def test_unsound_table_is_rejected(submission: Submission, row: dict[str, Any], 
 
 def test_each_case_has_one_truth(submission: Submission) -> None:
     submission.write()
-    with pytest.raises(ValueError, match="found neither; upload the ground truth"):
+    with pytest.raises(ValueError, match="found neither; put at least one of them there"):
         read_truth(submission.truth)
     submission.add_truth("MDA-1", CenterID=1)
     submission.add_truth("MDA-1", CenterID=2)

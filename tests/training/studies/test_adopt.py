@@ -184,5 +184,5 @@ def test_what_does_not_fit_is_refused(
         adopt_for(patients, model, tmp_path, preparation=other)
     (tmp_path / "segmentation").mkdir()
     (tmp_path / "segmentation" / "run.json").touch()
-    with pytest.raises(InputError, match="expected no training of Task 1 in"):
+    with pytest.raises(InputError, match="expected no training run of Task 1 in"):
         adopt_for(patients, model, tmp_path)
