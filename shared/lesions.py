@@ -37,7 +37,7 @@ class LesionMeasures:
 
     Positions are relative to the middle of the grid, along the axes of the world (LPS). In the
     pipeline, the grid is that of the region. The sagittal plane through its middle is taken as the
-    midplane of the body. The measures of GTVp are 0 without GTVp, and likewise for GTVn.
+    midplane of the body. The measures of a lesion type that is absent are 0.
 
     Attributes
     ----------

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from isal import isal_zlib
 
 from shared.regular_files import FileError
 
 READ_BYTES: Final = 2**18
-ZLIB_OR_GZIP: Final = 47
+_ZLIB_OR_GZIP: Final = 47
 """Value of `wbits` for both headers; Adler-32 or CRC-32 is checked."""
+InflateError: Final = cast(type[Exception], isal_zlib.error)  # its stub says that it is no class
+"""What a stream raises on damaged content."""
+
+
+def new_stream() -> isal_zlib.Decompress:
+    """Return a stream that inflates zlib and gzip."""
+    return isal_zlib.decompressobj(_ZLIB_OR_GZIP)
 
 
 def inflate(file: BinaryIO, piece_bytes: int, total_bytes: int) -> Iterator[memoryview]:
@@ -31,7 +38,7 @@ def inflate(file: BinaryIO, piece_bytes: int, total_bytes: int) -> Iterator[memo
         If the content is shorter or longer, the stream is cut short or damaged, its checksum is
         wrong, or bytes follow it.
     """
-    stream = isal_zlib.decompressobj(ZLIB_OR_GZIP)
+    stream = new_stream()
     remaining = total_bytes
     buffer = memoryview(bytearray(min(piece_bytes, total_bytes)))
     while remaining:
@@ -71,7 +78,7 @@ def _step(file: BinaryIO, stream: isal_zlib.Decompress, most_bytes: int) -> byte
     source = stream.unconsumed_tail or file.read(READ_BYTES)
     try:
         content = stream.decompress(source, most_bytes)
-    except isal_zlib.error as error:  # type: ignore[misc]  # its stub calls this class an instance
+    except InflateError as error:
         raise FileError(f"is damaged: its compressed voxels cannot be read ({error})") from None
     # Without more input, the stream may still hold output of earlier input.
     return content if content or source or stream.eof else None

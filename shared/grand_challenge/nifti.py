@@ -12,11 +12,9 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from isal import isal_zlib
-
 from shared.conventions import IntTriple
 from shared.grand_challenge.image_bounds import require_size
-from shared.grand_challenge.inflating import READ_BYTES, ZLIB_OR_GZIP, inflate
+from shared.grand_challenge.inflating import READ_BYTES, InflateError, inflate, new_stream
 from shared.regular_files import FileError, open_regular
 
 HEADER_BYTES: Final = 348
@@ -55,12 +53,12 @@ def _head(file: BinaryIO, is_compressed: bool) -> bytes:
     """Return up to LATEST_VOXEL bytes from the start of the content."""
     if not is_compressed:
         return file.read(LATEST_VOXEL)
-    stream = isal_zlib.decompressobj(ZLIB_OR_GZIP)
+    stream = new_stream()
     content = b""
     try:
         while len(content) < LATEST_VOXEL and (source := file.read(READ_BYTES)):
             content += stream.decompress(source, LATEST_VOXEL - len(content))
-    except isal_zlib.error as error:  # type: ignore[misc]  # its stub calls this class an instance
+    except InflateError as error:
         raise FileError(f"is damaged: it cannot be inflated ({error})") from None
     return content
 

@@ -47,6 +47,7 @@ from training.export.record import read_run
 from training.export.run import WEIGHTS
 from training.loop.hardware import Device, Hardware
 from training.loop.memory import autocast
+from training.tasks.base import FoldTraining, Task
 from training.tasks.discovery import TASKS
 from training.train import Options, train_patients
 
@@ -97,6 +98,26 @@ class Session:
             workers=granted_cpus(),
         )
 
+    def training_on(
+        self,
+        task: Task,
+        configuration: Configuration,
+        patients: list[PreparedPatient],
+        *,
+        workers: int = 0,
+        steps: int = 1,
+    ) -> FoldTraining:
+        """Return the training of a fold, see `tests.benchmarks.steps.training_on`."""
+        return training_on(
+            task,
+            configuration,
+            patients,
+            runs=self.out / "runs",
+            workers=workers,
+            steps=steps,
+            hardware=self.hardware,
+        )
+
 
 def versions(session: Session) -> Iterator[str]:
     """Yield the versions and the device."""
@@ -136,14 +157,8 @@ def steps(session: Session) -> Iterator[str]:
     yield "| task | s per step | waiting for data | peak GB on the GPU |"
     yield "|---|---|---|---|"
     for task in TASKS.values():
-        training = training_on(
-            task,
-            configuration,
-            patients,
-            runs=session.out / "runs",
-            workers=session.workers,
-            steps=count + 1,
-            hardware=session.hardware,
+        training = session.training_on(
+            task, configuration, patients, workers=session.workers, steps=count + 1
         )
         times = time_steps(task, training, count)
         memory = "" if times.peak_gpu_gb is None else f"{times.peak_gpu_gb:.1f}"
@@ -159,15 +174,7 @@ def precisions(
     yield "| task | precision | loss | cosine of the gradient with that in fp32 |"
     yield "|---|---|---|---|"
     for task in TASKS.values():
-        training = training_on(
-            task,
-            configuration,
-            patients,
-            runs=session.out / "runs",
-            workers=0,
-            steps=1,
-            hardware=session.hardware,
-        )
+        training = session.training_on(task, configuration, patients)
         torch.manual_seed(0)
         module = task.module(training).to(session.device).eval()
         # A sample in float32, so that all precisions see the same numbers.
@@ -312,15 +319,7 @@ def _network_and_image(
     """Return the network of Task 1 with fresh weights, and the channels of a patient's region."""
     task = TASKS["segmentation"]
     patient = session.patients(configuration, cohort)[:1]
-    fold = training_on(
-        task,
-        configuration,
-        patient,
-        runs=session.out / "runs",
-        workers=0,
-        steps=1,
-        hardware=session.hardware,
-    )
+    fold = session.training_on(task, configuration, patient)
     image = task.windows(patient, fold)[0]["image"].float().numpy()
     return task.network(configuration, ()), image
 

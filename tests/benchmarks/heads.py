@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -32,7 +33,6 @@ from training.config import Configuration, Precision, load_configuration
 from training.loop.fit import fit
 from training.loop.hardware import Hardware
 from training.tasks import out_of_fold
-from training.tasks.base import FoldTraining
 from training.tasks.hpv import Hpv
 from training.tasks.planning import plan_training
 
@@ -106,8 +106,8 @@ def train_head(
         within = folder / f"fold{training.fold.name}"
         lightning.seed_everything(training.seed, verbose=False)
         batches, validation = task.loaders(training)
-        fitted = fit(lambda: task.module(training), batches, validation, within, hardware)  # noqa: B023
-        held_out = _as_served(training, runs)
+        fitted = fit(partial(task.module, training), batches, validation, within, hardware)
+        held_out = out_of_fold.with_masks(training.held_out, runs)
         logits.append(task.outputs({"network": fitted.late}, held_out, training)["network"])
         statuses += [bool(patient.patient.hpv) for patient in held_out]
         curves.append(dict(_curve(within, configuration.hpv.epochs)))
@@ -118,11 +118,6 @@ def train_head(
         logits=np.concatenate(logits),
         statuses=np.array(statuses),
     )
-
-
-def _as_served(training: FoldTraining, runs: Path) -> list[PreparedPatient]:
-    """Return the held-out patients with the masks that Task 1 predicts."""
-    return out_of_fold.with_masks(training.held_out, runs)
 
 
 def _curve(folder: Path, epochs: int) -> Iterator[tuple[int, tuple[float, ...]]]:

@@ -33,7 +33,12 @@ AnySchedule = TypeVar("AnySchedule", bound=Schedule)
 
 
 def check_hours(task: Task, configuration: Configuration, hours: float | None) -> None:
-    """Raise InputError if a budget cannot set the schedule; None is no budget."""
+    """Raise InputError if a budget cannot set the schedule.
+
+    Parameters
+    ----------
+    hours : the budget; None means that there is none, and nothing is checked.
+    """
     if hours is None:
         return
     if hours <= 0:

@@ -64,7 +64,8 @@ class ViewedCase:
     ----------
     name : name of the case.
     case : its images.
-    prediction, truth : label maps on the CT's grid, indexed [z, y, x]; None if there is no truth.
+    prediction : label map on the CT's grid, indexed [z, y, x].
+    truth : the same for the truth; None if it is not known.
     rules : rules by which lesions and errors are told apart.
     facts : what the page's header says about the case, such as its scores.
     """

@@ -83,7 +83,9 @@ def _lesions(labels: LabelVolume, grid: Grid, rules: ScoringRules) -> list[tuple
 
 
 def _box_around(labels: LabelVolume, grid: Grid) -> Box:
-    """Return the box of all labels with a margin of one voxel; one voxel if there is no label.
+    """Return the box around all labels, with a margin of one voxel.
+
+    Without labels, the box is a single voxel.
 
     The errors of a small box are found much faster than those of a whole scan. The margin is needed
     because cc3d 4.1.1 fails on some masks that are one voxel wide.

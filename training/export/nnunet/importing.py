@@ -100,7 +100,7 @@ def _trained_folds(results: Path) -> list[str]:
     Raises
     ------
     InputError
-        If there is no fold, or the numbers of the folds have a gap.
+        If there is no fold, or a number between those of the folds is missing.
     """
     names = [path.name.removeprefix("fold_") for path in results.glob("fold_*") if path.is_dir()]
     numbers = sorted(int(name) for name in names if re.fullmatch(r"\d+", name))
