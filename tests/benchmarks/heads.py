@@ -1,15 +1,18 @@
 """The two heads of Task 3, trained on the same patients: `python -m tests.benchmarks.heads`.
 
 RUNS holds a trained Task 1 and, with several folds, the masks that it predicts out of fold. For
-each seed and each of Task 1's folds, the command trains the paper's head at the bottleneck and the
+each of Task 1's folds and each seed, the command trains the paper's head at the bottleneck and the
 head on the lesions, both from the weights of Task 1. It prints the scores after each validation,
 the AUC on the held-out patients, and the difference between the heads. Held-out patients are seen
-as a container sees them: with the masks that Task 1 predicts. Restarting resumes.
+as a container sees them: with the masks that Task 1 predicts.
+
+The tables are written again after each fold, so an interruption loses only the fold that it stops.
+Restarting resumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,12 +30,13 @@ from shared.metrics.probability import roc_auc
 from shared.metrics.uncertainty import bootstrap, paired_difference
 from shared.models.networks.hpv import HpvConfig
 from shared.models.networks.hpv_lesions import LesionHpvConfig
-from training.cohort.cache import PreparedPatient, prepare_cohort
+from training.cohort.cache import prepare_cohort
 from training.cohort.folds import HoldOut
 from training.config import Configuration, Precision, load_configuration
 from training.loop.fit import fit
 from training.loop.hardware import Hardware
 from training.tasks import out_of_fold
+from training.tasks.base import FoldTraining
 from training.tasks.hpv import Hpv
 from training.tasks.planning import plan_training
 
@@ -44,17 +48,29 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A head trained with one seed on all folds.
+    """A head trained with one seed.
 
     Attributes
     ----------
-    curve : for each validated epoch, the `SCORES` as means over the folds.
-    logits, statuses : of the held-out patients of all folds.
+    curve : for each validated epoch, the `SCORES`.
+    logits, statuses : of the held-out patients.
     """
 
     curve: dict[int, tuple[float, ...]]
     logits: NDArray[np.float64]
     statuses: NDArray[np.bool_]
+
+
+def joined(folds: Sequence[Trained]) -> Trained:
+    """Return all folds as one: the mean curve, and the held-out patients of all."""
+    return Trained(
+        curve={
+            epoch: tuple(np.mean([fold.curve[epoch] for fold in folds], axis=0))
+            for epoch in folds[0].curve
+        },
+        logits=np.concatenate([fold.logits for fold in folds]),
+        statuses=np.concatenate([fold.statuses for fold in folds]),
+    )
 
 
 def with_head(configuration: Configuration, head: str, epochs: int) -> Configuration:
@@ -78,45 +94,16 @@ def with_head(configuration: Configuration, head: str, epochs: int) -> Configura
     return configuration.model_copy(update={"hpv": configuration.hpv.model_copy(update=update)})
 
 
-def train_head(
-    task: Hpv,
-    patients: list[PreparedPatient],
-    configuration: Configuration,
-    folder: Path,
-    *,
-    runs: Path,
-    seed: int,
-    workers: int,
-    hardware: Hardware,
-) -> Trained:
-    """Train one head with one seed, and predict the held-out patients with its late weights."""
-    plan = plan_training(
-        task,
-        patients,
-        configuration,
-        runs=runs,
-        hold_out=HoldOut(),
-        only_fold=None,
-        seed=seed,
-        workers=workers,
-        hardware=hardware,
-    )
-    logits, statuses, curves = [], [], []
-    for training in plan.trainings:
-        within = folder / f"fold{training.fold.name}"
-        lightning.seed_everything(training.seed, verbose=False)
-        batches, validation = task.loaders(training)
-        fitted = fit(partial(task.module, training), batches, validation, within, hardware)
-        held_out = out_of_fold.with_masks(training.held_out, runs)
-        logits.append(task.outputs({"network": fitted.late}, held_out, training)["network"])
-        statuses += [bool(patient.patient.hpv) for patient in held_out]
-        curves.append(dict(_curve(within, configuration.hpv.epochs)))
+def train_head(task: Hpv, training: FoldTraining, folder: Path) -> Trained:
+    """Train one head on one fold, and predict the held-out patients with its late weights."""
+    lightning.seed_everything(training.seed, verbose=False)
+    batches, validation = task.loaders(training)
+    fitted = fit(partial(task.module, training), batches, validation, folder, training.hardware)
+    held_out = out_of_fold.with_masks(training.held_out, training.runs)
     return Trained(
-        curve={
-            epoch: tuple(np.mean([curve[epoch] for curve in curves], axis=0)) for epoch in curves[0]
-        },
-        logits=np.concatenate(logits),
-        statuses=np.array(statuses),
+        curve=dict(_curve(folder, training.configuration.hpv.epochs)),
+        logits=task.outputs({"network": fitted.late}, held_out, training)["network"],
+        statuses=np.array([bool(patient.patient.hpv) for patient in held_out]),
     )
 
 
@@ -170,7 +157,9 @@ def main(
     configuration: Annotated[str, typer.Option()] = "demo",
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    first_seed: Annotated[int, typer.Option(min=0)] = 0,
+    folds: Annotated[
+        int | None, typer.Option(min=1, help="Only the first of Task 1's folds.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load data.")] = 1,
     precision: Annotated[
         Precision | None, typer.Option(help="By default the precision of the configuration.")
@@ -178,26 +167,33 @@ def main(
 ) -> None:
     """Train both heads with each seed, and print the tables."""
     base = load_configuration(configuration)
-    hardware = Hardware(devices=1, precision=precision)
     patients = prepare_cohort(cohort, runs / "cache", base.preparation, workers=workers)
     task = Hpv()  # one for all seeds, as it keeps the features of a frozen encoder
-    trained: dict[str, list[Trained]] = {head: [] for head in HEADS}
-    for seed in range(first_seed, first_seed + seeds):
-        for head in HEADS:
-            trained[head].append(
-                train_head(
-                    task,
-                    patients,
-                    with_head(base, head, epochs),
-                    runs / "heads" / f"{head}-{seed}",
-                    runs=runs,
-                    seed=seed,
-                    workers=workers,
-                    hardware=hardware,
-                )
-            )
-        lines = list(tables(trained))
-        write_whole(runs / "heads" / f"table-{first_seed}-{seed}.md", "\n".join(lines) + "\n")
+    plans = {
+        (head, seed): plan_training(
+            task,
+            patients,
+            with_head(base, head, epochs),
+            runs=runs,
+            hold_out=HoldOut(),
+            only_fold=None,
+            seed=seed,
+            workers=workers,
+            hardware=Hardware(devices=1, precision=precision),
+        )
+        for head in HEADS
+        for seed in range(seeds)
+    }
+    trained: dict[tuple[str, int], list[Trained]] = {each: [] for each in plans}
+    count = len(next(iter(plans.values())).trainings)
+    for fold in range(count if folds is None else min(count, folds)):
+        for (head, seed), plan in plans.items():
+            training = plan.trainings[fold]
+            folder = runs / "heads" / f"{head}-{seed}" / f"fold{training.fold.name}"
+            trained[head, seed].append(train_head(task, training, folder))
+        by_head = {head: [joined(trained[head, seed]) for seed in range(seeds)] for head in HEADS}
+        lines = [f"{fold + 1} of {count} folds", "", *tables(by_head)]
+        write_whole(runs / "heads.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
