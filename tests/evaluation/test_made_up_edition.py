@@ -44,6 +44,8 @@ from tests.containers import checks
 from tests.containers.contract import Contract, File
 from tests.containers.submission import check_metrics, stage
 
+pytestmark = pytest.mark.slow  # CI runs these in a step of their own
+
 ROOT = Path(__file__).parents[2]
 CASES = ("no_primary", "oblique_flipped")
 """Sample cases: one patient has a recurrence while the other is under observation."""

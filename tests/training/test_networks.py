@@ -109,14 +109,8 @@ def serve(task: str, model: Path, output: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("demo", marks=pytest.mark.slow),
-        pytest.param("resenc", marks=pytest.mark.slow),
-        "segresnet",
-    ],
-)
+@pytest.mark.slow  # CI runs it in a step of its own
+@pytest.mark.parametrize("name", ["demo", "resenc", "segresnet"])
 def test_network_is_trained_exported_and_served_in_tasks_1_and_3(
     name: str, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import SimpleITK as sitk
 
 from tests.training.synthetic import TINY
@@ -46,6 +47,7 @@ def write_cohort(folder: Path, patients: int) -> None:
     )
 
 
+@pytest.mark.slow  # CI runs it in a step of its own
 def test_processes_do_not_run_the_script_and_label_maps_are_judged_before_the_preparation(
     tmp_path: Path,
 ) -> None:
