@@ -206,7 +206,7 @@ def precisions(
 def training(session: Session) -> Iterator[str]:
     """Train the configuration `demo`, and yield the epochs and the minutes of each task.
 
-    Task 1's crops are as large as its windows, because a step on them takes no longer on a GPU.
+    Task 1's crops are as large as its windows: a step takes 33 ms, with the smaller crops 30 ms.
     """
     configuration = _with_true_inputs(load_configuration("demo"))
     if session.is_quick:
