@@ -6,14 +6,14 @@ and 3 predict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
 from shared.editions import CURRENT
-from shared.metrics.uncertainty import Interval, bootstrap
+from shared.metrics.uncertainty import Interval, Statistic, bootstrap, paired_difference
 from shared.models.card import Score, load_card, write_card
 from shared.models.chain import Chain
 from shared.tasks import TaskName
@@ -31,7 +31,8 @@ def score_models(
 ) -> dict[TaskName, list[Score]]:
     """Run the models of all tasks on patients, print the scores and, if `write`, store them.
 
-    If a model folder holds networks and linear models, each kind is also scored alone.
+    If a model folder holds networks and linear models, each kind is also scored alone, and the gain
+    of all models over each kind is printed.
 
     Parameters
     ----------
@@ -50,7 +51,8 @@ def score_models(
     chain = Chain(
         segmentation=models["segmentation"], hpv=models["hpv"], survival=models["survival"]
     )
-    scores = scores_of(observe(chain, models, patients), cohort)
+    observations = observe(chain, models, patients)
+    scores = scores_of(observations, cohort)
     for name, task_scores in scores.items():
         for score in task_scores:
             interval = Interval(
@@ -66,6 +68,8 @@ def score_models(
             card = load_card(model_folders[name], TASKS[name].model_type.card_type)
             card = card.model_copy(update={"scores": tuple(task_scores)})
             write_card(model_folders[name], card)
+    for name, metric, alone, gain in gains_of(observations):
+        print(f"{name:13} {metric} minus {alone}: {gain:+.3f}")
     return scores
 
 
@@ -104,6 +108,27 @@ def scores_of(observations: Observations, cohort: str) -> dict[TaskName, list[Sc
     }
 
 
+def gains_of(observations: Observations) -> Iterator[tuple[TaskName, str, str, Interval]]:
+    """Yield the task, a metric, the same metric of one kind of models, and the gain over that kind.
+
+    The gain is the score of all models minus that of the kind, paired over patients. Nothing is
+    yielded for models of a single kind.
+    """
+    for name, by_metric in observations.items():
+        for metric, rows in by_metric.items():
+            for alone in (other for other in by_metric if other.startswith(f"{metric}_")):
+                yield (
+                    name,
+                    metric,
+                    alone,
+                    paired_difference(
+                        _statistic(TASKS[name], metric, rows),
+                        _statistic(TASKS[name], alone, by_metric[alone]),
+                        len(rows),
+                    ),
+                )
+
+
 def repository_models(repository: Path) -> dict[TaskName, Path]:
     """Return the model folders of a checkout, by task."""
     return {name: repository / CURRENT.algorithm(name).name / "model" for name in TASKS}
@@ -111,9 +136,7 @@ def repository_models(repository: Path) -> dict[TaskName, Path]:
 
 def _score(task: Task, metric: str, observations: Sequence[Any], cohort: str) -> Score:
     """Return a metric of all patients with its bootstrap standard error."""
-    interval = bootstrap(
-        lambda chosen: task.score(metric, [observations[i] for i in chosen]), len(observations)
-    )
+    interval = bootstrap(_statistic(task, metric, observations), len(observations))
     return Score(
         metric=metric,
         value=interval.value,
@@ -123,3 +146,8 @@ def _score(task: Task, metric: str, observations: Sequence[Any], cohort: str) ->
         patients=len(observations),
         cohort=cohort,
     )
+
+
+def _statistic(task: Task, metric: str, observations: Sequence[Any]) -> Statistic:
+    """Return the function that scores the patients with given indices."""
+    return lambda chosen: task.score(metric, [observations[i] for i in chosen])

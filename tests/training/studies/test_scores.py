@@ -25,7 +25,7 @@ from shared.tasks import TaskName
 from tests.shared.postprocessing.segmented import certain
 from tests.training.synthetic import GRID, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
-from training.studies.scores import observe, repository_models, scores_of
+from training.studies.scores import gains_of, observe, repository_models, scores_of
 from training.tasks.prognosis import by_kind
 
 CARD = SimpleNamespace(preparation=None, threshold=0.5)
@@ -162,6 +162,13 @@ def test_scores_by_hand(tmp_path: Path) -> None:
         "segmentation": {"three"},
         "hpv": {"three"},
         "survival": {"three"},
+    }
+    gains = {(metric, alone): gain.value for _, metric, alone, gain in gains_of(observations)}
+    assert gains == {
+        ("balanced_accuracy", "balanced_accuracy_network_alone"): pytest.approx(0.25),
+        ("balanced_accuracy", "balanced_accuracy_linear_alone"): pytest.approx(0.25),
+        ("auc", "auc_network_alone"): pytest.approx(-0.25),
+        ("auc", "auc_linear_alone"): pytest.approx(0.25),
     }
 
 
