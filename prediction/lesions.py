@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import cc3d
 import numpy as np
 
-from evaluation.report.places import LesionPlace, place_of
+from evaluation.report.places import LesionPlace, place_of, voxels_of_each
 from shared.conventions import LESIONS, LabelVolume
 from shared.preprocessing.pipeline import Prepared
 
@@ -19,7 +19,7 @@ class Lesion(LesionPlace):
     Attributes
     ----------
     label : "GTVp" or "GTVn".
-    suv_max : highest SUV of a voxel.
+    suv_max : highest SUV in the lesion.
     """
 
     label: str
@@ -38,18 +38,16 @@ def find_lesions(labels: LabelVolume, prepared: Prepared) -> list[Lesion]:
 
     Returns
     -------
-    The lesions, with volumes in ml and positions in mm in the world (LPS).
+    The lesions, with volumes in ml and positions in mm in the world (LPS); empty if there are none.
     """
     lesions = []
     for name, label in LESIONS.items():
         # Padded, because cc3d 4.1.1 fails on some masks that are one voxel wide.
         components = cc3d.connected_components(np.pad(labels == label, 1), connectivity=26)
-        components = components[1:-1, 1:-1, 1:-1]
-        found = []
-        for number in range(1, int(components.max()) + 1):
-            voxels = np.argwhere(components == number)
+        of_label = []
+        for voxels in voxels_of_each(components[1:-1, 1:-1, 1:-1]):
             place = place_of(voxels, prepared.undo.region)
             suv_max = float(prepared.pet_suv[tuple(voxels.T)].max())
-            found.append(Lesion(label=name, suv_max=suv_max, **asdict(place)))
-        lesions += sorted(found, key=lambda lesion: -lesion.volume_ml)
+            of_label.append(Lesion(label=name, suv_max=suv_max, **asdict(place)))
+        lesions += sorted(of_label, key=lambda lesion: -lesion.volume_ml)
     return lesions

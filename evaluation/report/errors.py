@@ -9,7 +9,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.report.places import LesionPlace, place_of
+from evaluation.report.places import LesionPlace, place_of, voxels_of_each
 from evaluation.scoring_rules import ScoringRules
 from shared.conventions import Label, LabelVolume
 from shared.geometry import Grid
@@ -51,8 +51,12 @@ def find_errors(
     errors: list[LesionError] = []
     for label in (Label.GTVP, Label.GTVN):
         word, other = WORDS[label], WORDS[OTHER[label]]
-        predicted = cc3d.connected_components(prediction == label, connectivity=rules.connectivity)
-        true = cc3d.connected_components(truth == label, connectivity=rules.connectivity)
+        predicted, true = (
+            voxels_of_each(
+                cc3d.connected_components(labels == label, connectivity=rules.connectivity)
+            )
+            for labels in (prediction, truth)
+        )
         pairs = lesion_pairs(prediction, truth, label, connectivity=rules.connectivity)
         matched = {
             index for _, index in pairs.matches(min_iou=rules.min_iou, matching=rules.matching)
@@ -61,7 +65,7 @@ def find_errors(
             overlaps = np.count_nonzero(pairs.pairs[:, 1] == index)
             if overlaps == 1 and index in matched:
                 continue
-            voxels = np.argwhere(true == index + 1)
+            voxels = true[index]
             if overlaps >= 2:
                 kind = f"split {word}"
             elif overlaps == 1:
@@ -75,7 +79,7 @@ def find_errors(
             overlaps = np.count_nonzero(pairs.pairs[:, 0] == index)
             if overlaps == 1:
                 continue
-            voxels = np.argwhere(predicted == index + 1)
+            voxels = predicted[index]
             if overlaps >= 2:
                 kind = "merged nodes" if word == "node" else "merged primaries"
                 errors.append(_error(kind, voxels, grid))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,27 @@ class LesionPlace:
     volume_ml: float
     centre_mm: tuple[float, float, float]
     radius_mm: float
+
+
+def voxels_of_each(components: NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
+    """Return the voxels of each connected component in one pass over the volume.
+
+    Parameters
+    ----------
+    components : numbered from 1 without gaps, as cc3d returns them, indexed [z, y, x]; 0 is
+        background.
+
+    Returns
+    -------
+    For each component in the order of the numbers, the indices of its voxels, shape (n, 3); empty
+    without components.
+    """
+    voxels = np.argwhere(components)
+    if not len(voxels):
+        return []
+    numbers = components[tuple(voxels.T)]
+    order = np.argsort(numbers, kind="stable")
+    return np.split(voxels[order], np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
 def place_of(voxels_zyx: NDArray[np.int64], grid: Grid) -> LesionPlace:

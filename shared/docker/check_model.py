@@ -23,27 +23,28 @@ def check_folder(folder: Path, signers: Path | None = None) -> None:
 
     Parameters
     ----------
-    signers : public keys in ssh-keygen's format "allowed signers"; None accepts unsigned cards.
+    signers : public keys in ssh-keygen's format "allowed signers"; None does not check
+        signatures.
 
     Raises
     ------
     ModelError
-        If the card is missing or invalid, if a file does not match it, or if none of the signers
-        has signed it.
+        If the card is missing or invalid, if the folder holds other files than the card names, or
+        if none of the signers has signed the card.
     """
-    text = read_card_text(folder)
+    content = read_card_text(folder)
     try:
-        members = {str(m["file"]): str(m["sha256"]) for m in json.loads(text)["members"]}
+        members = {str(m["file"]): str(m["sha256"]) for m in json.loads(content)["members"]}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(
             f"{folder / CARD_NAME} is not a valid model card; export the model again"
         ) from None
     check_sealed(folder, members)
     if signers is not None:
-        _check_signature(folder, text, signers)
+        _check_signature(folder, content, signers)
 
 
-def _check_signature(folder: Path, text: bytes, signers: Path) -> None:
+def _check_signature(folder: Path, content: bytes, signers: Path) -> None:
     card, signature = folder / CARD_NAME, folder / SIGNATURE_NAME
     if not signers.is_file():
         raise ModelError(f"expected a file of public keys at {signers}, found none; create it")
@@ -53,20 +54,22 @@ def _check_signature(folder: Path, text: bytes, signers: Path) -> None:
             f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY {card}"
         )
     file = ("-s", str(signature), "-f", str(signers))
-    names = _ssh_keygen("find-principals", *file).splitlines()
-    verified = names and _ssh_keygen("verify", *file, "-n", NAMESPACE, "-I", names[0], text=text)
-    if not verified:
+    principals = _ssh_keygen("find-principals", *file).splitlines()
+    if not any(
+        _ssh_keygen("verify", *file, "-n", NAMESPACE, "-I", principal, content=content)
+        for principal in principals
+    ):
         raise ModelError(
-            f"expected a signature of {card} by a key in {signers}, found another one in "
+            f"expected a valid signature of {card} by a key in {signers}, found none in "
             f"{signature}; sign the card again, or do not use this model"
         )
 
 
-def _ssh_keygen(action: str, *options: str, text: bytes = b"") -> str:
+def _ssh_keygen(action: str, *options: str, content: bytes = b"") -> str:
     """Return what ssh-keygen prints, or nothing if it refuses."""
     command = ["ssh-keygen", "-Y", action, *options]
     try:
-        process = subprocess.run(command, input=text, capture_output=True)
+        process = subprocess.run(command, input=content, capture_output=True)
     except FileNotFoundError:
         raise ModelError(
             "expected ssh-keygen on the PATH to check a signature, found none; install OpenSSH"

@@ -1,4 +1,7 @@
-"""The base classes of the models of Tasks 2 and 3, which are networks and linear models."""
+"""The base classes of the models of Tasks 2 and 3.
+
+A model is an ensemble of networks, of linear models, or of both. It gives one number per case.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,12 @@ class PrognosisCard(BaseCard):
     """The lesion measures that the linear members take, in order; empty without such members."""
 
     weights: dict[MemberKind, Annotated[Magnitude, Field(ge=0)]] = Field(default_factory=dict)
-    """Factor of the mean output of each kind of members; empty if all members count alike."""
+    """Factor of the mean output of each kind of members; unused if there is only one kind. Empty if
+    all members count alike."""
     offset: Magnitude = 0.0
-    """Is added to the weighted sum."""
+    """Is added to the weighted sum; unused without weights."""
     choice: Text = ""
-    """Why these kinds of members are served, if kinds were compared."""
+    """Why the ensemble has these kinds of members; empty if none were compared."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> PrognosisCard:
@@ -55,7 +59,11 @@ class PrognosisCard(BaseCard):
     def _check_measures(self) -> PrognosisCard:
         has_linear = any(member.kind == "linear" for member in self.members)
         if has_linear != bool(self.measures):
-            raise ValueError("a card has linear members and the measures they take, or neither")
+            with_members = "with" if has_linear else "without"
+            raise ValueError(
+                "expected lesion measures exactly if there are linear members, found "
+                f"{len(self.measures)} measures {with_members} such members"
+            )
         return self
 
     @property
@@ -100,7 +108,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
     def window_centre(self, labels: LabelVolume | None) -> IntTriple | None:
         """Return the voxel (z, y, x) to centre the window on; None is the centre of the region.
 
-        A network that takes lesion channels sees the box around all lesions, if there are any.
+        If a network takes lesion channels, the window is centred on the box around all lesions.
         """
         sees_lesions = has_lesion_channels(self.card.channels)
         return lesion_centre(labels) if sees_lesions and labels is not None else None
@@ -113,6 +121,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
         Parameters
         ----------
         prepared : the case on the region.
+        clinical : the clinical record; missing values are None.
         labels : GTVp and GTVn on the region, [z, y, x]; may be None if the card has neither
             measures nor lesion channels.
 
@@ -121,7 +130,8 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
         ValueError
             If the card needs the lesions and there are no labels.
         """
-        card, inputs = self.card, dict[str, NDArray[np.float32]]()
+        card = self.card
+        inputs: dict[str, NDArray[np.float32]] = {}
         if card.clinical:
             inputs["clinical"] = encode(clinical, card.clinical)[None]
         if card.needs_lesions and labels is None:
@@ -145,8 +155,9 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
     def weighted(self, outputs: Iterable[tuple[Member, float]]) -> float:
         """Return one number from the outputs of some members, as `outputs` yields them.
 
-        Each output is standardised by its member's mean and standard deviation. The members of one
-        kind are averaged. Several kinds are weighted as the card says, or count alike.
+        Each output is standardised by its member's mean and standard deviation. With weights, the
+        result is the weighted sum of the means of the kinds, plus the offset. Without weights, or
+        if there is only one kind, it is the mean over all members.
         """
         by_kind: dict[MemberKind, list[float]] = {}
         for member, output in outputs:
@@ -154,7 +165,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
             values.append((output - member.risk_mean) / member.risk_std)
         if self.card.weights and len(by_kind) > 1:
             means = {kind: sum(values) / len(values) for kind, values in by_kind.items()}
-            weighted = sum(self.card.weights[kind] * mean for kind, mean in means.items())
-            return weighted + self.card.offset
+            total = sum(self.card.weights[kind] * mean for kind, mean in means.items())
+            return total + self.card.offset
         everything = [value for values in by_kind.values() for value in values]
         return sum(everything) / len(everything)

@@ -33,13 +33,12 @@ class SurvivalModel(PrognosisModel[SurvivalCard]):
         prepared : the case on the region.
         labels : GTVp and GTVn on the region, [z, y, x]; the window is centred on the box around the
             lesions, or on the region if there are none.
-        clinical : the record, with the HPV status if a model supplied it.
+        clinical : the clinical record; its HPV status is the probability that Task 3 predicts.
 
         Returns
         -------
-        The mean of the members' risks. Each member's risk is standardised by its mean and standard
-        deviation on the training patients, because the risks of a Cox model have no scale.
-        Networks and linear models are weighted as the card says.
+        The members' risks, combined as `weighted` says. Each risk is standardised by its member's
+        mean and standard deviation on the training patients, because Cox risks have no unit.
         """
         return self.combine(self.outputs(prepared, clinical, labels))
 

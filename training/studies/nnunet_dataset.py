@@ -1,15 +1,15 @@
 """Writes a cohort as a raw data set of nnU-Net v2.
 
-Its images are our prepared regions, so nnU-Net trains on what the containers will see: CT in HU is
-channel 0, PET in SUV is channel 1, as float32 with the precision of the cache. The labels are those
-of the regions. `dataset.json` also holds the preparation, under a key that nnU-Net ignores and
+The images are the prepared regions of the cache, so nnU-Net trains on what the containers will see,
+but rounded to float16: CT in HU is channel 0, PET in SUV is channel 1. The labels are those of the
+regions. `dataset.json` also holds the preparation, under a key that nnU-Net ignores and
 copies to its results, where `training.export.nnunet` reads it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from shared.preprocessing.intensity import IMAGE_CHANNELS
 from shared.preprocessing.region import Preparation
 from training.cohort.cache import PreparedPatient
 from training.cohort.cache_files import patient_path
-from training.cohort.folds import FOLDS, Folds, HoldOut, read_folds
+from training.cohort.folds import FOLDS, Folds, HoldOut, read_folds, share_folds
 from training.cohort.nnunet_files import (
     FILE_ENDING,
     IMAGES,
@@ -42,7 +42,7 @@ SPLITS: Final = "splits_final.json"
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetName:
-    """The number, by which nnU-Net's commands know a data set, and its name."""
+    """Number and name of a data set; nnU-Net's commands take the number."""
 
     number: int
     name: str
@@ -66,25 +66,30 @@ def write_dataset(
 ) -> Path:
     """Write the patients with a label map, and return the data set's folder.
 
-    Patients that an earlier, interrupted start wrote are kept.
+    Starting again skips the patients whose label map is there, without comparing it with the cache.
+    `splits_final.json` must be copied to nnU-Net's folder of preprocessed data sets; nnU-Net
+    numbers its folds from 0.
 
     Parameters
     ----------
+    patients : the prepared cohort; patients without a label map are left out.
     raw : nnU-Net's folder of raw data sets, `nnUNet_raw`.
-    runs : folder of runs with the cache of the patients. If Task 1 has folds there, the data set
-        gets them unless `hold_out` chooses a way.
+    runs : folder of runs with the cache of the patients.
+    hold_out : how to make the folds; by default those of Task 1 in `runs`, otherwise five folds.
+    seed : of the folds.
     workers : number of processes that write.
 
     Raises
     ------
     InputError
-        If the folder holds another data set, or the patients do not allow the folds.
+        If the folder holds another data set or other patients, or the patients do not allow the
+        folds.
     """
     task = Segmentation()
     views = learnable(task, patients)
     folds = _folds(task, views, patients, runs=runs, hold_out=hold_out, seed=seed)
     folder = raw / dataset.folder
-    _claim(folder, _description(len(views), preparation))
+    _claim(folder, _description(len(views), preparation), {view.patient_id for view in views})
     splits = [{"train": list(f.training), "val": list(f.held_out)} for f in folds.folds]
     write_whole(folder / SPLITS, json.dumps(splits, indent=1) + "\n")
     new = [view for view in views if not labels_file(folder, view.patient_id).exists()]
@@ -120,13 +125,15 @@ def _folds(
     seed: int,
 ) -> Folds:
     run_folder = runs / task.name
+    strata = {view.patient_id: f"{view.patient.centre}: {task.stratum(view)}" for view in views}
+    others = [patient for patient in patients if patient.patient_id not in strata]
     if not hold_out.is_chosen and (run_folder / FOLDS).is_file():
-        return read_folds(run_folder)
-    names = {view.patient_id for view in views}
+        without_labels = {patient.patient_id for patient in others}
+        return share_folds(read_folds(run_folder), strata, without_labels, seed)
     return make_folds(
         task,
         views,
-        [patient for patient in patients if patient.patient_id not in names],
+        others,
         hold_out=hold_out.or_default_folds(),
         shared=run_folder,
         seed=seed,
@@ -144,8 +151,8 @@ def _description(patients: int, preparation: Preparation) -> dict[str, Any]:
     }
 
 
-def _claim(folder: Path, description: dict[str, Any]) -> None:
-    """Make the folder with its `dataset.json`, or check that it holds the same.
+def _claim(folder: Path, description: dict[str, Any], patient_ids: Collection[str]) -> None:
+    """Make the folder with its `dataset.json`, or check that an existing one is of these patients.
 
     nnU-Net would take the drafts of a killed process for images, so they are deleted.
     """
@@ -161,4 +168,10 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
         raise InputError(
             f"expected a new folder or the data set that this command began in {folder}, found "
             f"another {' and '.join(differing) or 'dataset.json'}; delete it or give another number"
+        )
+    written = {path.name.removesuffix(FILE_ENDING) for path in (folder / LABELS).iterdir()}
+    if unknown := sorted(written - set(patient_ids)):
+        raise InputError(
+            f"expected only patients of this cohort in {folder}, found {unknown[0]}; delete the "
+            "folder or give another number"
         )

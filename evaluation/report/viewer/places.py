@@ -10,7 +10,7 @@ import cc3d
 import numpy as np
 
 from evaluation.report.errors import find_errors
-from evaluation.report.places import LesionPlace, place_of
+from evaluation.report.places import LesionPlace, place_of, voxels_of_each
 from evaluation.scoring_rules import ScoringRules
 from shared.conventions import LESIONS, LabelVolume
 from shared.geometry import Box, Grid, bounding_slices
@@ -74,10 +74,7 @@ def _lesions(labels: LabelVolume, grid: Grid, rules: ScoringRules) -> list[tuple
     lesions: list[tuple[str, LesionPlace]] = []
     for name, label in LESIONS.items():
         components = cc3d.connected_components(labels == label, connectivity=rules.connectivity)
-        places = [
-            place_of(np.argwhere(components == number), grid)
-            for number in range(1, int(components.max(initial=0)) + 1)
-        ]
+        places = [place_of(voxels, grid) for voxels in voxels_of_each(components)]
         lesions += [(name, place) for place in sorted(places, key=lambda place: -place.volume_ml)]
     return lesions
 

@@ -19,15 +19,17 @@ def choose(
     work: Path,
     python_of: PythonOf | None = None,
 ) -> Engine:
-    """Return the engine with a name; "auto" takes Docker, else Podman, else native.
+    """Return the engine with a name.
 
     Parameters
     ----------
     root : the checkout.
+    name : "docker", "podman", "native", or "auto", which is the first of these that works.
     variant : "cpu" or "gpu" images.
-    build : whether to build images, or use existing ones.
+    build : whether to build images or use existing ones; the native engine needs none.
     work : folder for the files of the native engine.
-    python_of : for the native engine, returns a program's interpreter.
+    python_of : for the native engine, returns a program's interpreter; by default that of its lock
+        file.
 
     Raises
     ------
@@ -43,5 +45,8 @@ def choose(
     if name != "native":
         return ContainerEngine(root=root, command=name, variant=variant, build=build)
     if variant == "gpu":
-        raise EngineError("expected Docker or Podman for --variant gpu, found neither")
+        raise EngineError(
+            "expected Docker or Podman for --variant gpu, found the native engine; start one of "
+            "them, or use --variant cpu"
+        )
     return NativeEngine(root=root, work=work, python_of=python_of)

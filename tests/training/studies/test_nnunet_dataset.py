@@ -100,6 +100,18 @@ def test_another_data_set_is_not_mixed_in(patients: list[PreparedPatient], tmp_p
         write(patients, tmp_path, preparation=coarse)
 
 
+def test_another_cohort_of_the_same_size_is_not_mixed_in(
+    patients: list[PreparedPatient], tmp_path: Path
+) -> None:
+    folder = write(patients[:4], tmp_path)
+    splits = (folder / "splits_final.json").read_bytes()
+    replaced = dataclasses.replace(patients[0].patient, patient_id="MDA-099")
+    other = [dataclasses.replace(patients[0], patient=replaced), *patients[1:4]]
+    with pytest.raises(InputError, match=f"found {patients[0].patient_id}; delete the folder"):
+        write(other, tmp_path)
+    assert (folder / "splits_final.json").read_bytes() == splits
+
+
 def test_folds_of_task_1_are_used_by_default(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
@@ -111,3 +123,15 @@ def test_folds_of_task_1_are_used_by_default(
     folder = write(patients, tmp_path, hold_out=HoldOut())
     splits = json.loads((folder / "splits_final.json").read_text())
     assert splits == [{"train": [first, second], "val": others}]
+
+
+def test_folds_of_task_1_must_be_of_this_cohort(
+    patients: list[PreparedPatient], tmp_path: Path
+) -> None:
+    first, second, *_ = (patient.patient_id for patient in patients)
+    fold = Fold(name="0", training=(first, second), held_out=("MDA-777",))
+    (tmp_path / "runs/segmentation").mkdir()
+    text = Folds(how="by hand", strata={}, folds=(fold,)).model_dump_json()
+    (tmp_path / "runs/segmentation" / FOLDS).write_text(text)
+    with pytest.raises(InputError, match="1 patients that are not in it, such as MDA-777"):
+        write(patients, tmp_path, hold_out=HoldOut())
