@@ -268,8 +268,9 @@ def test_inventory_reads_packages_and_models(
         "VERSION_ID": "12",
     }
     monkeypatch.setattr(inventory, "MODELS", ROOT / "task3_hpv" / "model")
-    linear = [f"hpv_fold{number}_linear.onnx" for number in range(5)]
-    assert [model["file"] for model in inventory.list_models()] == ["hpv.onnx", *linear]
+    card = json.loads((ROOT / "task3_hpv/model/model.json").read_text(encoding="utf-8"))
+    members = [member["file"] for member in card["members"]]
+    assert [model["file"] for model in inventory.list_models()] == members
     numpy = [package for package in inventory.list_python() if package["name"] == "numpy"]
     assert len(numpy) == 1
 
