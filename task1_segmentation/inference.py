@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from shared.doubts.find import find_doubts
 from shared.editions import CURRENT
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
@@ -26,6 +27,7 @@ def run(model: SegmentationModel, input_dir: Path, output_dir: Path) -> None:
     log(*prepared.remarks)
     segmented = model.segment(prepared)
     log(*describe_lesions(segmented.labels, prepared))
+    log(*(doubt.line for doubt in find_doubts(case, prepared, segmented.labels)))
     write_segmentation(output_dir, restore(segmented, prepared.undo), CURRENT)
 
 

@@ -6,6 +6,7 @@ the HPV status that the record lacks. All three see one reading and one preparat
 
 from pathlib import Path
 
+from shared.doubts.find import find_doubts
 from shared.editions import CURRENT
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
@@ -27,6 +28,7 @@ def run(chain: Chain, input_dir: Path, output_dir: Path) -> None:
     prepared = chain.prepare(case)
     log(*prepared.remarks)
     predictions = chain.predict(prepared, case.clinical, report=log)
+    log(*(doubt.line for doubt in find_doubts(case, prepared, predictions.labels)))
     assert predictions.risk is not None, "the chain holds a survival model"
     write_risk(output_dir, predictions.risk, CURRENT)
 
