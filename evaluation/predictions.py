@@ -12,34 +12,37 @@ from evaluation import strict_json
 PREDICTIONS: Final = "predictions.json"
 
 
-class _Foreign(BaseModel):
+class _PlatformRecord(BaseModel):
     """A record that the platform writes; keys that are not needed here are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Socket(_Foreign):
+class Socket(_PlatformRecord):
     """An input or output, and the path of its file below the job's folder."""
 
     slug: str
     relative_path: str
 
 
-class ImageName(_Foreign):
+class ImageName(_PlatformRecord):
     """The platform's name of a scan or a mask."""
 
     name: str
 
 
-class Value(_Foreign):
+class Value(_PlatformRecord):
     """One input or output of a job; older files call its socket an interface."""
 
     socket: Socket = Field(validation_alias=AliasChoices("socket", "interface"))
     image: ImageName | None = None
 
 
-class Prediction(_Foreign):
-    """One entry of `predictions.json`: a job of the algorithm on one case."""
+class Prediction(_PlatformRecord):
+    """One entry of `predictions.json`: a job of the algorithm on one case.
+
+    A job without a status counts as succeeded.
+    """
 
     pk: str
     status: str = "Succeeded"

@@ -32,10 +32,11 @@ class Label(IntEnum):
 
 
 LESIONS: Final = {"GTVp": Label.GTVP, "GTVn": Label.GTVN}
-"""The names of lesions in model cards, logs and reports."""
+"""The label of each kind of lesion, by its name in model cards, logs and reports."""
 
 AIR_HU: Final = -1000.0
-"""HU of air by the definition of the Hounsfield scale; it fills the region outside the CT."""
+"""HU of air by the definition of the Hounsfield scale; it fills the region where the CT
+is not interpolated."""
 
 NO_UPTAKE_SUV: Final = 0.0
-"""The SUV that fills the region outside the PET."""
+"""The SUV that fills the region where the PET is not interpolated, and the least SUV there."""

@@ -19,8 +19,8 @@ EXACT: Final = 1e-6
 """Largest deviation that counts as rounding: NIfTI stores directions in 32 bits."""
 
 LARGEST_DEVIATION: Final = 1e-3
-"""Largest deviation that is corrected: three decimals deviate by at most 5e-4, and over the 0.5 m
-of a CT it moves a voxel by half a millimetre."""
+"""Images that deviate more are refused when they are read. Rounding to three decimals changes an
+entry by at most 5e-4. A deviation of 1e-3 moves a voxel by 0.5 mm at a distance of 0.5 m."""
 
 
 def nearest_orthonormal(direction: tuple[float, ...]) -> tuple[float, ...]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class CaseFiles:
-    """Where the files of a case are.
+    """The files of one scored case.
 
     Attributes
     ----------
     case_input : the case's input folder in the platform's layout.
-    truth : the true label map.
-    output : folder of the job's outputs.
+    truth : file of the true label map, on the CT's grid.
+    output : the job's output folder, which is `/output` in the container.
     """
 
     case_input: Path

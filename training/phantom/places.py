@@ -15,7 +15,8 @@ SITES: dict[str, tuple[Point, Point]] = {
     "hypopharynx": ((15, -40, -94), (0.9, 0.9, 1.35)),
     "nasopharynx": ((10, -40, -22), (1.2, 0.9, 1.0)),
 }
-"""For each site, the canonical centre on the left side in mm, and the ratios of the semi-axes."""
+"""For each site, the canonical centre (x, y, z) on the left side in mm, and the ratios of the
+semi-axes."""
 
 LEVELS: dict[str, tuple[Point, Point, float]] = {
     "II": ((41, -24, -56), (3, 5, 10), 0.52),
@@ -23,5 +24,5 @@ LEVELS: dict[str, tuple[Point, Point, float]] = {
     "IV": ((34, -27, -128), (4, 4, 9), 0.11),
     "V": ((48, 14, -92), (3, 6, 15), 0.09),
 }
-"""For each level, the canonical centre on the left side in mm, the standard deviation of its
-position in mm, and its relative frequency."""
+"""For each level, the canonical centre (x, y, z) on the left side in mm, the standard deviation of
+the position in mm, and the share of the nodes. Phantoms have no nodes at levels I and VI."""

@@ -1,8 +1,7 @@
 """Base classes of network configurations.
 
-A configuration is one table of the TOML file, and describes one network. It builds the network,
-and returns those parts of it that training, Task 3 and export need. So these three work with every
-architecture.
+A configuration is one table of the TOML file, and describes one network. It builds the network and
+gives access to its parts, so training, Task 3 and export do not depend on the architecture.
 """
 
 from __future__ import annotations
@@ -22,15 +21,18 @@ class NetworkConfig(Strict):
     """The configuration of a network."""
 
     def reference(self, network: nn.Module) -> nn.Module:
-        """Return the part of a trained network that serving needs; export compares with it."""
+        """Return the part that is needed to predict; the exported graph is compared with it."""
         return network
 
     def merged(self, networks: Sequence[nn.Module]) -> list[nn.Module]:
-        """Return the networks of an ensemble, or fewer with the same mean, if the kind has such."""
+        """Return an ensemble as fewer networks with the same mean output, if they can be merged.
+
+        Otherwise the networks are returned as they are. They may be changed.
+        """
         return list(networks)
 
     def serving(self, network: nn.Module) -> nn.Module:
-        """Return the module to export: `reference`, or an equivalent one with fewer operations."""
+        """Return the module to export: it computes what `reference` does, maybe in fewer steps."""
         return self.reference(network)
 
 
@@ -72,11 +74,14 @@ class SegmentationNetworkConfig(NetworkConfig, ABC):
 
     @abstractmethod
     def decoder(self, network: nn.Module) -> nn.Module:
-        """Return the part that maps the encoder's features to logits, shape (n, 3, z, y, x)."""
+        """Return the part that maps the encoder's list of features to logits of the image's size.
+
+        The logits have the shape (n, 3, z, y, x).
+        """
 
     @abstractmethod
     def levels(self, network: nn.Module) -> list[list[nn.Module]]:
-        """Return the blocks of each resolution, finest first, whose results may be computed again.
+        """Return the blocks that activation checkpointing may wrap, by resolution, finest first.
 
         A forward pass calls each block once.
         """
@@ -120,7 +125,7 @@ class HpvNetworkConfig(NetworkConfig, ABC):
 
     @abstractmethod
     def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
-        """Return the channels in order: the image's, which Task 1 has too, and then any others."""
+        """Return the channels in order: those of the Task 1 network, then those of lesions."""
 
     def reference(self, network: nn.Module) -> nn.Module:
         """Return the part that predicts the HPV status."""
