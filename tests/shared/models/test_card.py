@@ -244,7 +244,7 @@ def test_bfloat16_needs_the_scores_of_its_check() -> None:
     "changes", [{"measures": ("mtv_ml",)}, {"members": [MEMBER | {"kind": "linear"}]}]
 )
 def test_linear_members_and_measures_go_together(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="expected lesion measures exactly if there are linear members"):
+    with pytest.raises(ValidationError, match="measures exactly if there are linear members"):
         card_of("hpv", **changes)
 
 
