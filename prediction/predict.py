@@ -13,6 +13,7 @@ from prediction.case_files import write_case_folder
 from prediction.lesions import find_lesions
 from prediction.page import Result, draw_picture, render_prediction
 from shared.case import Case
+from shared.doubts.find import find_doubts
 from shared.files import whole, write_whole
 from shared.models.chain import Chain
 
@@ -49,6 +50,8 @@ def predict_case(case: Case, chain: Chain) -> Result:
     )
     if labels is None or mask is None or hpv is None or risk is None:
         raise ValueError("expected a chain of all three models, found fewer")
+    doubts = tuple(doubt.line for doubt in find_doubts(case, prepared, labels))
+    print(*doubts, sep="\n", end="\n" if doubts else "", flush=True)
     models = (chain.segmentation, chain.hpv, chain.survival)
     return Result(
         mask=mask,
@@ -56,7 +59,7 @@ def predict_case(case: Case, chain: Chain) -> Result:
         hpv=hpv,
         risk=risk,
         notices=list(dict.fromkeys(model.card.notice for model in models if model is not None)),
-        remarks=prepared.remarks,
+        remarks=(*prepared.remarks, *doubts),
     )
 
 

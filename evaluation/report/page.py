@@ -76,6 +76,7 @@ def _render_page(sections: list[Section], title: str) -> str:
         "title": title,
         "sections": sections,
         "failures": [failure for section in sections for failure in section.failures],
+        "doubts": sorted({doubt for section in sections for doubt in section.doubts}),
         "rules": sections[0].metrics.rules,
         "notices": sorted({notice for section in sections for notice in section.notices}),
     }

@@ -25,6 +25,7 @@ from evaluation.report.task_section import AnySection, Details, Request, Sources
 from evaluation.report.viewer.pages import Viewers
 from evaluation.running.job_store import JobStore
 from evaluation.running.limit_use import LimitUse, limit_uses
+from evaluation.running.logs import doubts
 from evaluation.schema import TaskMetrics
 from shared.editions import Edition
 from shared.errors import InputError
@@ -57,6 +58,14 @@ class Fact:
     value: str
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class CaseDoubt:
+    """A reason to look at a case, as an algorithm's log states it."""
+
+    case: str
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Section:
     """The content of the page about one task.
@@ -68,6 +77,7 @@ class Section:
     tiles : the ranked scores.
     forest : the ranked scores by group, as a figure; None if no case is in a group.
     groups : the ranked scores by group, as tables.
+    doubts : reasons to look at a case, from the logs of all its jobs.
     notices : lines of a log that begin with NOTICE, such as that a model was trained on phantoms.
     facts : how the jobs were made.
     mode : how the platform runs the image; None if the jobs come from elsewhere.
@@ -86,6 +96,7 @@ class Section:
     groups: Sequence[GroupTable]
     alternatives: Sequence[Alternative]
     failures: Sequence[Failure]
+    doubts: frozenset[CaseDoubt]
     notices: frozenset[str]
     facts: Sequence[Fact]
     mode: Mode | None
@@ -169,6 +180,7 @@ def _section(metrics: TaskMetrics, request: Request) -> Section:
         groups=group_tables(metrics, section, keys),
         alternatives=alternatives(metrics, section, keys),
         failures=_failures(metrics, section.title, store),
+        doubts=_doubts(metrics, store),
         notices=_notices(metrics, store),
         facts=_facts(store),
         mode=limits.mode if limits else None,
@@ -194,11 +206,23 @@ def _failures(metrics: TaskMetrics, title: str, store: JobStore) -> list[Failure
     return failures
 
 
+def _doubts(metrics: TaskMetrics, store: JobStore) -> frozenset[CaseDoubt]:
+    return frozenset(
+        CaseDoubt(case=result.case_id, reason=reason)
+        for result in metrics.results
+        for reason in doubts(_log(store, result.pk))
+    )
+
+
+def _log(store: JobStore, pk: str | None) -> str:
+    """Return the log of a job; empty if there is none."""
+    log = store.folder / (pk or "") / "stdout.txt"
+    return log.read_text(encoding="utf-8", errors="replace") if pk and log.is_file() else ""
+
+
 def _notices(metrics: TaskMetrics, store: JobStore) -> frozenset[str]:
     for result in metrics.results:
-        log = store.folder / (result.pk or "") / "stdout.txt"
-        if result.pk and log.is_file():
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if lines := _log(store, result.pk).splitlines():
             return frozenset(line for line in lines if line.startswith("NOTICE"))
     return frozenset()
 

@@ -24,6 +24,11 @@ def hpv_probability(stdout: str) -> float | None:
     return float(matches[-1]) if matches else None
 
 
+def doubts(stdout: str) -> list[str]:
+    """Return the reasons to look at the case that the log names, in its order."""
+    return re.findall(r"^doubt: (.+)$", stdout, flags=re.MULTILINE)
+
+
 def last_line(text: str) -> str | None:
     """Return the last line that is not blank; the platform shows the last line of stderr."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -136,6 +136,22 @@ def test_failed_cases_are_listed_with_their_reason(reported: Reported, page: Pag
     assert "expected a &lt;b&gt;PET&lt;/b&gt;, found none" in failed[0]
 
 
+def test_doubts_of_the_logs_are_listed_once_for_each_case(
+    reported: Reported, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(reported.results / "task3_hpv", run / "task3_hpv")
+    case = reported.metrics["task3_hpv"].results[0]
+    log = run / "task3_hpv" / str(case.pk) / "stdout.txt"
+    log.write_text("doubt: metal: <b> near a lesion\n" * 2 + log.read_text())
+    written = write(run, tmp_path / "out", reported.results / "ground_truth", count=0)
+    page = Page(written.read_text())
+    assert page.sections == ["summary", "hpv", "doubts", "failures", "method"]
+    assert [link.removeprefix("#") for link in page.links] == page.sections
+    row = f"<tr><td>{case.case_id}</td><td>metal: &lt;b&gt; near a lesion</td></tr>"
+    assert written.read_text().count(row) == 1
+
+
 def test_every_image_has_a_description_and_needs_no_file(reported: Reported, page: Page) -> None:
     assert len(page.images) >= 10
     for image in page.images:

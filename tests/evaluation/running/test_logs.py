@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.running.logs import cpu_seconds, hpv_probability, last_line, peak_memory_gb
+from evaluation.running.logs import cpu_seconds, doubts, hpv_probability, last_line, peak_memory_gb
 
 LOG = """models from /opt/app/model
 HPV: logit -1.250, probability 0.223, threshold 0.500
@@ -35,6 +35,13 @@ def test_cpu_time_is_in_the_last_line() -> None:
 )
 def test_hpv_probability_is_read_from_the_log(log: str, probability: float | None) -> None:
     assert hpv_probability(log) == probability
+
+
+def test_doubts_are_the_lines_that_begin_with_the_word() -> None:
+    first, second = "metal: 0.7 ml near a lesion", "field of view: no skull is in view"
+    log = f"NOTICE: no doubt: here\ndoubt: {first}\nregion: placed\ndoubt: {second}\n{LOG}"
+    assert doubts(log) == [first, second]
+    assert doubts(LOG) == []
 
 
 def test_last_line_is_not_blank() -> None:
