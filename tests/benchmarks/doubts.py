@@ -200,16 +200,16 @@ def check_scan(fault: str, check: Check | None, scan: Scan) -> tuple[Trial, Prep
     return Trial(fault=fault, check=check, raised=raised, seconds=seconds), prepared
 
 
-def measure_phantom(job: tuple[Path, int, dict[str, object]]) -> list[Trial]:
-    """Check a phantom untouched and with each fault of its turn."""
+def measure_phantom(job: tuple[Path, int, dict[str, object], bool]) -> list[Trial]:
+    """Check a phantom untouched and, if it gets faults, with each fault of its turn."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    folder, index, record = job
+    folder, index, record, gets_faults = job
     scan = read_phantom(folder, record)
     view = "with brain" if scan.brain_in_fov else "without brain"
     unit = "SUV" if scan.in_suv else "Bq/mL"
     trial, prepared = check_scan(f"untouched, {view}, {unit}", None, scan)
     trials = [trial]
-    for fault, check, faulty in faults(scan, prepared, index):
+    for fault, check, faulty in faults(scan, prepared, index) if gets_faults else ():
         if faulty is not None:
             trials.append(check_scan(fault, check, faulty)[0])
     return trials
@@ -258,6 +258,9 @@ def run(
         typer.Option(help="Phantoms that `python -m training.phantom` has written."),
     ] = None,
     patients: Annotated[int, typer.Option(min=6, help="Number of phantoms.")] = 100,
+    faulty: Annotated[
+        int | None, typer.Option(min=6, help="Number of phantoms that get faults (default: all).")
+    ] = None,
     small: Annotated[bool, typer.Option(help="Make phantoms with coarse voxels.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the phantoms.")] = 7793,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
@@ -271,7 +274,8 @@ def run(
             kind = Kind(small=small, centres="unseen")
             make_cohort(folder, patients, seed=seed, kind=kind, tasks=(1,), workers=workers)
         jobs = [
-            (folder, index, record) for index, record in enumerate(read_records(folder)[:patients])
+            (folder, index, record, faulty is None or index < faulty)
+            for index, record in enumerate(read_records(folder)[:patients])
         ]
         trials: list[Trial] = []
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
