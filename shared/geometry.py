@@ -27,6 +27,11 @@ _INTERPOLATORS: Final = {
     "bspline": sitk.sitkBSpline,
 }
 
+_EXACT_IN_FLOAT32: Final = (
+    sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkFloat32,
+)  # fmt: skip
+"""Pixel types whose values float32 represents exactly. ITK interpolates them without a copy."""
+
 CROP_MARGIN_VOX: Final = 16
 """Number of source voxels to keep around the target's extent, because the prefilter of a B-spline
 reaches beyond its support. The measured difference from the result of the whole volume is 1e-4 HU
@@ -197,7 +202,12 @@ def _int_triple(values: NDArray[np.int_]) -> IntTriple:
 
 
 def crop(image: sitk.Image, box: Box) -> sitk.Image:
-    """Return the part of an image in a non-empty box; its voxels keep their world positions."""
+    """Return the part of an image in a non-empty box; its voxels keep their world positions.
+
+    If the box is the whole image, the image itself is returned and not a copy.
+    """
+    if box.size_xyz == image.GetSize():
+        return image
     part: sitk.Image = sitk.RegionOfInterest(image, size=box.size_xyz, index=box.start_xyz)
     return part
 
@@ -229,9 +239,11 @@ def resample(
     box = Grid.of(image).box_around(grid, CROP_MARGIN_VOX)
     if box.is_empty:
         return grid.filled(outside, pixel_type)
-    source = sitk.Cast(crop(image, box), pixel_type)
+    source = crop(image, box)
     if clamp is not None:
         source = sitk.Clamp(source, pixel_type, *clamp)
+    elif interpolation == "bspline" or source.GetPixelID() not in _EXACT_IN_FLOAT32:
+        source = sitk.Cast(source, pixel_type)
     positions = _positions_along_axes(Grid.of(source), grid)
     if interpolation == "bspline" and positions is not None:
         return grid.image(_interpolate_along_axes(source, positions, outside))
@@ -242,6 +254,7 @@ def resample(
     resampler.SetOutputDirection(grid.direction)
     resampler.SetInterpolator(_INTERPOLATORS[interpolation])
     resampler.SetDefaultPixelValue(outside)
+    resampler.SetOutputPixelType(pixel_type)
     result: sitk.Image = resampler.Execute(source)
     return result
 
@@ -273,9 +286,9 @@ def _interpolate_along_axes(
     source: sitk.Image, positions: list[tuple[int, NDArray[np.float64]]], outside: float
 ) -> Volume:
     """Return the cubic B-spline of `source` at the voxels of a parallel grid, [z, y, x]."""
-    coefficients = sitk.GetArrayFromImage(sitk.BSplineDecomposition(source, 3))
+    decomposed = sitk.BSplineDecomposition(source, 3)
     z, y, x = (indices for _, indices in reversed(positions))
-    values = interpolate(coefficients.astype(np.float32, copy=False), (z, y, x), outside)
+    values = interpolate(sitk.GetArrayViewFromImage(decomposed), (z, y, x), outside)
     # `values` has the source's axes z, y, x; `target_axes` names the target axis of each.
     target_axes = [axis for axis, _ in reversed(positions)]
     return np.ascontiguousarray(values.transpose([target_axes.index(axis) for axis in (2, 1, 0)]))

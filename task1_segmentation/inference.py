@@ -28,6 +28,7 @@ def run(model: SegmentationModel, input_dir: Path, output_dir: Path) -> None:
     segmented = model.segment(prepared)
     log(*describe_lesions(segmented.labels, prepared))
     log(*(doubt.line for doubt in find_doubts(case, prepared, segmented.labels)))
+    del case  # a long CT takes more memory than its mask, which needs only the CT's grid
     write_segmentation(output_dir, restore(segmented, prepared.undo), CURRENT)
 
 

@@ -71,10 +71,9 @@ def restore(segmented: SegmentedRegion, undo: Undo) -> sitk.Image:
             if not around.is_empty:
                 outline = _outline(segmented, lesion, label, undo.region, grid.cropped(around))
                 labels[around.slices_zyx()][outline] = label
-    restored: sitk.Image = sitk.Paste(
-        mask, grid.image(labels), box.size_xyz, destinationIndex=box.start_xyz
-    )
-    return restored
+    z, y, x = box.slices_zyx()
+    mask[x, y, z] = grid.image(labels)
+    return mask
 
 
 def _outline(

@@ -18,7 +18,7 @@ from shared.conventions import AIR_HU, NO_UPTAKE_SUV, Volume
 from shared.directions import straighten
 from shared.geometry import Grid, resample
 from shared.preprocessing.pet_units import suv_scale
-from shared.preprocessing.region import BODY_HU, Preparation, find_region
+from shared.preprocessing.region import BODY_HU, Localisation, Preparation, find_region
 
 CT_RANGE_HU: Final = (-1024.0, 3071.0)
 """The range of a 12-bit CT. Padding is below this range, and metal in extended-range CTs above."""
@@ -73,28 +73,41 @@ def prepare(case: Case, preparation: Preparation) -> Prepared:
     ct_image, ct_remarks = straighten(case.ct_hu, "CT")
     pet_image, pet_remarks = straighten(case.pet, "PET")
     localisation = find_region(ct_image, pet_image, preparation)
-    region, body_box = localisation.region, localisation.body_box
     scale, remark = suv_scale(localisation.coarse_pet, localisation.coarse_body)
     remarks = [*case.remarks, *ct_remarks, *pet_remarks, localisation.remark]
     if remark:
         remarks.append(remark)
-    ct_hu = np.full(region.shape_zyx, AIR_HU, np.float32)
-    pet_suv = np.full(region.shape_zyx, NO_UPTAKE_SUV, np.float32)
-    if not body_box.is_empty:
-        box, grid = body_box.slices_zyx(), region.cropped(body_box)
-        interpolation = preparation.interpolation
-        ct = resample(
-            ct_image, grid, interpolation=interpolation, outside=AIR_HU, clamp=CT_RANGE_HU
-        )
-        pet = resample(pet_image, grid, interpolation=interpolation, outside=NO_UPTAKE_SUV)
-        ct_hu[box] = sitk.GetArrayViewFromImage(ct)
-        suv = pet_suv[box]
-        np.multiply(sitk.GetArrayViewFromImage(pet), np.float32(scale), out=suv)
-        np.maximum(suv, NO_UPTAKE_SUV, out=suv)
+    ct_hu = _on_region(ct_image, localisation, preparation, AIR_HU, CT_RANGE_HU)
+    pet_suv = _on_region(pet_image, localisation, preparation, NO_UPTAKE_SUV)
+    pet_suv *= np.float32(scale)
+    np.maximum(pet_suv, NO_UPTAKE_SUV, out=pet_suv)
     return Prepared(
         ct_hu=ct_hu,
         pet_suv=pet_suv,
         body=ct_hu > BODY_HU,
-        undo=Undo(region, Grid.of(case.ct_hu)),
+        undo=Undo(localisation.region, Grid.of(case.ct_hu)),
         remarks=tuple(remarks),
     )
+
+
+def _on_region(
+    image: sitk.Image,
+    localisation: Localisation,
+    preparation: Preparation,
+    outside: float,
+    clamp: tuple[float, float] | None = None,
+) -> Volume:
+    """Return an image on the grid of the region; outside the body's box it has one value."""
+    region, box = localisation.region, localisation.body_box
+    if box.is_empty:
+        return np.full(region.shape_zyx, outside, np.float32)
+    part = resample(
+        image,
+        region.cropped(box),
+        interpolation=preparation.interpolation,
+        outside=outside,
+        clamp=clamp,
+    )
+    volume = np.full(region.shape_zyx, outside, np.float32)
+    volume[box.slices_zyx()] = sitk.GetArrayViewFromImage(part)
+    return volume

@@ -70,9 +70,9 @@ def stages(folder: Path, interpolation: str) -> None:
     seconds: dict[str, float] = {}
     cpu_seconds: dict[str, float] = {}
 
-    def timed(name: str, stage: Callable[[], Any]) -> Any:
+    def timed(name: str, stage: Callable[..., Any], *arguments: object) -> Any:
         started, cpu_started = time.perf_counter(), time.process_time()
-        result = stage()
+        result = stage(*arguments)
         seconds[name] = time.perf_counter() - started
         cpu_seconds[name] = time.process_time() - cpu_started
         return result
@@ -80,22 +80,25 @@ def stages(folder: Path, interpolation: str) -> None:
     preparation = Preparation.model_validate(
         {"spacing_mm": 1.0, "size_xyz": (288, 288, 288), "interpolation": interpolation}
     )
-    case = timed("read", lambda: read_case(folder, CURRENT))
+    case = timed("read", read_case, folder, CURRENT)
     size = "x".join(str(n) for n in case.ct_hu.GetSize())
-    timed("find the region", lambda: find_region(case.ct_hu, case.pet, preparation))
-    prepared = timed("prepare", lambda: prepare(case, preparation))
+    timed("find the region", find_region, case.ct_hu, case.pet, preparation)
+    prepared = timed("prepare", prepare, case, preparation)
     for times in (seconds, cpu_seconds):
         times["resample"] = times.pop("prepare") - times["find the region"]
     labels = np.zeros(prepared.ct_hu.shape, np.uint8)
     labels[120:160, 120:160, 120:160] = Label.GTVP
     labels[60:80, 180:200, 120:150] = Label.GTVN
     minimum = dict.fromkeys((Label.GTVP, Label.GTVN), 100.0)
-    labels = timed("components", lambda: remove_small(labels, 1.0, minimum))
-    probabilities = np.stack([labels == label for label in Label]).astype(np.float32)
+    labels = timed("components", remove_small, labels, 1.0, minimum)
+    probabilities = np.empty((len(Label), *labels.shape), np.float32)
+    for label in Label:
+        probabilities[label] = labels == label
     segmented = SegmentedRegion(labels=labels, probabilities=probabilities)
-    mask = timed("restore", lambda: restore(segmented, prepared.undo))
+    del case  # as in Task 1's program
+    mask = timed("restore", restore, segmented, prepared.undo)
     with tempfile.TemporaryDirectory() as output:
-        timed("write", lambda: write_segmentation(Path(output), mask, CURRENT))
+        timed("write", write_segmentation, Path(output), mask, CURRENT)
     assert sitk.GetArrayViewFromImage(mask).any(), "the lesions must be in the mask"
     result = {"size": size, "seconds": seconds, "cpu_seconds": cpu_seconds}
     print(json.dumps({**result, "peak_gb": peak_memory_gb()}))
