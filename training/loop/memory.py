@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -77,7 +79,7 @@ def activation_bytes(module: TrainedModule[Any], batch: Sample, precision: Preci
 
     hooks = [p.register_post_accumulate_grad_hook(drop) for p in module.network.parameters()]
     with _LiveBytes() as live:
-        with autocast("cpu", precision):
+        with autocast("cpu", precision), _PooledAsOnGpu():
             loss = module.loss(batch)
         loss.backward()
     for hook in hooks:
@@ -91,6 +93,22 @@ def _in_bfloat16(batch: Sample) -> Sample:
         name: value.to(torch.bfloat16) if value.dtype == torch.float16 else value
         for name, value in batch.items()
     }
+
+
+class _PooledAsOnGpu(TorchFunctionMode):
+    """Pools in the type of the input, as on a GPU. Autocast on the CPU would pool in float32.
+
+    The input of Task 2's max-pooling is its largest activation, and its copy in float32 would take
+    more memory than all others at that point.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function, without autocast if it is a max-pooling."""
+        is_pooling = getattr(func, "__name__", "").startswith("max_pool")
+        with torch.autocast("cpu", enabled=False) if is_pooling else nullcontext():
+            return func(*args, **(kwargs or {}))
 
 
 class _LiveBytes(TorchDispatchMode):

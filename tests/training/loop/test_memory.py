@@ -12,7 +12,7 @@ from shared.conventions import IntTriple
 from tests.training.synthetic import configuration
 from training.loop import memory
 from training.loop.checkpointing import compute_again
-from training.loop.memory import _LiveBytes, activation_bytes, step_bytes
+from training.loop.memory import _LiveBytes, _PooledAsOnGpu, activation_bytes, autocast, step_bytes
 from training.samples.dataset import Sample
 from training.tasks.segmentation import SegmentationModule
 
@@ -60,6 +60,16 @@ def test_less_precision_and_checkpoints_save_memory() -> None:
     whole = activation_bytes(module(), batch(size), "32-true")
     assert activation_bytes(module(), batch(size), "bf16-mixed") < 0.8 * whole
     assert activation_bytes(module(2), batch(size), "32-true") < 0.8 * whole
+
+
+def test_pooling_is_counted_in_the_type_of_a_gpu() -> None:
+    """2 * 8³ voxels of 2 bytes are pooled to 2 * 4³ of 2 bytes, and as many indices of 8 bytes."""
+    volume = torch.zeros(1, 2, 8, 8, 8, dtype=torch.bfloat16)
+    with autocast("cpu", "bf16-mixed"), _PooledAsOnGpu(), _LiveBytes() as live:
+        pooled = nn.MaxPool3d(2)(volume)
+        product = nn.Linear(4, 4)(pooled)
+    assert (pooled.dtype, product.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert live.peak < 2 * 8**3 * 4
 
 
 def test_gradients_do_not_stay() -> None:
