@@ -89,3 +89,21 @@ def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Pat
 
     again = finish(start(log, *command), log)  # no fold is left to train
     assert "Epoch" not in again
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_everybody(tmp_path: Path) -> None:
+    cohort, runs, model, log = (tmp_path / name for name in ("cohort", "runs", "model", "log"))
+    phantoms = start(log, "-m", "training.phantom", cohort, "--patients", 6, "--seed", 5, "--small",
+                     "--tasks", 1)  # fmt: skip
+    finish(phantoms, log)
+    command = (
+        "-m", "training", "segmentation", cohort, runs, "--configuration", TINY, "--held-out", 0,
+        "--workers", 0, "--devices", 2, "--accelerator", "cpu", "--model", model,
+    )  # fmt: skip
+    text = finish(start(log, *command), log)
+    assert "MEMBER: 2/2" in text
+    assert len(load_card(model, SegmentationCard).members) == 1
+    run = runs / "segmentation"
+    assert [fold.held_out for fold in read_folds(run).folds] == [()]
+    assert not list((run / out_of_fold.FOLDER).glob("*.npz"))
