@@ -252,7 +252,7 @@ def print_tables(trials: Iterable[Trial]) -> None:
     )
 
 
-def run(
+def main(
     cohort: Annotated[
         Path | None,
         typer.Option(help="Phantoms that `python -m training.phantom` has written."),
@@ -294,4 +294,4 @@ def run(
 
 
 if __name__ == "__main__":
-    typer.run(run)
+    typer.run(main)
