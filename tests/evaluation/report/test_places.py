@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cc3d
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from evaluation.report.places import voxels_of_each
 
@@ -25,7 +28,7 @@ def test_voxels_by_hand() -> None:
 
 @given(mask=Masks, connectivity=st.sampled_from([6, 18, 26]))
 def test_each_component_has_the_voxels_of_its_number(
-    mask: np.ndarray[tuple[int, int, int], np.dtype[np.bool_]], connectivity: int
+    mask: NDArray[np.bool_], connectivity: Literal[6, 18, 26]
 ) -> None:
     components = cc3d.connected_components(np.pad(mask, 1), connectivity=connectivity)
     expected = [np.argwhere(components == n + 1) for n in range(components.max())]
