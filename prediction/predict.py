@@ -15,6 +15,7 @@ from prediction.page import Result, draw_picture, render_prediction
 from shared.case import Case
 from shared.doubts.find import find_doubts
 from shared.files import whole, write_whole
+from shared.geometry import Grid
 from shared.models.chain import Chain
 
 PAGE: Final = "prediction.html"
@@ -50,8 +51,9 @@ def predict_case(case: Case, chain: Chain) -> Result:
     )
     if labels is None or mask is None or hpv is None or risk is None:
         raise ValueError("expected a chain of all three models, found fewer")
-    doubts = tuple(doubt.line for doubt in find_doubts(case, prepared, labels))
-    print(*doubts, sep="\n", end="\n" if doubts else "", flush=True)
+    doubts = tuple(doubt.line for doubt in find_doubts(prepared, Grid.of(case.pet), labels))
+    for doubt in doubts:
+        print(doubt, flush=True)
     models = (chain.segmentation, chain.hpv, chain.survival)
     return Result(
         mask=mask,

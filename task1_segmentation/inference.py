@@ -4,6 +4,7 @@ from pathlib import Path
 
 from shared.doubts.find import find_doubts
 from shared.editions import CURRENT
+from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_segmentation
@@ -25,10 +26,11 @@ def run(model: SegmentationModel, input_dir: Path, output_dir: Path) -> None:
     case = read_case(input_dir, CURRENT)
     prepared = prepare(case, model.card.preparation)
     log(*prepared.remarks)
+    pet = Grid.of(case.pet)
+    del case  # a long CT takes more memory than all that follows, which needs only the grids
     segmented = model.segment(prepared)
     log(*describe_lesions(segmented.labels, prepared))
-    log(*(doubt.line for doubt in find_doubts(case, prepared, segmented.labels)))
-    del case  # a long CT takes more memory than its mask, which needs only the CT's grid
+    log(*(doubt.line for doubt in find_doubts(prepared, pet, segmented.labels)))
     write_segmentation(output_dir, restore(segmented, prepared.undo), CURRENT)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shared.doubts.find import find_doubts
 from shared.editions import CURRENT
+from shared.geometry import Grid
 from shared.grand_challenge.inputs import read_case
 from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import write_risk
@@ -28,7 +29,7 @@ def run(chain: Chain, input_dir: Path, output_dir: Path) -> None:
     prepared = chain.prepare(case)
     log(*prepared.remarks)
     predictions = chain.predict(prepared, case.clinical, report=log)
-    log(*(doubt.line for doubt in find_doubts(case, prepared, predictions.labels)))
+    log(*(doubt.line for doubt in find_doubts(prepared, Grid.of(case.pet), predictions.labels)))
     assert predictions.risk is not None, "the chain holds a survival model"
     write_risk(output_dir, predictions.risk, CURRENT)
 

@@ -27,9 +27,6 @@ COARSE_MM: Final = 6.0
 FARTHEST_MM: Final = 36.0
 """Largest displacement along an axis that is searched."""
 
-UPTAKE_QUANTILE: Final = 0.25
-"""Uptake of the body at which the PET is clipped."""
-
 LEAST_OVERLAP: Final = 0.5
 """Translations with a smaller share of the untranslated overlap do not count."""
 
@@ -61,6 +58,15 @@ def coarse_grid(region: Grid) -> tuple[Grid, int]:
     return Grid((x, y, z), (spacing,) * 3, region.origin_mm, region.direction), step
 
 
+def lower_quartile_suv(prepared: Prepared) -> float:
+    """Return the lower quartile of the uptake of the body in the region; 0 without uptake."""
+    _, step = coarse_grid(prepared.undo.region)
+    every = (slice(None, None, step),) * 3
+    suv = prepared.pet_suv[every]
+    uptake = suv[prepared.body[every] & (suv > 0)]
+    return float(np.quantile(uptake, 0.25)) if uptake.size else 0.0
+
+
 def measure_displacement(prepared: Prepared, pet: Grid) -> Displacement | None:
     """Return the displacement of the PET from the CT.
 
@@ -76,10 +82,9 @@ def measure_displacement(prepared: Prepared, pet: Grid) -> Displacement | None:
     coarse, step = coarse_grid(prepared.undo.region)
     every = (slice(None, None, step),) * 3
     body, suv = prepared.body[every], prepared.pet_suv[every]
-    uptake = suv[body & (suv > 0)]
-    if not uptake.size:
+    ceiling = np.float32(lower_quartile_suv(prepared))
+    if not ceiling:
         return None
-    ceiling = np.float32(np.quantile(uptake, UPTAKE_QUANTILE))
     correlations = _correlations(
         _smooth(body.astype(np.float32)),
         np.minimum(suv / ceiling, np.float32(1)),

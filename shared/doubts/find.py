@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
-from shared.case import Case
 from shared.conventions import LabelVolume
-from shared.doubts.displacement import coarse_grid, measure_displacement
+from shared.doubts.displacement import lower_quartile_suv, measure_displacement
 from shared.doubts.doubt import Doubt
 from shared.doubts.field_of_view import doubt_field_of_view
 from shared.doubts.lesions import doubt_lesions
@@ -29,17 +26,16 @@ UNIT_REMARKS: Final = ("is not in SUV", "no uptake anywhere")
 """Parts of the remarks of `shared.preprocessing.pet_units` about a PET that is not in SUV."""
 
 
-def find_doubts(case: Case, prepared: Prepared, labels: LabelVolume | None) -> tuple[Doubt, ...]:
+def find_doubts(prepared: Prepared, pet: Grid, labels: LabelVolume | None) -> tuple[Doubt, ...]:
     """Return every doubt about a case; empty if no check raises one.
 
     Parameters
     ----------
-    case : the images as the platform hands them over; only the PET's grid is used.
-    prepared : the same case on the region.
+    prepared : the case on the region.
+    pet : grid of the PET's file.
     labels : predicted label map on the region, [z, y, x]; None if no model outlines lesions, which
         leaves out the checks of lesions.
     """
-    pet = Grid.of(case.pet)
     doubts = [*doubt_field_of_view(prepared, pet), *_doubt_suv(prepared)]
     displacement = measure_displacement(prepared, pet)
     if (
@@ -63,11 +59,7 @@ def _doubt_suv(prepared: Prepared) -> list[Doubt]:
     for remark in prepared.remarks:
         if any(part in remark for part in UNIT_REMARKS):
             return [Doubt(check="SUV scale", reason=remark.removeprefix("PET: "))]
-    _, step = coarse_grid(prepared.undo.region)
-    every = (slice(None, None, step),) * 3
-    suv = prepared.pet_suv[every]
-    uptake = suv[prepared.body[every] & (suv > 0)]
-    quartile = float(np.quantile(uptake, 0.25)) if uptake.size else 0.0
+    quartile = lower_quartile_suv(prepared)
     low, high = QUARTILES_SUV
     if low <= quartile <= high:
         return []

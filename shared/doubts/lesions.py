@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-import cc3d
 import numpy as np
 
 from shared.conventions import LabelVolume
 from shared.doubts.doubt import Doubt
 from shared.geometry import Box, Grid, bounding_slices
+from shared.postprocessing.components import find_components
 from shared.preprocessing.pipeline import Prepared
 
 METAL_HU: Final = 2500.0
@@ -48,7 +48,7 @@ def doubt_lesions(prepared: Prepared, pet: Grid, labels: LabelVolume) -> list[Do
     voxel_mm3 = prepared.undo.region.voxel_volume_mm3
     metal_mm3 = max(
         np.count_nonzero(prepared.ct_hu[box.slices_zyx()] > METAL_HU) * voxel_mm3
-        for box in _boxes(prepared.undo.region, labels, lesions)
+        for box in _boxes(prepared.undo.region, labels)
     )
     if metal_mm3 >= LEAST_METAL_MM3:
         reason = (
@@ -70,16 +70,14 @@ def _nearby_ends(prepared: Prepared, pet: Grid, lesions: Box) -> list[str]:
     return ends
 
 
-def _boxes(region: Grid, labels: LabelVolume, lesions: Box) -> Iterator[Box]:
+def _boxes(region: Grid, labels: LabelVolume) -> Iterator[Box]:
     """Yield the box around each lesion, widened by `METAL_MARGIN_MM` and clipped to the region."""
-    inside = np.ascontiguousarray(labels[lesions.slices_zyx()] > 0)
-    components = cc3d.connected_components(inside, connectivity=26)
     margin = round(METAL_MARGIN_MM / region.spacing_mm[0])
-    for z, y, x in cc3d.statistics(components)["bounding_boxes"][1:]:
-        bounds = zip((x, y, z), lesions.start_xyz, region.size_xyz, strict=True)
+    for lesion in find_components(labels > 0):
+        z, y, x = lesion.box
         sides = [
-            (max(0, start + side.start - margin), min(size, start + side.stop + margin))
-            for side, start, size in bounds
+            (max(0, side.start - margin), min(size, side.stop + margin))
+            for side, size in zip((x, y, z), region.size_xyz, strict=True)
         ]
         (x0, x1), (y0, y1), (z0, z1) = sides
         yield Box((x0, y0, z0), (x1, y1, z1))

@@ -84,6 +84,7 @@ def stages(folder: Path, interpolation: str) -> None:
     size = "x".join(str(n) for n in case.ct_hu.GetSize())
     timed("find the region", find_region, case.ct_hu, case.pet, preparation)
     prepared = timed("prepare", prepare, case, preparation)
+    del case  # as in Task 1's program
     for times in (seconds, cpu_seconds):
         times["resample"] = times.pop("prepare") - times["find the region"]
     labels = np.zeros(prepared.ct_hu.shape, np.uint8)
@@ -95,7 +96,6 @@ def stages(folder: Path, interpolation: str) -> None:
     for label in Label:
         probabilities[label] = labels == label
     segmented = SegmentedRegion(labels=labels, probabilities=probabilities)
-    del case  # as in Task 1's program
     mask = timed("restore", restore, segmented, prepared.undo)
     with tempfile.TemporaryDirectory() as output:
         timed("write", write_segmentation, Path(output), mask, CURRENT)

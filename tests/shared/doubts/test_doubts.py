@@ -37,7 +37,7 @@ def sample(name: str) -> tuple[Case, sitk.Image]:
 def doubts_of(case: Case, truth: sitk.Image) -> dict[str, str]:
     prepared = prepare(case, REGION)
     labels = resample(truth, prepared.undo.region, interpolation="nearest", outside=0)
-    doubts = find_doubts(case, prepared, sitk.GetArrayFromImage(labels))
+    doubts = find_doubts(prepared, Grid.of(case.pet), sitk.GetArrayFromImage(labels))
     return {doubt.check: doubt.reason for doubt in doubts}
 
 
@@ -143,10 +143,7 @@ def lesion(*, start: int = 20) -> LabelVolume:
 
 
 def checks(prepared: Prepared, labels: LabelVolume | None) -> list[str]:
-    grid = prepared.undo.region
-    pet = grid.image(prepared.pet_suv)
-    case = Case(ct_hu=grid.image(prepared.ct_hu), pet=pet, clinical=ClinicalRecord())
-    return [doubt.line for doubt in find_doubts(case, prepared, labels)]
+    return [doubt.line for doubt in find_doubts(prepared, prepared.undo.region, labels)]
 
 
 def test_drawn_cube_raises_no_doubt() -> None:
