@@ -34,7 +34,7 @@ from training.cohort.nnunet_files import (
 )
 from training.cohort.pool import process_pool
 from training.export.nnunet.results import PREPARATION_KEY
-from training.tasks.planning import learnable, make_folds
+from training.tasks.planning import learnable, make_folds, strata_of
 from training.tasks.segmentation import Segmentation
 
 SPLITS: Final = "splits_final.json"
@@ -125,7 +125,7 @@ def _folds(
     seed: int,
 ) -> Folds:
     run_folder = runs / task.name
-    strata = {view.patient_id: f"{view.patient.centre}: {task.stratum(view)}" for view in views}
+    strata = strata_of(task, views)
     others = [patient for patient in patients if patient.patient_id not in strata]
     if not hold_out.is_chosen and (run_folder / FOLDS).is_file():
         without_labels = {patient.patient_id for patient in others}

@@ -188,6 +188,11 @@ def learnable(task: Task, patients: Sequence[PreparedPatient]) -> list[PreparedP
     return views
 
 
+def strata_of(task: Task, patients: Sequence[PreparedPatient]) -> dict[str, str]:
+    """Return the centre and the task's stratum of each patient, by ID."""
+    return {p.patient_id: f"{p.patient.centre}: {task.stratum(p)}" for p in patients}
+
+
 def make_folds(
     task: Task,
     patients: Sequence[PreparedPatient],
@@ -210,7 +215,7 @@ def make_folds(
     InputError
         If `hold_out` chooses several ways, or the patients do not allow the chosen way.
     """
-    strata = {p.patient_id: f"{p.patient.centre}: {task.stratum(p)}" for p in patients}
+    strata = strata_of(task, patients)
     others = {p.patient_id for p in without_outcome}
     if not hold_out.is_chosen and task.name != "segmentation" and (shared / FOLDS).is_file():
         return share_folds(read_folds(shared), strata, others, seed)
