@@ -1,12 +1,15 @@
-"""A copy of the working tree, in which a program may change files."""
+"""The working tree, the real data beside it, and a copy in which a program may change files."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+REALDATA = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))
+"""Real images and clinical tables; the folder need not exist."""
 
 
 def copy_tree(folder: Path) -> None:

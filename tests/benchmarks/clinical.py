@@ -10,12 +10,10 @@ the clinical branch, which takes nearly all of the time.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import numpy as np
@@ -36,14 +34,13 @@ from shared.metrics.probability import roc_auc
 from shared.metrics.survival import concordance_index
 from shared.metrics.uncertainty import bootstrap, mean_over_groups, paired_difference
 from shared.models.networks.clinical import clinical_mlp
+from tests.tree import REALDATA
 from training.cohort.folds import Folds, k_folds, leave_one_centre_out
 from training.config import load_configuration
 from training.loop.losses import cox_loss
 from training.samples.batches import ShuffledBatches
 from training.tasks.linear import PENALTY, BalancedLogistic, RidgeCox
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-REALDATA: Final = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))
 FOLDS: Final = 5
 """Number of folds if there is a single centre."""
 AGREEMENT: Final = 0.01

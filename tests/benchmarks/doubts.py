@@ -14,7 +14,6 @@ check looks for it.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -23,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import numpy as np
 import SimpleITK as sitk
@@ -39,21 +38,12 @@ from shared.doubts.find import find_doubts
 from shared.geometry import Box, Grid, crop, resample
 from shared.preprocessing.pipeline import Prepared, prepare
 from shared.preprocessing.region import Preparation
+from tests.tree import REALDATA
 from training.phantom import Kind
 from training.phantom.cohort import make_cohort, read_records
 
-REALDATA: Final = Path(
-    os.environ.get("HECKTOR_REALDATA", Path(__file__).resolve().parents[3] / "shared/realdata")
-)
 PREPARATION: Final = Preparation(spacing_mm=2.0, size_xyz=(144, 144, 144), interpolation="linear")
-CHECKS: Final[tuple[Check, ...]] = (
-    "field of view",
-    "displacement",
-    "SUV scale",
-    "metal",
-    "lesion at the edge",
-    "no lesion",
-)
+CHECKS: Final[tuple[Check, ...]] = get_args(Check)
 DIRECTIONS: Final = {
     "left": (1, 0, 0),
     "back": (0, 1, 0),
@@ -194,7 +184,7 @@ def check_scan(fault: str, check: Check | None, scan: Scan) -> tuple[Trial, Prep
     region = prepared.undo.region
     labels = resample(scan.labels, region, interpolation="nearest", outside=0)
     started = time.perf_counter()
-    doubts = find_doubts(case, prepared, sitk.GetArrayFromImage(labels))
+    doubts = find_doubts(prepared, Grid.of(scan.pet), sitk.GetArrayFromImage(labels))
     seconds = time.perf_counter() - started
     raised = frozenset(doubt.check for doubt in doubts)
     return Trial(fault=fault, check=check, raised=raised, seconds=seconds), prepared

@@ -10,10 +10,8 @@ kBq/mL, a low dose is like SUV, so some are.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,11 +22,9 @@ from numpy.typing import NDArray
 from shared.conventions import Volume
 from shared.preprocessing.pet_units import suv_scale
 from shared.preprocessing.region import COARSE_MM, Preparation, find_region
+from tests.tree import REALDATA
 from training.phantom import Kind, make_patient
 
-REALDATA: Final = Path(
-    os.environ.get("HECKTOR_REALDATA", Path(__file__).resolve().parents[3] / "shared/realdata")
-)
 PREPARATION: Final = Preparation(spacing_mm=2.0, size_xyz=(144, 144, 144), interpolation="linear")
 COARSE: Final = Kind(small=True, spacing_mm=(4.0, 4.0, 4.0), bqml=False)
 KINDS: Final = (

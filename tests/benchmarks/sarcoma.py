@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from shared.conventions import Label
 from shared.errors import HecktorError
 from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
+from tests.tree import REALDATA
 from training.cohort.cache import prepare_cohort
 from training.cohort.folds import HoldOut
 from training.cohort.layout import index_cohort
@@ -40,8 +40,6 @@ from training.tasks.out_of_fold import FOLDER, SCORES
 from training.tasks.segmentation import Segmentation
 from training.train import Options, train
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-REALDATA: Final = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))
 CONFIGURATION: Final = Path(__file__).with_name("sarcoma.toml")
 FOLDS: Final = 4
 

@@ -21,9 +21,7 @@ from evaluation.running.programs import stage_models
 from shared.editions import CURRENT
 from shared.geometry import Grid, resample
 from shared.preprocessing.region import Preparation, find_region
-
-ROOT = Path(__file__).resolve().parents[2]
-REALDATA = Path(os.environ.get("HECKTOR_REALDATA", ROOT.parent / "shared/realdata"))
+from tests.tree import REALDATA, ROOT
 
 pytestmark = [
     pytest.mark.realdata,

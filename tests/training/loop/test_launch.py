@@ -43,6 +43,14 @@ def finish(process: subprocess.Popen[bytes], log: Path) -> str:
     return text
 
 
+def make_phantoms(cohort: Path, patients: int, log: Path) -> None:
+    finish(
+        start(log, "-m", "training.phantom", cohort, "--patients", patients, "--seed", 5, "--small",
+              "--tasks", 1),
+        log,
+    )  # fmt: skip
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -55,9 +63,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Path) -> None:
     """The run is killed after the first of three epochs; two epochs of averaging follow."""
     cohort, runs, model, log = (tmp_path / name for name in ("cohort", "runs", "model", "log"))
-    phantoms = start(log, "-m", "training.phantom", cohort, "--patients", 8, "--seed", 5, "--small",
-                 "--tasks", 1)  # fmt: skip
-    finish(phantoms, log)
+    make_phantoms(cohort, 8, log)
     settings = tmp_path / "tiny.toml"
     settings.write_text(TINY.read_text().replace("\nepochs = 2", "\nepochs = 3", 1))
     command = (
@@ -94,9 +100,7 @@ def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Pat
 @pytest.mark.slow
 def test_two_processes_train_on_everybody(tmp_path: Path) -> None:
     cohort, runs, model, log = (tmp_path / name for name in ("cohort", "runs", "model", "log"))
-    phantoms = start(log, "-m", "training.phantom", cohort, "--patients", 6, "--seed", 5, "--small",
-                     "--tasks", 1)  # fmt: skip
-    finish(phantoms, log)
+    make_phantoms(cohort, 6, log)
     command = (
         "-m", "training", "segmentation", cohort, runs, "--configuration", TINY, "--held-out", 0,
         "--workers", 0, "--devices", 2, "--accelerator", "cpu", "--model", model,

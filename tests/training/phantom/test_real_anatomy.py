@@ -7,7 +7,6 @@ Most tests use a CT with labels made from a synthetic body. The others read real
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from scipy import ndimage
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.preprocessing.region import Preparation, find_region
+from tests.tree import REALDATA
 from training.phantom import Kind, PhantomPatient, make_cohort, make_patient
 from training.phantom.lesion import Lesion
 from training.phantom.painting import paint
@@ -44,9 +44,7 @@ from training.phantom.tumour import draw_lesions
 NEUTRAL = Pose(offset_mm=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
 SIZE, SPACING = 128, (4.0, 4.0, 2.5)
 WORLD = (30.0, -40.0, 512.0)  # canonical origin of the made CT
-OPENKBP = Path(
-    os.environ.get("HECKTOR_REALDATA", Path(__file__).resolve().parents[4] / "shared/realdata")
-) / "openkbp_ct"  # fmt: skip
+OPENKBP = REALDATA / "openkbp_ct"
 real = pytest.mark.skipif(
     not OPENKBP.is_dir(),
     reason="real CTs are missing: expected ../shared/realdata or HECKTOR_REALDATA",
