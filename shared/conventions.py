@@ -9,8 +9,9 @@
 - CT is in Hounsfield units (`ct_hu`), PET is in standardised uptake values (`pet_suv`).
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,12 @@ Triple: TypeAlias = tuple[float, float, float]
 IntTriple: TypeAlias = tuple[int, int, int]
 Volume: TypeAlias = NDArray[np.float32]
 LabelVolume: TypeAlias = NDArray[np.uint8]
+Axis: TypeAlias = Literal["x", "y", "z"]
+
+
+def array_axes(names: Iterable[str]) -> tuple[int, ...]:
+    """Return the axes of an array [..., z, y, x] with these names, counted from its end."""
+    return tuple("zyx".index(name) - 3 for name in names)
 
 
 class Label(IntEnum):

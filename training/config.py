@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from shared.clinical import check_key
-from shared.conventions import LESIONS
+from shared.conventions import LESIONS, Axis
 from shared.errors import HecktorError
 from shared.models.networks.discovery import AnySegmentationNetwork
 from shared.models.networks.hpv import HpvConfig
@@ -52,6 +52,8 @@ def _check_different(values: tuple[T, ...]) -> tuple[T, ...]:
         raise ValueError(f"expected different entries, found {', '.join(map(str, values))}")
     return values
 
+
+Axes: TypeAlias = Annotated[tuple[Axis, ...], AfterValidator(_check_different)]
 
 ClinicalKeys: TypeAlias = Annotated[
     tuple[Annotated[str, AfterValidator(check_key)], ...],
@@ -97,6 +99,8 @@ class Schedule(Strict):
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
     validate_every_epochs: PositiveInt
     precision: Precision
+    mirror: Axes = ()
+    """Axes of mirroring in training, each for a random half of the samples; the paper has none."""
     checkpoint: Literal["best", "last"] = "best"
     """The weights to serve: those of the epoch that scores best on the held-out patients, as in the
     paper, or the mean over the last epochs, which no held-out patient chooses. Out-of-fold
@@ -141,7 +145,7 @@ class SegmentationSettings(Schedule):
     min_component_mm3: LesionSizes
     rules: Rules = Rules()
     """Post-processing rules in addition to the size; the paper has none."""
-    mirror_axes: tuple[Literal["x", "y", "z"], ...] = ()
+    mirror_axes: Axes = ()
     """Axes of mirroring at test time; the paper has none."""
 
 
@@ -167,8 +171,6 @@ class PrognosisSettings(Schedule):
     networks are served only if they rank patients better out of fold."""
     masks: Origin = "true"
     """The source of the lesions in training; the truth in the paper."""
-    mirror: bool = False
-    """Mirror a random half of the training samples left to right; off in the paper."""
 
 
 def _head(table: object) -> object:

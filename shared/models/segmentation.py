@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
-from shared.conventions import LESIONS, Label, Volume
+from shared.conventions import LESIONS, Axis, Label, Volume, array_axes
 from shared.errors import ModelError
 from shared.models.card import BaseCard, Precision
 from shared.models.ensemble import Ensemble
@@ -31,9 +31,6 @@ from shared.schema import Limit, Magnitude, Strict, Text
 
 LABELS: Final = {"background": Label.BACKGROUND, **LESIONS}
 """The labels by their names in cards, in the order of a network's outputs."""
-
-
-MirrorAxis: TypeAlias = Literal["x", "y", "z"]
 
 
 class PrecisionCheck(Strict):
@@ -60,7 +57,7 @@ class SegmentationCard(BaseCard):
     """For each label, the volume below which components are removed."""
     rules: Rules = Rules()
     """Further limits that lesions must meet; by default all are off."""
-    mirror_axes: Annotated[tuple[MirrorAxis, ...], Field(max_length=3)] = ()
+    mirror_axes: Annotated[tuple[Axis, ...], Field(max_length=3)] = ()
     """Predictions are averaged over mirrorings along each subset of these axes."""
     tiling: Tiling = "monai"
     """Whose sliding window. nnU-Net mirrors each window instead of the image, and averages logits
@@ -219,7 +216,7 @@ def mean_probabilities(
 
 def _mirrorings(mirror_axes: Sequence[str]) -> list[tuple[int, ...]]:
     """Return each subset of the axes as negative indices of an array, the empty one first."""
-    axes = ["zyx".index(name) - 3 for name in mirror_axes]
+    axes = array_axes(mirror_axes)
     return [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]
 
 

@@ -13,19 +13,22 @@ region first. nnU-Net also scales the PET by the whole scan, so there the masks 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
+from tests.benchmarks.nnunet_environment import (
+    CHECKPOINT,
+    make_environment,
+    results_folder,
+    run_nnunet,
+)
+
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-SIDE: Final = Path(__file__).with_name("nnunet_side.py")
-NNUNET: Final = "nnunetv2==2.8.1"
-TORCH: Final = "torch==2.13.0"
 DATASET: Final = 25
 PATIENTS: Final = 10
 STAGES: Final = ("start-up", "preprocessing", "network", "export")
@@ -65,14 +68,8 @@ def _trained(folder: Path, iterations: int) -> Path:
     """Make environment, cohort, data set, network and model folder, and return the results."""
     raw, preprocessed = folder / "raw", folder / "pre"
     name = f"Dataset{DATASET:03d}_HECKTOR"
-    results = folder / f"results/{name}/nnUNetTrainer__nnUNetPlans__3d_fullres"
-    if not (folder / "env/stamp").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
-        pip = [str(folder / "env/bin/python"), "-m", "pip", "install", "-q"]
-        subprocess.run([*pip, TORCH], check=True)
-        (folder / "constraint.txt").write_text(TORCH + "\n")
-        subprocess.run([*pip, NNUNET, "-c", str(folder / "constraint.txt")], check=True)
-        (folder / "env/stamp").touch()
+    results = results_folder(folder, name)
+    make_environment(folder)
     if not (raw / name / "splits_final.json").exists():
         cohort = str(folder / "cohort")
         _ours("training.phantom", cohort, "--patients", str(PATIENTS), "--small", "--seed", "11")
@@ -80,11 +77,11 @@ def _trained(folder: Path, iterations: int) -> Path:
             "training", "nnunet-dataset", cohort, str(raw),
             "--runs", str(folder / "runs"), "--folds", "2",
         )  # fmt: skip
-    if not (results / "fold_0/checkpoint_final.pth").exists():
-        _nnunet(folder, "plan", dataset=DATASET)
+    if not (results / "fold_0" / CHECKPOINT).exists():
+        run_nnunet(folder, "plan", dataset=DATASET)
         splits = (raw / name / "splits_final.json").read_bytes()
         (preprocessed / name / "splits_final.json").write_bytes(splits)
-        _nnunet(folder, "train", dataset=DATASET, fold=0, iterations=iterations)
+        run_nnunet(folder, "train", dataset=DATASET, fold=0, iterations=iterations)
     if not (folder / "model/model.json").exists():
         _ours("training", "import-nnunet", str(results), "--model", str(folder / "model"))
     return results
@@ -103,8 +100,8 @@ def _compare(
         )  # fmt: skip
         measured["ours"].append(json.loads(ours.splitlines()[-1]))
         output = str(masks["nnU-Net"]).removesuffix(".nii.gz")
-        words = _nnunet(
-            folder, "predict", results=str(results), files=[str(file) for file in files],
+        words = run_nnunet(
+            folder, "predict", model=str(results), files=[str(file) for file in files],
             output=output, mirror=mirror, network=network, started=time.time(),
         )  # fmt: skip
         measured["nnU-Net"].append(json.loads(words.splitlines()[-1]))
@@ -218,22 +215,6 @@ def _ours(module: str, *words: str) -> str:
     command = [sys.executable, "-m", module, *words]
     return subprocess.run(
         command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-
-
-def _nnunet(folder: Path, command: str, **arguments: Any) -> str:
-    """Run a command of `nnunet_side`, without this folder among the imports."""
-    environment = {
-        **os.environ,
-        "nnUNet_raw": str(folder / "raw"),
-        "nnUNet_preprocessed": str(folder / "pre"),
-        "nnUNet_results": str(folder / "results"),
-        "nnUNet_n_proc_DA": "1",
-    }
-    environment.pop("PYTHONPATH", None)
-    words = [str(folder / "env/bin/python"), "-P", str(SIDE), command, json.dumps(arguments)]
-    return subprocess.run(
-        words, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
 
 

@@ -1,4 +1,4 @@
-"""The half of `tests.benchmarks.nnunet` that runs in an environment with nnU-Net.
+"""The part of the benchmarks that runs in an environment with nnU-Net.
 
 It imports nothing of this repository, whose dependencies that environment does not have. Its
 arguments are a command and the keyword arguments of its function as JSON.
@@ -51,8 +51,25 @@ def plan(dataset: int) -> None:
     preprocess([dataset], configurations=("3d_fullres",), num_processes=(1,))
 
 
-def train(dataset: int, fold: int, iterations: int) -> None:
-    """Train a fold with nnU-Net's own trainer, in shorter epochs than its 250 iterations."""
+def plan_as_it_is(dataset: int, features: int) -> None:
+    """Plan with nnU-Net's own planner, with so many features at the first level; preprocess."""
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        preprocess,
+    )
+
+    extract_fingerprints([dataset], num_processes=1, check_dataset_integrity=True)
+    planner = ExperimentPlanner(dataset)
+    planner.UNet_base_num_features = features
+    planner.plan_experiment()
+    preprocess([dataset], configurations=("3d_fullres",), num_processes=(1,))
+
+
+def trainer_of(dataset: int, fold: int, epochs: int, iterations: int) -> Any:
+    """Return nnU-Net's own trainer, with other epochs than its 1000 of 250 iterations."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -65,14 +82,79 @@ def train(dataset: int, fold: int, iterations: int) -> None:
         dataset_json=json.loads((folder / "dataset.json").read_text()),
         device=torch.device("cpu"),
     )
-    trainer.num_iterations_per_epoch = ITERATIONS_PER_EPOCH
-    trainer.num_val_iterations_per_epoch = 2
-    trainer.num_epochs = max(iterations // ITERATIONS_PER_EPOCH, 1)
+    trainer.num_iterations_per_epoch = iterations
+    trainer.num_val_iterations_per_epoch = max(iterations // 10, 1)
+    trainer.num_epochs = epochs
+    return trainer
+
+
+def train(dataset: int, fold: int, iterations: int) -> None:
+    """Train a fold for so many iterations."""
+    epochs = max(iterations // ITERATIONS_PER_EPOCH, 1)
+    trainer_of(dataset, fold, epochs, ITERATIONS_PER_EPOCH).run_training()
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of its children, running or not."""
+    import psutil
+
+    process = psutil.Process()
+    own = process.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in process.children(recursive=True):
+        times = child.cpu_times()
+        total += times.user + times.system
+    return float(total)
+
+
+def train_within(dataset: int, fold: int, cpu_minutes: float, seed: int) -> dict[str, float]:
+    """Train a fold within a budget of CPU minutes, and return what was used.
+
+    A few steps are timed first. They set the number of epochs, and with it the schedule of the
+    learning rate. Their time is part of the budget.
+    """
+    import numpy as np
+    import torch
+
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    started, iterations, timed = cpu_seconds(), 10, 5
+    trainer = trainer_of(dataset, fold, 1, iterations)
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    before = cpu_seconds()
+    for _ in range(timed):
+        trainer.train_step(next(trainer.dataloader_train))
+    step = (cpu_seconds() - before) / timed
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        loader._finish()
+    left = 60 * cpu_minutes - (cpu_seconds() - started)
+    # An epoch's validation has a tenth of its steps, and a forward pass is a third of a step.
+    epochs = max(int(left / (step * iterations * (1 + 1 / 30))), 1)
+    trainer = trainer_of(dataset, fold, epochs, iterations)
     trainer.run_training()
+    return {"steps": epochs * iterations, "cpu_minutes": (cpu_seconds() - started) / 60}
+
+
+def segment(model: str, fold: int, cases: list[list[str]], outputs: list[str]) -> None:
+    """Write the label maps and the probabilities of cases, by a fold's last weights.
+
+    Parameters
+    ----------
+    model : the folder with the folds.
+    cases : the files of each case's channels.
+    outputs : the path of each case's result, without suffix.
+    """
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(model, use_folds=(fold,))
+    predictor.predict_from_files_sequential(cases, outputs, save_probabilities=True)
 
 
 def predict(
-    results: str, files: list[str], output: str, mirror: bool, network: bool, started: float
+    model: str, files: list[str], output: str, mirror: bool, network: bool, started: float
 ) -> dict[str, float]:
     """Segment a case with `nnUNetPredictor`, and return the seconds of each stage.
 
@@ -89,7 +171,7 @@ def predict(
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(results, use_folds=(0,))
+    predictor.initialize_from_trained_model_folder(model, use_folds=(0,))
     times = [started, time.time()]
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     preprocessor = configuration.preprocessor_class(verbose=False)
@@ -116,5 +198,7 @@ def predict(
 
 
 if __name__ == "__main__":
-    commands: dict[str, Any] = {"plan": plan, "train": train, "predict": predict}
+    commands: dict[str, Any] = {
+        each.__name__: each for each in (plan, plan_as_it_is, train, train_within, predict, segment)
+    }
     print(json.dumps(commands[sys.argv[1]](**json.loads(sys.argv[2]))))

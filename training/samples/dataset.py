@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.clinical import ClinicalFeature
-from shared.conventions import IntTriple, LabelVolume
+from shared.conventions import Axis, IntTriple, LabelVolume, array_axes
 from shared.preprocessing.intensity import (
     IMAGE_CHANNELS,
     Channel,
@@ -39,39 +39,40 @@ from training.samples.channels import image_channels
 Sample: TypeAlias = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variation:
     """Random mirroring, and random removal of clinical values.
 
     Attributes
     ----------
-    mirror : whether a random half of the samples is mirrored along x, the last axis.
+    mirror : the axes along which samples are mirrored, each in a random half of the samples.
     clinical_dropout : probability that a clinical value is replaced by the code for missing.
-    missing : for each clinical value, the code that marks it as missing.
+    missing : for each clinical value, the code that marks it as missing; empty for samples without
+        clinical values.
     """
 
-    mirror: bool
-    clinical_dropout: float
-    missing: tuple[float, ...]
+    mirror: tuple[Axis, ...] = ()
+    clinical_dropout: float = 0.0
+    missing: tuple[float, ...] = ()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample with its random changes."""
-        is_mirrored = self.mirror and rng.random() < 0.5
-        is_missing = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
-        volumes = {"image", "labels"} & set(sample) if is_mirrored else ()
-        mirrored = {key: sample[key].flip(-1) for key in volumes}
-        missing = torch.tensor(self.missing, dtype=sample["clinical"].dtype)
-        return {
-            **sample,
-            **mirrored,
-            "clinical": torch.where(is_missing, missing, sample["clinical"]),
-        }
+        axes = array_axes(axis for axis in self.mirror if rng.random() < 0.5)
+        changed = {key: sample[key].flip(axes) for key in {"image", "labels"} & set(sample)}
+        if self.missing:
+            is_missing = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
+            codes = torch.tensor(self.missing, dtype=sample["clinical"].dtype)
+            changed["clinical"] = torch.where(is_missing, codes, sample["clinical"])
+        return {**sample, **changed}
 
 
 def variation(settings: PrognosisSettings, features: Sequence[ClinicalFeature]) -> Variation:
     """Return the variation of Tasks 2 and 3 that a configuration sets."""
-    missing = tuple(feature.missing for feature in features)
-    return Variation(settings.mirror, settings.clinical_dropout, missing)
+    return Variation(
+        mirror=settings.mirror,
+        clinical_dropout=settings.clinical_dropout,
+        missing=tuple(feature.missing for feature in features),
+    )
 
 
 class Place(Protocol):
@@ -148,7 +149,7 @@ class Samples(PatientSamples):
     """
 
     place: Place
-    variation: Variation | None = None
+    variation: Variation = Variation()
 
     @property
     def size_zyx(self) -> IntTriple:
@@ -166,8 +167,7 @@ class Samples(PatientSamples):
             intensity=self.intensity,
             augmentation=augment.draw(rng),
         )
-        sample = self.sample(image, labels, index)
-        return sample if self.variation is None else self.variation(sample, rng)
+        return self.variation(self.sample(image, labels, index), rng)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -246,11 +246,10 @@ class Hpv(PrognosisTask):
         features = self._store.features(
             network, windows, device=device, samples=samples, views=views
         )
-        assert samples.variation is not None
         pooled_samples = PooledSamples(
             features=features,
             targets=samples.targets,
-            variation=replace(samples.variation, mirror=False),
+            variation=replace(samples.variation, mirror=()),
         )
         pooled_windows = PooledWindows(
             features=self._store.features(network, held_out, device=device),

@@ -39,7 +39,7 @@ from training.loop.checkpointing import compute_again
 from training.loop.module import TrainedModule
 from training.samples.batches import ShuffledBatches
 from training.samples.crops import LesionCrops, no_lesion_centre
-from training.samples.dataset import Sample, Samples, Windows
+from training.samples.dataset import Sample, Samples, Variation, Windows
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining, ScoredCase, Task, TrainedFold
 
@@ -248,6 +248,7 @@ class Segmentation(Task):
             channels=settings.channels,
             place=LesionCrops(settings.crop_zyx, settings.random_crop_probability),
             targets=[{} for _ in training.patients],
+            variation=Variation(mirror=settings.mirror),
         )
 
     def batches(self, training: FoldTraining) -> ShuffledBatches:

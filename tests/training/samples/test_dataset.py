@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from shared.clinical import ClinicalRecord
-from shared.conventions import Label, LabelVolume
+from shared.conventions import Axis, Label, LabelVolume
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.preprocessing.intensity import Channel, Intensity, network_channels, scale_images
@@ -439,8 +440,8 @@ def test_validation_sees_the_windows_of_serving() -> None:
     assert near["hpv"].item() is True
 
 
-def varied(clinical_dropout: float = 0.0, mirror: bool = False, seed: int = 0) -> Sample:
-    variation = Variation(mirror, clinical_dropout, (-1.0, -2.0))
+def varied(clinical_dropout: float = 0.0, mirror: tuple[Axis, ...] = (), seed: int = 0) -> Sample:
+    variation = Variation(mirror=mirror, clinical_dropout=clinical_dropout, missing=(-1.0, -2.0))
     sample = {
         "image": torch.arange(24.0).reshape(2, 2, 2, 3),
         "labels": torch.arange(12).reshape(1, 2, 2, 3),
@@ -453,12 +454,34 @@ def varied(clinical_dropout: float = 0.0, mirror: bool = False, seed: int = 0) -
 def test_image_and_labels_are_mirrored_together_in_every_other_sample() -> None:
     flips = 0
     for seed in range(200):
-        sample = varied(mirror=True, seed=seed)
+        sample = varied(mirror=("x",), seed=seed)
         is_mirrored = bool(sample["image"][0, 0, 0, 0] == 2)
         assert (sample["labels"][0, 0, 0].tolist() == [2, 1, 0]) == is_mirrored
         assert sample["image"][1, 1, 1].tolist() == ([23, 22, 21] if is_mirrored else [21, 22, 23])
         flips += is_mirrored
     assert 70 < flips < 130
+
+
+def test_each_axis_is_mirrored_on_its_own() -> None:
+    """Two axes of three: four mirrorings, equally often."""
+    image = varied()["image"]
+    seen = dict.fromkeys(itertools.product((False, True), repeat=2), 0)
+    for seed in range(400):
+        found = varied(mirror=("z", "x"), seed=seed)
+        [which] = [
+            (z, x)
+            for z, x in seen
+            if torch.equal(found["image"], image.flip([a for a, on in ((1, z), (3, x)) if on]))
+        ]
+        seen[which] += 1
+    assert all(70 < count < 130 for count in seen.values())
+
+
+def test_without_mirroring_a_sample_without_clinical_values_is_unchanged() -> None:
+    sample = {"image": torch.arange(24.0).reshape(2, 2, 2, 3)}
+    rng = np.random.default_rng(3)
+    assert torch.equal(Variation()(sample, rng)["image"], sample["image"])
+    assert rng.random() == np.random.default_rng(3).random(), "no random number is used up"
 
 
 def test_clinical_values_are_withheld_with_the_given_probability() -> None:

@@ -30,7 +30,7 @@ def on_lesions(encoder: str = "frozen", **changes: Any) -> Configuration:
     content["hpv"]["network"] = {
         "head": "lesions", "encoder": encoder, "strides": (1, 2), "views": 3, "clinical_width": 4,
     }  # fmt: skip
-    content["hpv"] |= {"mirror": True, "batch_size": 4, **changes}
+    content["hpv"] |= {"mirror": ["x"], "batch_size": 4, **changes}
     return Configuration.model_validate(content)
 
 

@@ -11,15 +11,15 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
+from shared.conventions import Axis
 from shared.errors import InputError, escaped
-from shared.models.segmentation import MirrorAxis
 from shared.schema import Strict
 from training.export.nnunet.results import Foreign
 from training.records import first_problem
 
 CheckpointName: TypeAlias = Literal["best", "final"]
 
-_AXES: Final[tuple[MirrorAxis, ...]] = ("z", "y", "x")
+_AXES: Final[tuple[Axis, ...]] = ("z", "y", "x")
 """The names of nnU-Net's axes 0, 1 and 2."""
 
 _SCALAR: Final = np.float64(0).__reduce__()[0]
@@ -54,7 +54,7 @@ class Header(Strict):
     """What all folds must have alike."""
 
     configuration: str
-    mirror_axes: tuple[MirrorAxis, ...]
+    mirror_axes: tuple[Axis, ...]
 
 
 def checkpoint_path(results: Path, fold: str, name: CheckpointName) -> Path:
