@@ -72,7 +72,7 @@ run_pytest() { # counts of pytest are read from its JUnit XML, which no plugin c
   # shellcheck disable=SC2064  # expand the path now
   trap "rm -f '$report'" EXIT
   # One thread of PyTorch for each of the two processes: more threads than cores wait for each other.
-  OMP_NUM_THREADS=1 python -m pytest -q -n 2 -m 'not slow' --junit-xml "$report" "$@" || code=$?
+  OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile -m 'not slow' --junit-xml "$report" "$@" || code=$?
   counts=$(python - "$report" <<'COUNT' || true
 import sys, xml.etree.ElementTree as ET
 suites = list(ET.parse(sys.argv[1]).iter("testsuite"))

@@ -9,7 +9,7 @@ from dataclasses import astuple, fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -281,7 +281,6 @@ JSON_VALUES = st.recursive(
 JSON_OBJECTS = st.dictionaries(st.sampled_from(list(SAMPLE)) | st.text(max_size=8), JSON_VALUES)
 
 
-@settings(derandomize=True)
 @given(JSON_OBJECTS)
 def test_every_object_gives_a_record_of_possible_values(ehr: dict[str, object]) -> None:
     record, remarks = parse_ehr(json.loads(json.dumps(ehr)))
@@ -292,7 +291,6 @@ def test_every_object_gives_a_record_of_possible_values(ehr: dict[str, object]) 
     assert all("\n" not in remark for remark in remarks)
 
 
-@settings(derandomize=True)
 @given(JSON_OBJECTS, st.integers(0, 1000))
 def test_the_order_of_keys_changes_nothing(ehr: dict[str, object], seed: int) -> None:
     items = list(ehr.items())

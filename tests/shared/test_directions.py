@@ -46,7 +46,7 @@ def test_shear_is_shared_between_both_axes() -> None:
     assert nearest_orthonormal(sheared) == pytest.approx(expected, abs=2e-6)
 
 
-@settings(max_examples=50, derandomize=True, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), disturbance=st.floats(0, 1e-3))
 def test_nearest_is_orthonormal_with_the_same_handedness(seed: int, disturbance: float) -> None:
     rng = default_rng(seed)

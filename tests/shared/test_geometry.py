@@ -342,7 +342,7 @@ def test_bspline_of_parallel_grids_does_not_use_the_slow_resampler(
     np.testing.assert_allclose(values(result), values(image)[:3, :4, :5], atol=2e-3)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.tuples(*[st.integers(-180, 180)] * 2),
     st.tuples(*[st.integers(-180, 180)] * 2),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -212,7 +212,6 @@ def test_volumes_of_different_shapes_are_rejected() -> None:
         measure_lesions(np.zeros((6, 7, 7), np.uint8), CT, SUV, GRID)
 
 
-@settings(derandomize=True, deadline=None)
 @given(SMALL, st.lists(st.booleans(), min_size=3, max_size=3))
 def test_measures_do_not_depend_on_position_and_orientation(
     labels: LabelVolume, flipped: list[bool]
@@ -235,7 +234,6 @@ def test_measures_do_not_depend_on_position_and_orientation(
     assert is_close(measure_lesions(*padded, larger), expected, not_relative)
 
 
-@settings(derandomize=True, deadline=None)
 @given(SMALL, st.floats(0.2, 5), st.floats(0.2, 5))
 def test_measures_scale_with_voxel_size_and_uptake(
     labels: LabelVolume, size: float, uptake: float
@@ -252,7 +250,6 @@ def test_measures_scale_with_voxel_size_and_uptake(
     assert other.spread_mm == pytest.approx(size * measures.spread_mm)
 
 
-@settings(derandomize=True, deadline=None)
 @given(SMALL)
 def test_nodes_equal_scipy(labels: LabelVolume) -> None:
     measures = measure_lesions(labels, CT, SUV, GRID)
@@ -262,7 +259,6 @@ def test_nodes_equal_scipy(labels: LabelVolume) -> None:
     assert measures.largest_node_ml == pytest.approx(sizes.max(initial=0) * 0.03)
 
 
-@settings(derandomize=True, deadline=None)
 @given(SMALL)
 def test_background_does_not_count(labels: LabelVolume) -> None:
     hotter, wetter = (

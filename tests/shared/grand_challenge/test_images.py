@@ -142,7 +142,7 @@ def assert_refused(path: Path, message: str) -> None:
     assert str(path.parent) not in str(caught.value)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(position=st.integers(0), bits=st.integers(1, 255))
 def test_any_changed_byte_of_a_stream_is_refused(
     tmp_path_factory: pytest.TempPathFactory, position: int, bits: int
@@ -346,7 +346,7 @@ def test_changed_byte_in_a_packed_tiff(tmp_path: Path) -> None:
     assert_refused(path, "a strip does not unpack to its rows")
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 @given(position=st.integers(0), bits=st.integers(1, 255))
 def test_any_changed_byte_of_a_gzip_stream_is_refused(
     tmp_path_factory: pytest.TempPathFactory, position: int, bits: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
@@ -32,7 +32,6 @@ def test_shapes_must_agree() -> None:
         balanced_accuracy([True], [True, False])
 
 
-@settings(derandomize=True)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2))
 def test_equals_scikit_learn_and_is_symmetric_in_the_classes(
     pairs: list[tuple[bool, bool]],

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lifelines.utils import concordance_index as lifelines_index
 from numpy.typing import NDArray
@@ -90,7 +90,6 @@ def test_equals_scikit_survival(seed: int, ties: bool) -> None:
     assert concordance_index(risks, times, events) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(derandomize=True)
 @given(st.integers(0, 10_000), st.booleans())
 def test_only_the_order_of_risks_matters(seed: int, ties: bool) -> None:
     risks, times, events = random_patients(seed, ties)
@@ -99,7 +98,6 @@ def test_only_the_order_of_risks_matters(seed: int, ties: bool) -> None:
     assert concordance_index(-risks, times, events) == pytest.approx(1 - score)
 
 
-@settings(derandomize=True)
 @given(st.integers(0, 10_000))
 def test_order_of_patients_does_not_matter(seed: int) -> None:
     risks, times, events = random_patients(seed, ties=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 from sklearn.calibration import calibration_curve
@@ -87,7 +87,6 @@ def test_equals_scipy_and_scikit_learn(seed: int) -> None:
     assert sum(b.patients for b in bins) == 80
 
 
-@settings(derandomize=True)
 @given(st.integers(0, 10_000))
 def test_scores_are_bounded_and_symmetric(seed: int) -> None:
     probability, truth = random_patients(seed)
@@ -116,7 +115,6 @@ def test_threshold_needs_both_classes() -> None:
         best_threshold([0.2, 0.8], [True, True])
 
 
-@settings(derandomize=True)
 @given(
     st.lists(
         st.tuples(st.integers(0, 100).map(lambda hundredths: hundredths / 100), st.booleans()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.metrics.ranking import borda_count, rank_segmentation, ranks
@@ -43,7 +43,6 @@ def test_rank_segmentation_by_hand() -> None:
 scores = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=8)
 
 
-@settings(derandomize=True)
 @given(scores)
 def test_ranks_depend_only_on_the_order_of_scores(values: list[float]) -> None:
     n = len(values)

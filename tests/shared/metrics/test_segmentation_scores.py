@@ -135,7 +135,7 @@ def test_aggregated_dice_equals_a_direct_sum() -> None:
     assert total.dice() == pytest.approx(2 * true_positives / volumes, abs=1e-6)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.sampled_from([P, N]))
 def test_scores_do_not_depend_on_the_order_of_axes(seed_a: int, seed_b: int, label: Label) -> None:
     a, b = random_labels(seed_a), random_labels(seed_b)
@@ -144,7 +144,7 @@ def test_scores_do_not_depend_on_the_order_of_axes(seed_a: int, seed_b: int, lab
     assert detections(a, b, label) == detections(moved_a, moved_b, label)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.floats(0, 1))
 def test_every_lesion_is_counted_once(seed_a: int, seed_b: int, min_iou: float) -> None:
     a, b = random_labels(seed_a), random_labels(seed_b)
@@ -200,7 +200,7 @@ def test_most_matches_as_many_pairs_as_possible() -> None:
     assert detections(EMPTY, EMPTY, N, matching="most") == Detections()
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.floats(0, 0.9))
 def test_most_matches_at_least_as_many_pairs_as_greedy(
     seed_a: int, seed_b: int, min_iou: float
@@ -246,7 +246,7 @@ def test_among_equal_pairs_the_larger_lesion_matches(
     assert pairs.matches(matching=matching) == [(0, sizes.index(8))]
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.sampled_from(["greedy", "most"]))
 def test_counts_do_not_depend_on_the_numbering_of_the_lesions(
     seed: int, matching: Matching

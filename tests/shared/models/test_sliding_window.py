@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers.utils import _get_scan_interval, sliding_window_inference
@@ -89,7 +89,6 @@ def test_equals_monai_on_an_exported_network(
     np.testing.assert_allclose(ours, monai(predict, volume, (16, 16, 16), overlap), atol=1e-4)
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 200), st.sampled_from([0, 0.1, 0.25, 0.5, 0.75, 0.99]))
 def test_window_starts_equal_those_of_monai(size: int, window: int, overlap: float) -> None:
     assume(window <= size)
@@ -117,7 +116,6 @@ def test_even_window_starts_equal_those_that_nnunet_2_8_printed(
     assert even_window_starts(size, window, 0.5) == expected
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.integers(1, 600), st.integers(1, 300), st.sampled_from([0.25, 0.5, 0.75]))
 def test_even_window_starts_equal_nnunets_formula(size: int, window: int, overlap: float) -> None:
     """Half-size steps are nnU-Net's default; its formula divides the rest into equal steps."""
@@ -132,7 +130,6 @@ def test_even_window_starts_equal_nnunets_formula(size: int, window: int, overla
     np.testing.assert_array_equal(np.asarray(found)[~halfway], np.asarray(expected)[~halfway])
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.integers(1, 600), st.integers(1, 300), st.sampled_from([0.0, 0.25, 0.5, 0.75]))
 def test_even_windows_cover_the_volume_with_steps_that_differ_by_one(
     size: int, window: int, overlap: float

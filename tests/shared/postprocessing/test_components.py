@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -91,7 +91,6 @@ def test_lesions_in_a_single_line_of_voxels(axis: int) -> None:
 LABELS = arrays(np.uint8, (5, 6, 7), elements=st.sampled_from([0, 0, 0, 1, 2]))
 
 
-@settings(derandomize=True, deadline=None)
 @given(LABELS, st.floats(0.1, 5), st.floats(0, 60))
 def test_removal_adds_nothing_and_is_idempotent(
     labels: LabelVolume, voxel_mm3: float, minimum_mm3: float
@@ -105,7 +104,6 @@ def test_removal_adds_nothing_and_is_idempotent(
     assert np.array_equal(remove_small(result, voxel_mm3, limits), result)
 
 
-@settings(derandomize=True, deadline=None)
 @given(LABELS, st.permutations(range(3)), st.sampled_from([(0,), (1, 2), (0, 1, 2)]))
 def test_result_does_not_depend_on_the_order_of_the_axes(
     labels: LabelVolume, order: list[int], flipped: tuple[int, ...]

@@ -175,7 +175,7 @@ def random_probabilities(seed: int) -> Volume:
     return np.moveaxis(probabilities, -1, 0).astype(np.float32)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LABELS, SEEDS)
 def test_on_the_region_itself_labels_stay_whatever_the_probabilities_are(
     labels: LabelVolume, seed: int
@@ -184,7 +184,7 @@ def test_on_the_region_itself_labels_stay_whatever_the_probabilities_are(
     assert np.array_equal(restored(segmented, REGION, REGION), labels)
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LABELS, SEEDS)
 def test_label_needs_a_neighbour_that_has_it(labels: LabelVolume, seed: int) -> None:
     segmented = SegmentedRegion(labels=labels, probabilities=random_probabilities(seed))

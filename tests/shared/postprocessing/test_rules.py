@@ -248,7 +248,7 @@ def test_sizes_are_in_mm3_for_each_label() -> None:
         assert along_x(labels).rstrip(".") == expected
 
 
-@settings(derandomize=True, max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(arrays(np.float32, (3, 5, 6, 7), elements=st.floats(0, 1, width=16)))
 def test_without_rules_the_most_probable_label_counts(probabilities: Volume) -> None:
     labels = label_map(
@@ -261,7 +261,7 @@ def test_without_rules_the_most_probable_label_counts(probabilities: Volume) -> 
     assert np.array_equal(labels, probabilities.argmax(axis=0))
 
 
-@settings(derandomize=True, max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(arrays(np.float32, (3, 5, 6, 7), elements=st.floats(0, 1, width=16)), st.integers(0, 99))
 def test_rules_never_turn_background_into_a_lesion(probabilities: Volume, seed: int) -> None:
     suv = np.random.default_rng(seed).uniform(0, 5, (5, 6, 7)).astype(np.float32)

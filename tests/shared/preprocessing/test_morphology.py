@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
@@ -49,7 +49,6 @@ def assert_same(mask: NDArray[np.bool_], image: sitk.Image) -> None:
     np.testing.assert_array_equal(mask, sitk.GetArrayFromImage(image).astype(bool))
 
 
-@settings(derandomize=True, deadline=None)
 @given(mask=MASKS, radius=RADII)
 def test_opening_shrinks_closing_grows_and_both_are_idempotent(
     mask: NDArray[np.bool_], radius: tuple[int, int, int]

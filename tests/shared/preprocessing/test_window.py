@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.preprocessing.window import lesion_centre, window_box
@@ -27,7 +27,6 @@ def test_window_larger_than_the_volume_is_rejected() -> None:
         window_box((10, 10, 10), (4, 11, 4))
 
 
-@settings(derandomize=True)
 @given(st.tuples(*[st.integers(1, 40)] * 3), st.tuples(*[st.integers(-9, 49)] * 3), st.data())
 def test_window_is_in_the_volume_and_contains_its_centre(
     shape: tuple[int, int, int], centre: tuple[int, int, int], data: st.DataObject
