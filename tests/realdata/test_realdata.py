@@ -44,11 +44,9 @@ def images_of(name: str) -> tuple[Path, Path]:
     return folder / "CT_image.nii.gz", pet
 
 
+# CI runs the tests of the whole-body PET in a step of their own.
 @pytest.fixture(
-    params=[
-        WHOLE_BODY,
-        *(pytest.param(name, marks=pytest.mark.slow) for name in SARCOMAS),
-    ]
+    params=[pytest.param(name, marks=pytest.mark.slow) for name in (WHOLE_BODY, *SARCOMAS)]
 )
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Return an input folder in the platform's layout."""

@@ -430,6 +430,7 @@ def test_gpu_gets_pinned_batches_and_tuned_convolutions(
     assert options["benchmark"] is is_gpu
 
 
+@pytest.mark.slow  # CI runs it in a step of its own
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     """Averaged gradient of one step, to 1e-5 of its largest entry; scores of all patients.
 

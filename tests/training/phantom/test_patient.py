@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from training.phantom import Kind, PhantomPatient, make_patient
 from training.phantom.centres import CENTRES
-from training.phantom.patient import FLIPS
+from training.phantom.patient import FLIPS, draw_patient
 
 EHR_KEYS = {
     "CenterID", "Age", "Gender", "Tobacco Consumption", "Alcohol Consumption",
@@ -154,11 +154,10 @@ def test_unknown_centre_is_rejected() -> None:
 
 def test_record_has_keys_and_codes_of_the_challenge() -> None:
     for index, centre in enumerate(CENTRES):
-        kind = Kind(spacing_mm=(3.0, 3.0, 6.0), whole_body=False, centre=centre, small=True)
-        patient = make_patient(7, index, kind)
+        patient = draw_patient(7, index, Kind(whole_body=False, centre=centre, small=True))
         assert patient.patient_id == f"{centre}-{index:03d}"
         assert {"CenterID", "Age", "Gender", "M-stage"} <= set(patient.ehr) <= EHR_KEYS
         assert patient.ehr["CenterID"] == CENTRES[centre].code
         assert patient.relapse in (0, 1)
         assert 7 <= patient.rfs_days <= 5888
-        assert patient.facts["lesions"]
+        assert patient.facts()["lesions"]
