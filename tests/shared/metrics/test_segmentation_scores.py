@@ -126,6 +126,22 @@ def test_overlap_equals_simpleitk(seed: int) -> None:
         assert ours.shared_mm3 / union == pytest.approx(jaccard, abs=1e-6)
 
 
+def test_the_pair_with_the_highest_iou_comes_first() -> None:
+    """All four pairs overlap; the second pair is what the first one leaves."""
+    pairs = lesions_with_ious(
+        [9, 9], [9, 9], [(0, 0), (0, 1), (1, 0), (1, 1)], [0.5, 0.35, 0.4, 0.45]
+    )
+    assert sorted(pairs.matches(min_iou=0.3)) == [(0, 0), (1, 1)]
+
+
+def test_the_next_iou_decides_between_equal_ones() -> None:
+    """Prediction 0 overlaps both lesions alike; the choice leaves a pair of 0.4 or one of 0.35."""
+    pairs = lesions_with_ious(
+        [9, 9, 9], [9, 9], [(0, 0), (0, 1), (1, 1), (2, 0)], [0.5, 0.5, 0.4, 0.35]
+    )
+    assert sorted(pairs.matches(min_iou=0.3)) == [(0, 0), (1, 1)]
+
+
 def test_aggregated_dice_equals_a_direct_sum() -> None:
     rng = np.random.default_rng(7)
     cases = [(random_labels(i), random_labels(i + 100), float(rng.uniform(1, 9))) for i in range(6)]
