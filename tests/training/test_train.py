@@ -267,7 +267,7 @@ def test_survival_learns_from_the_masks_and_hpv_status_that_it_will_be_served(
 ) -> None:
     cohort = [with_facts(p, relapse=True) for p in patients]
     cohort[0] = with_facts(cohort[0], hpv=None)
-    changes = {"masks": "predicted", "hpv": "predicted", "mirror": ["x"], "clinical_dropout": 0.2}
+    changes = {"masks": "predicted", "hpv": "predicted", "mirror": ("x",), "clinical_dropout": 0.2}
     survival = ONE_EPOCH.survival.model_copy(update=changes)
     settings = ONE_EPOCH.model_copy(update={"survival": survival})
     runs = tmp_path / "runs"
