@@ -1,4 +1,4 @@
-"""The working tree, the real data beside it, and a copy in which a program may change files."""
+"""Where the working tree and the real data are, and a copy of the tree that tests may change."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 import pandas as pd
-import psutil
 import SimpleITK as sitk
 import typer
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
 from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.restore import SegmentedRegion, restore
-from shared.resources import granted_cpus
+from shared.resources import cpu_seconds, granted_cpus
 from tests.benchmarks.sarcoma_nnunet import NnunetFolds
 from tests.tree import REALDATA
 from training.cohort.cache import PreparedPatient, prepare_cohort
@@ -42,7 +41,7 @@ from training.export.record import Provenance
 from training.export.run import export_run
 from training.studies import ablation
 from training.tasks.segmentation import Segmentation, compare_with_truth
-from training.train import Options, train
+from training.train import Options, train_patients
 
 CONFIGURATION: Final = Path(__file__).with_name("sarcoma.toml")
 FOLDS: Final = 4
@@ -115,11 +114,10 @@ def measure_baselines() -> dict[str, NDArray[np.float64]]:
     return {name: np.asarray(values) for name, values in scores.items()}
 
 
-def lesion_shares(runs: Path) -> dict[str, float]:
+def lesion_shares(patients: Sequence[PreparedPatient]) -> dict[str, float]:
     """Return the part of each lesion that lies in the region that the networks see."""
     shares = {}
-    preparation = load_configuration(str(CONFIGURATION)).preparation
-    for patient in prepare_cohort(runs / "cohort", runs / "cache", preparation, workers=1):
+    for patient in patients:
         truth = sitk.ReadImage(str(patient.patient.labels), sitk.sitkUInt8)
         inside = np.count_nonzero(patient.labels) * patient.undo.region.voxel_volume_mm3
         whole = np.count_nonzero(sitk.GetArrayViewFromImage(truth))
@@ -218,17 +216,17 @@ def main(
         rows.append(line(name, values, "PET on the CT grid"))
     if not baselines_only:
         make_cohort(runs / "cohort")
-        shares = lesion_shares(runs)
-        worst = min(shares, key=lambda name: shares[name])
-        print(f"part of a lesion inside its region: at least {shares[worst]:.3f} ({worst})")
         preparation = load_configuration(str(configuration)).preparation
         prepared = prepare_cohort(runs / "cohort", runs / "cache", preparation, workers=workers)
+        shares = lesion_shares(prepared)
+        worst = min(shares, key=lambda name: shares[name])
+        print(f"part of a lesion inside its region: at least {shares[worst]:.3f} ({worst})")
         folds = splits()
         scores: dict[str, pd.DataFrame] = {}
         if method != "nnunet":
             own = runs / f"seed{seed}"
             note = train_ours(
-                runs / "cohort",
+                prepared,
                 own,
                 configuration,
                 fold=fold,
@@ -260,7 +258,7 @@ def main(
 
 
 def train_ours(
-    cohort: Path,
+    patients: Sequence[PreparedPatient],
     runs: Path,
     configuration: Path,
     *,
@@ -273,7 +271,7 @@ def train_ours(
     count = FOLDS if fold is None else 1
     options = Options(
         configuration=str(configuration),
-        hold_out=HoldOut(splits=cohort / "splits.json"),
+        hold_out=HoldOut(splits=runs.parent / "cohort/splits.json"),
         only_fold=fold,
         seed=seed,
         workers=workers,
@@ -286,14 +284,9 @@ def train_ours(
         hours=None if cpu_minutes is None else count * cpu_minutes / 60 / granted_cpus(),
     )
     started = cpu_seconds()
-    train(Segmentation(), cohort, runs, options)
+    settings = load_configuration(str(configuration))
+    train_patients(Segmentation(), patients, settings, runs=runs, options=options)
     return f"{(cpu_seconds() - started) / 60 / count:.0f} CPU minutes a fold in this run"
-
-
-def cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of its children that have ended."""
-    times = psutil.Process().cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def unseen(scores: pd.DataFrame) -> NDArray[np.float64]:

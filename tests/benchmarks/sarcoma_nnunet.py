@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from shared.conventions import AIR_HU, Label
+from shared.geometry import bounding_slices
 from shared.postprocessing.restore import SegmentedRegion
 from tests.benchmarks.nnunet_environment import (
     CHECKPOINT,
@@ -26,6 +27,8 @@ from tests.benchmarks.nnunet_environment import (
 )
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import Fold
+from training.cohort.nnunet_files import FILE_ENDING, IMAGES, LABELS, image_file, labels_file
+from training.studies.nnunet_dataset import SPLITS
 
 NUMBER: Final = 40
 NAME: Final = f"Dataset{NUMBER:03d}_SARCOMA"
@@ -55,11 +58,11 @@ class NnunetFolds:
         self._results = f"results{seed}"
         make_environment(self.folder)
         dataset = self.folder / "raw" / NAME
-        if not (self.folder / "pre" / NAME / "splits_final.json").exists():
+        if not (self.folder / "pre" / NAME / SPLITS).exists():
             _write_dataset(patients, dataset)
             run_nnunet(self.folder, "plan_as_it_is", dataset=NUMBER, features=FEATURES)
             splits = [{"train": list(f.training), "val": list(f.held_out)} for f in folds]
-            (self.folder / "pre" / NAME / "splits_final.json").write_text(json.dumps(splits))
+            (self.folder / "pre" / NAME / SPLITS).write_text(json.dumps(splits))
         self.used: list[dict[str, Any]] = []
         """For each fold, the steps and the CPU minutes of its training."""
         for number in range(len(folds)):
@@ -78,13 +81,13 @@ class NnunetFolds:
         self, number: int, patients: Sequence[PreparedPatient]
     ) -> dict[str, SegmentedRegion]:
         """Return what the network of a fold finds in each patient's region, by patient ID."""
-        images, output = self.folder / "raw" / NAME / "imagesTr", self.folder / "segmented"
+        dataset, output = self.folder / "raw" / NAME, self.folder / "segmented"
         output.mkdir(exist_ok=True)
         names = [patient.patient_id for patient in patients]
         run_nnunet(
             self.folder, "segment",
             model=str(results_folder(self.folder, NAME, self._results)), fold=number,
-            cases=[[str(images / f"{n}_{k:04d}.nii.gz") for k in range(2)] for n in names],
+            cases=[[str(image_file(dataset, n, k)) for k in range(2)] for n in names],
             outputs=[str(output / n) for n in names],
         )  # fmt: skip
         return {p.patient_id: _in_region(p, output / f"{p.patient_id}.npz") for p in patients}
@@ -92,32 +95,32 @@ class NnunetFolds:
 
 def shown_part(patient: PreparedPatient) -> tuple[slice, slice, slice]:
     """Return the box [z, y, x] of a region outside which the CT has only padding."""
-    shown = np.argwhere(np.asarray(patient.image[0]) > AIR_HU + 1)
-    (z, y, x), (top, back, left) = shown.min(axis=0), shown.max(axis=0) + 1
-    return slice(z, top), slice(y, back), slice(x, left)
+    box = bounding_slices(np.asarray(patient.image[0]) > AIR_HU + 1)
+    assert box is not None, f"{patient.patient_id}: the CT shows nothing of the region"
+    return box
 
 
 def _write_dataset(patients: Sequence[PreparedPatient], dataset: Path) -> None:
     """Write CT, PET and label map of each patient, and the description of the data set."""
-    for name in ("imagesTr", "labelsTr"):
+    for name in (IMAGES, LABELS):
         (dataset / name).mkdir(parents=True, exist_ok=True)
     for patient in patients:
         box = shown_part(patient)
         ct_hu, pet_suv = np.asarray(patient.image, dtype=np.float32)
         for volume, path in (
-            (ct_hu, f"imagesTr/{patient.patient_id}_0000.nii.gz"),
-            (pet_suv, f"imagesTr/{patient.patient_id}_0001.nii.gz"),
-            (np.asarray(patient.labels), f"labelsTr/{patient.patient_id}.nii.gz"),
+            (ct_hu, image_file(dataset, patient.patient_id, 0)),
+            (pet_suv, image_file(dataset, patient.patient_id, 1)),
+            (np.asarray(patient.labels), labels_file(dataset, patient.patient_id)),
         ):
             image = patient.undo.region.image(volume)
             start = [int(side.start) for side in box[::-1]]
             size = [int(side.stop - side.start) for side in box[::-1]]
-            sitk.WriteImage(sitk.RegionOfInterest(image, size, start), str(dataset / path))
+            sitk.WriteImage(sitk.RegionOfInterest(image, size, start), str(path))
     description = {
         "channel_names": {"0": "CT", "1": "PET"},
         "labels": {"background": 0, "GTVp": int(Label.GTVP)},
         "numTraining": len(patients),
-        "file_ending": ".nii.gz",
+        "file_ending": FILE_ENDING,
     }
     (dataset / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
 

@@ -20,6 +20,11 @@ LABELS: Final = "labelsTr"
 FILE_ENDING: Final = ".nii.gz"
 
 
+def image_file(folder: Path, patient_id: str, channel: int) -> Path:
+    """Return the path of a channel of a patient's image in the folder of a data set."""
+    return folder / IMAGES / f"{patient_id}_{channel:04d}{FILE_ENDING}"
+
+
 def labels_file(folder: Path, patient_id: str) -> Path:
     """Return the path of a patient's label map in the folder of a data set."""
     return folder / LABELS / f"{patient_id}{FILE_ENDING}"
@@ -38,8 +43,7 @@ def write_patient(
     """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     for k, volume in enumerate(np.load(image, mmap_mode="r")):
-        path = folder / IMAGES / f"{patient_id}_{k:04d}{FILE_ENDING}"
-        _write(volume.astype(np.float32), region, path)
+        _write(volume.astype(np.float32), region, image_file(folder, patient_id, k))
     _write(np.load(labels), region, labels_file(folder, patient_id))
 
 

@@ -58,7 +58,8 @@ class Variation:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample with its random changes."""
         axes = array_axes(axis for axis in self.mirror if rng.random() < 0.5)
-        changed = {key: sample[key].flip(axes) for key in {"image", "labels"} & set(sample)}
+        volumes = {"image", "labels"} & set(sample) if axes else ()
+        changed = {key: sample[key].flip(axes) for key in volumes}
         if self.missing:
             is_missing = torch.from_numpy(rng.random(len(self.missing)) < self.clinical_dropout)
             codes = torch.tensor(self.missing, dtype=sample["clinical"].dtype)
