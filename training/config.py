@@ -36,6 +36,7 @@ CONFIGS_DIR: Final = Path(__file__).parent / "configs"
 Shape: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Precision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
+Strength: TypeAlias = Literal["trivial", "strong"]
 
 
 T = TypeVar("T")
@@ -99,6 +100,9 @@ class Schedule(Strict):
     """Let the learning rate fall to zero along a half cosine; otherwise it is constant."""
     validate_every_epochs: PositiveInt
     precision: Precision
+    augmentation: Strength = "trivial"
+    """The augmentation of samples: one random transform each, as in the paper, or about as many and
+    as strong ones as nnU-Net has."""
     mirror: Axes = ()
     """Axes of mirroring in training, each for a random half of the samples; the paper has none."""
     checkpoint: Literal["best", "last"] = "best"

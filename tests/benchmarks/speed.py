@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import typer
@@ -30,6 +31,8 @@ NETWORKS: Final = {
 }
 """Filters and window. The limit is for the reference network; the ratio depends on network and CPU.
 The paper's window is smaller here than its 192³, which takes half a minute per call."""
+REPEATS: Final = 7
+"""Processes that time the reference network; their median counts, since the ratio varies by 5 %."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -179,16 +182,17 @@ def run() -> None:
         "process start to first network call", _measure("start")["seconds"], 2.0, "s"
     )
     for name in NETWORKS:
-        measured = _measure("window", name)
-        ratio = measured["torch"] / measured["seconds"]
-        print(
-            f"{name} network, one window of {measured['size']}: {measured['provider']} "
-            f"{measured['seconds']:.2f} s, torch fp32 {measured['torch']:.2f} s"
-        )
+        ratios = []
+        for _ in range(REPEATS if name == "reference" else 1):
+            measured = _measure("window", name)
+            ratios.append(measured["torch"] / measured["seconds"])
+            print(
+                f"{name} network, one window of {measured['size']}: {measured['provider']} "
+                f"{measured['seconds']:.2f} s, torch fp32 {measured['torch']:.2f} s, "
+                f"{ratios[-1]:.2f} times as fast"
+            )
         if name == "reference":
-            is_fast &= _report("torch seconds per serving second", -ratio, -2.5, "")
-        else:
-            print(f"  torch seconds per serving second     {ratio:6.2f}")
+            is_fast &= _report("torch seconds per serving second", -median(ratios), -2.5, "")
     raise SystemExit(0 if is_fast else 1)
 
 

@@ -1,8 +1,8 @@
 """TrivialAugment: one random transform per sample with a random strength, both drawn uniformly.
 
-`draw` makes all random choices, and `apply` applies them. Geometric transforms change images and
-labels together; intensity transforms do not change labels. The rotation and scale ranges are from
-the paper; the others are our own.
+`draw` makes all random choices, and `Augmentation.apply` applies them. Geometric transforms change
+images and labels together; intensity transforms do not change labels. The rotation and scale ranges
+are from the paper; the others are our own.
 
 The paper augments the whole volume and then crops it. Here only the part of the volume that the
 crop depends on is augmented (`source_margin_vox`), which gives the same crop at a lower cost. A
@@ -61,6 +61,63 @@ class Augmentation:
     scale: float = 1.0
     seed: int = 0
 
+    def source_margin_vox(self, size_zyx: Sequence[int]) -> IntTriple:
+        """Return the voxels (z, y, x) on each side of a crop that the augmentation needs."""
+        match self.transform:
+            case "affine":
+                half = torch.tensor([(size - 1) / 2 for size in size_zyx])
+                source_half = _source_matrix(self).abs() @ half
+                z, y, x = (max(0, math.ceil(n)) for n in (source_half - half + 1).tolist())
+                return z, y, x
+            case "blur":
+                return _BLUR_RADIUS_VOX, _BLUR_RADIUS_VOX, _BLUR_RADIUS_VOX
+            case "gamma" | "noise":
+                return 0, 0, 0
+            case _:
+                raise _unknown(self.transform)
+
+    def apply(
+        self,
+        image: Tensor,
+        labels: Tensor,
+        crop: Crop | None = None,
+        ranges: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Augment a volume and crop it.
+
+        Parameters
+        ----------
+        image : float32, shape (channels, z, y, x).
+        labels : integer label map, shape (z, y, x).
+        crop : the part to return, in voxels of `image`; the whole image by default. Rotation and
+            blur also use voxels around the crop. Voxels outside `image` have its border values, and
+            are background in the label map.
+        ranges : minimum and maximum of each channel, shape (channels, 2), which gamma does not
+            change; by default those of the image.
+
+        Returns
+        -------
+        The augmented image and labels in the crop's shape, with unchanged types.
+
+        Raises
+        ------
+        ValueError
+            If the transform is unknown.
+        """
+        z, y, x = labels.shape
+        box = crop or (slice(0, z), slice(0, y), slice(0, x))
+        match self.transform:
+            case "affine":
+                return _affine(self, image, labels, box)
+            case "blur":
+                return _blur(self, image)[:, *box], labels[box]
+            case "gamma":
+                return _gamma(self, image[:, *box], ranges), labels[box]
+            case "noise":
+                return _noise(self, image[:, *box]), labels[box]
+            case _:
+                raise _unknown(self.transform)
+
 
 def draw(rng: np.random.Generator) -> Augmentation:
     """Draw a transform and its strength, both uniformly."""
@@ -80,65 +137,6 @@ def draw(rng: np.random.Generator) -> Augmentation:
             return Augmentation(transform, strength=float(rng.uniform(0, MAX_BLUR_SIGMA_VOX)))
         case _:
             raise _unknown(transform)
-
-
-def source_margin_vox(augmentation: Augmentation, size_zyx: Sequence[int]) -> IntTriple:
-    """Return the number of voxels (z, y, x) on each side of a crop that its augmentation needs."""
-    match augmentation.transform:
-        case "affine":
-            half = torch.tensor([(size - 1) / 2 for size in size_zyx])
-            source_half = _source_matrix(augmentation).abs() @ half
-            z, y, x = (max(0, math.ceil(n)) for n in (source_half - half + 1).tolist())
-            return z, y, x
-        case "blur":
-            return _BLUR_RADIUS_VOX, _BLUR_RADIUS_VOX, _BLUR_RADIUS_VOX
-        case "gamma" | "noise":
-            return 0, 0, 0
-        case _:
-            raise _unknown(augmentation.transform)
-
-
-def apply(
-    augmentation: Augmentation,
-    image: Tensor,
-    labels: Tensor,
-    crop: Crop | None = None,
-    ranges: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Augment a volume and crop it.
-
-    Parameters
-    ----------
-    image : float32, shape (channels, z, y, x).
-    labels : integer label map, shape (z, y, x).
-    crop : the part to return, in voxels of `image`; the whole image by default. Rotation and blur
-        also use voxels around the crop. Voxels outside `image` have its border values, and are
-        background in the label map.
-    ranges : minimum and maximum of each channel, shape (channels, 2), which gamma does not change;
-        by default those of the image.
-
-    Returns
-    -------
-    The augmented image and labels in the crop's shape, with unchanged types.
-
-    Raises
-    ------
-    ValueError
-        If the transform is unknown.
-    """
-    z, y, x = labels.shape
-    box = crop or (slice(0, z), slice(0, y), slice(0, x))
-    match augmentation.transform:
-        case "affine":
-            return _affine(augmentation, image, labels, box)
-        case "blur":
-            return _blur(augmentation, image)[:, *box], labels[box]
-        case "gamma":
-            return _gamma(augmentation, image[:, *box], ranges), labels[box]
-        case "noise":
-            return _noise(augmentation, image[:, *box]), labels[box]
-        case _:
-            raise _unknown(augmentation.transform)
 
 
 def _unknown(transform: str) -> ValueError:

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -31,12 +31,20 @@ from shared.preprocessing.intensity import (
 )
 from shared.preprocessing.window import window_box
 from training.cohort.cache import PreparedPatient
-from training.config import PrognosisSettings
+from training.config import PrognosisSettings, Strength
 from training.samples import augmentation as augment
+from training.samples import strong_augmentation
 from training.samples.batches import Draw
 from training.samples.channels import image_channels
 
 Sample: TypeAlias = dict[str, Tensor]
+AnyAugmentation: TypeAlias = augment.Augmentation | strong_augmentation.StrongAugmentation
+
+DRAWS: Final[Mapping[Strength, Callable[[np.random.Generator], AnyAugmentation]]] = {
+    "trivial": augment.draw,
+    "strong": strong_augmentation.draw,
+}
+"""For each strength, the function that draws the augmentation of a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +154,12 @@ class Samples(PatientSamples):
     Attributes
     ----------
     place : chooses a patient's window.
+    augmentation : its strength.
     variation : random changes of the whole sample, after the image has been augmented.
     """
 
     place: Place
+    augmentation: Strength = "trivial"
     variation: Variation = Variation()
 
     @property
@@ -166,7 +176,7 @@ class Samples(PatientSamples):
             patient,
             self.place(patient.labels, rng),
             intensity=self.intensity,
-            augmentation=augment.draw(rng),
+            augmentation=DRAWS[self.augmentation](rng),
         )
         return self.variation(self.sample(image, labels, index), rng)
 
@@ -202,10 +212,10 @@ def augmented(
     box: augment.Crop,
     *,
     intensity: Intensity,
-    augmentation: augment.Augmentation,
+    augmentation: AnyAugmentation,
 ) -> tuple[Tensor, Tensor]:
     """Return one window of the augmented region: CT and PET, and the label map."""
-    margins = augment.source_margin_vox(augmentation, [side.stop - side.start for side in box])
+    margins = augmentation.source_margin_vox([side.stop - side.start for side in box])
     z, y, x = (
         slice(max(0, side.start - margin), min(size, side.stop + margin))
         for side, margin, size in zip(box, margins, patient.labels.shape, strict=True)
@@ -219,7 +229,7 @@ def augmented(
     # A region contains air and bone, so CT spans its whole window; PET ends at its own maximum.
     highest = float(scale_pet(np.asarray(patient.max_suv, np.float32), intensity))
     ranges = torch.tensor([[-1.0, 1.0], [0.0, highest]])
-    return augment.apply(augmentation, image, labels, (inner_z, inner_y, inner_x), ranges)
+    return augmentation.apply(image, labels, (inner_z, inner_y, inner_x), ranges)
 
 
 def window(

@@ -269,6 +269,7 @@ class Hpv(PrognosisTask):
             channels=self.channels(training.configuration),
             place=JitteredWindow(settings.window_zyx, _centre_of(settings)),
             targets=[_targets(patient, training.features) for patient in training.patients],
+            augmentation=settings.augmentation,
             variation=variation(settings, training.features),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -36,6 +36,7 @@ from training.cohort.layout import Patient
 from training.cohort.preparation import read_labels
 from training.config import Configuration, SegmentationSettings
 from training.loop.checkpointing import compute_again
+from training.loop.hardware import Device
 from training.loop.module import TrainedModule
 from training.samples.batches import ShuffledBatches
 from training.samples.crops import LesionCrops, no_lesion_centre
@@ -189,6 +190,32 @@ def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSetti
     return cast(Tensor, logits)
 
 
+def predictor(
+    network: nn.Module, configuration: Configuration, device: Device
+) -> Callable[[Prepared], Volume]:
+    """Move a network to a device, and return its probabilities of a region as a function.
+
+    The function takes a prepared case, mirrors as in serving, and returns shape (3, z, y, x).
+    """
+    settings = configuration.segmentation
+    network.to(device).eval()
+
+    @torch.inference_mode()
+    def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:
+        tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(device)
+        logits: Volume = region_logits(network, tensor, settings)[0].cpu().numpy()
+        return logits
+
+    def probabilities(prepared: Prepared) -> Volume:
+        images = scale_images(prepared.ct_hu, prepared.pet_suv, configuration.intensity)
+        image = network_channels(images, settings.channels)
+        return mean_probabilities(
+            predict, image, body=prepared.body, mirror_axes=settings.mirror_axes
+        )
+
+    return probabilities
+
+
 class Segmentation(Task):
     """Task 1: a network that is trained on crops."""
 
@@ -248,6 +275,7 @@ class Segmentation(Task):
             channels=settings.channels,
             place=LesionCrops(settings.crop_zyx, settings.random_crop_probability),
             targets=[{} for _ in training.patients],
+            augmentation=settings.augmentation,
             variation=Variation(mirror=settings.mirror),
         )
 
@@ -308,29 +336,14 @@ class Segmentation(Task):
         """
         training = trained.training
         settings = training.configuration.segmentation
-        network = trained.models["network"].to(training.device).eval()
-
-        @torch.inference_mode()
-        def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:
-            tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(training.device)
-            logits: Volume = region_logits(network, tensor, settings)[0].cpu().numpy()
-            return logits
-
-        def probabilities(prepared: Prepared) -> Volume:
-            intensity = training.configuration.intensity
-            images = scale_images(prepared.ct_hu, prepared.pet_suv, intensity)
-            image = network_channels(images, settings.channels)
-            return mean_probabilities(
-                predict, image, body=prepared.body, mirror_axes=settings.mirror_axes
-            )
-
+        network = trained.models["network"]
         patients = [*training.held_out, *training.without_outcome]
         folder = training.runs / self.name / out_of_fold.FOLDER
         out_of_fold.write(
             folder,
             training.fold.name,
             patients,
-            predict=probabilities,
+            predict=predictor(network, training.configuration, training.device),
             min_component_mm3=settings.min_component_mm3,
             rules=settings.rules,
         )

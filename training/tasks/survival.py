@@ -160,6 +160,7 @@ class Survival(PrognosisTask):
             place=JitteredWindow(settings.window_zyx, lesion_centre),
             targets=[_targets(patient, training.features) for patient in training.patients],
             needs_labels=False,
+            augmentation=settings.augmentation,
             variation=variation(settings, training.features),
         )
 

@@ -154,10 +154,11 @@ def test_ct_and_pet_that_only_touch_are_rejected() -> None:
 
 @pytest.mark.parametrize("hu", [-1000, 40, 1500])
 def test_image_of_one_value_gives_a_central_region(hu: int) -> None:
-    ct = axial(CT_MM, -320, 100).filled(hu, sitk.sitkInt16)
-    localisation = find_region(ct, blank_pet(-320, 100), REGION)
+    grid = Grid((40, 30, 60), (4.0, 4.0, 4.0), (30.0, -70.0, 2.0))
+    ct, pet = grid.filled(hu, sitk.sitkInt16), grid.filled(1, sitk.sitkFloat32)
+    localisation = find_region(ct, pet, REGION)
     low, high = extent_mm(localisation)
-    np.testing.assert_allclose((low + high)[:2] / 2, (0, 0), atol=COARSE_MM)
+    np.testing.assert_allclose((low + high)[:2], np.add(*grid.extent_mm())[:2])
     assert localisation.coarse_body.any() == (hu > -500)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.samples import augmentation as augment
-from training.samples.augmentation import Augmentation, apply, draw
+from training.samples.augmentation import Augmentation, draw
 
 SHAPE = (24, 24, 24)
 
@@ -88,7 +88,7 @@ def test_shapes_and_types_are_kept_and_arguments_not_modified(augmentation: Augm
     labels = ball()
     image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     image_before, labels_before = image.clone(), labels.clone()
-    changed, moved = apply(augmentation, image, labels)
+    changed, moved = augmentation.apply(image, labels)
     assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
     assert (moved.shape, moved.dtype) == (labels.shape, labels.dtype)
     assert not torch.equal(changed, image_before)
@@ -98,7 +98,7 @@ def test_shapes_and_types_are_kept_and_arguments_not_modified(augmentation: Augm
 
 @pytest.mark.parametrize("augmentation", EXAMPLES, ids=lambda d: d.transform)
 def test_transform_is_deterministic(augmentation: Augmentation) -> None:
-    one, other = apply(augmentation, *sample()), apply(augmentation, *sample())
+    one, other = augmentation.apply(*sample()), augmentation.apply(*sample())
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
 
@@ -106,7 +106,7 @@ def test_transform_is_deterministic(augmentation: Augmentation) -> None:
 @pytest.mark.parametrize("augmentation", EXAMPLES[1:], ids=lambda d: d.transform)
 def test_intensity_transforms_do_not_change_labels(augmentation: Augmentation) -> None:
     image, labels = sample()
-    assert torch.equal(apply(augmentation, image, labels)[1], labels)
+    assert torch.equal(augmentation.apply(image, labels)[1], labels)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -116,7 +116,7 @@ def test_channels_and_labels_move_together(seed: int) -> None:
         "affine", angles_degrees=tuple(rng.uniform(-15, 15, 3)), scale=rng.uniform(0.9, 1.2)
     )
     image, labels = sample(ball(5, (8.0, 13.0, 10.0)))
-    moved_image, moved_labels = apply(augmentation, image, labels)
+    moved_image, moved_labels = augmentation.apply(image, labels)
     torch.testing.assert_close(moved_image[0], -moved_image[1])
     agree = ((moved_image[0] > 0.5) == (moved_labels == 1)).float().mean()
     assert agree > 0.995
@@ -129,7 +129,7 @@ def centroid(labels: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("scale", [0.9, 1.2])
 def test_scale_changes_the_volume(scale: float) -> None:
     image, labels = sample()
-    _, moved = apply(Augmentation("affine", scale=scale), image, labels)
+    _, moved = Augmentation("affine", scale=scale).apply(image, labels)
     assert float(moved.sum() / labels.sum()) == pytest.approx(scale**3, rel=0.08)
 
 
@@ -141,7 +141,7 @@ def test_rotation_is_about_the_given_axis_through_the_centre(
 ) -> None:
     off_axis = np.array([11.5, 11.5, 11.5]) + 6
     image, labels = sample(ball(4, tuple(off_axis)))
-    _, moved = apply(Augmentation("affine", angles_degrees=angles), image, labels)
+    _, moved = Augmentation("affine", angles_degrees=angles).apply(image, labels)
     before, after = centroid(labels) - 11.5, centroid(moved) - 11.5
     assert after[axis] == pytest.approx(before[axis], abs=0.2)
     others = [a for a in range(3) if a != axis]
@@ -165,26 +165,26 @@ def test_rotation_is_about_the_given_axis_through_the_centre(
 )
 def test_transform_without_strength_is_the_identity(augmentation: Augmentation) -> None:
     image, labels = sample()
-    changed, moved = apply(augmentation, image, labels)
+    changed, moved = augmentation.apply(image, labels)
     torch.testing.assert_close(changed, image, atol=1e-5, rtol=0)
     assert torch.equal(moved, labels)
 
 
 def test_gamma_by_hand() -> None:
     image = torch.tensor([[[[-1.0, 0.0, 3.0]]], [[[0.0, 5.0, 10.0]]]])
-    changed, _ = apply(Augmentation("gamma", 2.0), image, torch.zeros(1, 1, 3))
+    changed, _ = Augmentation("gamma", 2.0).apply(image, torch.zeros(1, 1, 3))
     torch.testing.assert_close(changed, torch.tensor([[[[-1.0, -0.75, 3.0]]], [[[0, 2.5, 10]]]]))
 
 
 def test_gamma_of_a_constant_image_is_the_identity() -> None:
     image = torch.full((2, 4, 4, 4), -1.0)
-    changed, _ = apply(Augmentation("gamma", 0.7), image, torch.zeros(4, 4, 4))
+    changed, _ = Augmentation("gamma", 0.7).apply(image, torch.zeros(4, 4, 4))
     torch.testing.assert_close(changed, image)
 
 
 def test_noise_has_the_drawn_strength() -> None:
     image = torch.zeros(2, *SHAPE)
-    noisy, _ = apply(Augmentation("noise", 0.08, seed=5), image, torch.zeros(SHAPE))
+    noisy, _ = Augmentation("noise", 0.08, seed=5).apply(image, torch.zeros(SHAPE))
     assert noisy.std().item() == pytest.approx(0.08, rel=0.03)
     assert noisy.mean().item() == pytest.approx(0, abs=0.003)
     assert abs(np.corrcoef(noisy.flatten(1).numpy())[0, 1]) < 0.05
@@ -194,7 +194,7 @@ def test_noise_has_the_drawn_strength() -> None:
 def test_blur_is_a_gaussian_of_the_drawn_sigma(sigma: float) -> None:
     image = torch.zeros(2, *SHAPE)
     image[0, 12, 12, 12], image[1] = 1, 3
-    blurred, _ = apply(Augmentation("blur", sigma), image, torch.zeros(SHAPE))
+    blurred, _ = Augmentation("blur", sigma).apply(image, torch.zeros(SHAPE))
     assert blurred[0].sum().item() == pytest.approx(1, abs=1e-4)
     torch.testing.assert_close(blurred[1], image[1])  # the edges are not darkened
     ratio = blurred[0, 12, 12, 13] / blurred[0, 12, 12, 12]
@@ -211,12 +211,12 @@ def test_crop_contains_no_padding_inside_the_volume(seed: int) -> None:
     image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(seed))
     labels = ball()
     crop = (slice(8, 16), slice(9, 15), slice(8, 14))
-    margin = augment.source_margin_vox(augmentation, (8, 6, 6))
+    margin = augmentation.source_margin_vox((8, 6, 6))
     source = tuple(slice(s.start - m, s.stop + m) for s, m in zip(crop, margin, strict=True))
     inner = tuple(slice(m, m + s.stop - s.start) for s, m in zip(crop, margin, strict=True))
     ranges = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    near = apply(augmentation, image[:, *source], labels[source], inner, ranges)
-    far = apply(augmentation, image, labels, crop, ranges)
+    near = augmentation.apply(image[:, *source], labels[source], inner, ranges)
+    far = augmentation.apply(image, labels, crop, ranges)
     torch.testing.assert_close(near[0], far[0], atol=1e-5, rtol=1e-5)
     assert torch.equal(near[1], far[1])
     assert near[0].shape == (2, 8, 6, 6)
@@ -247,13 +247,13 @@ def test_seeds_of_the_noise_have_31_bits(augmentations: list[Augmentation]) -> N
     ],
 )
 def test_source_margin_of_a_scale_by_hand(scale: float, expected: tuple[int, int, int]) -> None:
-    assert augment.source_margin_vox(Augmentation("affine", scale=scale), (9, 20, 30)) == expected
+    assert Augmentation("affine", scale=scale).source_margin_vox((9, 20, 30)) == expected
 
 
 def test_source_margin_of_intensity_transforms() -> None:
-    assert augment.source_margin_vox(Augmentation("blur", strength=1.0), (9, 20, 30)) == (3, 3, 3)
-    assert augment.source_margin_vox(Augmentation("gamma", strength=1.0), (9, 20, 30)) == (0, 0, 0)
-    assert augment.source_margin_vox(Augmentation("noise", strength=0.1), (9, 20, 30)) == (0, 0, 0)
+    assert Augmentation("blur", strength=1.0).source_margin_vox((9, 20, 30)) == (3, 3, 3)
+    assert Augmentation("gamma", strength=1.0).source_margin_vox((9, 20, 30)) == (0, 0, 0)
+    assert Augmentation("noise", strength=0.1).source_margin_vox((9, 20, 30)) == (0, 0, 0)
 
 
 def test_unknown_transform_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,8 +261,8 @@ def test_unknown_transform_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     flip = Augmentation("flip")  # type: ignore[arg-type]
     for call in (
         lambda: draw(np.random.default_rng(0)),
-        lambda: apply(flip, *sample()),
-        lambda: augment.source_margin_vox(flip, SHAPE),
+        lambda: flip.apply(*sample()),
+        lambda: flip.source_margin_vox(SHAPE),
     ):
         with pytest.raises(ValueError, match="found flip"):
             call()
@@ -280,8 +280,8 @@ def test_half_turn_is_exactly_about_the_centre_of_the_crop(
     labels = torch.randint(0, 3, SHAPE, generator=generator)
     for crop in (None, (slice(3, 12), slice(2, 20), slice(5, 13))):
         z, y, x = crop or (slice(None),) * 3
-        turned, turned_labels = apply(
-            Augmentation("affine", angles_degrees=angles), image, labels, crop
+        turned, turned_labels = Augmentation("affine", angles_degrees=angles).apply(
+            image, labels, crop
         )
         expected = image[:, z, y, x].flip(*(axis + 1 for axis in axes))
         torch.testing.assert_close(turned, expected, atol=1e-4, rtol=0)
@@ -290,14 +290,14 @@ def test_half_turn_is_exactly_about_the_centre_of_the_crop(
 
 def test_gamma_of_a_narrow_range_by_hand() -> None:
     image = torch.tensor([[[[0.0, 0.25, 0.5]]]])
-    changed, _ = apply(Augmentation("gamma", 2.0), image, torch.zeros(1, 1, 3))
+    changed, _ = Augmentation("gamma", 2.0).apply(image, torch.zeros(1, 1, 3))
     torch.testing.assert_close(changed, torch.tensor([[[[0.0, 0.125, 0.5]]]]))
 
 
 def test_gamma_clips_to_the_stated_range() -> None:
     image = torch.tensor([[[[-0.1, 0.5, 1.1]]]])
     ranges = torch.tensor([[0.0, 1.0]])
-    changed, _ = apply(Augmentation("gamma", 2.0), image, torch.zeros(1, 1, 3), ranges=ranges)
+    changed, _ = Augmentation("gamma", 2.0).apply(image, torch.zeros(1, 1, 3), ranges=ranges)
     torch.testing.assert_close(changed, torch.tensor([[[[0.0, 0.25, 1.0]]]]))
 
 
@@ -305,6 +305,6 @@ def test_gamma_clips_to_the_stated_range() -> None:
 def test_blur_is_symmetric_also_at_the_borders(axis: int) -> None:
     image = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     blur = Augmentation("blur", 1.0)
-    blurred, _ = apply(blur, image, torch.zeros(SHAPE))
-    mirrored, _ = apply(blur, image.flip(axis + 1), torch.zeros(SHAPE))
+    blurred, _ = blur.apply(image, torch.zeros(SHAPE))
+    mirrored, _ = blur.apply(image.flip(axis + 1), torch.zeros(SHAPE))
     torch.testing.assert_close(mirrored.flip(axis + 1), blurred)

@@ -286,13 +286,13 @@ def test_sample_is_augmented_exactly_once_and_transforms_differ(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     applied: list[Augmentation] = []
-    apply = augment.apply
+    apply = Augmentation.apply
 
     def counting(augmentation: Augmentation, *arguments: object) -> tuple[Tensor, Tensor]:
         applied.append(augmentation)
         return apply(augmentation, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(augment, "apply", counting)
+    monkeypatch.setattr(Augmentation, "apply", counting)
     data = samples()
     for number in range(60):
         data[number % 2, number]
@@ -360,7 +360,7 @@ def test_a_sample_is_the_crop_of_the_augmented_region(augmentation: Augmentation
     everything = (slice(0, 20), slice(0, 24), slice(0, 28))
     image, labels = window(patient, everything, INTENSITY)
     ranges = torch.tensor([[-1.0, 1.0], [0.0, float(image[1].max())]])
-    expected = augment.apply(augmentation, image, labels, box, ranges)
+    expected = augmentation.apply(image, labels, box, ranges)
     found = augmented(patient, box, intensity=INTENSITY, augmentation=augmentation)
     torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
     assert torch.equal(found[1], expected[1])
