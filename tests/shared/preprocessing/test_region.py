@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -243,6 +244,10 @@ AIR, BONE, BRAIN = -1000, 151, 1
 """The lowest HU of bone and of brain."""
 
 
+SCAN = Grid((40, 40, 60), (4.0, 4.0, 4.0), (2.0, 2.0, 2.0))
+"""The grid of `air()`; it begins at the world's origin."""
+
+
 def air(z: int = 60, y: int = 40, x: int = 40) -> np.ndarray:
     return np.full((z, y, x), AIR, np.int16)
 
@@ -264,8 +269,7 @@ def draw_skull(
 
 
 def locate_in(ct: np.ndarray, preparation: Preparation = SMALL_REGION) -> Localisation:
-    z, y, x = ct.shape
-    grid = Grid((x, y, z), (4.0, 4.0, 4.0), (2.0, 2.0, 2.0))
+    grid = replace(SCAN, size_xyz=ct.shape[::-1])
     return find_region(grid.image(ct), grid.filled(1, sitk.sitkFloat32), preparation)
 
 
@@ -430,3 +434,29 @@ def test_centre_without_a_skull_is_that_of_the_body_in_the_region() -> None:
     assert (low + high)[0] / 2 == pytest.approx(np.average(slices_mm, weights=voxels))
     assert (low + high)[1] / 2 == pytest.approx(80)
     assert high[2] == pytest.approx(240)
+
+
+def test_a_slice_at_the_very_end_of_the_field_of_view_counts() -> None:
+    """The PET ends at the middle of the last coarse slice, 238 mm."""
+    ct = air()
+    ct[:58, 4:36, 4:10] = ct[58:, 4:36, 4:20] = 40
+    pet = Grid((40, 40, 119), (4.0, 4.0, 2.0), (2.0, 2.0, 1.0)).filled(1, sitk.sitkFloat32)
+    region = Preparation(spacing_mm=2, size_xyz=(7, 9, 4), interpolation="linear")
+    low, high = extent_mm(find_region(SCAN.image(ct), pet, region))
+    assert high[2] == 238
+    voxels = [6, 16, 16]
+    assert (low + high)[0] / 2 == pytest.approx(np.average([28.0, 48.0, 48.0], weights=voxels))
+
+
+def test_the_region_moves_with_the_scan() -> None:
+    ct = air()
+    draw_skull(ct, (20, 20, 20))
+    ct[5:30, 10:20, 4:12] = 40  # neck
+    ct[:5, 4:36, 20:40] = 40  # trunk
+    shift = np.array([30.0, -500.0, 900.0])
+    moved = replace(SCAN, origin_mm=tuple((np.array(SCAN.origin_mm) + shift).tolist()))
+    still, shifted = (
+        find_region(grid.image(ct), grid.filled(1, sitk.sitkFloat32), SMALL_REGION)
+        for grid in (SCAN, moved)
+    )
+    np.testing.assert_allclose(extent_mm(shifted), extent_mm(still) + shift)
