@@ -19,7 +19,12 @@ class _PlatformRecord(BaseModel):
 
 
 class Socket(_PlatformRecord):
-    """An input or output, and the path of its file below the job's folder."""
+    """A slot for an input or output.
+
+    Attributes
+    ----------
+    relative_path : path of the file below the job's folder; of an image, the path of its folder.
+    """
 
     slug: str
     relative_path: str
@@ -32,7 +37,7 @@ class ImageName(_PlatformRecord):
 
 
 class Value(_PlatformRecord):
-    """One input or output of a job; older files call its socket an interface."""
+    """What a job has in one socket; older files call the socket an interface."""
 
     socket: Socket = Field(validation_alias=AliasChoices("socket", "interface"))
     image: ImageName | None = None

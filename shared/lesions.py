@@ -103,7 +103,7 @@ class LesionMeasures:
 
         Returns
         -------
-        Shape (19,).
+        Shape (measures,).
         """
         values = np.asarray(astuple(self), dtype=np.float64)
         return np.where(_IS_AMOUNT, np.log1p(np.where(_IS_AMOUNT, values, 0)), values)

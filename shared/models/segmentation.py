@@ -1,4 +1,4 @@
-"""Task 1: predicts a label map of GTVp and GTVn on the region from a prepared case."""
+"""Task 1: from a prepared case, predicts a label map of GTVp and GTVn on the region's grid."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ class SegmentationCard(BaseCard):
     mirror_axes: Annotated[tuple[Axis, ...], Field(max_length=3)] = ()
     """Predictions are averaged over mirrorings along each subset of these axes."""
     tiling: Tiling = "monai"
-    """Whose sliding window. nnU-Net mirrors each window instead of the image, and averages logits
-    of mirrorings and networks instead of probabilities."""
+    """The software whose sliding window is imitated. nnU-Net mirrors each window, not the image. It
+    averages logits, not probabilities, over mirrorings and networks."""
     precision: Precision = "float32"
     precision_check: PrecisionCheck | None = None
     """Required for bfloat16; also kept if the check decided against it."""
 
     @property
     def compute_precision(self) -> Precision:
-        """The card's own precision."""
+        """The precision that the card states; cards of the other tasks state none."""
         return self.precision
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class SegmentationModel(Ensemble[SegmentationCard]):
         if labels != tuple(LABELS) or not removed <= set(LABELS):
             raise ModelError(
                 f"expected the labels {tuple(LABELS)} in the card in {folder}, found {labels} "
-                f"and components of {sorted(removed)}; export the model again"
+                f"and min_component_mm3 for {sorted(removed)}; export the model again"
             )
 
     def predict_probabilities(
@@ -101,7 +101,8 @@ class SegmentationModel(Ensemble[SegmentationCard]):
         """Return probabilities of background, GTVp and GTVn, shape (3, z, y, x).
 
         They are the softmax of the sliding window's logits, averaged over networks and mirrorings;
-        see `SegmentationCard.tiling` for the order. Windows without body are background.
+        see `SegmentationCard.tiling` for the order. Windows without body are background. With the
+        intensity of nnU-Net, so is everything outside the box of nonzero voxels.
 
         Parameters
         ----------
@@ -215,7 +216,7 @@ def mean_probabilities(
 
 
 def _mirrorings(mirror_axes: Sequence[str]) -> list[tuple[int, ...]]:
-    """Return each subset of the axes as negative indices of an array, the empty one first."""
+    """Return each subset of the axes as axis numbers from the end, the empty subset first."""
     axes = array_axes(mirror_axes)
     return [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]
 

@@ -1,13 +1,13 @@
 """The two heads of Task 3, trained on the same patients: `python -m tests.benchmarks.heads`.
 
-RUNS holds a trained Task 1 and, with several folds, the masks that it predicts out of fold. For
-each of Task 1's folds and each seed, the command trains the paper's head at the bottleneck and the
-head on the lesions, both from the weights of Task 1. It prints the scores after each validation,
-the AUC on the held-out patients, and the difference between the heads. Held-out patients are seen
-as a container sees them: with the masks that Task 1 predicts.
+RUNS holds a trained Task 1 and its out-of-fold masks of all held-out patients. For each of Task 1's
+folds and each seed, the command trains the paper's head at the bottleneck and the head on the
+lesions, both from the weights of Task 1. On held-out patients, the heads get the masks that Task 1
+predicts, as in a container. In the end the command prints the scores at each validation, the AUC on
+the held-out patients, and the difference between the heads.
 
-The tables are written again after each fold, so an interruption loses only the fold that it stops.
-Restarting resumes.
+After each fold, the tables are written to RUNS/heads.md. A restart resumes at the epoch that was
+interrupted.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _curve(folder: Path, epochs: int) -> Iterator[tuple[int, tuple[float, ...]]]
     epoch_at = {event.step: int(event.value) + 1 for event in log.Scalars("epoch")}
     values = [{e.step: e.value for e in log.Scalars(name)} for name in SCORES]
     for step in sorted(values[0]):
-        if epoch_at[step] <= epochs:  # after them, the late weights are scored
+        if epoch_at[step] <= epochs:  # the entry after the last epoch is of the late weights
             yield epoch_at[step], tuple(scores[step] for scores in values)
 
 
@@ -154,11 +154,13 @@ def tables(trained: dict[str, list[Trained]]) -> Iterator[str]:
 def main(
     cohort: Annotated[Path, typer.Argument(help="Patients in the challenge's layout.")],
     runs: Annotated[Path, typer.Argument(help="Folder of runs with a trained Task 1.")],
-    configuration: Annotated[str, typer.Option()] = "demo",
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    configuration: Annotated[
+        str, typer.Option(help="One whose Task 3 has a head on the lesions.")
+    ] = "demo",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 60,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each head in a fold.")] = 3,
     folds: Annotated[
-        int | None, typer.Option(min=1, help="Only the first of Task 1's folds.")
+        int | None, typer.Option(min=1, help="How many of Task 1's folds; all by default.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load data.")] = 1,
     precision: Annotated[

@@ -1,7 +1,7 @@
 """The platform's contract, written from the platform's own description and not from our code.
 
-`shared.tasks` and the profiles of `evaluation.running` state the same for the code; a test compares
-them.
+`shared.tasks`, `shared.editions` and the profiles of `evaluation.running` state the same for the
+code; a test compares them.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float32]
 Point = tuple[float, float, float]
 Bounds = tuple[Point, Point]
 Knot = tuple[float, float, float, float, float]
-"""One ellipse of a `Column` in mm: z, centre x, centre y, semi-axis x, semi-axis y; z ascends."""
+"""One ellipse of a `Column` in mm: z, centre x, centre y, semi-axis x, semi-axis y."""
 
 
 class Shape(Protocol):
@@ -62,7 +62,7 @@ class Folded:
     """An ellipsoid with a surface folded like a gyroid: the white matter under the gyri."""
 
     ellipsoid: Ellipsoid
-    depth: float  # amplitude of the folds, as a share of the squared radius
+    depth: float  # factor of the folds, which range over ±1.5, relative to the squared radius
     period_mm: float
     phase_rad: float
 
@@ -84,7 +84,11 @@ class Folded:
 class Column:
     """A stack of ellipses along z, linear between its knots and flat at both ends.
 
-    If `wall_mm` is above 0, only a wall of that thickness inside the surface belongs to the shape.
+    Attributes
+    ----------
+    knots : in ascending order of z.
+    wall_mm : if it is above 0, only a wall at the sides belongs to the shape. It is so thick along
+        the shorter semi-axis, and in proportion thicker along the longer one.
     """
 
     knots: tuple[Knot, ...]
@@ -143,10 +147,15 @@ class Capsule:
 
 @dataclass(frozen=True, kw_only=True)
 class Arch:
-    """A horseshoe, open at the back: mandible, dental arch, hyoid, thyroid cartilage."""
+    """A horseshoe, open at the back: mandible, dental arch, hyoid, thyroid cartilage.
+
+    It has its half width along the shorter semi-axis and is in proportion wider along the longer
+    one. `bounds` adds only the half width, so the front is cut off by up to 4 mm. A larger box
+    would change all phantoms.
+    """
 
     centre_y_mm: float
-    semi_mm: tuple[float, float]  # semi-axes x and y of the middle line
+    semi_mm: tuple[float, float]  # semi-axes x and y of the line in the middle of the horseshoe
     half_width_mm: float
     z_range_mm: tuple[float, float]
     y_end_mm: float  # the two limbs end here

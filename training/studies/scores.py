@@ -1,4 +1,4 @@
-"""Scores the repository's model folders on unseen patients, in the same way as in the containers.
+"""Runs the repository's models on unseen patients as the containers do, and scores their answers.
 
 Masks are compared on the CT's own grid. Task 2 sees the masks and the HPV probability that Tasks 1
 and 3 predict.
@@ -109,10 +109,14 @@ def scores_of(observations: Observations, cohort: str) -> dict[TaskName, list[Sc
 
 
 def gains_of(observations: Observations) -> Iterator[tuple[TaskName, str, str, Interval]]:
-    """Yield the task, a metric, the same metric of one kind of models, and the gain over that kind.
+    """Yield how much all models together gain over each kind of models alone.
 
-    The gain is the score of all models minus that of the kind, paired over patients. Nothing is
-    yielded for models of a single kind.
+    Nothing is yielded for models of a single kind.
+
+    Yields
+    ------
+    The task, the metric, its name for the kind alone (such as `auc_network_alone`), and the score
+    of all models minus that of the kind, paired over patients.
     """
     for name, by_metric in observations.items():
         for metric, rows in by_metric.items():
