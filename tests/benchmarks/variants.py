@@ -116,7 +116,7 @@ def train(job: Training) -> None:
     fitted = fit(partial(task.module, training), batches, validation, job.folder, job.hardware)
     groups: dict[str, Sequence[PreparedPatient]] = {
         HELD_OUT: training.held_out,
-        SEEN: training.patients[: len(training.held_out)],
+        SEEN: training.patients[:: max(1, len(training.patients) // len(training.held_out))],
     }
     for name, cohort in job.further.items():
         groups[name] = prepared(cohort, job.runs, configuration)
