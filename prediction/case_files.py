@@ -78,8 +78,9 @@ def read_case_files(
     Raises
     ------
     InputError
-        If a file cannot be read, if a folder has no series of the modality or several, if the CT is
-        not in HU, or if a tag that is needed for SUV is missing.
+        If a file cannot be read, if not exactly one series of a folder can be used, if the CT is not
+        in HU, if a tag that is needed for SUV is missing, or if `weight_kg` or `suv_factor` is not
+        above 0.
     """
     ct_scan = _read_ct(Path(ct), ct_series)
     pet_scan = _read_pet(Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor)
@@ -113,7 +114,7 @@ def read_dicom_pet(
     Raises
     ------
     InputError
-        If the folder does not have exactly one usable series, or if a tag that is needed for SUV is
+        If not exactly one series of the folder can be used, or if a tag that is needed for SUV is
         missing.
     """
     with _pydicom_required(folder):
@@ -149,7 +150,7 @@ def write_case_folder(case: Case, folder: Path) -> None:
     Raises
     ------
     OSError
-        If writing the health record fails.
+        If a folder cannot be made or the health record cannot be written.
     RuntimeError
         If writing an image fails.
     """

@@ -30,7 +30,8 @@ _INTERPOLATORS: Final = {
 _EXACT_IN_FLOAT32: Final = (
     sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkFloat32,
 )  # fmt: skip
-"""Pixel types whose values float32 represents exactly. ITK interpolates them without a copy."""
+"""Pixel types whose values float32 represents exactly. For "nearest" and "linear", ITK
+interpolates them without a copy."""
 
 CROP_MARGIN_VOX: Final = 16
 """Number of source voxels to keep around the target's extent, because the prefilter of a B-spline
@@ -266,8 +267,8 @@ def _positions_along_axes(
 
     Returns
     -------
-    For each source axis, the parallel target axis and the source index of each voxel along it;
-    None if the grids are oblique to each other.
+    For each source axis, the target axis that is parallel to it, and the source index of each target
+    voxel along this axis; None if the grids are oblique to each other.
     """
     steps = np.linalg.solve(source.index_to_world, target.index_to_world)
     is_parallel = np.abs(steps) > 1e-9 * np.abs(steps).max()

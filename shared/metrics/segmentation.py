@@ -37,9 +37,9 @@ Matching: TypeAlias = Literal["greedy", "most"]
 """How lesions are paired one to one: "greedy" pairs them in descending order of IoU; "most" makes
 as many pairs as possible.
 
-Among pairs with equal IoU, "greedy" chooses so that it can make as many pairs as possible with this
-IoU, then with the next lower IoU, and so on. The counts therefore do not depend on the numbering of
-the lesions.
+If several pairs have the same IoU, "greedy" keeps as many of them as possible. If there are several
+ways to do so, it takes the one that leaves the most pairs at the next lower IoU, and so on. The
+counts therefore do not depend on the numbering of the lesions.
 """
 
 MIN_IOU: Final = 0.30
@@ -171,7 +171,7 @@ class LesionPairs:
 
 
 def _is_certain(pairs: NDArray[np.int64], iou: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which pairs have a higher IoU than all other pairs of both their lesions."""
+    """Return which pairs have a higher IoU than every other pair with one of their two lesions."""
     certain = np.ones(len(pairs), dtype=bool)
     for lesions in pairs.T:
         for lesion in np.unique(lesions):

@@ -26,7 +26,7 @@ from training.loop.module import TrainedModule
 from training.samples.dataset import Sample
 
 SMALL_SIDES: Final = (48, 64)
-"""Sides of the small crops in voxels, as multiples of 16. With these sizes, the activations need
+"""Sides of the small crops in voxels; both are multiples of 16. With these sizes, the activations need
 more memory than the weights."""
 _TYPES: Final[dict[Precision, torch.dtype]] = {
     "bf16-mixed": torch.bfloat16,
@@ -72,7 +72,7 @@ def step_bytes(
 
 
 def activation_bytes(module: TrainedModule[Any], batch: Sample, precision: Precision) -> int:
-    """Return the largest number of bytes that a step takes in addition to weights and gradients."""
+    """Return the most bytes that a step takes besides weights, gradients and Adam's moments."""
 
     def drop(weight: Tensor) -> None:
         weight.grad = None
@@ -98,8 +98,8 @@ def _in_bfloat16(batch: Sample) -> Sample:
 class _PooledAsOnGpu(TorchFunctionMode):
     """Pools in the type of the input, as on a GPU. Autocast on the CPU would pool in float32.
 
-    The input of Task 2's max-pooling is its largest activation, and its copy in float32 would take
-    more memory than all others at that point.
+    The input of Task 2's max-pooling is its largest activation. A copy of it in float32 would set the
+    peak of the memory.
     """
 
     def __torch_function__(
