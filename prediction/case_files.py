@@ -78,9 +78,9 @@ def read_case_files(
     Raises
     ------
     InputError
-        If a file cannot be read, if not exactly one series of a folder can be used, if the CT is not
-        in HU, if a tag that is needed for SUV is missing, or if `weight_kg` or `suv_factor` is not
-        above 0.
+        If a file cannot be read, if not exactly one series of a folder can be used, if the CT is
+        not in HU, if a tag that is needed for SUV is missing, or if `weight_kg` or `suv_factor` is
+        not above 0.
     """
     ct_scan = _read_ct(Path(ct), ct_series)
     pet_scan = _read_pet(Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor)

@@ -267,8 +267,8 @@ def _positions_along_axes(
 
     Returns
     -------
-    For each source axis, the target axis that is parallel to it, and the source index of each target
-    voxel along this axis; None if the grids are oblique to each other.
+    For each source axis, the target axis that is parallel to it, and the source index of each
+    target voxel along this axis; None if the grids are oblique to each other.
     """
     steps = np.linalg.solve(source.index_to_world, target.index_to_world)
     is_parallel = np.abs(steps) > 1e-9 * np.abs(steps).max()

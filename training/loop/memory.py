@@ -26,8 +26,8 @@ from training.loop.module import TrainedModule
 from training.samples.dataset import Sample
 
 SMALL_SIDES: Final = (48, 64)
-"""Sides of the small crops in voxels; both are multiples of 16. With these sizes, the activations need
-more memory than the weights."""
+"""Sides of the small crops in voxels; both are multiples of 16. With these sizes, the activations
+need more memory than the weights."""
 _TYPES: Final[dict[Precision, torch.dtype]] = {
     "bf16-mixed": torch.bfloat16,
     "16-mixed": torch.float16,
@@ -98,8 +98,8 @@ def _in_bfloat16(batch: Sample) -> Sample:
 class _PooledAsOnGpu(TorchFunctionMode):
     """Pools in the type of the input, as on a GPU. Autocast on the CPU would pool in float32.
 
-    The input of Task 2's max-pooling is its largest activation. A copy of it in float32 would set the
-    peak of the memory.
+    The input of Task 2's max-pooling is its largest activation. A copy of it in float32 would set
+    the peak of the memory.
     """
 
     def __torch_function__(
