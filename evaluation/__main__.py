@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from typer._completion_classes import completion_init
@@ -21,7 +21,7 @@ from evaluation.running.run_command import run
 from evaluation.running.score_command import score
 from shared.errors import HecktorError
 
-INTERRUPTED = 130
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     add_completion=False,  # its script fails for `python -m`; completion.sh replaces it
@@ -51,8 +51,12 @@ def main() -> int:
     except HecktorError as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted: finished cases are kept; the same command resumes", file=sys.stderr)
+    except SystemExit as end:
+        if end.code != INTERRUPTED:  # Typer ends so, without a word
+            raise
+        print(
+            "interrupted: `run` keeps finished cases and resumes if started again", file=sys.stderr
+        )
         return INTERRUPTED
     return 0
 

@@ -121,7 +121,9 @@ def main() -> int:
     except HecktorError as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != INTERRUPTED:  # Typer ends so, without a word
+            raise
         print("interrupted: the results are incomplete; run the command again", file=sys.stderr)
         return INTERRUPTED
     return 0

@@ -110,7 +110,7 @@ class Chain:
         ModelError
             If a folder does not contain the expected model, or the models use different regions.
         ValueError
-            If there is no model, or a model lacks another one that it needs.
+            If there is no model, or survival lacks one of the others.
         """
         survival_model = None if survival is None else SurvivalModel.load(survival)
         hpv_model = None if hpv is None else HpvModel.load(hpv)
@@ -181,7 +181,7 @@ class Chain:
         ----------
         prepared : the prepared case that `prepare` returned.
         clinical : the clinical record of the case; any value may be missing.
-        report : is called with a line for the log after each model; by default nothing is logged.
+        report : is called with each line for the log; by default nothing is logged.
 
         Returns
         -------
@@ -191,6 +191,8 @@ class Chain:
         ------
         ModelError
             If a network of an ensemble cannot be loaded.
+        ValueError
+            If the HPV model needs lesions, and the chain has no segmentation model.
         """
         predictions = Predictions(undo=prepared.undo)
         if self.segmentation is not None:

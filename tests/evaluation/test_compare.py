@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import evaluation.__main__ as program
 from evaluation.__main__ import app
 from evaluation.compare import describe, describe_files, differences, rank
 from evaluation.metrics_io import SubmissionMetrics, write_metrics
@@ -114,3 +115,16 @@ def test_other_rules_are_rejected(tmp_path: Path) -> None:
         ValueError, match="by the same rules, found different values of both_empty; evaluate"
     ):
         differences(first, other)
+
+
+def test_interrupt_is_one_line_and_exit_code_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(path: Path) -> SubmissionMetrics:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "read_metrics", interrupted)
+    monkeypatch.setattr("sys.argv", ["evaluation", "compare", "metrics.json"])
+    assert program.main() == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "interrupted: `run` keeps finished cases and resumes if started again"

@@ -204,3 +204,16 @@ def test_mistake_of_the_user_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("expected DICOM files of a CT series")
     assert not (tmp_path / "out").exists()
+
+
+def test_interrupt_is_one_line_and_exit_code_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**_: object) -> Case:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "read_case_files", interrupted)
+    monkeypatch.setattr("sys.argv", ["prediction", "case", "ct.mha", "pet.mha", "case"])
+    assert program.main() == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "interrupted: the results are incomplete; run the command again"

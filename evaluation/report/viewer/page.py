@@ -43,14 +43,14 @@ SCRIPTS: Final = (
 )
 """The scripts of a page, in their order."""
 PET_WINDOW_SUV: Final = (1.0, 8.0)
-"""In colour over CT; the background of a neck, below SUV 1, stays transparent."""
+"""The PET is shown in colour over the CT. Normal tissue of the neck, below SUV 1, stays clear."""
 NIIVUE_FILE: Final = "niivue.js"
 """The script with NiiVue, if several pages share it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A link of the page, such as to the report."""
+    """A link on the page, for example to the report."""
 
     text: str
     address: str
@@ -66,7 +66,7 @@ class ViewedCase:
     case : its images.
     prediction : label map on the CT's grid, indexed [z, y, x].
     truth : the same for the truth; None if it is not known.
-    rules : rules by which lesions and errors are told apart.
+    rules : the scoring rules, which define what one lesion is and what an error is.
     facts : what the page's header says about the case, such as its scores.
     """
 

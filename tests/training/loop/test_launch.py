@@ -19,6 +19,7 @@ from training.cohort.folds import read_folds
 from training.loop.fit import RESULT, FitResult
 from training.records import read_record
 from training.tasks import out_of_fold
+from training.tasks.discovery import TASKS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -43,10 +44,10 @@ def finish(process: subprocess.Popen[bytes], log: Path) -> str:
     return text
 
 
-def make_phantoms(cohort: Path, patients: int, log: Path) -> None:
+def make_phantoms(cohort: Path, patients: int, log: Path, *words: object) -> None:
     finish(
         start(log, "-m", "training.phantom", cohort, "--patients", patients, "--seed", 5, "--small",
-              "--tasks", 1),
+              *words),
         log,
     )  # fmt: skip
 
@@ -63,7 +64,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Path) -> None:
     """The run is killed after the first of three epochs; two epochs of averaging follow."""
     cohort, runs, model, log = (tmp_path / name for name in ("cohort", "runs", "model", "log"))
-    make_phantoms(cohort, 8, log)
+    make_phantoms(cohort, 8, log, "--tasks", 1)
     settings = tmp_path / "tiny.toml"
     settings.write_text(TINY.read_text().replace("\nepochs = 2", "\nepochs = 3", 1))
     command = (
@@ -100,7 +101,7 @@ def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Pat
 @pytest.mark.slow
 def test_two_processes_train_on_everybody(tmp_path: Path) -> None:
     cohort, runs, model, log = (tmp_path / name for name in ("cohort", "runs", "model", "log"))
-    make_phantoms(cohort, 6, log)
+    make_phantoms(cohort, 6, log, "--tasks", 1)
     command = (
         "-m", "training", "segmentation", cohort, runs, "--configuration", TINY, "--held-out", 0,
         "--workers", 0, "--devices", 2, "--accelerator", "cpu", "--model", model,
@@ -111,3 +112,32 @@ def test_two_processes_train_on_everybody(tmp_path: Path) -> None:
     run = runs / "segmentation"
     assert [fold.held_out for fold in read_folds(run).folds] == [()]
     assert not list((run / out_of_fold.FOLDER).glob("*.npz"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_all_tasks_in_two_folds(tmp_path: Path) -> None:
+    """Each task holds out each patient of its cohort once, in the folds of Task 1."""
+    cohort, runs, models, log = (tmp_path / name for name in ("cohort", "runs", "models", "log"))
+    make_phantoms(cohort, 16, log, "--prevalence", 0.6)
+    command = (
+        "-m", "training", "all", cohort, runs, "--configuration", TINY, "--folds", 2,
+        "--workers", 0, "--devices", 2, "--accelerator", "cpu", "--models", models,
+    )  # fmt: skip
+    text = finish(start(log, *command), log)
+    assert text.count("MEMBER: 2/2") >= 3
+    folds = {name: read_folds(runs / name).folds for name in TASKS}
+    held_out = {fold.name: set(fold.held_out) for fold in folds["segmentation"]}
+    assert sum(map(len, held_out.values())) == 16
+    for name, of_task in folds.items():
+        assert [fold.name for fold in of_task] == ["0", "1"]
+        assert all(set(fold.held_out) <= held_out[fold.name] for fold in of_task)
+        results = [read_record(FitResult, runs / name / f"fold{k}" / RESULT) for k in (0, 1)]
+        assert all(result.late for result in results)
+        assert len(list((models / name).glob("*.onnx"))) == 2
+    masks = runs / "segmentation" / out_of_fold.FOLDER
+    assert len(list(masks.glob("*.npz"))) == 16
+    for name, file in (("hpv", out_of_fold.LOGITS), ("survival", out_of_fold.RISKS)):
+        table = pd.read_csv(runs / name / out_of_fold.FOLDER / file)
+        for fold in folds[name]:
+            rows = table[table["fold"].astype(str) == fold.name]["PatientID"]
+            assert set(fold.held_out) <= set(rows)
