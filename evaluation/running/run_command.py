@@ -218,8 +218,8 @@ def run_algorithm(
     )
     if summary.not_started:
         print(
-            f"  {len(summary.not_started)} cases could not be started; fix the cause and run the "
-            "command again"
+            f"  cases that could not be started: {len(summary.not_started)}; fix the cause and run "
+            "the command again"
         )
     return summary
 

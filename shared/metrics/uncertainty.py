@@ -81,7 +81,7 @@ def bootstrap(
     Raises
     ------
     ValueError
-        If the cohort is empty or has no score.
+        If the cohort is empty or has no score, or if `strata` has another length.
     """
     if patients < 1:
         raise ValueError("expected at least one patient, found none")

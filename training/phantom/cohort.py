@@ -1,7 +1,7 @@
 """Writes cohorts to disk, in the layout of the challenge or as cases of the platform.
 
-A cohort folder holds `cohort.json` (the recipe and, once the cohort is complete, the oracle's
-scores), `cohort.jsonl` (one line for each finished patient) and the patients. Each patient is
+A cohort folder holds `cohort.json` (the recipe and, once the cohort is complete, the best
+possible scores, see `oracle`), `cohort.jsonl` (one line for each finished patient) and the patients. Each patient is
 written to a temporary folder and then moved, so that an interrupted cohort can be resumed. Patients
 depend only on the recipe.
 
@@ -47,7 +47,7 @@ Record: TypeAlias = dict[str, Any]
 
 
 def _make_recipe(seed: int, kind: Kind, *, tasks: Sequence[int], as_cases: bool) -> dict[str, Any]:
-    # CTs are identified by their contents, so the folder may be moved to another place or machine.
+    # The folder of real CTs may be moved, but not renamed: its name and contents identify it.
     anatomy = None if kind.anatomy is None else fingerprint(kind.anatomy)
     recipe = {
         "made_by": "training.phantom",
@@ -202,7 +202,7 @@ def read_records(folder: Path) -> list[Record]:
     for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:  # The last line is incomplete; this patient is made again.
+        except json.JSONDecodeError:  # written when the run was stopped; the patient is made again
             continue
         records[record["index"]] = record
     return [records[index] for index in sorted(records)]

@@ -27,7 +27,7 @@ class NetworkConfig(Strict):
     def merged(self, networks: Sequence[nn.Module]) -> list[nn.Module]:
         """Return an ensemble as fewer networks with the same mean output, if they can be merged.
 
-        Otherwise the networks are returned as they are. They may be changed.
+        Otherwise the networks are returned as they are. Merging may change the given networks.
         """
         return list(networks)
 
@@ -125,7 +125,7 @@ class HpvNetworkConfig(NetworkConfig, ABC):
 
     @abstractmethod
     def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
-        """Return the channels in order: those of the Task 1 network, then those of lesions."""
+        """Return the channels in order: those of the Task 1 network, then any lesion masks."""
 
     def reference(self, network: nn.Module) -> nn.Module:
         """Return the part that predicts the HPV status."""
