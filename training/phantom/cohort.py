@@ -1,9 +1,9 @@
 """Writes cohorts to disk, in the layout of the challenge or as cases of the platform.
 
-A cohort folder holds `cohort.json` (the recipe and, once the cohort is complete, the best
-possible scores, see `oracle`), `cohort.jsonl` (one line for each finished patient) and the patients. Each patient is
-written to a temporary folder and then moved, so that an interrupted cohort can be resumed. Patients
-depend only on the recipe.
+A cohort folder holds `cohort.json` (the recipe and, once the cohort is complete, the best possible
+scores, see `oracle`), `cohort.jsonl` (one line for each finished patient) and the patients. Each
+patient is written to a temporary folder and then moved, so that an interrupted cohort can be
+resumed. Patients depend only on the recipe.
 
     challenge   Task 1|2|3/<ID>/<ID>__CT.nii.gz, __PT.nii.gz; Task 1: <ID>.nii.gz; Task 2, for a
                 few: __CTPlanning.nii.gz, __RTDOSE.nii.gz; HECKTOR_2025_Training_Task_N.csv
