@@ -37,6 +37,7 @@ Shape: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Precision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
 Strength: TypeAlias = Literal["trivial", "strong"]
+RandomCrops: TypeAlias = Literal["region", "body"]
 
 
 T = TypeVar("T")
@@ -146,6 +147,9 @@ class SegmentationSettings(Schedule):
     task and in Task 3: less memory and more time for the same gradient."""
     random_crop_probability: Probability
     """Probability that a crop is placed anywhere instead of on a lesion."""
+    random_crops: RandomCrops = "region"
+    """Where the centre of such a crop may be: anywhere in the region, as in the paper, or in the
+    body. If the region is much larger than the body, many crops would show only air."""
     min_component_mm3: LesionSizes
     rules: Rules = Rules()
     """Post-processing rules in addition to the size; the paper has none."""

@@ -53,7 +53,7 @@ def main(
     task1, intensity = settings.segmentation, settings.intensity
     patients = prepare_cohort(cohort, runs / "cache", settings.preparation, workers=workers)
     rng = np.random.default_rng(0)
-    place = LesionCrops(task1.crop_zyx, task1.random_crop_probability)
+    place = LesionCrops(task1.crop_zyx, task1.random_crop_probability, task1.random_crops)
     task = TASKS["segmentation"]
     training = training_on(
         task,
@@ -67,7 +67,7 @@ def main(
 
     def pick() -> tuple[int, augment.Crop]:
         index = int(rng.integers(len(patients)))
-        return index, place(patients[index].labels, rng)
+        return index, place(patients[index].labels, patients[index].image[0], rng)
 
     def read() -> None:
         index, box = pick()

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.clinical import ClinicalFeature
-from shared.conventions import Axis, IntTriple, LabelVolume, array_axes
+from shared.conventions import Axis, IntTriple, LabelVolume, Volume, array_axes
 from shared.preprocessing.intensity import (
     IMAGE_CHANNELS,
     Channel,
@@ -91,8 +91,10 @@ class Place(Protocol):
     def size_zyx(self) -> IntTriple:
         """The size of the window."""
 
-    def __call__(self, labels: LabelVolume, rng: np.random.Generator) -> augment.Crop:
-        """Return a window of a patient, given the labels and a random generator."""
+    def __call__(
+        self, labels: LabelVolume, ct_hu: Volume, rng: np.random.Generator
+    ) -> augment.Crop:
+        """Return a window of a patient, given labels, CT and a random generator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +176,7 @@ class Samples(PatientSamples):
         patient = self.patients[index]
         image, labels = augmented(
             patient,
-            self.place(patient.labels, rng),
+            self.place(patient.labels, patient.image[0], rng),
             intensity=self.intensity,
             augmentation=DRAWS[self.augmentation](rng),
         )

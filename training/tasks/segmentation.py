@@ -273,7 +273,9 @@ class Segmentation(Task):
             patients=training.patients,
             intensity=training.configuration.intensity,
             channels=settings.channels,
-            place=LesionCrops(settings.crop_zyx, settings.random_crop_probability),
+            place=LesionCrops(
+                settings.crop_zyx, settings.random_crop_probability, settings.random_crops
+            ),
             targets=[{} for _ in training.patients],
             augmentation=settings.augmentation,
             variation=Variation(mirror=settings.mirror),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from shared.clinical import ClinicalRecord
-from shared.conventions import Axis, Label, LabelVolume
+from shared.conventions import Axis, Label, LabelVolume, Volume
 from shared.errors import InputError
 from shared.geometry import Grid
 from shared.preprocessing.intensity import Channel, Intensity, network_channels, scale_images
@@ -194,13 +194,17 @@ def test_lightning_shows_other_samples_in_each_epoch(which: int, tmp_path: Path)
 # Windows
 
 
+ANY_CT: Volume = np.zeros((1, 1, 1), np.float32)
+"""For places that do not depend on the CT."""
+
+
 def test_lesion_crops_show_gtvp_and_gtvn_equally_often() -> None:
     labels = np.asarray(cached().labels)
     place = LesionCrops((8, 8, 8), random_probability=0)
     rng = np.random.default_rng(0)
     found: Counter[int] = Counter()
     for _ in range(200):
-        crop = labels[place(labels, rng)]
+        crop = labels[place(labels, ANY_CT, rng)]
         assert crop.shape == (8, 8, 8)
         found.update(set(np.unique(crop).tolist()) - {0})
     assert sum(found.values()) == 200  # they lie too far apart for one crop
@@ -211,7 +215,7 @@ def test_a_lesion_is_not_always_in_the_middle() -> None:
     labels = np.zeros((32, 32, 32), np.uint8)
     labels[16, 16, 16] = Label.GTVP
     place, rng = LesionCrops((8, 8, 8), random_probability=0), np.random.default_rng(0)
-    places = {tuple(np.argwhere(labels[place(labels, rng)])[0]) for _ in range(200)}
+    places = {tuple(np.argwhere(labels[place(labels, ANY_CT, rng)])[0]) for _ in range(200)}
     assert len(places) > 50
 
 
@@ -220,7 +224,7 @@ def test_some_crops_are_anywhere() -> None:
     labels[5, 5, 5] = Label.GTVN
     rng = np.random.default_rng(0)
     place = LesionCrops((8, 8, 8), random_probability=0.25)
-    without = [not labels[place(labels, rng)].any() for _ in range(400)]
+    without = [not labels[place(labels, ANY_CT, rng)].any() for _ in range(400)]
     assert np.mean(without) == pytest.approx(0.25, abs=0.07)
 
 
@@ -228,7 +232,35 @@ def test_some_crops_are_anywhere() -> None:
 def test_a_patient_without_lesions_is_cropped_anywhere(probability: float) -> None:
     labels: LabelVolume = np.zeros((16, 16, 16), np.uint8)
     place, rng = LesionCrops((8, 8, 8), probability), np.random.default_rng(0)
-    starts = [[s.start for s in place(labels, rng)] for _ in range(100)]
+    starts = [[s.start for s in place(labels, ANY_CT, rng)] for _ in range(100)]
+    assert np.ptp(starts, axis=0).tolist() == [8, 8, 8]
+
+
+def test_random_crops_may_be_centred_on_voxels_of_the_body_only() -> None:
+    """The body is a slab with a tenth of the region's voxels, above -500 HU."""
+    ct = np.full((40, 30, 20), -500, np.float16)
+    ct[12:16] = -499
+    labels: LabelVolume = np.zeros(ct.shape, np.uint8)
+    rng = np.random.default_rng(0)
+    in_body, anywhere = (
+        np.array(
+            [
+                [side.start + 2 for side in LesionCrops((4, 4, 4), 1.0, where)(labels, ct, rng)]
+                for _ in range(300)
+            ]
+        )
+        for where in ("body", "region")
+    )
+    assert set(in_body[:, 0]) == {12, 13, 14, 15}
+    assert set(in_body[:, 1]) == set(range(2, 29))  # crops stay inside the region
+    assert len(set(anywhere[:, 0])) > 30
+
+
+def test_random_crop_of_a_scan_without_a_body_is_anywhere() -> None:
+    ct = np.full((16, 16, 16), -1000, np.float16)
+    labels: LabelVolume = np.zeros(ct.shape, np.uint8)
+    place, rng = LesionCrops((8, 8, 8), 1.0, "body"), np.random.default_rng(0)
+    starts = [[s.start for s in place(labels, ct, rng)] for _ in range(100)]
     assert np.ptp(starts, axis=0).tolist() == [8, 8, 8]
 
 
@@ -239,7 +271,7 @@ def test_jittered_window_stays_near_that_of_serving(centre_of: object) -> None:
     served = window_box(SHAPE, (6, 6, 6), centre_of(labels))  # type: ignore[operator]
     rng = np.random.default_rng(0)
     shifts = [
-        [a.start - b.start for a, b in zip(place(labels, rng), served, strict=True)]
+        [a.start - b.start for a, b in zip(place(labels, ANY_CT, rng), served, strict=True)]
         for _ in range(200)
     ]
     assert np.min(shifts, axis=0).tolist() == [-2, -2, -2]
