@@ -110,7 +110,7 @@ class Chain:
         ModelError
             If a folder does not contain the expected model, or the models use different regions.
         ValueError
-            If there is no model, or survival lacks one of the others.
+            If no folder is given, or `survival` without both `segmentation` and `hpv`.
         """
         survival_model = None if survival is None else SurvivalModel.load(survival)
         hpv_model = None if hpv is None else HpvModel.load(hpv)

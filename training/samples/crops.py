@@ -14,8 +14,8 @@ from shared.preprocessing.window import window_box
 from training.config import RandomCrops
 
 BODY_DRAWS: Final = 64
-"""How many random voxels are tried to find one in the body. A fifth of the region is enough that
-all miss the body only once in a million crops."""
+"""How many random voxels are tried to find one in the body. If the body fills a fifth of the
+region, all of them miss it in one of a million crops."""
 
 
 def no_lesion_centre(_: LabelVolume) -> None:

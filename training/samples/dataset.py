@@ -156,7 +156,7 @@ class Samples(PatientSamples):
     Attributes
     ----------
     place : chooses a patient's window.
-    augmentation : its strength.
+    augmentation : strength of the augmentation.
     variation : random changes of the whole sample, after the image has been augmented.
     """
 
