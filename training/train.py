@@ -145,7 +145,7 @@ def train_patients(
     with _alone(run_folder) if options.hours is not None else nullcontext():
         plan = _begin(task, patients, configuration, runs, options)
     networks = {
-        training.fold.name: _fit_network(task, training, run_folder, options.hardware)
+        training.fold.name: fit_network(task, training, run_folder / f"fold{training.fold.name}")
         for training in plan.trainings
         if "network" in task.kinds(configuration)
     }
@@ -256,13 +256,11 @@ def _export(task: Task, runs: Path, model: Path | None) -> None:
         ) from None
 
 
-def _fit_network(
-    task: Task, training: FoldTraining, run_folder: Path, hardware: Hardware
-) -> Fitted:
+def fit_network(task: Task, training: FoldTraining, folder: Path) -> Fitted:
+    """Train a fold's network with its seed, or resume it from its folder; see `fit`."""
     lightning.seed_everything(training.seed, verbose=False)
     batches, validation = task.loaders(training)
-    folder = run_folder / f"fold{training.fold.name}"
-    return fit(lambda: task.module(training), batches, validation, folder, hardware)
+    return fit(lambda: task.module(training), batches, validation, folder, training.hardware)
 
 
 def _complete(task: Task, training: FoldTraining, run_folder: Path, fitted: Fitted | None) -> None:

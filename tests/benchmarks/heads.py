@@ -14,11 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
-import lightning
 import numpy as np
 import typer
 from numpy.typing import NDArray
@@ -33,12 +31,12 @@ from shared.models.networks.hpv_lesions import LesionHpvConfig
 from training.cohort.cache import prepare_cohort
 from training.cohort.folds import HoldOut
 from training.config import Configuration, Precision, load_configuration
-from training.loop.fit import fit
 from training.loop.hardware import Hardware
 from training.tasks import out_of_fold
 from training.tasks.base import FoldTraining
 from training.tasks.hpv import Hpv
 from training.tasks.planning import plan_training
+from training.train import fit_network
 
 HEADS: Final = ("bottleneck", "lesions")
 SCORES: Final = ("balanced_log_loss", "balanced_accuracy", "auc")
@@ -96,9 +94,7 @@ def with_head(configuration: Configuration, head: str, epochs: int) -> Configura
 
 def train_head(task: Hpv, training: FoldTraining, folder: Path) -> Trained:
     """Train one head on one fold, and predict the held-out patients with its late weights."""
-    lightning.seed_everything(training.seed, verbose=False)
-    batches, validation = task.loaders(training)
-    fitted = fit(partial(task.module, training), batches, validation, folder, training.hardware)
+    fitted = fit_network(task, training, folder)
     held_out = out_of_fold.with_masks(training.held_out, training.runs)
     return Trained(
         curve=dict(_curve(folder, training.configuration.hpv.epochs)),

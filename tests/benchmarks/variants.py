@@ -7,7 +7,7 @@ and the patients of further cohorts (`--unseen`). Masks are compared on the regi
 rules of the configuration. The table has the scores of each variant, and the difference from the
 reference, paired over patients.
 
-The table is written again after each training, from the trainings that are finished. Restarting
+After each training, the table of the finished ones is written to RUNS/variants.md. Restarting
 resumes. `python -m tests.benchmarks.sarcoma` makes the cohort of sarcomas and its folds:
 
     python -m tests.benchmarks.variants SARCOMA/cohort RUNS --splits SARCOMA/cohort/splits.json
@@ -16,47 +16,45 @@ resumes. `python -m tests.benchmarks.sarcoma` makes the cohort of sarcomas and i
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import astuple, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
-import lightning
 import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from shared.files import write_whole
-from shared.metrics.segmentation import Detections, Overlap
 from shared.metrics.uncertainty import bootstrap, paired_difference
 from shared.postprocessing.rules import label_map
 from shared.resources import granted_cpus
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import HoldOut
 from training.config import Configuration, load_configuration
-from training.loop.fit import fit
 from training.loop.hardware import Accelerator, Hardware
 from training.tasks.planning import plan_training
 from training.tasks.segmentation import SCORES, Segmentation, Totals, predictor
+from training.train import fit_network
 
 REFERENCE: Final = "reference"
 HELD_OUT, SEEN = "held out", "trained on"
 TERMS: Final = "terms.json"
 
-Terms: TypeAlias = dict[str, dict[str, list[float]]]
+Terms: TypeAlias = dict[str, dict[str, Totals]]
 """For each group of patients and each patient, the terms of Task 1's scores."""
+_TERMS: Final = TypeAdapter(Terms)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class VariantTraining:
     """One training of a variant: everything that a process needs for it.
 
     Attributes
@@ -93,34 +91,32 @@ def changed(configuration: Configuration, change: Mapping[str, Any]) -> Configur
     )
 
 
-def train(job: Training) -> None:
+def train(variant: VariantTraining) -> None:
     """Train a variant on one fold, and write the terms of its scores."""
-    if job.hardware.device == "cuda":
+    if variant.hardware.device == "cuda":
         torch.set_num_threads(1)
-    configuration = changed(load_configuration(job.configuration), job.change)
+    configuration = changed(load_configuration(variant.configuration), variant.change)
     task = Segmentation()
-    patients = prepared(job.cohort, job.runs, configuration)
+    patients = prepared(variant.cohort, variant.runs, configuration)
     (training,) = plan_training(
         task,
         patients,
         configuration,
-        runs=job.folder,
-        hold_out=job.hold_out,
-        only_fold=job.fold,
-        seed=job.seed,
-        workers=job.workers,
-        hardware=job.hardware,
+        runs=variant.folder,
+        hold_out=variant.hold_out,
+        only_fold=variant.fold,
+        seed=variant.seed,
+        workers=variant.workers,
+        hardware=variant.hardware,
     ).trainings
-    lightning.seed_everything(training.seed, verbose=False)
-    batches, validation = task.loaders(training)
-    fitted = fit(partial(task.module, training), batches, validation, job.folder, job.hardware)
+    fitted = fit_network(task, training, variant.folder)
     groups: dict[str, Sequence[PreparedPatient]] = {
         HELD_OUT: training.held_out,
         SEEN: training.patients[:: max(1, len(training.patients) // len(training.held_out))],
     }
-    for name, cohort in job.further.items():
-        groups[name] = prepared(cohort, job.runs, configuration)
-    predict = predictor(fitted.late, configuration, job.hardware.device)
+    for name, cohort in variant.further.items():
+        groups[name] = prepared(cohort, variant.runs, configuration)
+    predict = predictor(fitted.late, configuration, variant.hardware.device)
     settings = configuration.segmentation
     terms: Terms = {name: {} for name in groups}
     for name, group in groups.items():
@@ -136,12 +132,8 @@ def train(job: Training) -> None:
             )
             totals = Totals()
             totals.add(labels, np.asarray(patient.labels), spacing_mm**3)
-            terms[name][patient.patient_id] = [
-                *totals.gtvp_dice,
-                *astuple(totals.gtvn_overlap),
-                *astuple(totals.gtvn_detections),
-            ]
-    write_whole(job.folder / TERMS, json.dumps(terms))
+            terms[name][patient.patient_id] = totals
+    write_whole(variant.folder / TERMS, _TERMS.dump_json(terms).decode())
 
 
 def prepared(cohort: Path, runs: Path, configuration: Configuration) -> list[PreparedPatient]:
@@ -150,33 +142,25 @@ def prepared(cohort: Path, runs: Path, configuration: Configuration) -> list[Pre
     return prepare_cohort(cohort, cache, configuration.preparation, workers=granted_cpus())
 
 
-def totals_of(terms: Sequence[float]) -> Totals:
-    """Return a patient's terms of the scores."""
-    gtvp_dice, *others = terms
-    return Totals(
-        [gtvp_dice], Overlap(*others[:3]), Detections(*(int(count) for count in others[3:]))
-    )
-
-
-def table(jobs: Sequence[Training], lesions: Sequence[str]) -> Iterator[str]:
+def table(trainings: Sequence[VariantTraining], lesions: Sequence[str]) -> Iterator[str]:
     """Yield the table of the finished trainings.
 
     A variant is compared with the reference in the folds and seeds that both have finished. The
     bootstrap draws patients; one whom several trainings segmented is still one patient.
     """
     by_variant: dict[str, dict[tuple[int, str], Terms]] = {}
-    for job in filter(is_done, jobs):
-        terms = json.loads((job.folder / TERMS).read_text())
-        by_variant.setdefault(job.variant, {})[job.seed, job.fold] = terms
+    for training in filter(is_done, trainings):
+        terms = _TERMS.validate_json((training.folder / TERMS).read_bytes())
+        by_variant.setdefault(training.variant, {})[training.seed, training.fold] = terms
     reference = by_variant.get(REFERENCE, {})
     metrics = [name for lesion in lesions for name in SCORES[lesion]]
     yield "| variant | trainings | patients | " + " | ".join(metrics) + " |"
     yield "|---|---|---|" + "---|" * len(metrics)
-    for variant, trainings in by_variant.items():
-        shared = sorted(set(trainings) & set(reference))
+    for variant, finished in by_variant.items():
+        shared = sorted(set(finished) & set(reference))
         for group in reference[shared[0]] if shared else ():
             own, other = (
-                by_patient([each[key][group] for key in shared]) for each in (trainings, reference)
+                by_patient([each[key][group] for key in shared]) for each in (finished, reference)
             )
             cells = [
                 _cell(metric, own, None if variant == REFERENCE else other) for metric in metrics
@@ -186,13 +170,10 @@ def table(jobs: Sequence[Training], lesions: Sequence[str]) -> Iterator[str]:
             )
 
 
-def by_patient(trainings: Sequence[Mapping[str, Sequence[float]]]) -> list[Totals]:
+def by_patient(trainings: Sequence[Mapping[str, Totals]]) -> list[Totals]:
     """Return the terms of each patient over all trainings that segmented the patient."""
     patients = sorted({name for terms in trainings for name in terms})
-    return [
-        Totals.of([totals_of(terms[name]) for terms in trainings if name in terms])
-        for name in patients
-    ]
+    return [Totals.of([terms[name] for terms in trainings if name in terms]) for name in patients]
 
 
 def _cell(metric: str, own: Sequence[Totals], other: Sequence[Totals] | None) -> str:
@@ -208,9 +189,9 @@ def _cell(metric: str, own: Sequence[Totals], other: Sequence[Totals] | None) ->
     return f"{cell}; {difference:+.3f}"
 
 
-def is_done(job: Training) -> bool:
+def is_done(training: VariantTraining) -> bool:
     """Return whether a training is finished."""
-    return (job.folder / TERMS).exists()
+    return (training.folder / TERMS).exists()
 
 
 @app.command()
@@ -226,7 +207,7 @@ def main(
     unseen: Annotated[list[Path] | None, typer.Option(help="A cohort to segment too.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 1,
     only: Annotated[list[str] | None, typer.Option(help="Only this variant; repeatable.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at the same time.")] = 1,
+    parallel: Annotated[int, typer.Option(min=1, help="Trainings at the same time.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load data, for each.")] = 1,
     accelerator: Annotated[Accelerator, typer.Option()] = "auto",
 ) -> None:
@@ -252,7 +233,7 @@ def main(
         hardware=hardware,
     )
     trainings = [
-        Training(
+        VariantTraining(
             cohort=cohort,
             runs=runs,
             configuration=configuration,
@@ -271,19 +252,14 @@ def main(
         if not only or variant in (REFERENCE, *only)
     ]
     spawn = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
-    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        running = {pool.submit(train, job): job for job in trainings if not is_done(job)}
-        for finished in as_completed(running):
+    path, lesions = runs / "variants.md", base.segmentation.lesions
+    write_whole(path, "\n".join(table(trainings, lesions)) + "\n")
+    with ProcessPoolExecutor(parallel, mp_context=spawn) as pool:
+        missing = [pool.submit(train, each) for each in trainings if not is_done(each)]
+        for finished in as_completed(missing):
             finished.result()
-            write_table(runs, trainings, base)
-    print(write_table(runs, trainings, base))
-
-
-def write_table(runs: Path, trainings: Sequence[Training], base: Configuration) -> str:
-    """Write the table of the finished trainings to RUNS/variants.md, and return it."""
-    text = "\n".join(table(trainings, base.segmentation.lesions)) + "\n"
-    write_whole(runs / "variants.md", text)
-    return text
+            write_whole(path, "\n".join(table(trainings, lesions)) + "\n")
+    print(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

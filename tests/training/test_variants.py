@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from shared.errors import HecktorError
+from shared.metrics.segmentation import Detections, Overlap
 from tests.benchmarks.variants import (
     HELD_OUT,
     REFERENCE,
     TERMS,
-    Training,
+    VariantTraining,
     by_patient,
     changed,
     table,
@@ -20,15 +22,16 @@ from tests.benchmarks.variants import (
 from tests.training.synthetic import configuration
 from training.cohort.folds import HoldOut
 from training.loop.hardware import Hardware
+from training.tasks.segmentation import Totals
 
-PERFECT = [1.0, 8.0, 8.0, 8.0, 1, 0, 0]
-MISSED = [0.0, 0.0, 0.0, 8.0, 0, 0, 1]
-HALF = [0.5, 2.0, 4.0, 4.0, 1, 1, 0]
+PERFECT = Totals([1.0], Overlap(8.0, 8.0, 8.0), Detections(1, 0, 0))
+MISSED = Totals([0.0], Overlap(0.0, 0.0, 8.0), Detections(0, 0, 1))
+HALF = Totals([0.5], Overlap(2.0, 4.0, 4.0), Detections(1, 1, 0))
 
 
-def finished(runs: Path, variant: str, seed: int, terms: dict[str, list[float]]) -> Training:
+def finished(runs: Path, variant: str, seed: int, terms: dict[str, Totals]) -> VariantTraining:
     """Return a training that has segmented these held-out patients."""
-    training = Training(
+    training = VariantTraining(
         cohort=Path("cohort"),
         runs=runs,
         configuration="demo",
@@ -42,7 +45,8 @@ def finished(runs: Path, variant: str, seed: int, terms: dict[str, list[float]])
         hardware=Hardware(),
     )
     training.folder.mkdir(parents=True)
-    (training.folder / TERMS).write_text(json.dumps({HELD_OUT: terms}))
+    content = {HELD_OUT: {name: asdict(totals) for name, totals in terms.items()}}
+    (training.folder / TERMS).write_text(json.dumps(content))
     return training
 
 

@@ -21,6 +21,7 @@ from training.records import read_record
 from training.tasks import out_of_fold
 from training.tasks.discovery import TASKS
 
+TWO_PROCESSES = ("--workers", 0, "--devices", 2, "--accelerator", "cpu")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -69,7 +70,7 @@ def test_two_processes_are_killed_and_resumed_and_export_one_model(tmp_path: Pat
     settings.write_text(TINY.read_text().replace("\nepochs = 2", "\nepochs = 3", 1))
     command = (
         "-m", "training", "segmentation", cohort, runs, "--configuration", settings,
-        "--held-out", 3, "--workers", 0, "--devices", 2, "--accelerator", "cpu", "--model", model,
+        "--held-out", 3, *TWO_PROCESSES, "--model", model,
     )  # fmt: skip
     fold = runs / "segmentation/fold0"
 
@@ -104,7 +105,7 @@ def test_two_processes_train_on_everybody(tmp_path: Path) -> None:
     make_phantoms(cohort, 6, log, "--tasks", 1)
     command = (
         "-m", "training", "segmentation", cohort, runs, "--configuration", TINY, "--held-out", 0,
-        "--workers", 0, "--devices", 2, "--accelerator", "cpu", "--model", model,
+        *TWO_PROCESSES, "--model", model,
     )  # fmt: skip
     text = finish(start(log, *command), log)
     assert "MEMBER: 2/2" in text
@@ -121,7 +122,7 @@ def test_two_processes_train_all_tasks_in_two_folds(tmp_path: Path) -> None:
     make_phantoms(cohort, 16, log, "--prevalence", 0.6)
     command = (
         "-m", "training", "all", cohort, runs, "--configuration", TINY, "--folds", 2,
-        "--workers", 0, "--devices", 2, "--accelerator", "cpu", "--models", models,
+        *TWO_PROCESSES, "--models", models,
     )  # fmt: skip
     text = finish(start(log, *command), log)
     assert text.count("MEMBER: 2/2") >= 3
