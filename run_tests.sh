@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lints and tests the code, in an environment, .venv, that it makes first. It can run again at any
-# time; -h lists examples.
+# Lints and tests the code in the environment .venv, which this script creates first if necessary.
+# You can run the script again at any time; -h lists examples.
 set -euo pipefail
 
 readonly VENV=.venv
@@ -66,12 +66,13 @@ lint() { # lint NAME COMMAND...
   fi
 }
 
-run_pytest() { # counts of pytest are read from its JUnit XML, which no plugin changes
+run_pytest() { # the counts are read from pytest's JUnit XML, because no plugin changes its format
   local report code=0 counts
   report=$(mktemp)
   # shellcheck disable=SC2064  # expand the path now
   trap "rm -f '$report'" EXIT
-  # One thread of PyTorch for each of the two processes: more threads than cores wait for each other.
+  # Each of the two processes uses one PyTorch thread. If there were more threads than cores, they
+  # would wait for each other.
   OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile -m 'not slow' --junit-xml "$report" "$@" || code=$?
   counts=$(python - "$report" <<'COUNT' || true
 import sys, xml.etree.ElementTree as ET

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the containers of the three tasks and of the evaluation, runs them on the sample cases under
 # the platform's limits, and checks and scores their outputs. -h lists the options. This script only
-# makes the Python environment, and then runs tests/containers in it.
+# creates the Python environment; tests/containers does the work.
 set -euo pipefail
 
 readonly LOCK=task1_segmentation/requirements-cpu.lock # the tasks' locks are equal

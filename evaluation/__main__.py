@@ -52,7 +52,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except SystemExit as end:
-        if end.code != INTERRUPTED:  # Typer ends so, without a word
+        if end.code != INTERRUPTED:  # Typer exits with this code and prints no message
             raise
         print(
             "interrupted: `run` keeps finished cases and resumes if started again", file=sys.stderr

@@ -98,7 +98,7 @@ def describe_files(files: Mapping[str, MetricsFile]) -> list[str]:
 
 
 def _ranked(metrics: TaskMetrics) -> dict[str, Score]:
-    """Return the scores that the challenge ranks by, of all cases."""
+    """Return the scores that the challenge ranks by, computed from all cases."""
     scores = scoring_of(metrics.task).scores_of(metrics.results)
     return {name: scores[name] for name in metrics.ranked}
 

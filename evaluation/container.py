@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None, edition: Edition = CURRENT) -> 
         log(*summary(metrics))
 
     def load() -> Callable[[], None]:
-        return score  # a submission may come with other ground truth, so nothing is kept
+        return score  # keeps nothing, because the next submission may have another ground truth
 
     return run_container(
         load, output_dir=options.output, api_method=options.api_method, port=options.port

@@ -15,7 +15,8 @@ from shared.geometry import Grid
 from shared.grand_challenge.images import open_image
 
 GRID_TOLERANCE: Final = 1e-3
-"""Largest difference between equal grids, in mm or of a direction cosine: NIfTI stores 32 bits."""
+"""Largest difference, in mm or of a direction cosine, between grids that count as equal. They may
+differ by rounding, because NIfTI stores them with 32 bits."""
 
 
 def read_grid(path: Path) -> Grid:

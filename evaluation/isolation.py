@@ -1,13 +1,13 @@
 """Call a function in other processes, each with a limit on memory and on the time of a call.
 
 An output of a submission may crash a library, exhaust the memory or take forever. Then only the
-process of that call ends, the result of the call says why, and a new process continues with the
-next call. Otherwise processes are used again. The kernel enforces both limits, so they also hold
+process of that call ends, the result of the call says why, and a new process makes the next call.
+Otherwise the same process makes the next call. The kernel enforces both limits, so they also hold
 inside C code, and even if the main process has died.
 
 The processes are forked from a server that has imported the modules and has done nothing else
-(`multiprocessing`, method "forkserver"). Starting a process takes milliseconds. It does not inherit
-locks of SimpleITK that are held by threads of the main process.
+(`multiprocessing`, method "forkserver"). Starting a process takes milliseconds. A new process does
+not inherit the locks of SimpleITK that threads of the main process hold.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Limits:
 
     Attributes
     ----------
-    memory_bytes : most memory for data (RLIMIT_DATA). Scoring a mask of 512×512×1000 voxels needs
-        less than half of it.
+    memory_bytes : limit on the memory for data (RLIMIT_DATA). Scoring a mask of 512×512×1000
+        voxels needs less than half of it.
     seconds : longest time of one call.
     """
 
@@ -160,7 +160,7 @@ class _Lane(Generic[Request, Result]):
 
 def _serve(connection: Connection, function: Callable[[Request], Result], limits: Limits) -> None:
     """Answer requests until the other side closes the connection or a call is lost."""
-    os.dup2(1, 2)  # users see stderr, and messages of a C library belong in the log
+    os.dup2(1, 2)  # messages of C libraries belong in the log, because users see stderr
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # only the main process reports Ctrl-C
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     most = limits.memory_bytes if hard == resource.RLIM_INFINITY else min(hard, limits.memory_bytes)

@@ -77,7 +77,7 @@ def answered_tasks(jobs: Mapping[str, Job], edition: Edition) -> tuple[TaskName,
     Raises
     ------
     InputError
-        If they answer no task.
+        If the output sockets answer no task.
     """
     paths = {path for job in jobs.values() for path in job.outputs}
     tasks = tuple(

@@ -18,8 +18,9 @@ from shared.regular_files import FileError, read_regular
 
 HPV_PROBABILITY: Final = "hpv-probability.json"
 """An optional file next to the HPV decision: a JSON number, the probability of HPV-positive
-disease. The challenge asks for the decision only, so jobs of the platform do not have this file. If
-you run an algorithm elsewhere and add it, AUC, Brier score and calibration are measured too."""
+disease. The challenge asks only for the decision, so jobs of the platform do not have this file.
+If you run an algorithm elsewhere and add the file, AUC, Brier score and calibration are measured
+too."""
 MOST_BYTES: Final = 1 << 16
 """Largest size of a JSON file. A number or a boolean needs about 20 bytes."""
 

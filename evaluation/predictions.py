@@ -23,7 +23,8 @@ class Socket(_PlatformRecord):
 
     Attributes
     ----------
-    relative_path : path of the file below the job's folder; of an image, the path of its folder.
+    relative_path : path of the file below the job's folder; for an image, the path of the folder
+        that the image file is in.
     """
 
     slug: str

@@ -94,7 +94,8 @@ class TaskMetrics(Strict):
     failure_rule : how a failed or missing case is scored, in words.
     ranked : names of the aggregates that the challenge ranks by.
     cases, failed : number of scored cases, and number of failed cases among them.
-    unscored : cases that have a job but no truth for this task, such as an unknown HPV status.
+    unscored : cases that have a job but no truth for this task, for example because the HPV status
+        is unknown.
     aggregates : the scores of all cases.
     groups : the groups by grouping ("centre", "field_of_view" or one that the task defines), then
         by name.

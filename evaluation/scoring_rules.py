@@ -23,10 +23,11 @@ class ScoringRules(Strict):
 
     Attributes
     ----------
-    both_empty, one_empty : DSC of a label that neither mask has, and of one that one mask has.
+    both_empty, one_empty : DSC of a label that is in neither mask, and DSC of a label that is in
+        only one of them.
     min_iou : a predicted lesion detects a true lesion if their intersection over union exceeds this
-        value, which the challenge states.
-    connectivity : number of neighbours of a voxel that can belong to the same lesion.
+        value. The challenge states the default value.
+    connectivity : number of neighbours that connect the voxels of a lesion.
     matching : how lesions are paired if several pairings are possible.
     tolerance_mm : tolerance of the surface DSC.
     bootstrap_samples : number of resamples for each interval.

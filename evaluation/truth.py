@@ -11,7 +11,7 @@ columns of each task (`Relapse`: 1 recurrence, 0 censored; `RFS`: recurrence-fre
 `HPV Status`: 1 positive, 0 negative). It has one more column, `FieldOfView` (head_neck or
 whole_body). All columns but `PatientID` may be absent or empty. Segmentation needs no table.
 Without a `CenterID`, the centre is read from the patient's ID (`MDA-001`). Without a `FieldOfView`,
-it follows from the extent of the mask's image along the body.
+the field of view follows from the extent of the mask's image along the body.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ WHOLE_BODY_MM: Final = 600.0
 CENTRES: Final = {
     1: "CHUM", 2: "CHUP", 3: "CHUS", 4: "CHUV", 5: "MDA", 6: "HGJ", 7: "HMR", 8: "USZ",
 }  # fmt: skip
-"""Centres by the organisers' CenterID. The test data has other centres too, which keep their number
-as a name."""
+"""Names of the centres by the organisers' CenterID. The test data also have centres that are not in
+this table; their number is part of their name, such as "centre 9"."""
 _YES_NO: Final = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _MISSING: Final = frozenset({"", "nan", "na", "n/a", "none", "null"})
 
@@ -55,8 +55,8 @@ class CaseTruth:
     centre : name of the hospital.
     field_of_view : from the table, else from the length of the mask's image.
     mask : path of the true label map.
-    row : the case's row of the table, by column, empty without one; each task reads its own
-        columns.
+    row : the case's row of the table, by column; empty if the table has no row for the case. Each
+        task reads its own columns.
     """
 
     case_id: str
@@ -87,7 +87,7 @@ class CaseTruth:
 
 
 def read_truth(folder: Path) -> dict[str, CaseTruth]:
-    """Return the truth of each case by its ID, which is the patient's, in the order of the IDs.
+    """Return the truth of each case by its ID, sorted; the ID of a case is the patient's ID.
 
     The columns of a task are checked when the task reads them.
 

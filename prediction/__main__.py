@@ -115,14 +115,14 @@ def write_case(
 
 def main() -> int:
     """Run the command line and return the exit code. A mistake of the user gives one error line."""
-    completion_init()  # only `add_completion` would call it otherwise
+    completion_init()  # Typer calls it only with `add_completion`
     try:
         app()
     except HecktorError as error:
         print(error, file=sys.stderr)
         return 1
     except SystemExit as end:
-        if end.code != INTERRUPTED:  # Typer ends so, without a word
+        if end.code != INTERRUPTED:  # Typer exits with this code and prints no message
             raise
         print("interrupted: the results are incomplete; run the command again", file=sys.stderr)
         return INTERRUPTED

@@ -27,7 +27,7 @@ Source: TypeAlias = Path | str
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """A CT or a PET with what was noticed while reading it.
+    """A CT or a PET, with remarks from reading it.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Scan:
 
 
 DICOM_MAGIC: Final = (128, b"DICM")
-"""Place and content of the mark of a DICOM file."""
+"""Offset and content of the bytes that mark a DICOM file."""
 
 
 def read_case_files(
@@ -78,9 +78,9 @@ def read_case_files(
     Raises
     ------
     InputError
-        If a file cannot be read, if not exactly one series of a folder can be used, if the CT is
-        not in HU, if a tag that is needed for SUV is missing, or if `weight_kg` or `suv_factor` is
-        not above 0.
+        If a file cannot be read, if a folder does not have exactly one matching series, if the CT
+        is not in HU, if a tag that is needed for SUV is missing, or if `weight_kg` or `suv_factor`
+        is not above 0.
     """
     ct_scan = _read_ct(Path(ct), ct_series)
     pet_scan = _read_pet(Path(pet), series=pet_series, weight_kg=weight_kg, suv_factor=suv_factor)
@@ -114,8 +114,8 @@ def read_dicom_pet(
     Raises
     ------
     InputError
-        If not exactly one series of the folder can be used, or if a tag that is needed for SUV is
-        missing.
+        If the folder does not have exactly one matching series, or if a tag that is needed for SUV
+        is missing.
     """
     with _pydicom_required(folder):
         from prediction.dicom_series import choose_series, find_series, read_volume
@@ -239,7 +239,7 @@ def _read_file(path: Path, name: str, outside: float) -> Scan:
                 f"files; give {path.parent}"
             )
     image, remarks = read_image(path, name, outside)
-    for key in image.GetMetaDataKeys():  # writing NIfTI's fields as MetaImage would print warnings
+    for key in image.GetMetaDataKeys():  # NIfTI's fields would cause warnings in a MetaImage
         image.EraseMetaData(key)
     return Scan(image=image, remarks=remarks)
 

@@ -1,8 +1,8 @@
 """Find the series in a folder of DICOM files, and read one as a volume.
 
 Positions come from ImagePositionPatient and ImageOrientationPatient, never from file names or slice
-thickness. The slices must be evenly spaced and exactly above each other. With a gantry tilt, a
-missing slice or several time frames, voxels would be at wrong places, so an error is raised.
+thickness. The slices must be evenly spaced and exactly above each other. A gantry tilt, a missing
+slice or several time frames raise an error, because voxels would be in the wrong places.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ _PRIVATE: Final = (0x00090010, 0x0009100D, 0x70530010, 0x70531000, 0x70531009)
 TAGS: Final = [*(Tag(keyword) for keyword in _KEYWORDS), *map(Tag, _PRIVATE)]
 """The tags that are read from each file. They are needed for the geometry or for SUV."""
 UNEVEN: Final = 0.05
-"""Largest deviation of a step between slices from the median step, as a fraction of the latter.
-With a missing slice, it is 1. Rounding the positions to 0.1 mm causes less than this limit."""
+"""Largest deviation of a step between slices from the median step, as a fraction of that step. A
+missing slice causes a deviation of 1. Rounding the positions to 0.1 mm causes a smaller deviation
+than this limit."""
 TILT: Final = 0.01
 """Largest sideways shift from slice to slice, as a fraction of the step: half a degree."""
 SAME_DIRECTION: Final = 1e-3
-"""Largest difference between direction cosines that are equal but rounded."""
+"""Largest difference between direction cosines, or pixel spacings in mm, that count as equal; they
+may be rounded. Slices that are less than this number of mm apart count as at the same position."""
 INT16: Final = (-(2**15), 2**15 - 1)
 
 
@@ -55,7 +57,8 @@ class Series:
 
     Attributes
     ----------
-    files, headers : the files, and the tags of each that are in `TAGS`, in the same order.
+    files, headers : the files, and for each file those of its tags that are in `TAGS`; in the same
+        order.
     """
 
     files: tuple[Path, ...]
@@ -156,12 +159,12 @@ def choose_series(series: Sequence[Series], wanted: str | None, option: str) -> 
 
 
 def read_volume(series: Series) -> tuple[sitk.Image, tuple[Dataset, ...]]:
-    """Return the volume of a series, and the headers of its slices from z = 0 upwards.
+    """Return the volume of a series, and the headers of its slices in the order of the index z.
 
     Returns
     -------
     The image, with the rescale slope and intercept of each slice applied. It is int16 if its values
-    are whole numbers in that range, else float32. Slices are stacked along their normal.
+    are whole numbers in the range of int16, else float32. Slices are stacked along their normal.
 
     Raises
     ------

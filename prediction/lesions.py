@@ -1,4 +1,4 @@
-"""Find the single lesions in a predicted label map."""
+"""Find the lesions in a predicted label map."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Lesion(LesionPlace):
 def find_lesions(labels: LabelVolume, prepared: Prepared) -> list[Lesion]:
     """Return the lesions of a label map: primaries, then nodes, each sorted from large to small.
 
-    Voxels belong to one lesion if they have one label and share a face, an edge or a corner.
+    Neighbouring voxels with the same label belong to the same lesion. Neighbours share a face, an
+    edge or a corner.
 
     Parameters
     ----------

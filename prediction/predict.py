@@ -39,7 +39,7 @@ def predict_case(case: Case, chain: Chain) -> Result:
     InputError
         If CT and PET do not overlap.
     """
-    print(*dict.fromkeys(chain.describe()), sep="\n", flush=True)  # each notice once
+    print(*dict.fromkeys(chain.describe()), sep="\n", flush=True)  # prints each notice once
     prepared = chain.prepare(case)
     print(*prepared.remarks, sep="\n", flush=True)
     predictions = chain.predict(prepared, case.clinical, report=print)

@@ -137,8 +137,8 @@ def _suv_per_bqml(
         )
     factors = []
     for each in slices:
-        # This converts the mean activity of the frame to the activity at its start, and that to the
-        # activity at the injection.
+        # The mean activity of the frame is converted to the activity at the start of the frame, and
+        # this to the activity at the injection.
         remaining = math.exp(-decay_per_s * _uptake_s(tracer, _acquired_at(each)))
         factors.append(weight_g / (dose_bq * remaining * _mean_to_start(each, decay_per_s)))
     return np.array(factors), remarks
@@ -149,10 +149,10 @@ def _decay_reference(slices: Sequence[Dataset], decay_per_s: float) -> datetime:
 
     Notes
     -----
-    This is SeriesTime, unless it is later than an acquisition, because software has processed the
-    series. GE then states the reference in a private tag. Otherwise it is computed:
-    FrameReferenceTime is the time from the reference to the moment in the frame at which the
-    activity equals the frame's mean.
+    This is SeriesTime, unless SeriesTime is later than an acquisition, which happens when software
+    processes the series again. GE then states the reference in a private tag. Without this tag, the
+    reference is computed: FrameReferenceTime is the time from the reference to the moment in the
+    frame at which the activity equals the frame's mean.
     """
     first = slices[0]
     acquired = [_acquired_at(each) for each in slices]
@@ -183,7 +183,7 @@ def _uptake_s(tracer: Dataset, until: datetime) -> float:
     if injected is not None:
         waits.append(until - injected)
     injected = _moment_of(f"{until:%Y%m%d}", tracer.get("RadiopharmaceuticalStartTime"))
-    if injected is not None:  # the tag has no date: the day of the scan or the day before
+    if injected is not None:  # the tag has no date, so it is the day of the scan or the day before
         waits += [until - injected, until - injected + timedelta(days=1)]
     for wait in waits:
         if timedelta(0) <= wait <= LONGEST_UPTAKE:

@@ -1,8 +1,9 @@
 """Cubic B-spline interpolation along one axis at a time.
 
 If the axes of two grids are parallel, in any order and direction, the tensor-product spline factors
-into one small matrix for each axis. Three matrix products then replace 64 taps for each voxel. The
-result equals that of ITK's interpolator to float32 precision and takes at most a fifth of the time.
+into one small matrix for each axis. Three matrix products then replace a sum of 64 terms for each
+voxel. The result equals that of ITK's interpolator to float32 precision, and the computation takes
+at most a fifth of the time.
 
 References
 ----------
@@ -24,8 +25,9 @@ def interpolate(
 
     Parameters
     ----------
-    coefficients : coefficients of a cubic B-spline with mirror boundaries, three axes.
-    positions : for each axis, the positions to evaluate in voxels of that axis, shape (n,).
+    coefficients : coefficients of a cubic B-spline, mirrored at the boundaries; three axes.
+    positions : for each axis, the positions at which to evaluate the spline, in voxels along that
+        axis, shape (n,).
     outside : value at positions more than half a voxel beyond the first or last voxel.
 
     Returns
@@ -34,7 +36,8 @@ def interpolate(
     """
     result = coefficients
     for points, size in zip(positions, coefficients.shape, strict=True):
-        # Each step removes the first axis and appends the new one; after three, all are in order.
+        # Each step removes the first axis and appends the interpolated one. After three steps, the
+        # axes are in their original order.
         result = np.tensordot(result, _weights(points, size), axes=(0, 1))
     for axis, (points, size) in enumerate(zip(positions, coefficients.shape, strict=True)):
         is_outside = (points < -0.5) | (points > size - 0.5)

@@ -23,7 +23,7 @@ from shared.errors import InputError
 from shared.schema import Divisor, Magnitude, Strict
 
 Kind: TypeAlias = Literal["continuous", "category", "binary"]
-"""A category is a whole number. A binary value is 1 or 0; the EHR may also hold a JSON boolean."""
+"""A category is a whole number. A binary value is 1 or 0; in the EHR, also a JSON boolean."""
 
 Scale: TypeAlias = Literal["z-normalised", "as it is"]
 """How a value is scaled for a network: by mean and std of the training patients, or not at all."""
@@ -141,7 +141,7 @@ def check_key(key: str) -> str:
 
 
 class ClinicalFeature(Strict):
-    """One input of a clinical branch: (value - mean) / std, or `missing` if there is no value."""
+    """One clinical input of a model: (value - mean) / std, or `missing` if there is no value."""
 
     key: str
     mean: Magnitude = 0.0
@@ -160,7 +160,7 @@ def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
 
     Returns
     -------
-    The record, and a remark for each entry that is unknown or impossible.
+    The record, and a remark for each entry that is unknown, impossible or contradictory.
 
     Raises
     ------
@@ -195,15 +195,18 @@ def parse_ehr(ehr: object) -> tuple[ClinicalRecord, tuple[str, ...]]:
 
 
 def ehr_of(record: ClinicalRecord) -> dict[str, float]:
-    """Return a record as a decoded EHR without missing values; `parse_ehr` is the inverse."""
+    """Return a record as a decoded EHR without missing values; `parse_ehr` is the inverse.
+
+    `hpv` is left out, because the EHR does not contain it.
+    """
     values = {name: getattr(record, each.key) for name, each in EHR_VARIABLES.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def encode(record: ClinicalRecord, features: Sequence[ClinicalFeature]) -> NDArray[np.float32]:
-    """Return the values that a network takes, shape (len(features),), in the order of the features.
+    """Return the values that a model takes, shape (len(features),), in the order of the features.
 
-    A value becomes (value - mean) / std. A missing value becomes the feature's code for missing.
+    A value becomes (value - mean) / std. A missing value becomes `feature.missing`.
     """
     encoded = []
     for feature in features:

@@ -24,7 +24,7 @@ Axis: TypeAlias = Literal["x", "y", "z"]
 
 
 def array_axes(names: Iterable[str]) -> tuple[int, ...]:
-    """Return the axes of an array [..., z, y, x] with these names, counted from its end."""
+    """Return the numbers of the named axes of an array [..., z, y, x]; x is -1, y -2 and z -3."""
     return tuple("zyx".index(name) - 3 for name in names)
 
 
@@ -42,8 +42,9 @@ LESIONS: Final = {"GTVp": Label.GTVP, "GTVn": Label.GTVN}
 """The label of each kind of lesion, by its name in model cards, logs and reports."""
 
 AIR_HU: Final = -1000.0
-"""HU of air by the definition of the Hounsfield scale; it fills the region where the CT
-is not interpolated."""
+"""HU of air by the definition of the Hounsfield scale; it fills the parts of the region in which
+the CT is not interpolated."""
 
 NO_UPTAKE_SUV: Final = 0.0
-"""The SUV that fills the region where the PET is not interpolated, and the least SUV there."""
+"""The SUV that fills the parts of the region in which the PET is not interpolated. It is also the
+lowest SUV in the region."""

@@ -1,4 +1,4 @@
-"""The directions of an image's axes: whether they are orthonormal, and the nearest that are.
+"""Checks whether the axes of an image are orthonormal, and finds the nearest orthonormal axes.
 
 A direction matrix with rounded numbers, such as 0.707, is not exactly orthonormal. The nearest
 orthonormal matrix is the orthogonal factor of the polar decomposition (Higham 1986, "Computing the
@@ -24,18 +24,18 @@ entry by at most 5e-4. A deviation of 1e-3 moves a voxel by 0.5 mm at a distance
 
 
 def nearest_orthonormal(direction: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the orthonormal 3x3 matrix, row-major, that is nearest to a finite one."""
+    """Return the orthonormal 3x3 matrix that is nearest to a finite one; both are row-major."""
     left, _, right = np.linalg.svd(np.asarray(direction, dtype=np.float64).reshape(3, 3))
     return tuple((left @ right).ravel().tolist())
 
 
 def deviation(direction: tuple[float, ...]) -> float:
-    """Return the largest difference of an entry of a 3x3 matrix to the nearest orthonormal one."""
+    """Return the largest difference, over all entries, from the nearest orthonormal 3x3 matrix."""
     return float(np.abs(np.subtract(direction, nearest_orthonormal(direction))).max())
 
 
 def straighten_grid(grid: Grid) -> Grid:
-    """Return a grid with the nearest orthonormal axes; the same grid if it has them."""
+    """Return a grid with the nearest orthonormal axes; the same grid if its own are orthonormal."""
     if deviation(grid.direction) <= EXACT:
         return grid
     return replace(grid, direction=nearest_orthonormal(grid.direction))
@@ -46,8 +46,8 @@ def straighten(image: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...
 
     Parameters
     ----------
-    image : remains as it is; its voxels are copied only if the axes change.
-    name : of the image, for the remark.
+    image : is not modified; its voxels are copied only if the axes change.
+    name : name of the image, for the remark.
     """
     grid = Grid.of(image)
     straight = straighten_grid(grid)

@@ -1,10 +1,10 @@
 """The editions of the challenge: one `Edition` per year states inputs and algorithms.
 
 To add a year, add a constant here. To add a task, add its name to `shared.tasks` and its output to
-an algorithm here, an existing or a new one. The containers, the training and the evaluation use
-`CURRENT`. This module needs only the standard library.
+an existing or a new algorithm here. The containers, the training and the evaluation use `CURRENT`.
+This module needs only the standard library.
 
-The limits of the platform are in `evaluation/running/profiles`, because only what runs the
+The limits of the platform are in `evaluation/running/profiles`, because only the code that runs the
 containers needs them.
 """
 

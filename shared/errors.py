@@ -22,14 +22,14 @@ class ModelError(HecktorError):
 
 
 class ExportError(HecktorError):
-    """An exported network gives other outputs than the network in torch."""
+    """The outputs of an exported network differ from those of the network in torch."""
 
 
 def one_line(text: str, most: int = 500) -> str:
-    """Return a text from outside as one line that is safe for terminals and files.
+    """Return a text that may be hostile as one line that is safe for terminals and files.
 
-    Line breaks, control codes, marks of direction and bytes that are not UTF-8 are written as
-    escapes.
+    Line breaks, control codes, Unicode's direction marks and bytes that are not UTF-8 are written
+    as escapes.
 
     Parameters
     ----------
@@ -40,5 +40,5 @@ def one_line(text: str, most: int = 500) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text in which everything that is not printable is written as an escape."""
+    """Return a text in which each character that is not printable is written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

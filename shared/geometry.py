@@ -1,9 +1,9 @@
 """The positions of voxels in the world, and the resampling of an image onto another grid.
 
 A `Grid` is the geometry of an image without its voxels. Before `resample` interpolates, it crops
-the source to the part that the target needs. The cost therefore depends on the region, not on the
-scan: a B-spline on a whole-body CT takes 3 s instead of 55 s. All functions work for any direction
-matrix.
+the source to the part that the target needs. The cost therefore depends on the size of the target,
+not of the scan: a B-spline on a whole-body CT takes 3 s instead of 55 s. All functions work for any
+direction matrix.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ def resample(
     grid : the geometry of the result.
     interpolation : "nearest" for labels; "linear" or cubic "bspline" for intensities.
     outside : value of the voxels outside the image.
-    clamp : range to which the source is clipped first. Without it, padding of -3024 HU or metal of
-        27000 HU would cause ringing nearby.
+    clamp : range to which the source is clipped first; None does not clip. Without clipping,
+        padding of -3024 HU or metal of 27000 HU would cause ringing nearby.
 
     Returns
     -------
@@ -290,6 +290,6 @@ def _interpolate_along_axes(
     decomposed = sitk.BSplineDecomposition(source, 3)
     z, y, x = (indices for _, indices in reversed(positions))
     values = interpolate(sitk.GetArrayViewFromImage(decomposed), (z, y, x), outside)
-    # `values` has the source's axes z, y, x; `target_axes` names the target axis of each.
+    # `values` has the source's axes z, y, x; `target_axes` gives the target axis parallel to each.
     target_axes = [axis for axis, _ in reversed(positions)]
     return np.ascontiguousarray(values.transpose([target_axes.index(axis) for axis in (2, 1, 0)]))

@@ -20,15 +20,15 @@ from shared.geometry import Grid, bounding_slices
 MM3_PER_ML: Final = 1000.0
 
 FLUID_HU: Final = (-20.0, 35.0)
-"""HU of water, protein and old blood, ends included, widened by a CT's noise. Viable tumour and
-muscle are above this range, and fat (-100 HU) is below."""
+"""HU of water, protein-rich fluid and old blood, widened by the noise of a CT; both ends are
+included. Viable tumour and muscle are above this range, and fat (-100 HU) is below."""
 
 RIM_MM: Final = 4.0
 """Voxels that are closer than this to the surface of a lesion do not count as fluid, because a
 voxel that is partly lesion and partly fat can have the HU of fluid."""
 
 ROUNDING_MM: Final = 1e-6
-"""More than the rounding of positions and distances in float64."""
+"""A tolerance that is larger than the rounding errors of positions and distances in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,14 @@ class LesionMeasures:
     primary_fluid_ml, node_fluid_ml : volume of fluid in GTVp and GTVn on the CT (`FLUID_HU`,
         `RIM_MM`). Fluid is necrosis or a cyst; nodes of HPV-positive tumours are often cystic.
     primary_suv, node_suv : mean SUV of GTVp and GTVn.
-    lesser_side_ml : volume of GTVn on the side of the body with less of it; above 0 if nodes of
+    lesser_side_ml : volume of GTVn on the side of the body where it is smaller; above 0 if nodes on
         both sides are involved.
     primary_lateral_mm, node_lateral_mm : mean distance of the voxels from the midplane, never
         negative.
     primary_posterior_mm, primary_superior_mm, node_posterior_mm, node_superior_mm : position of the
-        centroid, positive behind the middle and above it. The site of a tumour is related to its
-        HPV status: positive tumours arise mostly in the tonsils and at the base of the tongue.
+        centroid relative to the middle of the grid; positive is behind the middle or above it. The
+        site of a tumour is related to its HPV status: positive tumours arise mostly in the tonsils
+        and at the base of the tongue.
     node_laterality : difference between the volumes of GTVn on the two sides, divided by their sum:
         0 if they are equal, 1 if all nodes are on one side.
 
@@ -182,10 +183,10 @@ def measure_lesions(
 
 
 def largest_distance(points: NDArray[np.float64]) -> float:
-    """Return the largest distance between two of some points, shape (n, 3); 0 for a single point.
+    """Return the largest distance between any two points, shape (n, 3); 0 for a single point.
 
-    Only points near the surface of the cloud can be that far apart, and only they are compared, so
-    that the mask of a bad model, with ten thousands of lesions, takes neither minutes nor memory.
+    Only points near the surface of the cloud can be that far apart, so only these are compared.
+    This saves time and memory: the mask of a bad model may have tens of thousands of lesions.
     """
     radii = np.linalg.norm(points - points.mean(axis=0), axis=1)
     known = np.linalg.norm(points - points[radii.argmax()], axis=1).max()
@@ -197,15 +198,16 @@ def largest_distance(points: NDArray[np.float64]) -> float:
 def _places_mm(
     mask: NDArray[np.bool_], corner_zyx: NDArray[np.int_], grid: Grid
 ) -> NDArray[np.float64]:
-    """Return the world positions of a mask's voxels, from the middle of the grid, shape (n, 3)."""
+    """Return the world positions of a mask's voxels relative to the grid's middle, shape (n, 3)."""
     index_zyx = np.argwhere(mask) + corner_zyx
     middle_xyz = (np.array(grid.size_xyz) - 1) / 2
     places: NDArray[np.float64] = (index_zyx[:, ::-1] - middle_xyz) @ grid.index_to_world.T
-    return places.round(6)  # A voxel on the midplane of an oblique grid is on neither side.
+    # Rounded, so that a voxel on the midplane of an oblique grid is on neither side.
+    return places.round(6)
 
 
 def _centre_mm(places_mm: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return mean distance from the midplane and mean place along y and z; 0 without voxels."""
+    """Return the mean distance from the midplane, the mean y and the mean z; 0 without voxels."""
     if not len(places_mm):
         return 0.0, 0.0, 0.0
     lateral, posterior, superior = np.abs(places_mm[:, 0]), places_mm[:, 1], places_mm[:, 2]
@@ -220,7 +222,7 @@ def _fluid_vox(mask: NDArray[np.bool_], fluid: NDArray[np.bool_], grid: Grid) ->
     """Return the number of voxels of a mask that are fluid and not in the rim of the mask."""
     if not mask.any():
         return 0
-    # The padding makes the edge of the array an edge of the lesion.
+    # With the padding, a lesion that reaches the edge of the array ends there.
     image = sitk.GetImageFromArray(np.pad(mask, 1).astype(np.uint8))
     image.SetSpacing(grid.spacing_mm)
     depth = sitk.SignedMaurerDistanceMap(

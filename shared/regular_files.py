@@ -1,7 +1,7 @@
-"""Open files from outside. A pipe, a device or a folder is refused and never read.
+"""Open files that others provide. A pipe, a device or a folder is refused and never read.
 
 A named pipe would block the process forever, and a device such as `/dev/zero` has no end. Symbolic
-links are followed, because the platform links `/input`.
+links are followed, because `/input` is a symbolic link on the platform.
 """
 
 from __future__ import annotations

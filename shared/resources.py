@@ -1,4 +1,4 @@
-"""Measure the CPUs and the memory that this process may use, and what it has used of both."""
+"""Measure the CPUs and the memory that this process may use, and how much of them it has used."""
 
 import os
 import shutil

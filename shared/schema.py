@@ -1,7 +1,7 @@
-"""What is read from model cards: the base class of its records, and types with limits.
+"""The base class of all records that are read from files, and types with limits for model cards.
 
-The limits are generous. They reject what a damaged or hostile card could contain: numbers for which
-memory or float32 does not suffice, and control codes that would reach a terminal.
+The limits are generous. They reject what a damaged or hostile card could contain: numbers that
+would exhaust the memory or overflow float32, and control codes that would reach a terminal.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Strict(BaseModel):
 
 
 def check_text(text: str) -> str:
-    """Return a text that a terminal prints as it is; ValueError for any other.
+    """Return a text that a terminal prints unchanged; raise ValueError for any other text.
 
-    Control codes could move the cursor, and marks of direction could reorder what a reader sees.
+    Control codes could move the cursor, and direction marks could reorder what a reader sees.
     """
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):

@@ -21,7 +21,10 @@ TASK_NAMES: Final[tuple[TaskName, ...]] = get_args(TaskName)
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """An input socket, and its path in the input folder if `inputs.json` states no other path."""
+    """An input socket of the platform, and its path unless `inputs.json` states another path.
+
+    The path is relative to the input folder.
+    """
 
     slug: str
     path: str
@@ -64,8 +67,8 @@ class Algorithm:
     ----------
     name : name of the algorithm's folder in the repository.
     outputs : the files that the algorithm writes, one for each task that it answers.
-    bundled : the other algorithms whose models the image contains, by the name of their folder
-        below the algorithm's own model folder.
+    bundled : the other algorithms whose models the image also contains. The key is the name of the
+        folder below the algorithm's own model folder, the value is the name of the other algorithm.
     """
 
     name: str
@@ -88,16 +91,17 @@ class Algorithm:
         return {place: root / owner / "model" for place, owner in owners.items()}
 
     def bundled_models(self, model_dir: Path) -> dict[str, Path]:
-        """Return where the models that the algorithm bundles are.
+        """Return the folders of the bundled models.
 
         Parameters
         ----------
-        model_dir : the algorithm's own model. In an image, it contains the bundled models. In a
-            checkout, they are the models of other algorithms, in folders next to this one.
+        model_dir : the folder of the algorithm's own model. In an image, it contains the bundled
+            models. In a checkout, they are in the folders of the other algorithms.
 
         Returns
         -------
-        Model folders by their name in `bundled`; the place in `model_dir` if there are none.
+        The model folders by their names in `bundled`. A folder that is in neither place is
+        returned as a folder in `model_dir`.
         """
         checkout = model_dir.resolve().parent.parent
         folders = {}

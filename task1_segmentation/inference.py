@@ -27,7 +27,7 @@ def run(model: SegmentationModel, input_dir: Path, output_dir: Path) -> None:
     prepared = prepare(case, model.card.preparation)
     log(*prepared.remarks)
     pet = Grid.of(case.pet)
-    del case  # a long CT takes more memory than all that follows, which needs only the grids
+    del case  # a long CT takes more memory than all later steps, which need only the grids
     segmented = model.segment(prepared)
     log(*describe_lesions(segmented.labels, prepared))
     log(*(doubt.line for doubt in find_doubts(prepared, pet, segmented.labels)))

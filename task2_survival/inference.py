@@ -1,7 +1,8 @@
 """Task 2: predict recurrence-free survival as a risk (higher = earlier recurrence).
 
-The image bundles the models of Task 1, which outlines the lesions, and of Task 3, which supplies
-the HPV status that the record lacks. All three see one reading and one preparation of the case.
+The image bundles the model of Task 1, which outlines the lesions, and the model of Task 3. The
+health record does not contain the HPV status, so Task 2 uses the probability that Task 3 predicts.
+The case is read and prepared once for all three models.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Task 3: decide the HPV status from a PET/CT and the health record.
 
-The image bundles the model of Task 1, which outlines the lesions if the HPV model measures them.
+The image bundles the model of Task 1, which outlines the lesions if the HPV model needs them.
 """
 
 from pathlib import Path

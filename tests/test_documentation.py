@@ -117,7 +117,7 @@ def commands_of_block(block: Block) -> Iterator[Command]:
 
 
 def _joined(text: str) -> list[int]:
-    """Return the number of lines of each command."""
+    """Return over how many lines each command is written."""
     counts, count = [], 0
     for line in text.splitlines():
         count += 1

@@ -84,7 +84,7 @@ class Averaging(Strict):
     epochs: PositiveInt
     learning_rate: PositiveFloat
     keep: Literal["always", "better"]
-    """Whether to keep the mean always, or only if it scores better in validation."""
+    """Whether to keep the mean always, or only if it scores at least as well in validation."""
 
 
 class Schedule(Strict):
@@ -102,14 +102,14 @@ class Schedule(Strict):
     validate_every_epochs: PositiveInt
     precision: Precision
     augmentation: Strength = "trivial"
-    """The augmentation of samples: one random transform each, as in the paper, or about as many and
-    as strong ones as nnU-Net has."""
+    """The augmentation of samples: "trivial" applies one random transform to each sample, as in the
+    paper; "strong" applies about as many and as strong transforms as nnU-Net."""
     mirror: Axes = ()
     """Axes of mirroring in training, each for a random half of the samples; the paper has none."""
     checkpoint: Literal["best", "last"] = "best"
     """The weights to serve: those of the epoch that scores best on the held-out patients, as in the
-    paper, or the mean over the last epochs, which no held-out patient chooses. Out-of-fold
-    predictions are of the latter in both cases."""
+    paper, or the late weights, the mean over the last epochs, which no held-out patient chooses.
+    Out-of-fold predictions come from the late weights in both cases."""
     averaging: Averaging | None = None
 
     @model_validator(mode="after")
@@ -140,16 +140,18 @@ class SegmentationSettings(Schedule):
     crop_zyx: Shape
     overlap: Probability
     batch_dice: bool
-    """Compute the Dice loss over all voxels of a batch; otherwise it is the mean over images. Then
-    a crop without a primary has a Dice loss of 1 for it, with almost no gradient."""
+    """Whether to compute the Dice loss over all voxels of a batch. Otherwise it is the mean over
+    the images; a crop without a primary then has a Dice loss of 1 for the primary, with almost no
+    gradient."""
     checkpoint_levels: NonNegativeInt = 0
-    """How many of the finest resolutions of the network the backward pass computes again, in this
-    task and in Task 3: less memory and more time for the same gradient."""
+    """Number of the network's finest resolutions that the backward pass computes again, in this
+    task and in Task 3. This takes less memory and more time, and gives the same gradient."""
     random_crop_probability: Probability
     """Probability that a crop is placed anywhere instead of on a lesion."""
     random_crops: RandomCrops = "region"
-    """Where the centre of such a crop may be: anywhere in the region, as in the paper, or in the
-    body. If the region is much larger than the body, many crops would show only air."""
+    """Where the centre of a crop that is not placed on a lesion may be: anywhere in the region, as
+    in the paper, or only in the body. If the region is much larger than the body, many crops
+    anywhere in it show only air."""
     min_component_mm3: LesionSizes
     rules: Rules = Rules()
     """Post-processing rules in addition to the size; the paper has none."""
@@ -158,8 +160,8 @@ class SegmentationSettings(Schedule):
 
 
 Origin: TypeAlias = Literal["true", "predicted"]
-"""The source in training of an input that serving predicts: the truth or out-of-fold predictions.
-"""
+"""The source, in training, of an input that is predicted in serving: the truth or out-of-fold
+predictions."""
 
 
 class PrognosisSettings(Schedule):
@@ -175,8 +177,9 @@ class PrognosisSettings(Schedule):
     training patients, which carries no information."""
     models: Literal["networks", "linear", "both", "best"] = "networks"
     """The kinds of models: networks, as in the paper; linear models of the clinical values and the
-    lesion measures; both, weighted by their out-of-fold outputs; or the best of the latter two:
-    networks are served only if they rank patients better out of fold."""
+    lesion measures; both, with weights fitted to their out-of-fold outputs; or the better of
+    "linear" and "both", so that networks are served only if the models rank patients better out of
+    fold with them."""
     masks: Origin = "true"
     """The source of the lesions in training; the truth in the paper."""
 
@@ -200,10 +203,10 @@ class HpvSettings(PrognosisSettings):
     network: AnyHpvNetwork
     """`head` names the head, "bottleneck" as in the paper or "lesions"; the rest is its size."""
     selected_by: Literal["balanced accuracy", "AUC", "balanced log-loss"] = "balanced log-loss"
-    """The score that chooses the best epoch. Balanced accuracy, as in the paper, moves in steps of
-    one patient of the rarer class, so its best epoch is the luckiest."""
+    """The score that chooses the best epoch. Balanced accuracy, as in the paper, changes in steps
+    of one patient of the rarer class, so the epoch that it chooses is largely a matter of luck."""
     threshold: Literal["half", "out of fold"] = "half"
-    """The least probability that counts as positive. "half" is 0.5, because batches have as many
+    """The lowest probability that counts as positive. "half" is 0.5, because batches have as many
     positive as negative patients. "out of fold" is the threshold with the best balanced accuracy on
     out-of-fold predictions."""
 

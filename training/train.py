@@ -1,10 +1,10 @@
-"""Conducts one training run, from a cohort to a model folder.
+"""Carries out one training run, from a cohort to a model folder.
 
 A training run is the folder RUNS/TASK. It holds `folds.json` (the patients of each fold),
 `run.json` (everything that decides the result, and texts for the cards) and a folder for each fold.
-The folder of a fold has checkpoints, `network.pt` (which is served), `late.pt` (which predicts the
-held-out patients) and `result.json` of the network, `linear.pt` of the linear model, and
-`member.json` once the fold is complete. Restarting resumes the run.
+The folder of a fold has the network's checkpoints, weights to serve (`network.pt`), weights that
+predict the held-out patients (`late.pt`) and scores (`result.json`), the weights of the linear
+model (`linear.pt`), and `member.json` once the fold is complete. Restarting resumes the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from training.tasks.hours import check_hours, fit_to_hours, with_schedule_of
 from training.tasks.planning import Plan, check_accumulation, check_out_of_fold, plan_training
 
 SCHEDULE: Final = "schedule"
-"""Name of the lock under which a run with a budget in hours begins."""
+"""Name of the lock that a command holds while it begins a run with a budget in hours."""
 LONGEST_WAIT_SECONDS: Final = 1800.0
 
 
@@ -59,8 +59,9 @@ class Options:
     provenance : texts for the cards about weights and training data.
     model : folder to export to; None stands for the task's model folder in the repository.
     hardware : the processes and devices to train on.
-    hours : the time for the folds to train now, which sets the number of epochs; None leaves them
-        as configured. A resumed run keeps the schedule with which it began.
+    hours : the time for all folds that this command trains; it sets the number of epochs. None
+        leaves the number of epochs as configured. A resumed run keeps the schedule with which it
+        began.
     """
 
     configuration: str = "demo"
@@ -165,14 +166,14 @@ def train_patients(
 
 @contextmanager
 def _alone(run_folder: Path) -> Iterator[None]:
-    """Let one command at a time begin a run, so that folds which start together share a schedule.
+    """Let one command at a time begin a run, so that commands for its folds share a schedule.
 
     The other processes of a command wait until its first process has written the run's record.
 
     Raises
     ------
     TrainingError
-        If the first process does not write it.
+        If the first process does not write the record.
     """
     if is_first_process():
         run_folder.mkdir(parents=True, exist_ok=True)
@@ -284,7 +285,7 @@ def _complete(task: Task, training: FoldTraining, run_folder: Path, fitted: Fitt
 
 
 def _without_held_out(task: Task, configuration: Configuration) -> str:
-    """Return what is served if no held-out patient can choose it."""
+    """Return a message that says what is served if nobody is held out."""
     text = f"{task.name}: nobody is held out, so nothing is scored"
     if "network" not in task.kinds(configuration):
         return text
@@ -299,7 +300,7 @@ def _without_held_out(task: Task, configuration: Configuration) -> str:
 
 
 def _print_scores(task: Task, training: FoldTraining, result: FitResult) -> None:
-    """Print the scores on the held-out patients, and how much the best epoch's are too good."""
+    """Print the scores on the held-out patients, and the optimism of the best epoch's scores."""
     for name in sorted(set(result.late) - {"score"}):
         print(
             f"{task.name}, fold {training.fold.name}, {len(training.held_out)} held-out patients: "

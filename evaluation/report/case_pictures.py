@@ -17,7 +17,7 @@ from shared.editions import Edition
 from shared.grand_challenge.inputs import read_case
 
 MOST_ERRORS: Final = 4
-"""At most this many errors of a case, the largest ones, have a picture; the others are named."""
+"""At most this many errors of a case, the largest, have a picture; the others are only named."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,8 @@ def find_errors(
             if overlaps >= 2:
                 kind = "merged nodes" if word == "node" else "merged primaries"
                 errors.append(_error(kind, voxels, grid))
-            elif _share(truth, voxels, OTHER[label]) < MOSTLY:  # else the true lesion has the error
+            # A lesion with the other label in the truth is an error of the true lesion, see above.
+            elif _share(truth, voxels, OTHER[label]) < MOSTLY:
                 errors.append(_error(f"false {word}", voxels, grid))
     return sorted(errors, key=lambda error: -error.volume_ml)
 

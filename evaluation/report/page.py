@@ -39,7 +39,7 @@ def write_report(
     ----------
     title : title of the page.
     count : number of worst cases, and of best cases, with pictures.
-    viewers : writes the interactive pages of the cases; None for none.
+    viewers : writes the interactive pages of the cases; None for no pages.
 
     Raises
     ------

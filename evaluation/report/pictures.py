@@ -35,7 +35,7 @@ CT_WINDOW_HU: Final = (-160.0, 240.0)
 OUTLINE: Final = {"GTVp": "#3ddc4a", "GTVn": "#ffe11a"}
 """Green and yellow, as in the paper's Figure 1."""
 SLICE_MM: Final = 120.0
-"""Edge length of a slice's picture: a neck with its surroundings."""
+"""Edge length of the picture of a slice, which shows the neck and its surroundings."""
 BLACK: Final = "#000000"
 PANEL_INCHES: Final = 3.0
 DPI: Final = 110
@@ -45,7 +45,7 @@ Picture = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """A direction of projection, with the letters of what is on the left and on the right."""
+    """A direction of projection, with the letters for the left and the right of the picture."""
 
     name: str
     project: Callable[[NDArray[Any]], NDArray[Any]]
@@ -68,7 +68,7 @@ class Scene:
     pet_suv: Volume
 
     def labels(self, image: sitk.Image) -> LabelVolume:
-        """Return a label map of any grid on this one."""
+        """Return a label map resampled from its own grid to this grid."""
         whole = sitk.Cast(image, sitk.sitkUInt8)
         labels: LabelVolume = sitk.GetArrayFromImage(
             resample(whole, self.grid, interpolation="nearest", outside=0)
@@ -189,7 +189,7 @@ def draw_prediction(scene: Scene, labels: LabelVolume, places: Sequence[LesionPl
 
 
 def draw_legend() -> Figure:
-    """Draw the legend of the lines."""
+    """Draw the legend of the outlines."""
     figure = Figure(figsize=(6.4, 0.32), facecolor=BLACK, dpi=DPI)
     lines = [Line2D([], [], color=colour, label=name) for name, colour in OUTLINE.items()]
     lines += [

@@ -15,7 +15,8 @@ from evaluation.tasks.survival import SurvivalCase
 
 DAYS_PER_YEAR: Final = 365.25
 LEAST_FOR_THREE: Final = 30
-"""Fewer patients form two groups, because three groups would have fewer than ten patients each."""
+"""With fewer patients, there are two groups, because three would have fewer than ten patients
+each."""
 NAMES: Final = {2: ("low risk", "high risk"), 3: ("low risk", "middle risk", "high risk")}
 
 

@@ -52,7 +52,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Fact:
-    """A term and its value."""
+    """A fact about the jobs: a term, such as "Engine", and its value."""
 
     term: str
     value: str
@@ -72,12 +72,12 @@ class Section:
 
     Attributes
     ----------
-    kind : title, template and words of the section.
+    kind : the definition of the section: its title, template and texts.
     cases, failed : number of scored cases, and number of failed cases among them.
     tiles : the ranked scores.
     forest : the ranked scores by group, as a figure; None if no case is in a group.
     groups : the ranked scores by group, as tables.
-    doubts : reasons to look at a case, from the logs of all its jobs.
+    doubts : reasons to look at a case, from the logs of the jobs.
     notices : lines of a log that begin with NOTICE, such as that a model was trained on phantoms.
     facts : how the jobs were made.
     mode : how the platform runs the image; None if the jobs come from elsewhere.
@@ -122,7 +122,7 @@ def read_sections(
     Parameters
     ----------
     count : number of worst cases, and of best cases, with pictures.
-    viewers : writes the interactive pages of the cases; None for none.
+    viewers : writes the interactive pages of the cases; None for no pages.
     """
     sections = []
     for algorithm in edition.algorithms:

@@ -203,7 +203,7 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
             worst=blocks["worst"],
             best=blocks["best"],
             viewers=[_viewer_row(metrics, request.keys, r, addresses[r.case_id]) for r in rows],
-            problems=list(dict.fromkeys(problems)),  # a broken case has neither picture nor page
+            problems=list(dict.fromkeys(problems)),  # picture and page may have the same problem
         )
 
 

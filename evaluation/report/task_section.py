@@ -43,7 +43,7 @@ class Request:
     keys : the keys that lead to the metrics of the task.
     store : the jobs of the algorithm.
     count : number of worst cases, and of best cases, with pictures.
-    viewers : writes the interactive pages of the cases; None for none.
+    viewers : writes the interactive pages of the cases; None for no pages.
     """
 
     keys: KeyPath

@@ -1,7 +1,8 @@
 """Runs cases on the workers of a Dask scheduler; the only file that uses Dask.
 
-Scheduler, workers and this process see the same checkout, cases and results folder, under the same
-paths. Each worker runs as many cases at once as it has threads. Start them with::
+Scheduler, workers and this process must see the same checkout, cases and results folder, under the
+same paths. Each worker runs as many cases at once as it has threads. Start scheduler and workers
+with::
 
     dask scheduler
     PYTHONPATH=CHECKOUT dask worker SCHEDULER --nworkers 4 --nthreads 1
@@ -27,9 +28,9 @@ def cluster_pool(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> 
     """Return a pool of the workers of the scheduler at an address, such as `tcp://host:8786`.
 
     If a worker dies, its case goes to another worker; a case during which several workers died
-    counts as not started. When this process stops, waiting cases are dropped; running cases end on
-    their workers and are kept. The pool raises `EngineError` if the scheduler does not answer or a
-    worker's machine is not ready.
+    counts as not started. When this process stops, waiting cases are dropped. Running cases
+    continue to their end on their workers, and their jobs are kept. The pool raises `EngineError`
+    if the scheduler does not answer or a worker's machine is not ready.
     """
 
     def run(orders: Sequence[Order]) -> Iterator[Ending]:

@@ -21,7 +21,7 @@ from shared.files import locked
 from shared.tasks import Input
 
 GROUND_TRUTH: Final = "ground_truth"
-"""Name of the ground truth in the results folder."""
+"""Name of the folder of the ground truth in the results folder."""
 TASK_COLUMNS: Final = {
     column: key for scoring in SCORINGS.values() for column, key in scoring.truth_columns.items()
 }
@@ -34,10 +34,12 @@ def write_ground_truth(
 ) -> Path:
     """Write the truth of the cases to a folder, in place of an earlier ground truth.
 
-    The old folder stays until the new one is complete. A lock keeps other runs out meanwhile.
+    The old folder stays until the new one is complete. During this time, a lock keeps other runs
+    from writing it.
 
-    The `truth.json` of a case may have `relapse`, `rfs_days`, `hpv`, the keys of any task that has
-    been added, and the `facts` of a phantom. The centre comes from the health record.
+    The `truth.json` of a case may have `relapse`, `rfs_days`, `hpv`, the keys of tasks that are
+    added later, and the `facts` of a phantom, which state the field of view. The centre comes from
+    the health record.
 
     Raises
     ------
@@ -68,7 +70,8 @@ def _write(cases: Sequence[CaseFolder], folder: Path, ehr: Input) -> None:
                 os.path.relpath(case.truth, (folder / MASKS).resolve())
             )
         truth = _read(case.input.parent / "truth.json")
-        # Without any truth too: the evaluation refuses a job whose case is not in the table.
+        # A case without truth also gets a row, because the evaluation refuses a job whose case is
+        # neither in the table nor among the masks.
         rows.append(_row(case, truth, ehr))
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)

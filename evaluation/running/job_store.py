@@ -5,14 +5,14 @@
     RESULTS/task1_segmentation/
       predictions.json        the jobs, as the platform lists them; written at the end of a run
       origin.json             where the jobs come from
-      <case>/                 one job; the name of the folder is the platform's pk
+      <case>/                 one job; the name of the folder is the job's pk
         output/               what the algorithm wrote
         stdout.txt stderr.txt job.json
       .work/                  unfinished jobs
 
-A job is made below `.work` and moved in as a whole, so a job folder is either complete or absent,
-even if the run was killed. Two runs may share one folder; a lock for each case keeps them from
-running the same case.
+A job is run below `.work` and its folder is then moved in one step, so a job folder is either
+complete or absent, even if the run was killed. Two runs may share one folder; a lock for each case
+keeps them from running the same case.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class JobRecord(Strict):
     status : the status in the platform's words.
     reason : why the job failed: the limit that it exceeded, the last line on stderr, the exit code
         or the missing output; null on success.
-    seconds : duration, including the start of the container.
+    seconds : duration; in exec mode including the start of the container, in invoke mode only of
+        the call.
     peak_memory_gb : the peak memory that the log states; null if it states none.
     cpu_seconds : the CPU time that the log states; null if it states none.
     peak_gpu_memory_gb : the peak memory of the GPU; null without a GPU.
@@ -71,12 +72,12 @@ class JobRecord(Strict):
 
     @property
     def succeeded(self) -> bool:
-        """Whether the platform would keep the outputs."""
+        """Whether the job succeeded, so that the platform would keep its outputs."""
         return self.status.lower() == SUCCEEDED
 
 
 class JobsOrigin(Strict):
-    """Where the jobs of a folder come from; all must have the same algorithm, source and cases.
+    """Where the jobs of a folder come from; all must share algorithm, source, cases and limits.
 
     Attributes
     ----------
@@ -242,8 +243,8 @@ def _prediction(
 ) -> dict[str, Any]:
     """Return a job as the platform lists it.
 
-    On the platform a case has the name of its CT. Here it has the name of its folder, whatever the
-    name of the CT.
+    On the platform, a case has the name of its CT. Here it has the name of its case folder, even if
+    the CT has another name.
     """
     inputs = [
         {

@@ -1,7 +1,7 @@
 """How much of each limit the cases of a run used.
 
 Time, memory and CPUs are measured; the memory of the GPU only if there is a GPU. The mode is only
-stated: a case cannot use more or less of it.
+stated, because it is not an amount.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WARN_FROM: Final = 0.5
 """A case that uses at least this share of a limit is named in a warning: the platform's machine may
 be slower than this one, and hidden cases may be larger."""
 MOST_NAMED: Final = 5
-"""Cases that a warning names; more would hide the message."""
+"""Largest number of cases that a warning names; more would hide the message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class LimitUse:
 
     Attributes
     ----------
-    limit : its name.
-    unit : of the amounts.
+    limit : name of the limit.
+    unit : unit of the amounts.
     allowed : the limit.
     used : the amount that each case used, by case; at least one.
     digits : decimals of the amounts in words.
-    warns : whether a case near the limit is worth a warning. It is not for CPUs, which a case
-        should use.
+    warns : whether there is a warning for cases near the limit. There is none for CPUs, because a
+        case should use all of them.
     """
 
     limit: str
@@ -65,12 +65,12 @@ class LimitUse:
 
     @property
     def share(self) -> str:
-        """The share of the limit that the largest amount is, in percent."""
+        """The largest amount in percent of the limit."""
         return f"{100 * self.used[self.largest_case] / self.allowed:.0f} %"
 
     @property
     def warning(self) -> str | None:
-        """A sentence that names the cases near the limit; None if there are none to warn of."""
+        """A sentence that names the cases near the limit; None if no warning is needed."""
         if not self.warns:
             return None
         cases = [case for case, used in self.used.items() if used >= WARN_FROM * self.allowed]
@@ -92,7 +92,7 @@ class LimitUse:
 
 
 def limit_uses(records: Sequence[JobRecord], limits: Limits) -> list[LimitUse]:
-    """Return how much of each limit the cases used, as far as it is known; nothing without cases.
+    """Return how much of each limit the cases used, if known; an empty list without cases.
 
     The CPUs that a case used are its CPU time divided by its duration.
     """

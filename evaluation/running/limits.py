@@ -1,7 +1,7 @@
 """The limits of the platform: one profile for each challenge.
 
-A profile is a TOML file such as `evaluation/running/profiles/hecktor2025.toml`. Only what runs the
-containers knows it; the containers do not.
+A profile is a TOML file such as `evaluation/running/profiles/hecktor2025.toml`. Only the code that
+runs the containers reads it; the containers do not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Limits(Strict):
     memory_gib : memory in GiB (2^30 bytes).
     cpus : number of CPUs.
     gpu : whether a run may use a GPU.
-    gpu_memory_gib : memory of the platform's GPU in GiB. It is not applied: a run may use all the
+    gpu_memory_gib : memory of the platform's GPU in GiB. It is not enforced: a run may use all the
         memory of the machine's GPU.
     """
 
@@ -73,8 +73,8 @@ class Profile(Strict):
 
     Attributes
     ----------
-    name : of the challenge.
-    limits : for every container.
+    name : name of the challenge.
+    limits : the limits for every container.
     containers : changes for single containers, by the name of the container's folder.
     """
 

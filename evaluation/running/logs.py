@@ -6,19 +6,19 @@ import re
 
 
 def peak_memory_gb(stdout: str) -> float | None:
-    """Return the peak memory in GB from the last line, or None if it states none."""
+    """Return the peak memory in GB that the last line states, or None if it states none."""
     return _number_in_last_line(r"peak memory (\d+(?:\.\d+)?) GB", stdout)
 
 
 def cpu_seconds(stdout: str) -> float | None:
-    """Return the CPU time in seconds from the last line, or None if it states none."""
+    """Return the CPU time in seconds that the last line states, or None if it states none."""
     return _number_in_last_line(r"CPU time (\d+(?:\.\d+)?) s", stdout)
 
 
 def hpv_probability(stdout: str) -> float | None:
     """Return the logged probability of HPV-positive disease, or None if there is none.
 
-    The platform receives the decision only; the log has the probability with three decimals.
+    The platform receives only the decision; the log has the probability with three decimals.
     """
     matches = re.findall(r"^HPV: .*\bprobability ([01]\.\d+)", stdout, flags=re.MULTILINE)
     return float(matches[-1]) if matches else None

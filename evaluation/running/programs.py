@@ -28,7 +28,7 @@ class Program:
     environment, lock : virtual environment for native runs, and the lock file it is made from.
     upload_mount : where the platform unpacks what is uploaded separately from the image.
     upload_option : the option that names this place on the command line.
-    limits : for a run.
+    limits : the limits of a run.
     has_variants : whether there are images for CPU and for GPU, or only for CPU.
     """
 
@@ -89,7 +89,7 @@ def lay_out(program: Program, *, root: Path, folder: Path) -> None:
 
     Parameters
     ----------
-    root : the checkout; the code stays there and is linked.
+    root : the checkout. Folders with code are linked; single files and model folders are copied.
     """
     folder.mkdir(parents=True)
     for path in ("shared", *program.code):

@@ -172,7 +172,7 @@ def run_algorithm(
 
     Parameters
     ----------
-    limits : for a case; by default those of the current edition.
+    limits : the limits for a case; by default those of the current edition.
     """
     program = program_of(algorithm, limits)
     print(f"{algorithm.name}: {engine.description}", flush=True)

@@ -31,7 +31,7 @@ from shared.tasks import Algorithm
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A case to run, with everything that a thread or another machine needs."""
+    """A case to run, with everything that a thread or another machine needs to run it."""
 
     algorithm: Algorithm
     program: Program
@@ -93,7 +93,7 @@ def run_cohort(
     cases : the cases; no two have the same name.
     engine : an engine that has been prepared for the algorithm.
     store : where the jobs are kept; its origin has been claimed with `JobStore.claim`.
-    limits : for a case; by default those of the current edition.
+    limits : the limits for a case; by default those of the current edition.
     on_end : called with each case that ends.
     """
     ended = {record.case for record in store.records()}
@@ -187,7 +187,7 @@ def local_pool(parallel: int) -> Pool:
 
     Parameters
     ----------
-    parallel : number of cases at once.
+    parallel : number of cases that run at once.
     """
 
     def run(orders: Sequence[Order]) -> Iterator[Ending]:

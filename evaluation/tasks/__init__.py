@@ -1,6 +1,6 @@
 """The scoring of each task: one file for each task, with the task's records for `metrics.json`.
 
-`base` states what a file must define; `discovery` finds the files. To score a new task that
-`shared.tasks` names, add a file with its name here, and a section of the report (see
+`base` states what a file must define; `discovery` finds the files. To score a new task of
+`shared.tasks`, add a file with the name of the task here, and a section of the report (see
 `evaluation.report`). Nothing else in the evaluation changes.
 """

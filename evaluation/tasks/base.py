@@ -33,7 +33,7 @@ class Entry(Generic[Truth]):
     truth : the truth of the task to score.
     job : the job of the case; None if there is none.
     input_dir : folder that holds the folders of the jobs.
-    failure : why the case has already failed; then its outputs are not read. None by default.
+    failure : if the case has already failed, the reason; its outputs are then not read.
     """
 
     case: CaseTruth
@@ -139,7 +139,7 @@ class TaskScoring(ABC, Generic[Truth, Result]):
     def rank(self, methods: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Return the challenge's rank of each method, best first; equal methods share a rank.
 
-        A task with several ranked scores must override this.
+        A task with several ranked scores must override this method.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class TaskScoring(ABC, Generic[Truth, Result]):
         return {name: rank for rank, name in sorted(zip(values, methods, strict=True))}
 
     def common_parts(self, results: Sequence[Result], submission: Submission) -> dict[str, Any]:
-        """Return the parts of the metrics that all tasks have, by their names."""
+        """Return the parts of the metrics that all tasks have, by name."""
         case_ids = {result.case_id for result in results}
         samples = submission.rules.bootstrap_samples
         return {

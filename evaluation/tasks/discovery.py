@@ -44,7 +44,7 @@ def scoring_of(task: TaskName) -> TaskScoring[Any, Any]:
     Raises
     ------
     InputError
-        If no file defines it.
+        If no file defines the scoring of the task.
     """
     if task not in SCORINGS:
         raise InputError(

@@ -118,7 +118,7 @@ def read_probability(output: Path) -> float | None:
 
 
 def calibration_bins(results: Sequence[HpvCase]) -> tuple[CalibrationBin, ...]:
-    """Return predicted and observed frequencies; empty if no case has a probability."""
+    """Return predicted and observed frequencies by bin; empty if no case has a probability."""
     rows = _probabilities(results)
     if not rows:
         return ()

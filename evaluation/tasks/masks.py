@@ -52,8 +52,10 @@ class LabelScores(Strict):
     Attributes
     ----------
     dice : the DSC; if a mask is empty, the rules define it.
-    shared_mm3, prediction_mm3, truth_mm3 : volumes, the terms of the aggregated DSC.
-    true_positives, false_positives, false_negatives : lesions, the terms of the aggregated F1.
+    shared_mm3, prediction_mm3, truth_mm3 : volumes of the overlap, the prediction and the truth,
+        whose sums over the cases give the aggregated DSC.
+    true_positives, false_positives, false_negatives : numbers of lesions, whose sums over the cases
+        give the aggregated F1.
     hd95_mm, surface_dice : null unless both masks have the label.
     lesions : the true lesions, largest first.
     false_positives_mm3 : volumes of the predicted lesions without a match, largest first.
@@ -75,7 +77,7 @@ class LabelScores(Strict):
 def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     """Return the label map of a job, indexed [z, y, x].
 
-    As the challenge states, it is not resampled: it must be on the grid of the truth.
+    The label map is not resampled. As the challenge states, it must be on the grid of the truth.
 
     Parameters
     ----------
@@ -85,7 +87,8 @@ def read_mask(output: Path, edition: Edition, truth: Grid) -> LabelVolume:
     Raises
     ------
     InputError
-        If there is not exactly one readable image of whole numbers from 0 to 2 on that grid.
+        If there is not exactly one image, or the image cannot be read, is not on that grid, or has
+        values other than the whole numbers from 0 to 2.
     """
     relative = PurePosixPath(edition.outputs["segmentation"].path).parent
     names = [path.name for path in images_in(find_inside(output, str(relative)))]
@@ -198,7 +201,7 @@ def _counts_by_other_rules(
 
 
 def _box_around(prediction: LabelVolume, truth: LabelVolume) -> tuple[slice, ...]:
-    """Return the slices around all labels of both masks, which are a small part of the scan."""
+    """Return the slices around the labels of both masks; usually a small part of the scan."""
     if prediction.shape != truth.shape:
         raise ValueError(f"expected one grid, found shapes {prediction.shape} and {truth.shape}")
     labelled = (prediction | truth) > 0

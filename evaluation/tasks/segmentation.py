@@ -52,7 +52,8 @@ class LesionGroup(Strict):
     Attributes
     ----------
     lesions : number of lesions.
-    sensitivity : fraction of them that is detected; `patients` counts those with such a lesion.
+    sensitivity : fraction of these lesions that is detected; its `patients` is the number of
+        patients with such a lesion.
     """
 
     lesions: NonNegativeInt
@@ -81,7 +82,7 @@ def alternatives(
     Parameters
     ----------
     counts : lesion counts of each case under each alternative rule.
-    rules : the rules of the main scores; they are not repeated here.
+    rules : the rules of the main scores; scores under these rules are left out.
     """
     totals = {rule: sum((each[rule] for each in counts), Detections()) for rule in counts[0]}
     gtvp = [(result.labels["GTVp"], result.failure is not None) for result in results]
@@ -113,7 +114,7 @@ def alternatives(
 def lesions_by_volume(
     results: Sequence[SegmentationCase], rules: ScoringRules
 ) -> dict[str, dict[str, LesionGroup]]:
-    """Return the true lesions and how many are detected, by label and by the lesion's volume."""
+    """Return the number of true lesions and the detected fraction, by label and lesion volume."""
     volumes = [_volume_name(lowest_ml, LESION_EDGES_ML) for lowest_ml in (0.0, *LESION_EDGES_ML)]
     groups = {}
     for name in LESIONS:
@@ -185,8 +186,8 @@ class SegmentationScoring(TaskScoring[Path, SegmentationCase]):
     def score(self, entries: Sequence[Entry[Path]], submission: Submission) -> SegmentationMetrics:
         """Return the metrics; each process keeps only the masks of one case in memory.
 
-        Each case is scored in a process of limited memory and time. If a mask ends this process,
-        its case fails.
+        Each case is scored in a process with limits on memory and time. If a mask makes this
+        process end, its case fails.
 
         Raises
         ------
@@ -246,7 +247,8 @@ def _score_cases(
     score = partial(_score_case, edition=submission.edition, rules=submission.rules)
     score_isolated = partial(call_isolated, score, workers=submission.workers)
     outcomes = list(score_isolated(entries))
-    # Again without the masks: a failed case still has the volumes and lesions of its truth.
+    # These cases are scored again without their masks, because the result of a failed case also
+    # contains the volumes and the lesions of the truth.
     failed = [
         replace(entry, failure=f"scoring the output {outcome.cause}")
         for entry, outcome in zip(entries, outcomes, strict=True)

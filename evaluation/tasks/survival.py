@@ -1,7 +1,7 @@
 """Scores of recurrence-free survival: the C-index, and the AUC at 2 and 5 years.
 
-A failed or missing case has no risk. It counts one half in each of its pairs, as a risk of NaN does
-in the organisers' code.
+A failed or missing case has no risk. Each of its pairs counts one half, as with a risk of NaN in
+the organisers' code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class SurvivalCase(CaseResult):
 
     Attributes
     ----------
-    risk : higher = earlier recurrence, whatever the sign of the edition; null if the case failed.
+    risk : higher = earlier recurrence, also if the edition's outputs have the opposite sign; null
+        if the case failed.
     time_days : time to recurrence or to the end of follow-up.
     event : whether recurrence was observed.
     """
@@ -105,7 +106,7 @@ SCORING: Final = SurvivalScoring()
 
 
 def read_risk(output: Path, edition: Edition) -> float:
-    """Return the risk of a job, higher = earlier recurrence, whatever the edition's sign.
+    """Return the risk of a job; higher = earlier recurrence, for either `risk_sign` of the edition.
 
     Raises
     ------

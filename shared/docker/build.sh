@@ -64,7 +64,7 @@ main() {
   fi
   "$python" -B -m shared.docker.check_model "${signers[@]}" "${models[@]}" || die "no image was built"
 
-  # After a checkout with umask 077, the image's user could not read the files otherwise.
+  # Without this, the image's user could not read the files of a checkout made with umask 077.
   find shared "${code[@]}" "${models[@]}" ! -perm -o=r -exec chmod go+rX {} +
 
   local version revision epoch created

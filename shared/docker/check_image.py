@@ -18,7 +18,7 @@ MODE_LABEL = "org.grand-challenge.api-method"
 
 
 def find_faults(image: dict[str, Any], mode: str | None = None) -> Iterator[str]:
-    """Yield what the platform rejects about an image.
+    """Yield the reasons why the platform would reject an image.
 
     Parameters
     ----------

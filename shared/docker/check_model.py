@@ -66,7 +66,7 @@ def _check_signature(folder: Path, content: bytes, signers: Path) -> None:
 
 
 def _ssh_keygen(action: str, *options: str, content: bytes = b"") -> str:
-    """Return what ssh-keygen prints, or nothing if it refuses."""
+    """Return what ssh-keygen prints, or an empty text if it reports an error."""
     command = ["ssh-keygen", "-Y", action, *options]
     try:
         process = subprocess.run(command, input=content, capture_output=True)

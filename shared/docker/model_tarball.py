@@ -1,8 +1,8 @@
 """Write an algorithm's models as a tarball that the platform unpacks at /opt/ml/model.
 
-`model_tarball.py NAME FILE` writes it; `model_tarball.py NAME` lists the model folders. The
-algorithm's own folder is at the top and the bundled ones are below it, as in the image. The same
-models give the same bytes. Uses only the standard library.
+`model_tarball.py NAME FILE` writes it; `model_tarball.py NAME` lists the model folders. As in the
+image, the algorithm's own folder is at the top and the bundled ones are below it. The same models
+give the same bytes. Uses only the standard library.
 """
 
 import gzip

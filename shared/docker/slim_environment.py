@@ -8,7 +8,7 @@ Runs in the build stage of the Dockerfiles and uses only the standard library. I
   other than CPUs;
 - copies of libraries, which are replaced by links: a wheel cannot contain links, so OpenVINO's
   wheel has three copies of each library;
-- debug sections and symbol tables, which follow after everything that the loader reads.
+- debug sections and symbol tables, which come after everything that the loader reads.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ def link_repeated(packages: Path) -> None:
 
 
 def strip(path: Path) -> None:
-    """Cut a 64-bit ELF library off behind the last byte that its segments use.
+    """Remove everything after the last byte that the segments of a 64-bit ELF library use.
 
     The loader reads segments; only linkers and debuggers use sections, whose table is at the end.
     """

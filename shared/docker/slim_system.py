@@ -1,11 +1,11 @@
 """Copy from a base image only what a container needs at run time: `slim_system.py ROOT TARGET`.
 
 Runs in a build stage of the Dockerfiles, as root, and uses only the standard library. The copy
-becomes the first layer of the image, so no layer contains the rest. It leaves out:
+becomes the first layer of the image, so no layer contains the rest. The copy leaves out:
 
-- what installs software: apt, dpkg, pip, and Perl, which their scripts need;
-- what changes users or mounts: passwd, login, mount; and all set-uid bits, set-gid bits and file
-  capabilities;
+- programs that install software: apt, dpkg, pip, and Perl, which their scripts need;
+- programs that change users or mounts: passwd, login, mount;
+- all set-uid bits, set-gid bits and file capabilities;
 - the packages of the system's Python, because the program has its own environment;
 - manuals and translations. Licences stay.
 
@@ -121,7 +121,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _copy(root: Path, target: Path, path: Path) -> None:
-    """Copy a file or link, and the folders above it, with times and mode but no more."""
+    """Copy a file or link and the missing folders above it; keep only mode and times of a file."""
     for folder in reversed(path.parents):
         if not (target / folder).is_dir():
             (target / folder).mkdir()

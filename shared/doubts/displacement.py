@@ -1,12 +1,13 @@
-"""Measures how far the PET lies from the CT, by the outline of the body in both.
+"""Measures the displacement between PET and CT by the outline of the body in both.
 
-The uptake of skin, fat and muscle is low but not zero, so a PET shows the body's outline. Clipped
-to the lower quartile of the body, it is nearly a mask, whatever its unit and however hot the brain
-and the lesions are. The displacement is the translation with the highest correlation of this mask
-and the body of the CT. The correlation of every translation takes a few Fourier transforms
-(Padfield 2012, "Masked object registration in the Fourier domain"): only voxels that both images
-cover count. A limb or a trunk that is the same in each slice fits equally well at many heights. The
-gain in correlation is therefore needed as well.
+The uptake of skin, fat and muscle is low but not zero, so a PET shows the body's outline. If the
+PET is clipped to the lower quartile of its uptake in the body, it is nearly a mask of the body,
+whatever its unit and however hot the brain and the lesions are. The displacement is the translation
+with the highest correlation between this mask and the body in the CT. A few Fourier transforms give
+the correlations of all translations; only voxels that both images cover count (Padfield 2012,
+"Masked object registration in the Fourier domain"). A limb or a trunk that is the same in each
+slice fits equally well at many heights. A displacement is therefore only credible if it also
+improves the correlation, which the gain measures.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ COARSE_MM: Final = 6.0
 """Voxel size of the search, as coarse as a PET's resolution; the peak is interpolated."""
 
 FARTHEST_MM: Final = 36.0
-"""Largest displacement along an axis that is searched."""
+"""The search covers displacements up to this distance along each axis."""
 
 LEAST_OVERLAP: Final = 0.5
-"""Translations with a smaller share of the untranslated overlap do not count."""
+"""Least overlap of a translation that counts, as a fraction of the overlap without translation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Displacement:
     Attributes
     ----------
     offset_mm : from the CT to the PET, along x, y, z of the world (LPS).
-    gain : by how much the correlation of the outlines is higher there than without a translation.
+    gain : by how much this translation raises the correlation of the outlines.
     """
 
     offset_mm: tuple[float, float, float]
@@ -51,7 +52,7 @@ class Displacement:
 
 
 def coarse_grid(region: Grid) -> tuple[Grid, int]:
-    """Return the grid of every n-th voxel of a region, along each axis, and n."""
+    """Return the grid of every n-th voxel of a region along each axis, and the number n."""
     step = max(1, round(COARSE_MM / region.spacing_mm[0]))
     x, y, z = (-(-size // step) for size in region.size_xyz)
     spacing = region.spacing_mm[0] * step
@@ -77,7 +78,8 @@ def measure_displacement(prepared: Prepared, pet: Grid) -> Displacement | None:
 
     Returns
     -------
-    None if the body or its uptake is empty, or fills everything that both images cover.
+    The displacement; None if there is no body or no uptake in it, or if the body or its uptake
+    fills everything that both images cover.
     """
     coarse, step = coarse_grid(prepared.undo.region)
     every = (slice(None, None, step),) * 3
@@ -135,8 +137,8 @@ def _correlations(
     Returns
     -------
     An array of the shape (2 reach + 1,) * 3; its entry [reach + z, reach + y, reach + x] compares
-    `fixed` at a voxel with `moving` at the voxel that lies (z, y, x) further on. It is -inf if too
-    few voxels overlap or a volume is constant there.
+    `fixed` at a voxel with `moving` at the voxel that lies (z, y, x) further on. An entry is -inf
+    if too few voxels overlap or a volume is constant where they overlap.
     """
     shape = [side + reach for side in fixed.shape]
     translations = np.ix_(*[np.arange(-reach, reach + 1) % side for side in shape])
@@ -168,7 +170,7 @@ def _correlations(
 
 
 def _summit(values: NDArray[np.float32], peak: tuple[np.intp, ...], axis: int) -> float:
-    """Return the position of a maximum along an axis, by the parabola through its neighbours."""
+    """Return the position of a maximum along an axis, from a parabola through its neighbours."""
     index = int(peak[axis])
     if not 0 < index < values.shape[axis] - 1:
         return index

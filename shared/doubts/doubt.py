@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 Check: TypeAlias = Literal[
     "field of view", "displacement", "SUV scale", "metal", "lesion at the edge", "no lesion"
 ]
-"""The checks by the words that the log uses."""
+"""The checks, by their names in the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Doubt:
 
     Attributes
     ----------
-    check : the check that raised it.
+    check : the check that raised the doubt.
     reason : a sentence without a full stop.
     """
 

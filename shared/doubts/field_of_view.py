@@ -1,7 +1,7 @@
 """Finds scans that end inside the head or the neck.
 
-The skull base determines the region, so it also tells how much of head and neck the common field of
-view of CT and PET shows.
+The region is placed by the skull base. The distances from the skull base to the upper and the lower
+end of the common field of view of CT and PET tell how much of head and neck is in view.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from shared.geometry import Grid
 from shared.preprocessing.pipeline import Prepared
 
 HEAD_ABOVE_SKULL_BASE_MM: Final = 60.0
-"""A scan that ends lower shows only a part of the orbits and of the nasal cavity."""
+"""A scan whose upper end is lower shows only a part of the orbits and of the nasal cavity."""
 
 NECK_BELOW_SKULL_BASE_MM: Final = 160.0
-"""A scan that ends higher does not show the neck down to the clavicles, above which the lowest
-cervical nodes are. Of 240 phantoms, none ends at less than 172 mm."""
+"""A scan whose lower end is less far below the skull base does not show the neck down to the
+clavicles, above which the lowest cervical nodes are. All 240 phantoms reach at least 172 mm."""
 
 LEAST_BODY_CM2: Final = 20.0
-"""A slice with less body does not cut the head or the neck, whose cross-sections have 80 cm² and
-more."""
+"""If the slice at the end of a scan shows less body, the scan does not end inside the head or the
+neck, whose cross-sections have 80 cm² or more."""
 
 SKULL_BASE: Final = re.compile(r"region: placed by the skull base at z = (-?\d+) mm")
-"""The remark of `shared.preprocessing.region`, which is all that is kept of the skull base."""
+"""The remark of `shared.preprocessing.region`, the only place that keeps the skull base."""
 
 
 def skull_base_mm(prepared: Prepared) -> float | None:
@@ -69,7 +69,7 @@ def doubt_field_of_view(prepared: Prepared, pet: Grid) -> list[Doubt]:
 
 
 def _body_cm2(prepared: Prepared, z_mm: float) -> float:
-    """Return the area of the body in the region's slice nearest to a height; 0 outside."""
+    """Return the body's area in the region's slice nearest to a height; 0 outside the region."""
     region = prepared.undo.region
     index = round((z_mm - region.origin_mm[2]) / region.spacing_mm[2])
     if not 0 <= index < region.size_xyz[2]:

@@ -1,4 +1,4 @@
-"""Doubts that need the predicted lesions: metal near them, the region's edge, none at all."""
+"""Doubts about the predicted lesions: metal near a lesion, a lesion at an edge, no lesion."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from shared.postprocessing.components import find_components
 from shared.preprocessing.pipeline import Prepared
 
 METAL_HU: Final = 2500.0
-"""Above bone and, at the region's spacing, enamel. Metal has the upper end of a CT's range."""
+"""Above bone and, at the region's spacing, above enamel. Metal is at the upper end of the range
+of a CT."""
 
 METAL_MARGIN_MM: Final = 10.0
-"""Metal this close to the box around a lesion casts streaks over it."""
+"""Metal this close to the box around a lesion may cast streaks over the lesion."""
 
 LEAST_METAL_MM3: Final = 50.0
-"""Less metal near a lesion is noise, or a crown that casts no streaks."""
+"""Less metal near a lesion is noise, or a dental crown that casts no streaks."""
 
 EDGE_MM: Final = 4.0
-"""A lesion that comes this close to the end of the region or of a scan may continue beyond."""
+"""A lesion that comes this close to the end of the region or of a scan may continue beyond it."""
 
 
 def doubt_lesions(prepared: Prepared, pet: Grid, labels: LabelVolume) -> list[Doubt]:

@@ -1,7 +1,7 @@
 """The limits on the header of an image, which are checked before the voxels are read.
 
-The limits are wide. They refuse no real scan, but only headers that are damaged or meant to exhaust
-the memory.
+The limits are wide. They accept every real scan, and refuse only headers that are damaged or meant
+to exhaust the memory.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from shared.regular_files import FileError
 IMAGE_SUFFIXES: Final = (".mha", ".tif", ".tiff")
 """Suffixes of the platform's image files, in lower case."""
 NIFTI_SUFFIXES: Final = (".nii.gz", ".nii")
-"""Suffixes of the files of a truth or a cohort, in lower case."""
+"""Suffixes of NIfTI files, which a ground truth or a cohort may consist of, in lower case."""
 
 
 LARGEST_VALUE: Final = 1e9
@@ -101,9 +101,9 @@ def open_image(path: Path) -> ImageFile:
     Raises
     ------
     ImageError
-        If the file is missing, not a regular file, not a 3-D image with one value per voxel, is
-        truncated or damaged, or has an impossible geometry (see `image_bounds`). The message names
-        only the file, not its folder.
+        If the file is missing, truncated or damaged, if it is not a regular file or not a 3-D image
+        with one value per voxel, or if its geometry is impossible (see `image_bounds`). The message
+        names only the file, not its folder.
     """
     with _problems_of(path):
         if path.suffix.lower() == ".mha":
@@ -181,7 +181,7 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
 
 
 def _with_finite_values(image: sitk.Image, outside: float) -> tuple[sitk.Image, int | None]:
-    """Replace NaN and infinity; also return the number of such voxels, or None if all are."""
+    """Replace NaN and infinity; also return how many there are, or None if no voxel is finite."""
     values = sitk.GetArrayViewFromImage(image)
     if not np.issubdtype(values.dtype, np.floating):
         return image, 0

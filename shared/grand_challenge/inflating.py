@@ -11,8 +11,8 @@ from shared.regular_files import FileError
 
 READ_BYTES: Final = 2**18
 _ZLIB_OR_GZIP: Final = 47
-"""Value of `wbits` for both headers; Adler-32 or CRC-32 is checked."""
-InflateError: Final = cast(type[Exception], isal_zlib.error)  # its stub says that it is no class
+"""Value of `wbits` that accepts zlib and gzip; the checksum, Adler-32 or CRC-32, is verified."""
+InflateError: Final = cast(type[Exception], isal_zlib.error)  # the stub says it is not a class
 """What a stream raises on damaged content."""
 
 

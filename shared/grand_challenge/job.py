@@ -77,7 +77,7 @@ def main(
 
     Returns
     -------
-    As `run_container`.
+    The exit code that `run_container` returns.
     """
     parser = argparse.ArgumentParser(
         description="Run the algorithm on one case, or serve cases over HTTP."
@@ -91,7 +91,7 @@ def main(
     )
     add_mode_options(parser)
     options = parser.parse_args(arguments)
-    # A dangling link counts too: the folder is then refused and not ignored.
+    # A dangling link counts too, so that the folder is refused instead of ignored.
     is_uploaded = os.path.lexists(MODEL_TARBALL / CARD_NAME)
     model_dir = options.model or (MODEL_TARBALL if is_uploaded else baked_model)
 
@@ -128,7 +128,7 @@ def run_container(
         the input folder.
     output_dir : folder from which incomplete files are removed.
     api_method : the mode; by default the one that the environment selects.
-    port : in invoke mode.
+    port : port of the server in invoke mode.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def run_job(work: Callable[[], None], *, output_dir: Path) -> int:
 
     Returns
     -------
-    0 on success, when the last line of the log gives time, CPU time and memory; 1 after an error,
+    0 on success; the last line of the log then states time, CPU time and memory. 1 after an error,
     with one line on stderr.
     """
     _prepare_streams()

@@ -1,7 +1,7 @@
 """Reads a MetaImage (`.mha`): the header by the rules of MetaIO, the voxels in pieces.
 
-MetaIO reads a damaged file or one with a wrong header without an error and only prints a warning,
-so SimpleITK is not used here. The rules are those of `MET_Read` in MetaIO's metaUtils.cxx: a key
+SimpleITK does not read the files here, because its MetaIO only prints a warning if a file is
+damaged or its header is wrong. The rules are those of `MET_Read` in MetaIO's metaUtils.cxx: a key
 ends at the first `=` or `:`, its case matters, and the header ends with the first ElementDataFile.
 In contrast to MetaIO, no relevant key may be missing or appear twice.
 """

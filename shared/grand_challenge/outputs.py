@@ -20,7 +20,8 @@ from shared.grand_challenge.images import ImageError, library_errors_in_log, ope
 from shared.tasks import TaskName
 
 PARTIAL_PREFIX: Final = ".partial-"
-"""Prefix of the folders for incomplete files. The platform also collects hidden files."""
+"""Prefix of the folders for incomplete files. The platform also collects hidden files, so none may
+remain."""
 
 
 def write_segmentation(output_dir: Path, mask: sitk.Image, edition: Edition) -> None:

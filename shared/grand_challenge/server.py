@@ -84,7 +84,7 @@ class _Server(ThreadingTCPServer):
         super().__init__(address, handler)
 
     def call(self) -> int | None:
-        """Pass the case to the main thread and return its exit code, or None if it is busy."""
+        """Pass the case to the main thread and return the exit code; None if a case is running."""
         if not self._turn.acquire(blocking=False):
             return None
         try:

@@ -17,7 +17,8 @@ from typing import Final
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 is_ending = threading.Event()
-"""Set when a signal ends the process. Errors are then not reported, because files are removed."""
+"""Set when a signal ends the process. Errors are then not reported, because the removal of files
+may have caused them."""
 
 
 @contextmanager
@@ -51,11 +52,11 @@ def stop_on_signals(clean_up: Callable[[], object]) -> Iterator[None]:
 
 
 def _leave_to_thread(*_: object) -> None:
-    """Do nothing. By default, SIGTERM would leave files behind and SIGINT print a traceback."""
+    """Do nothing. By default, SIGTERM leaves files behind and SIGINT prints a traceback."""
 
 
 def _reset_in_child() -> None:
-    """Restore the default handlers in a forked process. Its signals would end the parent."""
+    """Restore the default handlers in a forked process. Otherwise its signals end the parent."""
     if signal.getsignal(signal.SIGTERM) is _leave_to_thread:
         signal.set_wakeup_fd(-1)
         for number in STOPPING:

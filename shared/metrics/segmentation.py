@@ -5,12 +5,13 @@ summed counts: `sum((overlap(...) for ... in cases), Overlap()).dice()`. So only
 has to be in memory. Lesions are connected components. The `LesionPairs` of a case decide which
 lesions are detected, missed or false.
 
-The organisers have not published the connectivity, the matching rule and the DSC of an absent GTVp.
-These are parameters; the defaults are this project's interpretation.
+The organisers have not published the connectivity, the matching rule or the DSC of an absent GTVp.
+All three are parameters here; the defaults are this project's interpretation.
 
 The confusion matrix of `grand-challenge-metrics` counts the voxels. The DSC of that package is not
-used, because it has 32 bits and is NaN if neither mask has the label. The detections of that
-package are points within a radius; it has neither an aggregated DSC in mm³ nor matching by IoU.
+used, because it is computed in 32 bits and is NaN if neither mask has the label. The package
+matches detections as points within a radius; it has neither an aggregated DSC in mm³ nor matching
+by IoU.
 
 References
 ----------

@@ -5,8 +5,9 @@ search for the nearest element is replaced. The package uses a distance transfor
 both masks, which takes 1.3 s if a false lesion is far away. A k-d tree of the surface elements
 takes 0.03 s and gives the same distances (measured on 512×512×200 voxels, four lesions).
 
-`grand-challenge-metrics` 0.6.0 also has a percentile of the Hausdorff distance, but counts surface
-voxels; the reference weights surface elements by area. That package has no surface DSC.
+`grand-challenge-metrics` 0.6.0 also has a percentile of the Hausdorff distance, but it counts
+surface voxels, whereas Nikolov et al. weight surface elements by area. The package has
+no surface DSC.
 
 References
 ----------
@@ -30,7 +31,7 @@ from surface_distance.lookup_tables import (
 from shared.conventions import Triple
 
 TOLERANCE_MM: Final = 2.0
-"""Distance up to which surfaces count as equal: about two pixels of a CT (median 0.98 mm)."""
+"""Distance up to which surfaces count as equal: about two pixels of a CT (median pixel 0.98 mm)."""
 _INSIDE: Final = 0xFF
 """Code of a corner whose eight voxels are all in the mask."""
 

@@ -13,8 +13,8 @@ _Columns: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np
 def concordance_index(risk: ArrayLike, time_days: ArrayLike, event: ArrayLike) -> float:
     """Return the fraction of comparable pairs in which the earlier recurrence has the higher risk.
 
-    A pair is comparable if the patient with the shorter time had a recurrence. If the times are
-    equal, it is comparable if exactly one patient had a recurrence; that patient counts as earlier.
+    A pair is comparable if the patient with the shorter time had a recurrence. A pair with equal
+    times is comparable if exactly one patient had a recurrence; that patient counts as earlier.
     A pair with equal risks counts one half, as does a pair with NaN (a missing prediction).
 
     Parameters
@@ -55,10 +55,10 @@ def time_dependent_auc(
     """Return the AUC for recurrence by a horizon.
 
     It is the probability that a patient with recurrence by the horizon has a higher risk than a
-    patient without (the cumulative/dynamic AUC). Patients censored before the horizon are in
-    neither group. To compensate for them, each patient with recurrence is weighted by the inverse
-    of the Kaplan-Meier probability of not being censored by that patient's time. A pair with equal
-    risks or with NaN counts one half.
+    patient without (the cumulative/dynamic AUC). Patients who are censored before the horizon are
+    in neither group. To compensate for them, each patient with recurrence is weighted by the
+    inverse of the Kaplan-Meier probability of remaining uncensored up to that patient's time. A
+    pair with equal risks or with NaN counts one half.
 
     Parameters
     ----------
@@ -98,10 +98,10 @@ def time_dependent_auc(
 def _uncensored_probability(
     times: NDArray[np.float64], events: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the Kaplan-Meier probability of not being censored by each patient's own time.
+    """Return the Kaplan-Meier probability of remaining uncensored up to each patient's own time.
 
-    If the times are equal, recurrence comes before censoring. lifelines has this estimator too, but
-    would bring pandas and Matplotlib into the evaluation's image.
+    At equal times, recurrence comes before censoring. lifelines has this estimator too, but would
+    bring pandas and Matplotlib into the evaluation's image.
     """
     steps, step_of_patient = np.unique(times, return_inverse=True)
     at_risk = len(times) - np.concatenate([[0], np.cumsum(np.bincount(step_of_patient))[:-1]])

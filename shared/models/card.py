@@ -2,8 +2,8 @@
 
 A model folder explains itself. Its card states geometry, channels and clinical features in the
 order in which the network takes them, how its outputs become predictions, what it was trained on
-and how well it scored. Each task has its own card, in the file of its model. `load_card` rejects a
-folder that does not match its card, see `sealed`.
+and how well it scored. Each task has its own class of card, in the module of its model. `load_card`
+rejects a folder that does not match its card, see `sealed`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MemberKind: TypeAlias = Literal["network", "linear"]
 the lesion measures."""
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
-"""What a CPU with instructions for bfloat16 computes in. Other devices compute in float32."""
+"""The precision in which a CPU with bfloat16 instructions computes. Other devices use float32."""
 
 _FIELDS_OF_ONE_TASK: Final = frozenset(
     {
@@ -42,11 +42,12 @@ _FIELDS_OF_ONE_TASK: Final = frozenset(
         "threshold",
     }
 )
-"""A card of version 0.1 has the fields of all tasks; the fields of other tasks are empty."""
+"""Fields that belong to some tasks only. A card of version 0.1 has the fields of all tasks; the
+fields of other tasks are then empty, and they are ignored."""
 
 
 class Member(Strict):
-    """One model of the ensemble; `risk_mean` and `risk_std` standardise the risks of survival."""
+    """One model of the ensemble; `risk_mean` and `risk_std` standardise the risks of Task 2."""
 
     file: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -58,7 +59,7 @@ class Member(Strict):
 class Score(Strict):
     """One measured score, its uncertainty and the patients that it was measured on.
 
-    `standard_error` and the 95 % interval, `low` to `high`, are of a bootstrap over patients.
+    `standard_error` and the 95 % interval, `low` to `high`, come from a bootstrap over patients.
     """
 
     metric: Text
@@ -78,7 +79,7 @@ class Training(Strict):
     command: Text
     revision: Text
     seed: int | None
-    """None if another program trained the weights and does not say."""
+    """None if another program trained the weights and did not record the seed."""
 
 
 class BaseCard(Strict):
@@ -100,7 +101,7 @@ class BaseCard(Strict):
     preparation: Preparation
     intensity: AnyIntensity
     window_zyx: tuple[Side, Side, Side]
-    """Segmentation: the sliding window. Otherwise: the part of the region that the network sees."""
+    """Task 1: size of the sliding window. Tasks 2 and 3: size of the part that the network sees."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=16)]
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=100)]
     training: Training
@@ -108,7 +109,7 @@ class BaseCard(Strict):
 
     @property
     def compute_precision(self) -> Precision:
-        """The precision of the members' graphs; only some tasks may choose another one."""
+        """The precision of the members' graphs; the card of a task may allow another one."""
         return "float32"
 
     @model_validator(mode="after")
@@ -139,7 +140,7 @@ CardT = TypeVar("CardT", bound=BaseCard)
 
 
 class _TaskOfCard(BaseModel):
-    """The field that tells which card a file holds."""
+    """The field that tells for which task a card is."""
 
     task: str
 

@@ -1,7 +1,7 @@
 """Runs the ONNX graphs of a model folder, after checking each against the folder's card.
 
-A single graph stays loaded between calls. Of several graphs, only one is in memory at a time (a
-HECKTOR 2025 team reports that 15 checkpoints together did not fit in memory).
+If a folder has only one graph, the graph stays loaded between calls. If it has several, only one is
+in memory at a time. (A HECKTOR 2025 team reports that 15 checkpoints together did not fit.)
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Ensemble(Generic[CardT]):
     """The members of a model folder; the base class of each task's model.
 
-    A graph is checked against the card when it is loaded: the first one with the folder, each other
-    one when it is first used.
+    A graph is checked against the card when it is loaded: the first one when the folder is opened,
+    the others when they are used.
 
     If a member fails to load, the object remains usable, and the next call tries again.
 

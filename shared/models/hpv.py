@@ -22,7 +22,7 @@ class HpvCard(PrognosisCard):
     graph_output = "logit"
     task: Literal["hpv"] = "hpv"
     threshold: Annotated[float, Field(ge=0, le=1)]
-    """The probability from which the decision is positive."""
+    """The decision is positive if the probability is at least this value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class HpvPrediction:
 
     Attributes
     ----------
-    logit : logit of all members together; a positive logit means HPV+.
+    logit : the combined logit of all members; a positive logit means HPV+.
     probability : the logistic function of the logit.
     decision : whether the probability reaches the card's threshold; true means HPV+.
     """
@@ -49,11 +49,12 @@ class HpvModel(PrognosisModel[HpvCard]):
     def predict(
         self, prepared: Prepared, clinical: ClinicalRecord, labels: LabelVolume | None = None
     ) -> HpvPrediction:
-        """Return the prediction from the central window of the region, the lesions and the record.
+        """Return the prediction from a window of the region, the lesions and the clinical record.
 
         Parameters
         ----------
-        labels : GTVp and GTVn on the region, [z, y, x]; needed if the card has measures.
+        labels : GTVp and GTVn on the region, [z, y, x]; needed if the card has measures or lesion
+            channels.
 
         Raises
         ------
@@ -63,7 +64,7 @@ class HpvModel(PrognosisModel[HpvCard]):
         return self.combine(self.outputs(prepared, clinical, labels))
 
     def combine(self, outputs: Iterable[tuple[Member, float]]) -> HpvPrediction:
-        """Return the prediction from the logits of members, which `outputs` yields."""
+        """Return the prediction from the members' logits, which the method `outputs` yields."""
         logit = self.weighted(outputs)
         probability = 0.5 * (1 + math.tanh(logit / 2))  # The logistic function, without overflow.
         return HpvPrediction(

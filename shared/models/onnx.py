@@ -2,8 +2,8 @@
 
 The network runs on the first of CUDA, OpenVINO and CPU that works on this machine; a remark says
 why an earlier provider does not work. Nothing is written to stderr, because the platform marks a
-job that writes there and shows the last line to the user. Precision is float32 on every provider;
-OpenVINO computes in bfloat16 if the card says so and the CPU has instructions for it.
+job that writes there and shows the last line to the user. All providers compute in float32, with
+one exception: OpenVINO uses bfloat16 if the card says so and the CPU has instructions for it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from shared.resources import granted_cpus, has_bfloat16
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Discard the stderr of C++ code; exceptions still pass.
+    """Discard stderr, also that of C++ code; exceptions still pass.
 
-    When it is imported, ONNX Runtime searches for GPUs. It warns on stderr about a card that is not
-    a PCI device, as on the platform's machines, before its log level can be set.
+    When ONNX Runtime is imported, it searches for GPUs. If a GPU is not a PCI device, as on the
+    platform's machines, it writes a warning to stderr before its log level can be set.
     See https://github.com/microsoft/onnxruntime/issues/26763 and /27092.
     """
     stderr = os.dup(2)
@@ -87,8 +87,8 @@ class Network:
         sha256 : the file's SHA-256 in the card; None accepts any file.
         providers : the providers to try, best first. Providers that ONNX Runtime was not built with
             are skipped without a remark. The plain CPU provider is always tried last.
-        precision : "bfloat16" allows OpenVINO to compute in it where that is fast; elsewhere it has
-            no effect.
+        precision : "bfloat16" allows OpenVINO to compute in bfloat16 on a CPU with instructions for
+            it; elsewhere it has no effect.
 
         Raises
         ------
@@ -127,8 +127,8 @@ class Network:
     def __call__(self, **inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the graph's first output; the inputs must have the shapes in `inputs`.
 
-        The runtime reads contiguous inputs where they are, and writes the output into one array,
-        which the next call overwrites.
+        The runtime reads contiguous inputs without a copy. It writes into the same array each time,
+        so the next call overwrites the output.
         """
         if self._binding is None or self._output is None:
             output = self._session.get_outputs()[0]
@@ -154,7 +154,7 @@ def _full_name(provider: str) -> str:
 
 def _open(content: bytes, provider: str, precision: Precision) -> Any:
     """Return a session that runs on a provider; raise an exception of any type if that fails."""
-    # Without "FP32", some CPUs use bfloat16 unasked, and only 99 % of the labels agree (measured).
+    # Without "FP32", some CPUs use bfloat16 by default, and only 99 % of labels agree (measured).
     openvino = {"device_type": "CPU", "num_of_threads": str(granted_cpus())}
     if precision == "bfloat16" and has_bfloat16():
         openvino["load_config"] = json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}})

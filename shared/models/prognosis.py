@@ -38,12 +38,12 @@ class PrognosisCard(BaseCard):
     """The lesion measures that the linear members take, in order; empty without such members."""
 
     weights: dict[MemberKind, Annotated[Magnitude, Field(ge=0)]] = Field(default_factory=dict)
-    """Factor of the mean output of each kind of members; unused if there is only one kind. Empty if
-    all members count alike."""
+    """Factor of the mean output of each kind of member; unused if there is only one kind. Empty if
+    all members have the same weight."""
     offset: Magnitude = 0.0
-    """Is added to the weighted sum; unused without weights."""
+    """A constant that is added to the weighted sum; unused without weights."""
     choice: Text = ""
-    """Why the ensemble has these kinds of members; empty if none were compared."""
+    """Why the ensemble has these kinds of members; empty if no kinds were compared."""
 
     @model_validator(mode="after")
     def _check_weights(self) -> PrognosisCard:
@@ -106,7 +106,7 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
             )
 
     def window_centre(self, labels: LabelVolume | None) -> IntTriple | None:
-        """Return the voxel (z, y, x) to centre the window on; None is the centre of the region.
+        """Return the voxel (z, y, x) to centre the window on; None means the centre of the region.
 
         If a network takes lesion channels, the window is centred on the box around all lesions.
         """
@@ -156,8 +156,8 @@ class PrognosisModel(Ensemble[PrognosisCardT]):
         """Return one number from the outputs of some members, as `outputs` yields them.
 
         Each output is standardised by its member's mean and standard deviation. With weights, the
-        result is the weighted sum of the means of the kinds, plus the offset. Without weights, or
-        if there is only one kind, it is the mean over all members.
+        result is the weighted sum of the mean outputs of each kind, plus the offset. Without
+        weights, or if there is only one kind, it is the mean over all members.
         """
         by_kind: dict[MemberKind, list[float]] = {}
         for member, output in outputs:

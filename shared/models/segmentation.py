@@ -1,4 +1,4 @@
-"""Task 1: from a prepared case, predicts a label map of GTVp and GTVn on the region's grid."""
+"""Task 1: predicts a label map of GTVp and GTVn on the region's grid from a prepared case."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class SegmentationModel(Ensemble[SegmentationCard]):
         """Return probabilities of background, GTVp and GTVn, shape (3, z, y, x).
 
         They are the softmax of the sliding window's logits, averaged over networks and mirrorings;
-        see `SegmentationCard.tiling` for the order. Windows without body are background. With the
-        intensity of nnU-Net, so is everything outside the box of nonzero voxels.
+        see `SegmentationCard.tiling` for the order. Voxels that are only in windows without body
+        are background. With `NnunetIntensity`, voxels outside `nonzero_box` are background too.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ def _call(network: Network, window: Volume) -> Volume:
 def mean_logits(
     predict: Callable[[Volume], Volume], mirror_axes: Sequence[str]
 ) -> Callable[[Volume], Volume]:
-    """Return a function of a window that gives the mean logits over all its mirrorings.
+    """Return a function that maps a window to the mean of its logits over all mirrorings.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Runs a network on a volume larger than its input, in overlapping windows with Gaussian weights.
 
 The windows, their order, their weights and the padding are the same as in MONAI's
-`sliding_window_inference` with mode "gaussian", or as in nnU-Net's predictor, but in NumPy and
-float32. Memory holds only the volume, one window, the sum of the weighted outputs and the sum of
-the weights.
+`sliding_window_inference` with mode "gaussian", or as in nnU-Net's predictor. The code uses only
+NumPy and float32. Memory holds only the volume, one window, the sum of the weighted outputs and the
+sum of the weights.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from shared.conventions import IntTriple, Volume
 
 Tiling: TypeAlias = Literal["monai", "nnunet"]
-"""Whose windows and weights. With the same overlap, MONAI's windows have a fixed step, and the last
-one ends at the border; nnU-Net's have the largest equal steps that are not longer."""
+"""The software whose windows and weights are used. The overlap defines the longest step between
+windows. MONAI uses this step, but the last window ends at the border. nnU-Net uses equal steps, as
+few as possible."""
 
 SIGMA_SCALE: Final = 0.125
 """Sigma of the Gaussian as a fraction of the window's side (MONAI, nnU-Net)."""
@@ -29,8 +30,8 @@ LEAST_WEIGHT: Final = 1e-3
 """Lower bound of the weights, so that a window's corner still counts (MONAI)."""
 
 CERTAIN_LOGIT: Final = 20.0
-"""Logit of the background where no window was run, which is a probability of 1 in float32. The
-other classes get the negative of this value."""
+"""Logit of the background in voxels that no window covers; the other classes get the negative of
+this value. In float32, the probability of the background is then 1."""
 
 
 def sliding_window(
@@ -56,7 +57,7 @@ def sliding_window(
     outputs : K, the number of classes, background first.
     needed : bool, shape (z, y, x); windows in which it is False everywhere are not run. None runs
         all windows.
-    tiling : whose windows and weights.
+    tiling : the software whose windows and weights are used.
 
     Returns
     -------
@@ -102,10 +103,10 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
 
 
 def even_window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Return the first voxel of each window in nnU-Net's way, which has equal steps.
+    """Return the first voxel of each window along an axis as nnU-Net does, with equal steps.
 
-    The number of windows is the least with steps of at most the window without the overlap. Starts
-    are rounded to whole voxels.
+    There are as few windows as possible, with steps no longer than the window without the overlap.
+    Starts are rounded to whole voxels.
     """
     last = size - window
     steps = math.ceil(last / (window * (1 - overlap)))
@@ -113,7 +114,7 @@ def even_window_starts(size: int, window: int, overlap: float) -> list[int]:
 
 
 def gaussian_weight(window_zyx: Sequence[int]) -> Volume:
-    """Return the weight of each voxel of a window: 1 in its centre, falling to the corners."""
+    """Return the weight of each voxel of a window: 1 at its centre, lowest in the corners."""
     weight = np.ones((), np.float32)
     for size in window_zyx:
         distance = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
@@ -125,7 +126,8 @@ def gaussian_weight(window_zyx: Sequence[int]) -> Volume:
 def nnunet_weight(window_zyx: Sequence[int]) -> Volume:
     """Return nnU-Net's weight of each voxel of a window: 10 at its centre, in float16 precision.
 
-    The centre is the voxel `size // 2`. Weights that float16 rounds to 0 get its least weight.
+    The centre is the voxel `size // 2`. Weights that float16 rounds to 0 get the lowest positive
+    weight.
     """
     weight = np.full((), 10.0)
     for size in window_zyx:

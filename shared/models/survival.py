@@ -33,7 +33,7 @@ class SurvivalModel(PrognosisModel[SurvivalCard]):
         prepared : the case on the region.
         labels : GTVp and GTVn on the region, [z, y, x]; the window is centred on the box around the
             lesions, or on the region if there are none.
-        clinical : the clinical record; its HPV status is the probability that Task 3 predicts.
+        clinical : the clinical record; its `hpv` is the probability that Task 3 predicts.
 
         Returns
         -------
@@ -47,5 +47,5 @@ class SurvivalModel(PrognosisModel[SurvivalCard]):
         return None if labels is None else lesion_centre(labels)
 
     def combine(self, outputs: Iterable[tuple[Member, float]]) -> float:
-        """Return the risk from the risks of members, which `outputs` yields."""
+        """Return the risk from the members' risks, which the method `outputs` yields."""
         return self.weighted(outputs)

@@ -23,12 +23,12 @@ class Component:
     mask: NDArray[np.bool_]
 
     def voxels_of(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return the component's voxels of a volume, shape (n,)."""
+        """Return the values of a volume in the component's voxels, shape (n,)."""
         voxels: NDArray[Any] = volume[self.box][self.mask]
         return voxels
 
     def relabel(self, labels: LabelVolume, label: Label) -> None:
-        """Set the component's voxels of a label map, in place."""
+        """Give the component's voxels a label in a label map, in place."""
         labels[self.box][self.mask] = label
 
 

@@ -1,11 +1,13 @@
 """Maps a segmented region back to the CT's own grid, on which the platform scores it.
 
-The region is often coarser than the CT, and labels of nearest voxels would have steps. Instead, a
-field is interpolated linearly, and a lesion consists of the CT voxels in which it is highest. At a
-voxel of the region, the size of the field is the certainty of the network and its sign is the
-decision of the rules, so a lesion that a rule removed cannot return. A lesion has as many voxels as
-are nearest to it: its volume stays, and a small one does not vanish. A lower bound on the field,
-such as 0, would shrink small lesions: spheres of 9 mm at 4 mm would lose a sixth.
+The region is often coarser than the CT. If each CT voxel took the label of the nearest region
+voxel, the outlines would have steps. Instead, a field on the region is interpolated linearly, and a
+lesion consists of the CT voxels in which the field is highest. In a voxel of the region, the
+magnitude of the field is the certainty of the network. Its sign follows the label after the rules,
+so a lesion that a rule removed cannot return. A lesion gets as many CT voxels as the nearest labels
+would give it. Its volume is therefore kept, and a small lesion does not vanish. A fixed lower bound
+on the field, such as 0, would shrink small lesions: spheres of 9 mm would lose a sixth of their
+volume at a spacing of 4 mm.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from shared.postprocessing.components import Component, find_components
 from shared.preprocessing.pipeline import Undo
 
 LEAST_CERTAINTY: Final = np.float32(1e-6)
-"""The size of a field where two labels are equally probable, so that it keeps its sign."""
+"""Least magnitude of a field, so that it keeps its sign where two labels are equally probable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class SegmentedRegion:
     ----------
     labels : label map after the rules, [z, y, x].
     probabilities : probabilities of background, GTVp and GTVn, shape (3, z, y, x). Where a rule has
-        changed a label, it is not the most probable one.
+        changed a label, the new label is not the most probable one.
     """
 
     labels: LabelVolume
@@ -43,7 +45,7 @@ class SegmentedRegion:
 
 
 def restore(segmented: SegmentedRegion, undo: Undo) -> sitk.Image:
-    """Bring a segmented region to the CT's grid.
+    """Map a segmented region to the CT's grid.
 
     Only the boxes around the lesions are interpolated, so that time and memory depend on the
     lesions.
@@ -56,7 +58,8 @@ def restore(segmented: SegmentedRegion, undo: Undo) -> sitk.Image:
     Returns
     -------
     A uint8 image with the CT's size, spacing, origin and direction; outside the region it is
-    background. A CT voxel gets a label only if one of the eight region voxels around it has it.
+    background. A CT voxel gets a label only if one of the eight region voxels around it has that
+    label.
     """
     mask = undo.ct.filled(Label.BACKGROUND, sitk.sitkUInt8)
     straight = straighten_grid(undo.ct)  # as when the case was prepared
@@ -98,7 +101,7 @@ def _outline(
 
 
 def _lowest(heights: Volume, count: int) -> float:
-    """Return the bound that `count` heights reach, or nearly so many if several are equal."""
+    """Return the bound that `count` heights reach, or as close to that as equal heights allow."""
     if count == 0:
         return np.inf
     if count >= heights.size:
@@ -119,7 +122,8 @@ def _certainty_of_lesion(labels: LabelVolume, probabilities: Volume) -> Volume:
 def _certainty_of_primary(labels: LabelVolume, probabilities: Volume) -> Volume:
     """Return how certain a voxel is GTVp; negative if it is GTVn, and 0 in the background.
 
-    So the background has no say in which of two touching lesions a voxel between them belongs to.
+    Because of this 0, the background does not influence to which of two touching lesions a voxel
+    between them belongs.
     """
     _, primary, node = probabilities
     sign = (labels == Label.GTVP).astype(np.float32) - (labels == Label.GTVN)
@@ -137,7 +141,7 @@ def _interpolate(values: Volume, grid: Grid, target: Grid, outside: float) -> Vo
 
 
 def _widened(lesion: Component) -> Box:
-    """Return the box around a lesion with a margin of one voxel, which may leave the region."""
+    """Return the box around a lesion with a margin of one voxel, even outside the region."""
     z, y, x = lesion.box
     return Box(
         (x.start - 1, y.start - 1, z.start - 1),

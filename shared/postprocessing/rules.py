@@ -23,23 +23,23 @@ from shared.schema import Limit, Strict
 class Rules(Strict):
     """Limits that lesions must meet; 0 turns a rule off. Rules apply in the order of the fields.
 
-    A lesion is a 26-connected component. Its mass is the sum of its label's probabilities times the
-    voxel volume, which is its expected volume.
+    A lesion is a 26-connected component of a label. Its mass is its expected volume: the sum of the
+    probabilities of this label over its voxels, times the volume of a voxel.
     """
 
     minority_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """If a connected component has both labels and one label has less than this share of the
     volume, the whole component gets the other label: the network has split one lesion."""
     min_primary_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """A primary with a lower mean probability gets the label, node or background, that has the next
-    highest mean probability in its voxels."""
+    """A primary with a lower mean probability becomes node or background, whichever has the higher
+    mean probability in its voxels."""
     min_primary_mass_mm3: Limit = 0.0
     """A primary with a lower mass is relabelled in the same way."""
     min_primary_suv_max: Limit = 0.0
     """A remaining primary with a lower SUVmax becomes background."""
     satellite_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """A remaining primary becomes a node if its mass is less than this share of the heaviest
-    one's."""
+    """A remaining primary becomes a node if its mass is less than this share of the mass of the
+    heaviest remaining primary."""
     node_gap_mm: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Nodes with a gap of at most this width are joined: background on the shortest paths between
     them becomes node."""

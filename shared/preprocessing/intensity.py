@@ -18,7 +18,7 @@ ImageChannel: TypeAlias = Literal["CT", "PET"]
 Channel: TypeAlias = Literal["CT", "PET", "GTVp", "GTVn"]
 
 IMAGE_CHANNELS: Final[tuple[ImageChannel, ...]] = ("CT", "PET")
-"""The channels of `scale_images`; the others are drawn from the labels."""
+"""The channels of `scale_images`; the other channels come from the label map."""
 MIN_WINDOW_HU: Final = 1.0
 
 
@@ -51,7 +51,7 @@ class NnunetIntensity(Strict):
 
     CT is clipped and standardised with the numbers of the plans ("CTNormalization"). PET is
     standardised with the mean and the standard deviation of the case ("ZScoreNormalization").
-    nnU-Net sees a case cropped to the box around the voxels in which CT or PET is not 0.
+    nnU-Net crops a case to the box around the voxels in which CT or PET is not 0.
 
     References
     ----------
@@ -60,12 +60,12 @@ class NnunetIntensity(Strict):
 
     kind: Literal["nnunet"]
     ct_range_hu: tuple[Magnitude, Magnitude]
-    """The percentiles 0.5 and 99.5 of the training patients' lesions."""
+    """The percentiles 0.5 and 99.5 of the HU in the lesions of the training patients."""
     ct_mean_hu: Magnitude
     ct_std_hu: Divisor
     pet_nonzero_only: bool
-    """Whether PET is standardised only where CT or PET is not 0, or is enclosed by such voxels; it
-    stays as it is elsewhere ("use_mask_for_norm")."""
+    """Whether PET is standardised only in the voxels where CT or PET is not 0, and in the holes
+    that they enclose. Other voxels then keep their values ("use_mask_for_norm")."""
 
     @field_validator("ct_range_hu")
     @classmethod
@@ -101,8 +101,8 @@ def scale_images(
 
     Parameters
     ----------
-    ct_hu, pet_suv : volumes of one shape. For `NnunetIntensity` they are a whole case, cropped to
-        `nonzero_box`.
+    ct_hu, pet_suv : volumes of the same shape; for `NnunetIntensity`, those of a whole case,
+        cropped to `nonzero_box`.
     """
     if isinstance(intensity, Intensity):
         return {"CT": scale_ct(ct_hu, intensity), "PET": scale_pet(pet_suv, intensity)}
@@ -120,15 +120,15 @@ def scale_images(
 def nonzero_box(ct_hu: Volume, pet_suv: Volume) -> tuple[slice, slice, slice]:
     """Return the box (z, y, x) around the voxels in which CT or PET is not 0.
 
-    Without such voxels it is the whole volume. The air around a body is not 0 HU, so the box of a
-    region is smaller only where the images were set to 0.
+    Without such voxels, it is the whole volume. Air does not have 0 HU, so the box is smaller than
+    a region only if both images were set to 0 near an edge.
     """
     box = bounding_slices((ct_hu != 0) | (pet_suv != 0))
     return box or (slice(None), slice(None), slice(None))
 
 
 def _filled_nonzero(ct_hu: Volume, pet_suv: Volume) -> NDArray[np.bool_]:
-    """Return where CT or PET is not 0, or where such voxels enclose a hole."""
+    """Return the voxels in which CT or PET is not 0, and the holes that they enclose."""
     mask = sitk.GetImageFromArray(((ct_hu != 0) | (pet_suv != 0)).astype(np.uint8))
     filled = sitk.BinaryFillhole(mask, fullyConnected=False, foregroundValue=1)
     return sitk.GetArrayFromImage(filled).astype(bool)
@@ -143,7 +143,7 @@ def network_channels(
 
     Parameters
     ----------
-    images : the images that `scale_images` returns, each [z, y, x]; training augments them first.
+    images : the images that `scale_images` returns, each [z, y, x]; augmented in training.
     labels : label map on the same grid; needed for the channels GTVp and GTVn, which are 0/1.
 
     Raises

@@ -1,12 +1,13 @@
-"""Tells the unit of a PET from its voxels: SUV stays, other units are scaled and reported.
+"""Infers the unit of a PET from its voxels; a PET that is not in SUV is scaled, with a remark.
 
-SUV is activity divided by injected dose per body weight. Much of a body is muscle, fat and lung,
-whose SUV is much the same in everybody. So is the lower quartile of the SUV of a body, wherever the
-scan begins and ends. The median is not, because in a scan of the head up to half of the voxels are
-brain, whose uptake is high. In kBq/mL the lower quartile is about 3 times, in Bq/mL about 3000
-times as high. Dose and weight are not among the inputs, so a PET in another unit is scaled until
-its lower quartile is that of an SUV image. `tests.benchmarks.pet_units` measures how often the unit
-is mistaken, and the error of the scale.
+SUV is the activity concentration divided by the injected dose per body weight. Much of a body is
+muscle, fat and lung, whose SUV is similar in all patients. The lower quartile of the SUV in a body
+is therefore similar too, wherever the scan begins and ends. The median is not, because in a scan of
+the head up to half of the voxels are brain, whose uptake is high. In kBq/mL, the lower quartile is
+about 3 times as high as in SUV; in Bq/mL, about 3000 times. Dose and weight are not among the
+inputs. A PET in another unit is therefore scaled so that its lower quartile becomes the typical one
+in SUV. `tests.benchmarks.pet_units` measures how often the unit is mistaken, and the error of the
+scale.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ from numpy.typing import NDArray
 from shared.conventions import Volume
 
 TYPICAL_QUARTILE_SUV: Final = 0.43
-"""Lower quartile of the SUV of the voxels with uptake in the body, over 40 PETs of TCIA
-Soft-tissue-Sarcoma around a tumour. They reach from 0.24 to 0.70."""
+"""Typical lower quartile of the SUV of the voxels with uptake in the body. It comes from 40 PETs of
+TCIA Soft-tissue-Sarcoma, cropped around a tumour, with lower quartiles from 0.24 to 0.70."""
 
 HIGHEST_QUARTILE_SUV: Final = 1.0
-"""Highest lower quartile that can be SUV."""
+"""A PET with a lower quartile above this value is not in SUV."""
 
 LOWEST_QUARTILE_SUV: Final = 0.03
-"""A lower one is not SUV, unless lesions or organs have the uptake of one."""
+"""A PET with a lower quartile below this is not in SUV, unless it reaches `LOWEST_HOT_SUV`."""
 
 LOWEST_HOT_SUV: Final = 1.0
-"""Uptake that the hottest hundredth of a body exceeds in SUV; in the 40 PETs it exceeds 1.8."""
+"""Lower limit of the 99th percentile of the SUV in a body; in the 40 PETs, it is above 1.8."""
 
 LOWEST_UPTAKE: Final = 1e-6
-"""A lower quartile below this is no uptake in any unit; scaling it would overflow."""
+"""A lower quartile below this value means no uptake in any unit; the scale would overflow."""
 
 UNITS: Final = ((200.0, "Bq/mL"), (20.0, "counts"), (HIGHEST_QUARTILE_SUV, "kBq/mL"))
-"""Units other than SUV, for the remark, and the lower quartile above which each is assumed.
+"""For each unit other than SUV, the lower quartile above which it is assumed, and its name for the
+remark.
 
-A PET of 3 to 6 MBq/kg, an hour after injection, has a lower quartile of 0.9 to 1.8 kBq/mL."""
+One hour after an injection of 3 to 6 MBq/kg, a PET has a lower quartile of 0.9 to 1.8 kBq/mL."""
 
 
 def suv_scale(pet_zyx: Volume, body_zyx: NDArray[np.bool_]) -> tuple[float, str | None]:
@@ -45,8 +47,8 @@ def suv_scale(pet_zyx: Volume, body_zyx: NDArray[np.bool_]) -> tuple[float, str 
 
     Parameters
     ----------
-    pet_zyx, body_zyx : PET and body on the same grid, which may be coarse. Voxels without uptake do
-        not count, because the PET may cover only a part of the body.
+    pet_zyx, body_zyx : PET and mask of the body on the same grid, which may be coarse. Voxels
+        without uptake do not count, because the PET may cover only a part of the body.
 
     Returns
     -------

@@ -21,7 +21,8 @@ from shared.preprocessing.pet_units import suv_scale
 from shared.preprocessing.region import BODY_HU, Localisation, Preparation, find_region
 
 CT_RANGE_HU: Final = (-1024.0, 3071.0)
-"""The range of a 12-bit CT. Padding is below this range, and metal in extended-range CTs above."""
+"""The range of a 12-bit CT. Padding is below this range. In CTs with an extended range, metal
+is above it."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Prepared:
 
     Attributes
     ----------
-    ct_hu : CT, float32, shape `undo.region.shape_zyx`. Only the box around the body is
-        interpolated; outside this box, where the CT shows couch and air, and outside the CT, all
-        values are those of air.
+    ct_hu : CT, float32, shape `undo.region.shape_zyx`. Only the box around the body in the
+        common field of view of CT and PET is interpolated. All voxels outside this box or outside
+        the CT have the HU of air.
     pet_suv : PET, float32, same shape, not negative; 0 outside the PET and outside the box.
-    body : bool, same shape; whether the CT shows anything but air.
+    body : bool, same shape; true where the CT is above `BODY_HU`, so not air.
     undo : the record that maps a result back to the CT's grid.
     remarks : lines for the log about anything unusual in the case, and how the region was found.
     """
@@ -97,7 +98,7 @@ def _on_region(
     outside: float,
     clamp: tuple[float, float] | None = None,
 ) -> Volume:
-    """Return an image on the grid of the region; outside the body's box it has one value."""
+    """Return an image on the region's grid; all voxels outside the body's box are `outside`."""
     region, box = localisation.region, localisation.body_box
     if box.is_empty:
         return np.full(region.shape_zyx, outside, np.float32)

@@ -29,19 +29,19 @@ BODY_HU: Final = -500.0
 """Threshold between air (-1000) and fat (-100)."""
 
 COARSE_MM: Final = 4.0
-"""Voxel size of the search, a fraction of a neck's width; a whole-body scan takes 0.1 s."""
+"""Voxel size of the search. It is small compared with a neck; a whole-body scan takes 0.1 s."""
 
 BONE_HU: Final = 150.0
 """Threshold for bone. Skull bone has 500 HU or more, so a coarse voxel counts as bone if bone fills
 a quarter of it."""
 
 BRAIN_HU: Final = (0.0, 90.0)
-"""Range of the mean over 12 mm in brain, blood and contrast agent. In a neck, fat and airways bring
-the mean below this range; in a jaw, bone brings it above."""
+"""Range of the mean HU of a 12 mm cube of brain, with blood and contrast agent. In a neck, fat and
+airways lower the mean below this range; in a jaw, bone raises it above."""
 
 MIN_CAVITY_ML: Final = 60.0
-"""Least volume of the cavity: a twentieth of an adult's intracranial volume (1100 to 1700 ml),
-because a scan may show only a part of it."""
+"""Least volume that counts as a part of the cavity: a twentieth of an adult's intracranial volume
+(1100 to 1700 ml), because a scan may show only a part of it."""
 
 BODY_MARGIN_MM: Final = 12.0
 """Margin around the body on the coarse grid: three coarse voxels, for skin, nose and ears."""
@@ -56,7 +56,8 @@ inside. The skull base is 140 mm below the vertex; a region of 288 mm ends 30 mm
 clavicles."""
 
 NECK_BELOW_SKULL_BASE_MM: Final = 100.0
-"""Length of the neck above the shoulders; its centre is the region's centre in x and y."""
+"""Length of the neck between skull base and shoulders. The centroid of the body at these heights is
+the region's centre in x and y."""
 
 
 class Preparation(Strict):
@@ -83,9 +84,10 @@ class Localisation:
     ----------
     region : grid of the region, along the world's axes.
     coarse_pet : PET on the coarse grid, in the unit of the file.
-    coarse_body : body on the coarse grid, without the couch.
-    body_box : the part of the region around the body, with a margin; the whole region if no body is
-        visible.
+    coarse_body : body on the coarse grid, without the couch. This grid covers only the common field
+        of view of CT and PET.
+    body_box : the part of the region around `coarse_body`, with a margin; the whole region if no
+        body is visible.
     remark : how the region was found, for the log.
     """
 
@@ -108,8 +110,8 @@ def find_region(ct_hu: sitk.Image, pet: sitk.Image, preparation: Preparation) ->
     -------
     The region, and how it was found. The upper end of the region is 90 mm above the skull base. It
     is at the upper end of the common field of view of CT and PET if that is lower, or if no skull
-    is in view. If the region would leave the lower end of the field of view, it is moved up as far
-    as the upper end allows.
+    is in view. If the region would extend below the field of view, it is moved up as far as the
+    upper end allows.
 
     Raises
     ------
@@ -204,8 +206,8 @@ def _skull_base_mm(ct_hu: Volume, coarse: Grid) -> float | None:
 
     The cavity is the space that bone encloses in axial slices and that has the HU of brain. Other
     places may look the same (the ring of first ribs and sternum, artefacts of metal in teeth), but
-    they are below the brain. The cavity therefore consists of the uppermost such space, and of
-    every further one below it without a large gap.
+    they are below the brain. The cavity therefore consists of the uppermost such space, and of the
+    further ones below it that no large gap separates from it.
     """
     bone = close_mask(ct_hu > BONE_HU, (0, 2, 2))
     mean_hu = sitk.GetArrayFromImage(sitk.Mean(sitk.GetImageFromArray(ct_hu), [1, 1, 1]))
@@ -245,7 +247,7 @@ def _centre_mm(
 ) -> NDArray[np.float64]:
     """Return the world (x, y) of the body's centroid between two heights.
 
-    Without a body it is the centre of the common field of view.
+    Without a body between them, it is the centre of the common field of view.
     """
     z_mm = coarse.origin_mm[2] + np.arange(body.shape[0]) * COARSE_MM
     part = body[(z_mm >= low_mm) & (z_mm <= high_mm)]

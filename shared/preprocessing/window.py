@@ -16,7 +16,7 @@ def window_box(
     Parameters
     ----------
     shape_zyx : the volume's shape.
-    window_zyx : the window's shape, along no axis larger than the volume's.
+    window_zyx : the window's shape, which must fit into the volume.
     centre_zyx : voxel on which the window is centred; the window is shifted if it would leave the
         volume. Default: the centre of the volume.
 

@@ -1,11 +1,13 @@
 """Clinical values of real patients: `python -m tests.benchmarks.clinical`.
 
-The 300 patients of four centres and the 137 of one in `../shared/realdata/clinical` (or the folder
-in HECKTOR_REALDATA): the C-index of recurrence-free survival by the network's clinical branch,
-trained with this project's Cox loss, next to the Cox models of libraries in the same folds, and the
-balanced accuracy of the HPV status from clinical values alone. It fails if a linear branch trained
-with the loss differs from the libraries' Cox models by more than 0.01. `--networks 0` leaves out
-the clinical branch, which takes nearly all of the time.
+The patients are 300 from four centres and 137 from one centre, in `../shared/realdata/clinical` (or
+in `clinical` of the folder that HECKTOR_REALDATA names). The first table compares predictions of
+recurrence-free survival in the same folds: the network's clinical branch, trained with this
+project's Cox loss, and the Cox models of two libraries. The second table shows how well a logistic
+regression predicts HPV status. All predictions use clinical values alone. The command fails if the
+C-index of a linear branch, trained with this project's loss, differs from that of the libraries'
+Cox models by more than 0.01. `--networks 0` leaves out the clinical branch, which takes nearly all
+of the time.
 """
 
 from __future__ import annotations
@@ -54,9 +56,9 @@ class Patients:
 
     Attributes
     ----------
-    ehr : keys of the record that the table has.
-    records : their values.
-    stages : T and N, shape (n, 2), NaN if unknown; the challenge does not give them.
+    ehr : keys of the clinical record for which the table has values.
+    records : the clinical record of each patient.
+    stages : T and N stage, shape (n, 2), NaN if unknown. The challenge's data have no T and N.
     centres : shape (n,).
     hpv : 1, 0 or NaN.
     """
@@ -143,7 +145,7 @@ class Inputs:
 
     Attributes
     ----------
-    with_stages : whether T and N are among them.
+    with_stages : whether T and N are among the values.
     """
 
     keys: tuple[str, ...]
@@ -171,7 +173,7 @@ class Inputs:
 
 
 Method: TypeAlias = Callable[[Inputs, Patients, Patients], Values]
-"""From inputs, patients to fit to and other patients to the risks of the others."""
+"""Fits a model to the first patients, and returns the risks of the second."""
 
 
 def lifelines_cox(inputs: Inputs, fitted: Patients, others: Patients) -> Values:
@@ -220,8 +222,8 @@ def linear_branch(inputs: Inputs, fitted: Patients, others: Patients) -> Values:
 class ClinicalBranch:
     """The network's clinical branch alone, on the schedule of a configuration.
 
-    No epoch is selected. The risks of several networks are standardised on the patients trained on
-    and averaged, as in the container.
+    The weights are those after the last epoch; no epoch is selected. The risks of each network are
+    standardised with the patients trained on and then averaged, as in the container.
     """
 
     configuration: str
@@ -268,7 +270,7 @@ class ClinicalBranch:
 def held_out(
     method: Method, inputs: Inputs, patients: Patients, folds: Folds
 ) -> tuple[Values, NDArray[np.str_]]:
-    """Return each patient's risk by the model that has not seen it, and the patient's fold."""
+    """Return the out-of-fold risk of each patient, and the name of the patient's fold."""
     risks, own = np.full(len(patients.records), np.nan), np.full(len(patients.records), "    ")
     for fitted, others, name in _parts(folds):
         risks[others] = method(inputs, patients[fitted], patients[others])
@@ -288,7 +290,8 @@ def survival_rows(patients: Patients, inputs: Inputs, networks: int) -> list[str
     Raises
     ------
     HecktorError
-        If the C-index of the linear branch differs from that of a library's Cox model.
+        If the C-index of the linear branch differs from that of a library's Cox model by more than
+        `AGREEMENT`.
     """
     methods: dict[str, Method] = {
         "Cox, lifelines": lifelines_cox,

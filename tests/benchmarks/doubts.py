@@ -1,12 +1,16 @@
 """How often the input checks find an injected fault: `python -m tests.benchmarks.doubts`.
 
-Phantoms of unseen centres get one fault at a time: a displaced PET, a cut field of view, another
-unit, metal, a lesion at the cut. Directions, levels and units take turns, so that a phantom gets a
-few of them. The true lesions stand in for predicted ones. The command prints how often the check of
-each fault raises a doubt, how often each check does on untouched phantoms (false alarms, unless the
-scan has the fault from the start), and on real PET/CTs of sarcomas in `../shared/realdata` (or the
-folder in HECKTOR_REALDATA), which show no head. It fails if less than 90 % of the PETs displaced by
-15 mm are found, or if more than 5 % of the untouched ones are called displaced.
+Phantoms of unseen centres get one fault at a time: a displaced PET, a field of view that is cut
+off, a PET in another unit, metal in a lesion, or a scan that ends in a lesion. Directions, levels
+and units take turns, so each phantom gets only some of them. The true lesions stand in for
+predicted ones.
+
+The command prints how often the check for each fault raises a doubt. It also prints how often each
+check raises a doubt about untouched phantoms, and about real PET/CTs of sarcomas in
+`../shared/realdata` (or the folder in HECKTOR_REALDATA), which show no head. A doubt about an
+untouched phantom is a false alarm, unless the phantom has the fault from the start. The command
+fails if less than 90 % of the PETs displaced by 15 mm are found, or if more than 5 % of the
+untouched phantoms are called displaced.
 
 A patient whose left and right are swapped in both images cannot be told from another patient, so no
 check looks for it.
@@ -55,9 +59,9 @@ DIRECTIONS: Final = {
 DISPLACEMENTS_MM: Final = (5, 10, 15, 20, 30)
 TARGET_MM: Final = 15
 TOPS_MM: Final = (40, 20, 0, -30)
-"""Upper ends of cut scans, above the skull base."""
+"""Upper ends of cut scans, in mm above the skull base; a negative one is below it."""
 BOTTOMS_MM: Final = (150, 130, 100, 70)
-"""Lower ends of cut scans, below the skull base."""
+"""Lower ends of cut scans, in mm below the skull base."""
 FACTORS: Final = {
     "kBq/mL (times 3)": 3.0,
     "Bq/mL (times 3000)": 3000.0,
@@ -70,7 +74,7 @@ MIN_FOUND, MAX_FALSE = 0.9, 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """The images of a patient and the true lesions; the record says how a phantom was made."""
+    """Images and true lesions; whether the brain is in view, and whether the PET is in SUV."""
 
     ct: sitk.Image
     pet: sitk.Image
@@ -81,7 +85,13 @@ class Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """The checks that raised a doubt about a scan with a fault, and the seconds that they took."""
+    """A scan, the checks that raised a doubt about it, and the seconds that all checks took.
+
+    Attributes
+    ----------
+    fault : the fault, or the kind of untouched scan.
+    check : the check that must find the fault; None for an untouched scan.
+    """
 
     fault: str
     check: Check | None
@@ -111,7 +121,7 @@ def displaced(scan: Scan, direction: tuple[int, int, int], distance_mm: float) -
 
 
 def cut(scan: Scan, low_mm: float, high_mm: float) -> Scan | None:
-    """Return the part of a scan between two heights; None if it does not reach beyond both."""
+    """Return the part of a scan between two heights; None if an image stays whole or is empty."""
     images = []
     for image in (scan.ct, scan.pet, scan.labels):
         grid = Grid.of(image)
@@ -148,7 +158,7 @@ def with_metal(scan: Scan) -> Scan:
 
 
 def faults(scan: Scan, prepared: Prepared, index: int) -> Iterator[tuple[str, Check, Scan | None]]:
-    """Yield the faults of a phantom's turn, the check that must find each, and the faulty scan."""
+    """Yield each fault that the phantom gets, the check that must find it, and the faulty scan."""
     names = list(DIRECTIONS)
     for step, distance_mm in enumerate(DISPLACEMENTS_MM):
         turn = index + step
@@ -191,7 +201,7 @@ def check_scan(fault: str, check: Check | None, scan: Scan) -> tuple[Trial, Prep
 
 
 def measure_phantom(job: tuple[Path, int, dict[str, object], bool]) -> list[Trial]:
-    """Check a phantom untouched and, if it gets faults, with each fault of its turn."""
+    """Check a phantom untouched and, if it gets faults, with each of its faults."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     folder, index, record, gets_faults = job
     scan = read_phantom(folder, record)

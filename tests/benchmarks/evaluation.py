@@ -1,9 +1,10 @@
 """Seconds and memory of the evaluation at full size: `python -m tests.benchmarks.evaluation`.
 
 The masks have 512x512 voxels and as many slices as the challenge's scans, with a primary, two nodes
-and a distant false lesion. They are evaluated as a submission of 400 cases in two processes. Many
-cases link to the same few masks, so reading profits from the page cache; decompression, which takes
-most of the reading time, does not. The command fails if a limit of the project is exceeded.
+and a distant false lesion. They are evaluated as a submission of 400 cases in two processes. Most
+cases are links to the same few masks, so the page cache speeds up reading. It does not speed up
+decompression, which takes most of the reading time. The command fails if the evaluation exceeds
+`MOST_SECONDS` or `MOST_GB`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.evaluation.submission import SLUGS, Submission, image
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 SLICES: Final = (135, 135, 200, 300)
-"""The training set's median is 135; 300 is a whole-body scan."""
+"""Numbers of slices: 135 is the median of the challenge's training set, 300 a whole-body scan."""
 IMAGES: Final = SLUGS["segmentation"][1]
 SPACING_MM: Final = (0.98, 0.98, 3.27)
 MOST_SECONDS: Final = 600
@@ -48,7 +49,7 @@ def main(cases: int = 400, workers: int = 2) -> None:
 
 
 def make(submission: Submission, cases: int) -> None:
-    """Write a few cases, and link the others to their files."""
+    """Write the files of a few cases; the files of all other cases are links to them."""
     rng = np.random.default_rng(0)
     for number in range(cases):
         case_id = f"MDA-{number:03}"
@@ -108,7 +109,7 @@ def paint(
 
 
 def measure(submission: Submission, workers: int) -> tuple[float, float]:
-    """Return the seconds that the evaluation takes, and the memory of its processes in GB."""
+    """Return the seconds of the evaluation, and the peak memory of its processes together in GB."""
     command = [
         *(sys.executable, "-m", "evaluation.container", "--workers", str(workers)),
         *("--input", str(submission.input), "--truth", str(submission.truth)),

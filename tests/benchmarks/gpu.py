@@ -1,15 +1,21 @@
 """Training and inference on a GPU, within minutes: `python -m tests.benchmarks.gpu OUT`.
 
-The stages, in this order: versions and device; small phantoms; steps of the configuration `paper`
-for the three tasks, and the precisions compared on one batch; a training of the configuration
-`demo` for the three tasks, Task 1 with as many epochs as `--minutes` allow; inference of the
-trained `demo` network and of the `paper` network with torch and with ONNX Runtime, compared with
-the CPU. Each stage writes OUT/STAGE.md before the next one starts, so an interruption loses only
-the stage that it stops. Restarting skips the stages that are complete. The models of the training
-are in OUT/model/TASK.
+The stages run in this order:
 
-`--device cpu --quick` rehearses every stage on a CPU: `demo` takes the place of `paper`, with few
-phantoms and one epoch.
+- `versions`: the versions of the software, and the device.
+- `phantoms`: makes many small phantoms, and a few of full size.
+- `steps`: steps of the configuration `paper` for each task, and the precisions compared on one
+  batch.
+- `training`: trains each task in the configuration `demo`, Task 1 for as many epochs as `--minutes`
+  allows.
+- `inference`: the trained `demo` network with torch and with ONNX Runtime, and the `paper` network
+  with torch, each compared with torch on the CPU.
+
+Each stage writes OUT/STAGE.md before the next one starts, so an interruption loses only the current
+stage. A restart skips the stages that are complete. The trained models are in OUT/model/TASK.
+
+`--device cpu --quick` rehearses every stage on a CPU with few phantoms and one epoch. `demo` takes
+the place of `paper`, and the inference of the `paper` network is left out.
 """
 
 from __future__ import annotations
@@ -64,7 +70,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What the stages share."""
+    """The options of the command, which all stages share."""
 
     out: Path
     device: Device
@@ -86,7 +92,7 @@ class Session:
 
     @property
     def workers(self) -> int:
-        """The processes that load data."""
+        """Number of processes that load data."""
         return 0 if self.is_quick else min(granted_cpus() - 1, 12)
 
     def prepared(self, configuration: Configuration, name: str) -> list[PreparedPatient]:
@@ -148,7 +154,7 @@ def phantoms(session: Session) -> Iterator[str]:
                     "--workers",
                     str(granted_cpus()),
                 ),
-                *("--prevalence", "0.6"),  # so that few patients have both HPV statuses
+                *("--prevalence", "0.6"),  # so that even a few patients include both HPV statuses
                 *(["--small", *map(str, real)] if name == "cohort" else []),
             ],
             check=True,
@@ -177,14 +183,14 @@ def steps(session: Session) -> Iterator[str]:
 def precisions(
     session: Session, configuration: Configuration, patients: list[PreparedPatient]
 ) -> Iterator[str]:
-    """Yield the loss and the gradient of one batch of each task in each precision."""
+    """Yield the loss of a batch of each task in each precision, and the cosine of its gradient."""
     yield "| task | precision | loss | cosine of the gradient with that in fp32 |"
     yield "|---|---|---|---|"
     for task in TASKS.values():
         training = session.training_on(task, configuration, patients)
         torch.manual_seed(0)
         module = task.module(training).to(session.device).eval()
-        # A sample in float32, so that all precisions see the same numbers.
+        # The samples are in float32, so that all precisions see the same numbers.
         exact = replace(training, hardware=replace(session.hardware, precision="32-true"))
         samples = next(iter(task.loaders(exact)[0]))
         batch = {name: value.to(session.device) for name, value in samples.items()}
@@ -206,7 +212,8 @@ def precisions(
 def training(session: Session) -> Iterator[str]:
     """Train the configuration `demo`, and yield the epochs and the minutes of each task.
 
-    Task 1's crops are as large as its windows: a step takes 33 ms, with the smaller crops 30 ms.
+    On a GPU, Task 1's crops are as large as its windows: a step takes 33 ms, instead of 30 ms with
+    the smaller crops of `demo`.
     """
     configuration = _with_true_inputs(load_configuration("demo"))
     if session.is_quick:
@@ -229,7 +236,7 @@ def training(session: Session) -> Iterator[str]:
                 workers=session.workers,
                 model=session.out / "model" / task.name,
                 hardware=session.hardware,
-                # The others take seconds: Task 3's encoder is frozen, and Task 2 is linear.
+                # The other tasks take seconds: Task 3's encoder is frozen, and Task 2 is linear.
                 hours=None if task.follows or session.is_quick else session.minutes / 60,
             ),
         )
@@ -241,7 +248,7 @@ def training(session: Session) -> Iterator[str]:
 
 
 def _with_true_inputs(configuration: Configuration) -> Configuration:
-    """Return the configuration with true masks and HPV status, as Task 1 has only one fold here."""
+    """Return the configuration with true masks and HPV status: Task 1 has only one fold here."""
     return configuration.model_copy(
         update={
             "hpv": configuration.hpv.model_copy(update={"masks": "true"}),
@@ -299,7 +306,7 @@ def _demo_on_a_region(session: Session) -> Iterator[str]:
     yield "|---|---|---|"
     reference = None
     for name, predict in predictors.items():
-        _on_region(predict, image, configuration)  # allocates memory, chooses algorithms
+        _on_region(predict, image, configuration)  # warm-up, which is not timed
         logits, seconds = _on_region(predict, image, configuration)
         labels = logits.argmax(axis=0).astype(np.uint8)
         reference = labels if reference is None else reference
@@ -322,7 +329,7 @@ def _paper_on_a_window(session: Session) -> Iterator[str]:
     yield f"| torch on cpu | {seconds:.2f} | | |"
     for precision in PRECISIONS:
         with autocast("cuda", precision):
-            _torch(network, "cuda", window)  # allocates memory, chooses algorithms
+            _torch(network, "cuda", window)  # warm-up, which is not timed
             started = time.perf_counter()
             probabilities = softmax(_torch(network, "cuda", window), axis=1)
             seconds = time.perf_counter() - started
@@ -334,7 +341,7 @@ def _paper_on_a_window(session: Session) -> Iterator[str]:
 def _network_and_image(
     session: Session, configuration: Configuration, cohort: str
 ) -> tuple[nn.Module, Volume]:
-    """Return the network of Task 1 with fresh weights, and the channels of a patient's region."""
+    """Return the untrained network of Task 1, and the channels of a patient's region."""
     task = TASKS["segmentation"]
     patient = session.prepared(configuration, cohort)[:1]
     fold = session.training_on(task, configuration, patient)

@@ -1,10 +1,11 @@
 """The two heads of Task 3, trained on the same patients: `python -m tests.benchmarks.heads`.
 
-RUNS holds a trained Task 1 and its out-of-fold masks of all held-out patients. For each of Task 1's
-folds and each seed, the command trains the paper's head at the bottleneck and the head on the
-lesions, both from the weights of Task 1. On held-out patients, the heads get the masks that Task 1
-predicts, as in a container. In the end the command prints the scores at each validation, the AUC on
-the held-out patients, and the difference between the heads.
+RUNS contains a trained Task 1 and its out-of-fold masks of all held-out patients. For each of
+Task 1's folds and each seed, the command trains two heads from the weights of Task 1: the paper's
+head at the bottleneck, and the head on the lesions. At the end it prints the scores at each
+validation, the AUC on the held-out patients, and the difference between the heads. In training and
+at each validation, the heads get the true masks. For the AUC at the end, they get the masks that
+Task 1 predicts, as in a container.
 
 After each fold, the tables are written to RUNS/heads.md. A restart resumes at the epoch that was
 interrupted.
@@ -50,8 +51,8 @@ class Trained:
 
     Attributes
     ----------
-    curve : for each validated epoch, the `SCORES`.
-    logits, statuses : of the held-out patients.
+    curve : the `SCORES` of each validated epoch.
+    logits, statuses : logits and HPV statuses of the held-out patients.
     """
 
     curve: dict[int, tuple[float, ...]]
@@ -60,7 +61,7 @@ class Trained:
 
 
 def joined(folds: Sequence[Trained]) -> Trained:
-    """Return all folds as one: the mean curve, and the held-out patients of all."""
+    """Return all folds as one: the mean curve, and the held-out patients of all folds."""
     return Trained(
         curve={
             epoch: tuple(np.mean([fold.curve[epoch] for fold in folds], axis=0))
@@ -74,7 +75,7 @@ def joined(folds: Sequence[Trained]) -> Trained:
 def with_head(configuration: Configuration, head: str, epochs: int) -> Configuration:
     """Return the configuration with one of the heads; nothing else differs between the two.
 
-    The paper's head has the paper's width. Both see true lesions in training.
+    The paper's head has a width of 1024, as in the paper. Both see the true lesions in training.
     """
     lesions = configuration.hpv.network
     if not isinstance(lesions, LesionHpvConfig):
@@ -110,7 +111,7 @@ def _curve(folder: Path, epochs: int) -> Iterator[tuple[int, tuple[float, ...]]]
     epoch_at = {event.step: int(event.value) + 1 for event in log.Scalars("epoch")}
     values = [{e.step: e.value for e in log.Scalars(name)} for name in SCORES]
     for step in sorted(values[0]):
-        if epoch_at[step] <= epochs:  # the entry after the last epoch is of the late weights
+        if epoch_at[step] <= epochs:  # the entry after the last epoch is that of the late weights
             yield epoch_at[step], tuple(scores[step] for scores in values)
 
 
@@ -166,7 +167,7 @@ def main(
     """Train both heads with each seed, and print the tables."""
     base = load_configuration(configuration)
     patients = prepare_cohort(cohort, runs / "cache", base.preparation, workers=workers)
-    task = Hpv()  # one for all seeds, as it keeps the features of a frozen encoder
+    task = Hpv()  # shared by all seeds, because it keeps the features of the frozen encoder
     plans = {
         (head, seed): plan_training(
             task,

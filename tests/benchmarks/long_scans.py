@@ -1,8 +1,8 @@
 """Task 1 on long scans: `python -m tests.benchmarks.long_scans`.
 
-A CT of 1330 mm, and one of 512x512x1500 voxels, each with a PET, go through Task 1's container
-program from file to file. The command prints seconds and peak memory, and fails if the peak exceeds
-6 GB or the mask is not on the CT's grid.
+Task 1's container program segments two cases, from the input files to the mask on disk: a CT of
+1330 mm, and a CT of 512x512x1500 voxels, each with a PET. The command prints seconds and peak
+memory, and fails if the peak exceeds 6 GB or the mask is not on the CT's grid.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CTS: Final = {
 
 
 def make_case(folder: Path, ct_grid: Grid) -> None:
-    """Write a noisy cylinder with an ellipsoid of bone around brain at its upper end."""
+    """Write a case: a noisy cylinder with an ellipsoidal skull near its upper end."""
     rng = np.random.default_rng(0)
     (x, y, z), length_mm = ct_grid.size_xyz, ct_grid.size_xyz[2] * ct_grid.spacing_mm[2]
     across, along = np.mgrid[:y, :x]

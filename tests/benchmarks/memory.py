@@ -1,8 +1,9 @@
 """Predicted and measured memory of a Task 1 step on the CPU: `python -m tests.benchmarks.memory`.
 
-The prediction is that of `python -m training plan`. The measurement is the growth of a process of
-its own, from before its network exists to the largest in two steps. The process returns freed
-memory at once; a training on a CPU keeps it, and its memory has gaps.
+The prediction is that of `python -m training plan`. The measurement is made in a separate process:
+the peak memory during two steps, minus the memory before the network exists. This process returns
+freed memory to the system at once. A real training on a CPU keeps freed memory, which then has
+gaps.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SIZES: Final[tuple[tuple[IntTriple, int], ...]] = (
 )
 
 _M_MMAP_THRESHOLD: Final = -3
-"""glibc, malloc.h"""
+"""The value of M_MMAP_THRESHOLD in malloc.h of glibc."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,7 +50,7 @@ def module(configuration: str) -> SegmentationModule:
 
 
 def predict(configuration: str, size_zyx: IntTriple, count: int, precision: Precision) -> float:
-    """Return the predicted GB."""
+    """Return the predicted GB of a step."""
     warnings.simplefilter("ignore")
     return (
         step_bytes(
@@ -67,7 +68,7 @@ def measure(configuration: str, size_zyx: IntTriple, count: int, precision: Prec
     """Return the GB by which this process grows in two steps."""
     warnings.simplefilter("ignore")
     ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**16)
-    _steps(configuration, (32, 32, 32), 1, precision)  # libraries are loaded
+    _steps(configuration, (32, 32, 32), 1, precision)  # loads the libraries
     reset_peak_memory()
     before = peak_memory_gb()
     _steps(configuration, size_zyx, count, precision)

@@ -1,13 +1,15 @@
 """nnU-Net's own predictor and our Task 1: `python -m tests.benchmarks.nnunet FOLDER`.
 
 The command makes an environment with nnU-Net, trains a small nnU-Net on phantoms with nnU-Net's own
-trainer, and imports it. Then the same weights segment the same case in both programs, one after the
-other: (a) a prepared region of a held-out patient, and (b) a whole scan of 512x512x300 voxels. It
-prints the seconds of each stage, those that all CPUs spent on the network, the peak memory,
-and the DSC between the two masks. What exists in FOLDER is not made again, so the command resumes.
+trainer, and imports it. Then both programs segment the same two cases with the same weights, one
+program after the other: (a) a prepared region of a held-out patient, and (b) a whole scan of
+512x512x300 voxels. The command prints the seconds of each stage, the CPU seconds of the network,
+the peak memory, and the DSC between the two masks. Whatever FOLDER already contains is not made
+again, so a restart resumes.
 
 In (b), nnU-Net gets a PET on the CT's grid and segments the whole scan, while our program finds the
-region first. nnU-Net also scales the PET by the whole scan, so there the masks need not agree.
+region first. nnU-Net also takes the scale of the PET from the whole scan, so the two masks of (b)
+need not agree.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def run(
 
 
 def _trained(folder: Path, iterations: int) -> Path:
-    """Make environment, cohort, data set, network and model folder, and return the results."""
+    """Make environment, cohort, data set, network and model folder; return the results folder."""
     raw, preprocessed = folder / "raw", folder / "pre"
     name = f"Dataset{DATASET:03d}_HECKTOR"
     results = results_folder(folder, name)

@@ -1,7 +1,8 @@
-"""How far trained networks differ from torch: `python -m tests.benchmarks.parity`.
+"""How far exported networks differ from torch: `python -m tests.benchmarks.parity`.
 
-It exports the repository's Task 1 network for windows of several sizes, runs it on the random image
-of the export's own check, and prints the largest differences on every provider that works here.
+The command exports the repository's trained Task 1 network for windows of several sizes, and runs
+it on a random image like the one with which the export checks a graph. It prints the largest
+differences on every execution provider that works on this machine.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """How often the unit of a PET is mistaken: `python -m tests.benchmarks.pet_units`.
 
-The real PETs of `../shared/realdata` (or the folder in HECKTOR_REALDATA) and phantoms of every kind
-are in SUV. The heads of the phantoms are also measured as scans of their own. Each PET is scaled to
-kBq/mL, Bq/mL and counts with a dose, a delay and a sensitivity drawn at random. For each unit, the
-command prints how many PETs are mistaken (SUV that is scaled, or another unit that is not), and the
-ratio of the scale to the true one. It fails if a PET in SUV, in Bq/mL or in counts is mistaken. In
-kBq/mL, a low dose is like SUV, so some are.
+The command starts from PETs in SUV: real ones in `../shared/realdata` (or the folder in
+HECKTOR_REALDATA), phantoms of every kind, and the same phantoms cut to the head. It converts each
+PET to kBq/mL, Bq/mL and counts, with a dose, a delay and a sensitivity drawn at random, and
+estimates the scale back to SUV. A PET is mistaken if it is in SUV and is scaled, or in another unit
+and is not scaled. For each unit, the command prints how many PETs are mistaken, and the ratio of
+the estimated scale to the true one. It fails if a PET in SUV, Bq/mL or counts is mistaken. Some
+PETs in kBq/mL are mistaken, because at a low dose their values look like SUV.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ KINDS: Final = (
     replace(COARSE, whole_body=False, brain_in_fov=False),
 )
 HALF_LIFE_MIN: Final = 109.77
-"""Of fluorine-18."""
+"""Half-life of fluorine-18."""
 DOSE_MBQ_PER_KG: Final = (3.0, 6.0)
 DELAY_MIN: Final = (50.0, 90.0)
 """Usual doses and delays between injection and scan (Boellaard et al. 2015, EANM guidelines)."""
 HEAD_MM: Final = 180.0
-"""From the crown to the chin, for scans that show the head alone."""
+"""Distance from the crown to the chin, for scans that show only the head."""
 DRAWS: Final = 10
-"""Doses and delays for each PET."""
+"""Number of random conversions of each PET to each unit."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ def head_of(pet: Pet) -> Pet:
 
 
 def kbq_per_ml(rng: np.random.Generator) -> float:
-    """Draw the activity of SUV 1, in kBq/mL."""
+    """Draw the activity that corresponds to SUV 1, in kBq/mL."""
     dose, delay = rng.uniform(*DOSE_MBQ_PER_KG), rng.uniform(*DELAY_MIN)
     return float(dose * 0.5 ** (delay / HALF_LIFE_MIN))
 
 
 def counts(rng: np.random.Generator) -> float:
-    """Draw the counts of SUV 1: 100 to 10,000."""
+    """Draw the counts that correspond to SUV 1, from 100 to 10,000."""
     return float(10 ** rng.uniform(2, 4))
 
 

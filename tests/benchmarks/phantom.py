@@ -1,8 +1,8 @@
 """Speed and memory of the phantom generator: `python -m tests.benchmarks.phantom`.
 
-Makes a few patients of each kind with two processes, writes them in the challenge's layout, and
-prints the patients per minute (without the start of the processes) and the peak memory of one
-process. The command fails if there are fewer than 6 full-size head-and-neck patients or 40 small
+The command makes a few patients of each kind with two processes and writes them in the challenge's
+layout. It prints the patients per minute (without the start of the processes) and the peak memory
+of one process. It fails if there are fewer than 6 full-size head-and-neck patients or 40 small
 patients per minute, or if a process needs 1.5 GB or more.
 """
 
@@ -46,7 +46,7 @@ def main(
             tempfile.TemporaryDirectory() as folder,
             ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         ):
-            list(pool.map(time.sleep, [1.0] * workers))  # imports are not timed
+            list(pool.map(time.sleep, [1.0] * workers))  # so that imports are not timed
             started = time.perf_counter()
             futures = [
                 pool.submit(_make_patient, Path(folder), index, kind) for index in range(patients)

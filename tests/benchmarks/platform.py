@@ -1,13 +1,14 @@
 """Exec against invoke mode, and memory over many calls: `python -m tests.benchmarks.platform`.
 
-For each algorithm, a case is run in exec mode and called in invoke mode, in turn. Prints what both
-took and how much the call saved, as the median and the range over the rounds: seconds, which are
-those of the program only if nothing else runs, and CPU seconds, which other programs change little.
-Exec mode counts from the start of the process to its end.
+For each algorithm, the command answers a case in exec mode and in invoke mode alternately. It
+prints the seconds and CPU seconds of both modes, and what a call in invoke mode saves, as the
+median and the range over the rounds. Other programs running at the same time affect the seconds
+strongly, but the CPU seconds little. In exec mode, the time is from the start of the process to its
+end.
 
-Then one server answers many calls, in turn a case, a bad case and another case. Fails if an answer
-differs from exec mode by a byte, or if the mean memory of the process after each of the last 20
-calls is not within 5 % of that after the first 20.
+Then one server answers many calls: a case, a bad case and another case, in turn. The command fails
+if an answer differs from that of exec mode by a byte, or if the memory of the process, averaged
+over the last 20 calls, is not within 5 % of the average over the first 20.
 """
 
 from __future__ import annotations
@@ -40,21 +41,21 @@ CASES: Final = ("no_primary", "oblique_flipped")
 ROUNDS: Final = 9
 """How often both modes are timed."""
 SHARE: Final = 0.05
-"""Fraction by which the memory may differ."""
+"""Fraction by which the two averages of the memory may differ."""
 WINDOW: Final = 20
 """Number of calls at the start and at the end whose memory is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a case took."""
+    """The time that a case took."""
 
     seconds: float
     cpu_seconds: float
 
 
 class Workplace:
-    """An algorithm, and the folders that the platform shows it."""
+    """An algorithm, and the input and output folders that the platform gives it."""
 
     def __init__(self, algorithm: Algorithm, folder: Path) -> None:
         program = program_of(algorithm)
@@ -68,7 +69,7 @@ class Workplace:
         shutil.rmtree(folder / "bad/images/pet")
 
     def lay_out_case(self, name: str) -> None:
-        """Empty the output and let the input point to a case."""
+        """Empty the output folder, and make the input folder a link to a case."""
         (self._folder / "input").unlink(missing_ok=True)
         (self._folder / "input").symlink_to(self._folder / name)
         shutil.rmtree(self._folder / "output", ignore_errors=True)
@@ -98,7 +99,7 @@ class Workplace:
             )
 
     def run(self, name: str) -> Cost:
-        """Answer a case in exec mode and return what it took."""
+        """Answer a case in exec mode and return its cost."""
         self.lay_out_case(name)
         start = time.perf_counter()
         process = self.start("exec")
@@ -118,7 +119,7 @@ class Server:
         self._port = port
 
     def call(self, name: str) -> tuple[int, Cost]:
-        """Have a case answered; return the status and what it took."""
+        """Send a case to the server; return the HTTP status and the cost."""
         self._workplace.lay_out_case(name)
         cpu_start, start = self._cpu_seconds(), time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
@@ -156,7 +157,7 @@ def serving(workplace: Workplace) -> Iterator[Server]:
 
 
 def compare_modes(workplace: Workplace, rounds: int) -> None:
-    """Print what a case takes in both modes, run in turn."""
+    """Print the cost of a case in both modes, which take turns."""
     name = CASES[0]
     with serving(workplace) as server:
         _, first = server.call(name)

@@ -1,11 +1,12 @@
 """Scores of Tasks 2 and 3 as in the paper, and the effect of each change.
 
-`python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of Task 1, of Task 3 as
-in the paper and as configured here, and of Task 2 in each step between the two, all with
-`prognosis.toml`. `table COHORT UNSEEN RUNS` exports the models and scores them on a cohort of other
-centres, once with the masks of Task 1 and the HPV status of Task 3, as the containers do, and once
-with the true ones. `--also COHORT` adds cohorts for Task 3, for instance with another prevalence.
-Both commands resume if they are started again.
+`python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of each task with
+`prognosis.toml`. Task 3 is trained as in the paper and with all of this project's changes, Task 2
+also with the changes added one after another. `table COHORT UNSEEN RUNS` exports the models and
+scores them on a cohort of other centres: once with the masks of Task 1 and the HPV status of Task
+3, as the containers do, and once with the true masks and the true status. `--also COHORT` scores
+Task 3 on a further cohort, for instance with another prevalence. Both commands resume if they are
+started again.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ SURVIVAL: Final[Mapping[str, Step]] = {
 
 @dataclass(frozen=True)
 class Served:
-    """The trained models that are served.
+    """A choice of trained models, whose outputs are averaged.
 
     Attributes
     ----------
@@ -171,9 +172,9 @@ def _train(
     workers: int,
     hpv: str | None = None,
 ) -> None:
-    """Train one way in a separate folder with links to the cache and to Task 1.
+    """Train a task in one way, in a separate folder with links to the cache and to Task 1.
 
-    The folds are those of Task 1, which is the default.
+    By default, the folds are those of Task 1.
     """
     folder = _folder(runs, task, way)
     folder.mkdir(exist_ok=True)

@@ -1,9 +1,9 @@
 """How often the head-and-neck region contains whole tumours: `python -m tests.benchmarks.region`.
 
-Phantoms of every kind are scanned on coarse grids, because the search is coarse too. The region
-contains a lesion if all of its voxels lie in the region that `shared.preprocessing` finds. The
-command fails if this is true for less than 99 % of the patients with GTVp, or 97 % of those with
-GTVn.
+The phantoms of every kind have coarse grids, because the search for the region is coarse too. A
+lesion is contained if all of its voxels lie in the region that `shared.preprocessing` finds. The
+command fails if the region contains the GTVp of less than 99 % of the patients with one, or the
+GTVn of less than 97 %.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.phantom import Kind, make_patient
 
 MIN_SHARES: Final = {"GTVp": 0.99, "GTVn": 0.97}
 PREPARATION: Final = Preparation(spacing_mm=2.0, size_xyz=(144, 144, 144), interpolation="linear")
-"""The field of view of both configurations."""
+"""The region of `demo`; that of `paper` has the same size in mm."""
 COARSE: Final = Kind(small=True, spacing_mm=(4.0, 4.0, 4.0))
 KINDS: Final = {
     "head and neck": replace(COARSE, whole_body=False),

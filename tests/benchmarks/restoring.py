@@ -1,9 +1,9 @@
 """Masks from the region back to the CT: `python -m tests.benchmarks.restoring COHORT`.
 
-The truth of each patient is averaged over the voxels of a region and restored from these shares,
-and the model of Task 1 in the checkout segments the patient. Both are restored to the CT's grid by
-nearest neighbour and by interpolation (`shared.postprocessing.restore`). The command prints the
-mean DSC of all lesions of both ways, and their difference with a 95 % interval over patients.
+Two masks of each patient are restored to the CT's grid: the truth, averaged over the larger voxels
+of a region, and the mask that the checkout's Task 1 model predicts. Each is restored by nearest
+neighbour and by interpolation (`shared.postprocessing.restore`). The command prints the mean DSC of
+both methods over all patients and labels, and their difference with a 95 % interval over patients.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def region_around(ct: Grid, spacing_mm: float) -> Grid:
 
 
 def compare(segmented: SegmentedRegion, undo: Undo, truth: LabelVolume) -> Iterator[list[float]]:
-    """Yield DSC and number of components by both ways, for each label that the truth has."""
+    """Yield DSC and number of components with both methods, for each label in the truth."""
     nearest = resample(
         undo.region.image(segmented.labels), undo.ct, interpolation="nearest", outside=0.0
     )

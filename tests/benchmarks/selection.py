@@ -1,13 +1,14 @@
 """Optimism and weights, measured on phantoms: `python -m tests.benchmarks.selection`.
 
-Phantom patients are drawn with their records and lesions, but without images, so that hundreds of
-them and many trainings fit into minutes. A network of the record and the drawn lesions is trained
-for Tasks 2 and 3 in the same folds as a linear model, and validated after each epoch.
+The phantom patients have records and lesions but no images, so hundreds of patients and many
+trainings take only minutes. For each of Tasks 2 and 3, the command trains a network and a linear
+model on the record and the lesions, in the same folds. It validates the network after each epoch.
 
-The first table compares the score at the epoch that the held-out patients chose with the score of
-the late weights on the same patients, and with the score of the chosen networks on further patients
-of the same centres, whom no fold knows. The second table compares the kinds of models, alone, by
-their plain mean and by their out-of-fold weights, on patients of two unseen centres.
+The first table is about the choice of the epoch. It shows the score at the epoch that the held-out
+patients chose, how much higher it is than the score of the late weights on the same patients, and
+the score of the chosen networks on further patients of the same centres, who are in no fold. The
+second table compares each kind of model alone, the plain mean of both kinds, and their mean with
+weights from out-of-fold outputs, on patients of two unseen centres.
 """
 
 from __future__ import annotations
@@ -104,10 +105,10 @@ class Problem:
 
     Attributes
     ----------
-    selections : from outputs and outcomes to the score that chooses the epoch, by its name; the
-        first is the paper's.
+    selections : by name, each score that can choose the epoch, as a function of outputs and
+        outcomes; the first is the paper's.
     score : the score that is reported.
-    within_folds : whether it is the mean over folds.
+    within_folds : whether the score is the mean over folds.
     """
 
     name: str
@@ -180,11 +181,12 @@ PROBLEMS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class FoldModels:
-    """Models of one fold: from values of patients, scaled on those fitted, to outputs.
+    """The models of one fold, which map the values of patients to outputs.
 
     Attributes
     ----------
-    epochs : a network for each epoch.
+    epochs : the network after each epoch.
+    inputs : returns the values of patients, scaled with the patients trained on.
     """
 
     epochs: Sequence[nn.Module]

@@ -3,8 +3,9 @@
 The command times every stage except the network on a whole-body phantom of 512x512x300 voxels, with
 linear and with B-spline interpolation. It also times the start of a process up to the first network
 call, and one window of the network in the serving runtime and in torch. It fails if a limit is
-exceeded. The limits are in seconds on an idle machine; CPU seconds change less with other load.
-Each measurement runs in a separate process, because the peak memory of a process never falls.
+exceeded. The limits are for seconds on an idle machine. The CPU seconds, which are also printed,
+depend less on other programs. Each measurement runs in a separate process, because the peak memory
+of a process never falls.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ NETWORKS: Final = {
     "demo": ((16, 32, 64, 80, 80), (80, 80, 80)),
     "paper": ((32, 64, 128, 256, 320), (128, 128, 128)),
 }
-"""Filters and window. The limit is for the reference network; the ratio depends on network and CPU.
-The paper's window is smaller here than its 192³, which takes half a minute per call."""
+"""Filters and window of each network. The ratio of the two runtimes depends on network and CPU, and
+its limit is for the reference network. The paper's window is 192³, which takes half a minute per
+call, so it is smaller here."""
 REPEATS: Final = 7
-"""Processes that time the reference network; their median counts, since the ratio varies by 5 %."""
+"""Processes that time the reference network. The limit is for their median: ratios vary by 5 %."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

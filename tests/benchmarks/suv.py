@@ -1,9 +1,10 @@
 """SUV of digital reference objects: `python -m tests.benchmarks.suv DRO`.
 
 DRO is the folder of that name in github.com/oncoray/suv_computation (Vácha et al. 2026, CC BY 4.0):
-PETs of one phantom, stored with other units, decay corrections, slopes and times. `DRO_list.csv`
-states the lowest, median and highest SUV in the phantom, which are the same for all. It fails if an
-object is converted to other values, to two decimals. Objects that are refused are listed.
+PETs of one phantom, stored with different units, decay corrections, slopes and times.
+`DRO_list.csv` states the lowest, median and highest SUV in the phantom, which are the same for all
+objects. The command fails if these values of a converted object are not correct to two decimals. It
+lists the objects that are refused.
 """
 
 from __future__ import annotations

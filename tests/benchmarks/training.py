@@ -1,8 +1,8 @@
 """Measure the stages of a training step: `python -m tests.benchmarks.training COHORT RUNS`.
 
 The command prints the milliseconds of reading a crop from the cache, of each augmentation, of the
-forward pass, and of the backward pass with the optimiser's step. The last two are measured with the
-loader, and so is the fraction of the time in which the network waits for data.
+forward pass, and of the backward pass with the optimiser's step. It takes the last two from steps
+with the loader, and also prints the share of these steps in which the network waits for data.
 """
 
 from __future__ import annotations

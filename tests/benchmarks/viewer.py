@@ -1,9 +1,10 @@
 """How long viewer pages take and how large they are: `python -m tests.benchmarks.viewer`.
 
-The sample cases are written as single files, as `python -m evaluation view` does, and opened from
-disk in Chromium, with WebGL in software. A cohort repeats them as the pages of a report, twice, to
-compare the bytes. The command fails if a page of the cohort takes more than 3 s to open, its pages
-need 1 GB or more per 100 cases, or the bytes differ.
+The command writes each sample case as a single file, as `python -m evaluation view` does. It also
+writes the pages of a cohort, as in a report, by repeating the sample cases. It opens the pages from
+disk in Chromium, with WebGL in software, and writes those of the cohort twice to compare the bytes.
+It fails if a page of the cohort takes more than 3 s to open, if 100 such pages need 1 GB or more,
+or if the bytes differ.
 """
 
 from __future__ import annotations

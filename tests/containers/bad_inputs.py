@@ -1,6 +1,6 @@
 """Inputs that every algorithm must reject, each made from a good case by one change.
 
-Each must end with exit code 1, one line on stderr that contains the stated words, and an empty
+Each run must end with exit code 1, one line on stderr that contains the stated words, and an empty
 output folder.
 """
 
@@ -54,7 +54,7 @@ def _truncated_ct(case: Path) -> None:
 
 
 def _flipped_bit_in_pet(case: Path) -> None:
-    """Flip a bit of the compressed voxels. MetaIO would only print a warning."""
+    """Flip a bit of the compressed voxels. MetaIO, ITK's reader, would only print a warning."""
     (path,) = (case / "images/pet").iterdir()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x10
@@ -62,7 +62,7 @@ def _flipped_bit_in_pet(case: Path) -> None:
 
 
 def _lying_header(case: Path) -> None:
-    """State more dimensions than there are; MetaIO would end the process."""
+    """State more dimensions than the image has. MetaIO would end the process."""
     path = find_ct(case)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"NDims = 3", b"NDims = 100", 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 LINK_TARGET: Final = "/opt/app/inference.py"
-"""A file of the image, outside the model folder."""
+"""A file that is in the image but outside the model folder."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def change_a_byte(model: Path) -> None:
 
 
 def refer_to_other_weights(model: Path) -> None:
-    """Add a tensor with data in another file to the first graph; update the hash in the card."""
+    """Add to the first graph a tensor with data in another file; update the hash in the card."""
     card = _card(model)
     member = card["members"][0]
     path = model / member["file"]

@@ -1,7 +1,7 @@
 """Checks of a run. A failed check states what was expected and what was found.
 
-A check has a name, and a problem or None. Checks of outputs read the files that were written
-and never look at the code that wrote them.
+A check has a name and a problem, which is None if the check passed. Checks of outputs read the
+files that were written, and never use the code that wrote them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LEAST_AGREEMENT_DSC: Final = 0.98
 """Lowest DSC of each label with the expected mask. Execution providers and CPUs round differently
 at the borders of lesions."""
 RISK_TOLERANCE: Final = 1e-3
-"""Tolerance of a risk, relative or, near zero, absolute. A risk is standardised, so its scale is 1.
-"""
+"""Relative tolerance of a risk and, near zero, absolute tolerance. Risks are standardised, so their
+scale is 1."""
 GEOMETRY_TOLERANCE: Final = 1e-6
-"""Tolerance in mm, or of a cosine. MetaImage files store geometry as decimal text."""
+"""Tolerance in mm, and of direction cosines. MetaImage files store geometry as decimal text."""
 NIFTI_TOLERANCE: Final = 1e-3
-"""Tolerance for a truth, because NIfTI stores geometry in 32 bits."""
+"""The same for a truth; it is larger because NIfTI stores geometry in 32 bits."""
 
 IMAGE_SUFFIXES: Final = (".mha", ".tif", ".tiff")
 
@@ -57,7 +57,7 @@ def check_end(run: Run) -> Check:
 
 
 def check_limits(run: Run, contract: Contract) -> Iterator[Check]:
-    """Check for an empty stderr, the time limit and the memory limit."""
+    """Check that stderr is empty, and that the run was within its limits of time and memory."""
     yield check_silence(run)
     limit_s = contract.limit_s
     problem = f"expected at most {limit_s} s, found {run.seconds:.0f} s"
@@ -74,13 +74,13 @@ def check_limits(run: Run, contract: Contract) -> Iterator[Check]:
 
 
 def check_silence(run: Run) -> Check:
-    """Check for an empty stderr: anything on it marks a job of the platform "with warnings"."""
+    """Check that stderr is empty; otherwise the platform marks the job as "with warnings"."""
     is_silent = not run.stderr.strip()
     return Check("stderr", None if is_silent else f"expected nothing on stderr{_quote(run.stderr)}")
 
 
 def check_files(output: Path, contract: Contract) -> Check:
-    """Check for exactly the expected files."""
+    """Check that the output has exactly the expected files."""
     paths = files_in(output)
     if paths == contract.paths:
         return Check("files")
@@ -123,7 +123,7 @@ def check_agreement(output: Path, expected: Path, contract: Contract) -> Iterato
 
 
 def check_truth(dsc: Mapping[str, float], bounds: Mapping[str, float]) -> Check:
-    """Check that the DSC with the truth reaches its bounds."""
+    """Check that the DSC with the truth reaches the lower bound of each label."""
     low = [
         f"{k}: expected DSC ≥ {bounds[k]:g} with the truth, found {dsc[k]:.3f}"
         for k in LABELS
@@ -147,7 +147,7 @@ def check_repeat(first: Path, second: Path, run: Run) -> Check:
 
 
 def check_rejection(name: str, run: Run, output: Path, words: str) -> Check:
-    """Check that a bad input ended with exit code 1, one line with some words, and no output."""
+    """Check for exit code 1, one line on stderr that contains the words, and no output."""
     problems = []
     if run.exit_code != 1:
         problems.append(f"expected exit code 1, found {run.note or run.exit_code}")

@@ -69,7 +69,7 @@ def write_case(folder: Path) -> None:
 
 @dataclass
 class Project:
-    """The small copy.
+    """The small copy of the repository.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Project:
 
     @property
     def setup(self) -> Setup:
-        """What is checked; making an environment takes a minute, so this one is used."""
+        """The setup, with the interpreter of the tests: making an environment takes a minute."""
         return Setup(
             root=self.root, bounds=self.bounds, python_of=this_python, stages=("containers",)
         )

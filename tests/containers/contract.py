@@ -1,7 +1,7 @@
 """The platform's contract, written from the platform's own description and not from our code.
 
-`shared.tasks`, `shared.editions` and the profiles of `evaluation.running` state the same for the
-code; a test compares them.
+`shared.tasks`, `shared.editions` and the profiles of `evaluation.running` state the same facts for
+our code; a test compares them with this module.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Contract:
     files : the files that the container must write; it must not write any other file.
     limit_s : seconds for a run, including start-up.
     memory_gib : memory for a run: the platform's 16 GiB, minus the 1 GiB that it reserves.
-    ct_slug : slug of the input socket of the CT. The name of its file is the name of the case.
+    ct_slug : slug of the input socket of the CT. The file name of the CT is the name of the case.
     """
 
     name: str

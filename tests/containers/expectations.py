@@ -1,4 +1,4 @@
-"""The outcomes of the sample cases, and the DSC that masks of them must reach."""
+"""The outcomes of the sample cases, and the DSC that their predicted masks must reach."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def write_metaimage(
     ----------
     voxels : all bytes after the header; by default the voxels of the image.
     changes : values of the header by key; None omits the key. The value of `before_the_end` is
-        whole lines before the last one.
+        inserted as whole lines before the last line of the header.
     """
     axes = np.reshape(image.GetDirection(), (3, 3)).T.ravel()
     keys: dict[str, str | None] = {
@@ -126,14 +126,14 @@ def link_folder(path: Path, secret: Path) -> None:
 
 
 def link_in_steps(path: Path, secret: Path) -> None:
-    """Link to the secret by way of a link with a harmless target."""
+    """Replace a file by a link that leads to the secret only through a second link."""
     (path.parent / "step").symlink_to(os.path.relpath(secret.parent, path.parent))
     path.unlink()
     path.symlink_to(f"step/{secret.name}")
 
 
 def link_to_device(path: Path, secret: Path) -> None:
-    """Replace a file by a link to a device that never ends."""
+    """Replace a file by a link to a device from which reading never ends."""
     path.unlink()
     path.symlink_to("/dev/zero")
 

@@ -1,4 +1,4 @@
-"""Checks that an image has no programs that install software or change users."""
+"""Checks that an image has no installers, no privileged programs, and only files of root."""
 
 from __future__ import annotations
 

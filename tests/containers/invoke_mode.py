@@ -1,6 +1,6 @@
 """The checks of an image in invoke mode: start, health, call, stop.
 
-The image differs from that in exec mode by a label and a variable, so its build takes no time.
+The image differs from that of exec mode only in a label and a variable, so its build takes no time.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tests.containers.checks import Check
 from tests.containers.report import Group
 
 STOP_LIMIT_S = 5
-"""After this time, the platform kills the container."""
+"""The platform kills a container that has not ended this long after SIGTERM."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a container is called with.
+    """The inputs of the calls.
 
     Attributes
     ----------
     good : an input folder.
-    exec_output : what the container wrote for it in exec mode.
+    exec_output : the output folder of the container for `good` in exec mode.
     bad : an input folder that must be rejected.
-    bad_words : part of the line on stderr.
+    bad_words : words that the line on stderr must contain for `bad`.
     uploaded : see `Engine.run`.
     """
 

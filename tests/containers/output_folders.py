@@ -1,4 +1,4 @@
-"""Output folders that no container can write to: each run must end with one line that says so."""
+"""Output folders to which no answer can be written: each run must end with one line about it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.containers import checks
 from tests.containers.report import Group
 
 PAGE_BYTES: Final = 4096
-"""Smallest size of a tmpfs. A larger answer fails in the middle of its file; a smaller one needs a
-tmpfs in which no file can be created."""
+"""Smallest size of a tmpfs. Writing a larger answer fails in the middle of its file. For a smaller
+answer, the tmpfs is one in which no file can be created."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def unusable_folders(answer_bytes: int) -> tuple[OutputFolder, ...]:
 
     Parameters
     ----------
-    answer_bytes : size of the file that does not fit into the full folder.
+    answer_bytes : size of the largest file of the answer, which must not fit into the full folder.
     """
     full = f"size={PAGE_BYTES}" if answer_bytes > PAGE_BYTES else "nr_inodes=1"
     return (

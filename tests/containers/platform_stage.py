@@ -31,9 +31,9 @@ def check_under_runtime(
     report: Report,
     python_of: PythonOf | None = None,
 ) -> None:
-    """Take each container's program through the platform's runtime, in both modes.
+    """Run each container's program under the platform's runtime, in both modes.
 
-    Where Python 3.12 is missing, the report says that this stage was skipped.
+    If Python 3.12 is missing, the report says that this stage was skipped.
 
     Parameters
     ----------

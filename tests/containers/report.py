@@ -30,7 +30,7 @@ class Group:
     checks : the checks in order; there is at least one.
     seconds : duration of the step or, for a case, of the first run.
     limits : limits of the run; None if the step has no row in the table.
-    record : what the run used of the limits; None like `limits`.
+    record : how much of the limits the run used; None if `limits` is None.
     dsc : DSC with the truth, by label; empty if there is no truth.
     note : text at the end of the printed line.
     logs : folder of the logs.
@@ -53,7 +53,7 @@ class Group:
 
 
 class Report:
-    """Collects groups of checks, and prints each group at once."""
+    """Collects groups of checks, and prints each group as soon as it is added."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -160,7 +160,7 @@ class Report:
 
 def _add_cases(suite: ET.Element, group: Group) -> None:
     name = f"{group.container}.{group.name}"
-    # The time is that of the whole step, so only the first check of the step states it.
+    # The time is known only for the whole step, so the first check of the step states it.
     times: Iterable[float] = (group.seconds, *(0.0 for _ in group.checks[1:]))
     for check, seconds in zip(group.checks, times, strict=True):
         case = ET.SubElement(

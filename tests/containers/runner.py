@@ -1,4 +1,4 @@
-"""The order of the checks of one container: image, cases, model folder, bad inputs."""
+"""Runs the checks of each container in their order, from its image to invoke mode."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MARK: Final = "This notice was written by test_containers.sh."
 
 @dataclass(frozen=True)
 class Container:
-    """A container to check: the platform's contract, and what the engine starts."""
+    """A container to check: the platform's contract, and the program that the engine starts."""
 
     contract: Contract
     program: Program
@@ -59,14 +59,14 @@ class Container:
 
     @property
     def limits(self) -> Limits:
-        """The limits of a run: those of the contract, and for the rest those of the program."""
+        """The limits of a run: time and memory of the contract, all others of the program."""
         changes = {"time_s": self.contract.limit_s, "memory_gib": self.contract.memory_gib}
         return self.program.limits.model_copy(update=changes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Runs containers on cases and reports.
+    """Runs containers on cases and adds the results to the report.
 
     Attributes
     ----------
@@ -75,8 +75,8 @@ class Runner:
     cases : the cases that the algorithms run on.
     are_samples : whether the cases are the sample cases of the repository. Their outputs must agree
         with the expected outputs, and their DSC must reach its bounds.
-    logs : folder for the logs and outputs of each run, which stays. It is on the checkout's file
-        system, which an engine in a virtual machine can see.
+    logs : folder for the logs and outputs of each run, which are kept. It is on the checkout's file
+        system, because an engine in a virtual machine can see that.
     update_expected : whether to save the outputs as the expected outputs.
     model : a model folder to use in place of the image's own.
     in_both_modes : also build and check each sample container in invoke mode.
@@ -102,7 +102,7 @@ class Runner:
     bounds: Path = BOUNDS_FILE
 
     def check_algorithm(self, container: Container) -> None:
-        """Check one algorithm with all checks on sample cases, or only the runs on other cases."""
+        """Run all checks of an algorithm on sample cases; on other cases, check only the runs."""
         logs = self.logs / container.name
         logs.mkdir(parents=True)
         if not self._prepare(container, logs):
@@ -120,7 +120,7 @@ class Runner:
             self._report_engine_error(container, error, logs)
 
     def check_evaluation(self, container: Container, algorithms: Sequence[Contract]) -> None:
-        """Check the evaluation on the outputs of this run, or else on the expected outputs."""
+        """Check the evaluation on the outputs of this run, or on expected outputs if missing."""
         logs = self.logs / container.name
         logs.mkdir(parents=True)
         if not self._prepare(container, logs):
@@ -498,7 +498,7 @@ class Runner:
         self._report_invoke_mode(container, inputs, folder)
 
     def _skips_invoke_mode(self, container: Container, exec_output: Path) -> bool:
-        """Whether invoke mode was checked already, or there is no output to compare with."""
+        """Whether invoke mode is off or checked already, or there is no output to compare with."""
         is_served = container.program.limits.mode == "invoke"
         return is_served or not self.in_both_modes or not exec_output.is_dir()
 
@@ -531,7 +531,7 @@ class Runner:
 
 
 def _size_bytes(folder: Path) -> int:
-    """Return the size of all files in a folder; 0 without a folder."""
+    """Return the size of all files in a folder; 0 if the folder does not exist."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

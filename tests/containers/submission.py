@@ -1,7 +1,7 @@
-"""Stages the input of the evaluation: the jobs of a submission and the ground truth.
+"""Writes the input of the evaluation, jobs and ground truth, and checks its `metrics.json`.
 
-The jobs have the outputs for the sample cases. The checks of `metrics.json` compute the scores
-again from the same files, without the code of the evaluation.
+Each job has the output for one sample case. The checks of `metrics.json` compute the scores again
+from the same files, without the code of the evaluation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TOLERANCE: Final = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A staged submission.
+    """A submission on disk.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def stage(
     cases: Sequence[CaseFolder],
     folder: Path,
 ) -> Submission:
-    """Lay out a submission.
+    """Write a submission and its ground truth into a folder.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def stage_hostile(
     cases: Sequence[CaseFolder],
     folder: Path,
 ) -> tuple[Submission, dict[str, tuple[File, Hostile]]]:
-    """Lay out a submission with one more job for each kind of hostile output.
+    """Write a submission with one more job for each kind of hostile output.
 
     Returns
     -------
@@ -180,11 +180,11 @@ def check_hostile(
     contract: Contract,
     kinds: Mapping[str, tuple[File, Hostile]],
 ) -> Iterator[Check]:
-    """Check that each hostile output has failed for its reason and that no other result differs.
+    """Check that each hostile output failed for the expected reason, and no other result changed.
 
     Parameters
     ----------
-    output, clean_output : folders with `metrics.json`, with and without the hostile jobs.
+    output, clean_output : folders of the `metrics.json` with and without the hostile jobs.
     kinds : from `stage_hostile`.
     """
     try:
@@ -227,7 +227,7 @@ def check_metrics(
     outputs: Mapping[str, Path],
     cases: Sequence[CaseFolder],
 ) -> Iterator[Check]:
-    """Check that `metrics.json` is strict, complete, and has the scores of the outputs.
+    """Check that `metrics.json` is strict JSON, is complete, and has the scores of the outputs.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def is_unreadable(case: Path) -> bool:
 
 
 def bits_flipped_in_pet(case: Path) -> int:
-    """Compare with the good case, which `write_case` writes again."""
+    """Return how many bits differ from the good case, which `write_case` writes again."""
     spoiled = (case / "images/pet/scan.mha").read_bytes()
     write_case(case.parent / "good")
     good = (case.parent / "good/input/images/pet/scan.mha").read_bytes()

@@ -43,7 +43,7 @@ def command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def quick_command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return the same function with few bad inputs, for tests that are not about these."""
+    """Return the same function with few bad inputs, for tests of something else."""
     setup = replace(
         project.setup,
         bad_inputs=BAD_INPUTS[:2],
@@ -54,7 +54,7 @@ def quick_command(project: Project, capsys: pytest.CaptureFixture[str]) -> Comma
 
 
 def counts(lines: list[str]) -> tuple[int, int]:
-    """Return the numbers of the last line."""
+    """Return the numbers of passed and failed checks in the last line."""
     match = re.fullmatch(r"(\d+) passed, (\d+) failed", lines[-1])
     assert match, lines[-1]
     return int(match[1]), int(match[2])
@@ -72,9 +72,10 @@ def test_expected_outputs_are_written_and_then_required(project: Project, comman
     code, lines = command(*task)
     passed, failed = counts(lines)
     assert (code, failed) == (0, 0), lines
-    # Exit code, stderr, time, memory, files, mask, geometry, agreement, truth, second run; one for
-    # a good model folder; in invoke mode build, call, stderr, same bytes, bad case and two stops.
-    # A full and a read-only output folder can be checked only where a process may mount.
+    # The case has 10 checks: exit code, stderr, time, memory, files, mask, geometry, agreement,
+    # truth, second run. A good model folder has one. Invoke mode has 7: build, call, stderr, same
+    # bytes, bad case and two stops. A full and a read-only output folder can be checked only if the
+    # process may mount a file system.
     folders = 0 if any("/output: not checked" in line for line in lines) else 2
     assert passed == 11 + 7 + len(BAD_MODELS) + len(BAD_INPUTS) + folders
     cases = list(ET.parse(project.root / "report.xml").iter("testcase"))
@@ -101,7 +102,7 @@ def test_evaluation_alone_scores_the_expected_outputs(
     hpv = ALGORITHMS[2]
     alone = ("--engine", "native", "--task", "evaluation")
     code, lines = quick_command(*alone, algorithms=[hpv])
-    assert (code, counts(lines)) == (1, (0, 1))  # there is nothing to score
+    assert (code, counts(lines)) == (1, (0, 1))  # there are no outputs to score
     output = project.root / hpv.name / "test" / "tiny" / hpv.files[0].path
     output.parent.mkdir(parents=True)
     output.write_text("true")

@@ -1,4 +1,4 @@
-"""Runs in invoke mode: the call counts, and the program's log stays its own."""
+"""Runs in invoke mode: their time is that of the call, their log only what the program wrote."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_good_call_leaves_the_programs_own_log(tmp_path: Path) -> None:
     assert (run.exit_code, run.stderr, run.note) == (0, "", "")
     assert run.stdout.splitlines()[-1].startswith("done in 1.")
     assert (tmp_path / "stdout.txt").read_text() == run.stdout
-    assert 1 <= run.seconds < 60  # without the start
+    assert 1 <= run.seconds < 60  # the start of the program does not count
     assert run.stop_seconds is not None
     assert (tmp_path / "output/rfs.json").read_text() == "61"
 

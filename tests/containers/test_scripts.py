@@ -136,7 +136,7 @@ def test_build_rejects_a_model_that_differs_from_its_card(
     words: str,
 ) -> None:
     on_path("docker")
-    # The survival image bundles this folder, so its build is rejected too.
+    # The survival image also contains this folder, so its build is rejected too.
     spoil(project.root / "task3_hpv" / "model")
     for name, builds in (("task3_hpv", 0), ("task2_survival", 0), ("task1_segmentation", 1)):
         process = call(project.root / name / "do_build.sh")
@@ -436,11 +436,11 @@ def test_signed_models_are_required_if_signers_are_given(
     process = call(build, "--signers", str(signers))
     assert (process.returncode, len(project.calls("build"))) == (1, 1)
     assert "by a key in" in process.stderr
-    assert call(build).returncode == 0  # without signers, a signature is not needed
+    assert call(build).returncode == 0  # without --signers, no signature is needed
 
 
 def without_names(text: str, name: str) -> str:
-    """Return a Dockerfile without what may differ: its header, its name, its title."""
+    """Return a Dockerfile without the parts that may differ: header, name and title."""
     text = text[text.index("ARG BASE_IMAGE") :].replace(name, "NAME")
     return re.sub(r'title="HECKTOR 2025 .* \(', 'title="HECKTOR 2025 X (', text)
 

@@ -25,9 +25,10 @@ OUTCOMES = {
     "c": Outcome(hpv=True, relapse=True, rfs_days=300),
 }
 RANKED: dict[str, dict[str, float | None]] = {
-    # 4 of 4 and 4 of 8 voxels of the one-row masks; the node is in neither but in c's truth.
+    # The masks have 4 GTVp voxels and no node. The truths of a and b have the same 4 voxels; the
+    # truth of c has 4 more, and a node.
     "mask": {"gtvp_dice": (1 + 1 + 2 * 4 / 12) / 3, "gtvn_dice": 2 / 3},
-    "number": {"c_index": (1 + 0.5) / 2},  # (a, b) right, (a, c) equal
+    "number": {"c_index": (1 + 0.5) / 2},  # pair (a, b) is concordant; (a, c) has equal risks
     "boolean": {"balanced_accuracy": (1 / 2 + 0) / 2},
 }
 ANSWERS: dict[str, dict[str, object]] = {

@@ -33,7 +33,7 @@ QUICK = ScoringRules(bootstrap_samples=50)
 
 
 def labels(*boxes: tuple[int, slice, slice, slice]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a label map on `GRID` with boxes [z, y, x] of a label."""
+    """Return a label map on `GRID`; each box is a label and the slices along z, y and x."""
     volume = np.zeros(GRID.shape_zyx, np.uint8)
     for label, *where in boxes:
         volume[tuple(where)] = label
@@ -57,7 +57,7 @@ class Submission:
     ----------
     root : folder that holds `input` and `ground_truth`.
     jobs, rows : the entries of `predictions.json`, and the rows of the table.
-    socket : the platform's word for a socket.
+    socket : the key under which the platform stores a socket.
     """
 
     root: Path
@@ -133,7 +133,7 @@ class Submission:
     def evaluate_file(
         self, task: TaskName | None = None, rules: ScoringRules = QUICK, workers: int = 1
     ) -> MetricsFile:
-        """Write and evaluate."""
+        """Write and evaluate the submission."""
         self.write()
         return evaluate(self.input, self.truth, CURRENT, task=task, rules=rules, workers=workers)
 

@@ -166,7 +166,7 @@ def test_every_answered_task_is_scored(submission: Submission, tmp_path: Path) -
         ("hpv", "balanced_accuracy"),
     ):
         assert metrics.tasks[task].aggregates[name].value == 1  # type: ignore[index]
-        # The same record as if the submission answered this task alone.
+        # The metrics are the same as if the submission answered only this task.
         assert submission.evaluate(task=task) == metrics.tasks[task]  # type: ignore[index]
     path = tmp_path / "metrics.json"
     write_metrics(path, metrics)

@@ -19,7 +19,7 @@ PATIENTS = 8
 
 
 def survival(folder: Path, wrong: int) -> TaskMetrics:
-    """Return a method with wrong risks for some patients."""
+    """Return the metrics of a method that has wrong risks for some patients."""
     submission = Submission(folder)
     for number in range(PATIENTS):
         case_id = f"MDA-{number}"
@@ -29,7 +29,7 @@ def survival(folder: Path, wrong: int) -> TaskMetrics:
 
 
 def masks(folder: Path, primary_off: int, nodes_off: int, false_nodes: bool) -> TaskMetrics:
-    """Return a method whose lesions lack some of four voxels, with false nodes if wanted."""
+    """Return the metrics of a method whose lesions are too short, with false nodes on request."""
     submission = Submission(folder)
     for number in range(3):
         boxes = [(1, *ROWS, slice(0, 4)), (2, *ROWS, slice(6, 10))]
@@ -62,6 +62,7 @@ def test_methods_with_one_score_are_ranked_by_it(tmp_path: Path) -> None:
 
 
 def test_segmentation_is_ranked_by_the_borda_count(tmp_path: Path) -> None:
+    # The comments state the ranks of each method.
     methods = {
         "good primaries": masks(tmp_path / "a", 0, 2, True),  # GTVp 1, GTVn 3
         "good nodes": masks(tmp_path / "b", 1, 0, False),  # GTVp 2, GTVn 1

@@ -29,7 +29,7 @@ HOSTILE, OTHERS = "MDA-000", ("CHUP-001", "MDA-002", "MDA-003")
 
 
 def fill(submission: Submission) -> Submission:
-    """Answer all tasks of some cases. The masks are wrong, so using the truth would show."""
+    """Answer all tasks of some cases. The masks are wrong, so a use of the truth is noticed."""
     for number, case_id in enumerate((HOSTILE, *OTHERS)):
         submission.add_truth(
             case_id, Relapse=number % 2, RFS=100 + number, HPV_Status=number // 2 % 2

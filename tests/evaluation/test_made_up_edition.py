@@ -1,7 +1,7 @@
-"""A made-up edition: one algorithm answers all tasks, and inputs, outputs and sign of risk differ.
+"""A made-up edition with one algorithm for all tasks, other inputs and outputs, and risk reversed.
 
-Job, runner, checks, evaluation and report work with it. It is defined only here, which shows that a
-new edition needs no other file.
+Job, runner, checks, evaluation and report work with this edition. It is defined only here, which
+shows that a new edition needs no other file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.slow  # CI runs these in a step of their own
 
 ROOT = Path(__file__).parents[2]
 CASES = ("no_primary", "oblique_flipped")
-"""Sample cases: one patient has a recurrence while the other is under observation."""
+"""Two sample cases: one patient has a recurrence while the other is still under observation."""
 
 EDITION = Edition(
     name="Made-up challenge",
@@ -163,7 +163,7 @@ class Results:
 
 
 def lay_out(name: str, folder: Path) -> CaseFolder:
-    """Copy a sample case, with the inputs where the made-up edition has them."""
+    """Copy a sample case, with the inputs at the paths of the made-up edition."""
     shutil.copytree(ROOT / "tests/cases" / name, folder)
     for old, new in (
         (CURRENT.ct, EDITION.ct),
@@ -179,7 +179,7 @@ def lay_out(name: str, folder: Path) -> CaseFolder:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("made_up")
-    # The algorithm has no folder in the repository; the survival model stands in for its model.
+    # The algorithm has no folder in the repository, so it uses the survival model.
     own = {".": ROOT / "task2_survival/model"}
     stage_models({**ALGORITHM.model_folders(ROOT), **own}, folder / "model")
     cases = [lay_out(name, folder / "cases" / name) for name in CASES]

@@ -89,7 +89,7 @@ def test_volume_groups_are_in_order(submission: Submission) -> None:
 def test_lesions_are_counted_by_their_own_volume(submission: Submission) -> None:
     grid = Grid(GRID.size_xyz, (5.0, 10.0, 10.0), GRID.origin_mm)  # voxels of 0.5 ml
     small = (N, slice(0, 1), slice(0, 1), slice(0, 1))  # 0.5 ml
-    middle = (N, slice(0, 1), slice(8, 10), slice(0, 1))  # 1 ml: from its lower end on
+    middle = (N, slice(0, 1), slice(8, 10), slice(0, 1))  # 1 ml, the lower end of its group
     nodes = image(labels(small, middle, NODE), grid)  # NODE has 8 ml
     for case_id, found in (("MDA-1", (NODE, small)), ("MDA-2", (NODE,)), ("MDA-3", ())):
         submission.add_truth(case_id, nodes if found else image(labels(), grid))
@@ -116,7 +116,7 @@ def test_missing_and_failed_cases_score_zero_and_are_named(submission: Submissio
     ]
     assert [result.pk for result in metrics.results] == ["job-000", "job-001", None]
     assert metrics.failed == 2
-    # The truth has no primary: only A-1 is right, for the other cases have no answer.
+    # The truth has no primary. Only A-1 is right, because the other cases have no answer.
     assert [result.labels["GTVp"].dice for result in metrics.results] == [1, 0, 0]
     assert [result.labels["GTVn"].dice for result in metrics.results] == [1, 0, 0]
     assert metrics.aggregates["gtvn_aggregated_dice"].value == pytest.approx(2 / 4)

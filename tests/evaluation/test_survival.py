@@ -33,7 +33,7 @@ def test_scores_equal_hand_calculation(survival: Submission) -> None:
     assert metrics.ranked == ("c_index",)
     assert metrics.aggregates["c_index"].value == 3 / 4
     assert metrics.aggregates["c_index"].patients == 4
-    # By 730 days: 1 and 3 against 4.
+    # At 730 days, patients 1 and 3 are compared with patient 4.
     assert metrics.aggregates["auc_2_years"].value == 1
     assert metrics.aggregates["auc_5_years"].value is None
     first = metrics.results[0]
@@ -81,7 +81,7 @@ def test_answer_that_is_not_a_number_counts_one_half(
     assert failed.case_id == "MDA-1"
     assert failed.risk is None
     assert words in (failed.failure or "")
-    # Its three pairs count one half each; (3, 4) is concordant.
+    # The three pairs with MDA-1 count one half each; (3, 4) is concordant.
     assert metrics.aggregates["c_index"].value == (3 / 2 + 1) / 4
     assert metrics.alternatives["c_index"]["failed cases: left out"] == 1
 

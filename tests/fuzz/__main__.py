@@ -19,7 +19,7 @@ KINDS = sorted(
     for module in pkgutil.iter_modules(tests.fuzz.__path__)
     if module.name != "core" and not module.name.startswith(("_", "test_"))
 )
-"""Every other module of the package is a kind; names of helpers begin with `_`."""
+"""Every module is a kind, except `core`, tests, and helpers, whose names begin with `_`."""
 
 
 def parser() -> argparse.ArgumentParser:

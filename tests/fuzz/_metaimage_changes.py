@@ -32,7 +32,7 @@ REFERENCES: Final = (
 
 
 def split(path: Path) -> tuple[bytes, bytes]:
-    """Return the header of a file and its bytes of voxels."""
+    """Return the header and the voxel bytes of a file."""
     head, _, voxels = path.read_bytes().partition(MARK)
     return head + MARK, voxels
 
@@ -67,7 +67,7 @@ def cut(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def cut_stream_with_fitting_header(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Cut the compressed stream, and state its new length in the header or none."""
+    """Cut the compressed stream; the header states the new length, or no length."""
     head, voxels = split(path)
     part = voxels[: int(rng.integers(len(voxels)))]
     line = rng.choice(["", f"CompressedDataSize = {len(part)}\n"]).encode()
@@ -97,7 +97,7 @@ def shorten_voxels(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def swap_compression(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Make the header say compressed for raw voxels, or the reverse."""
+    """Make the header say that raw voxels are compressed, or the reverse."""
     head, voxels = split(path)
     other = not is_compressed(head)
     head = re.sub(rb"CompressedData = \w+", b"CompressedData = %s" % str(other).encode(), head)
@@ -155,7 +155,7 @@ def offset(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def directions(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Add up to 1 to the entries of an orthonormal matrix, which may be a reflection."""
+    """Change the entries of an orthonormal matrix, which may be a reflection, by at most 1."""
     matrix = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     disturbance = float(10.0 ** rng.uniform(-9, 0))
     matrix = matrix + rng.uniform(-disturbance, disturbance, (3, 3))
@@ -173,7 +173,7 @@ def element_type(rng: Rng, path: Path) -> tuple[str, Expectation]:
 
 
 def other_file(rng: Rng, path: Path) -> tuple[str, Expectation]:
-    """Refer to another file, possibly hidden behind decoys."""
+    """Refer to voxels in another file, possibly with misleading lines before and after."""
     target = str(rng.choice(REFERENCES))
     separator = str(rng.choice([" = ", " : ", "=", ":"]))
     decoy = str(rng.choice(["", "elementdatafile = LOCAL\n", "ElementDataFil = LOCAL\n"]))

@@ -214,7 +214,7 @@ def _pick_graph(rng: np.random.Generator, folder: Path) -> Path:
 
 
 def _flip(rng: np.random.Generator, path: Path) -> int:
-    """Flip a bit of a file, half of the time near its start or end, and return the place."""
+    """Flip a bit of a file, half of the time near its start or end; return the byte's position."""
     content = bytearray(path.read_bytes())
     near = (min(len(content), 4000), len(content))[rng.integers(2)]
     place = (
@@ -234,7 +234,7 @@ def _hash_again(folder: Path, path: Path) -> None:
 
 
 def _pick_leaf(rng: np.random.Generator, card: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the object or list that holds a random value of the card, and its key."""
+    """Pick a random value of the card; return the object or list that contains it, and its key."""
     places: list[tuple[Any, Any]] = []
     pending: list[Any] = [card]
     while pending:

@@ -139,7 +139,7 @@ def _run_case(
 def _run_share(
     kind: str, numbers: Sequence[int], *, seed: int, memory_bytes: int
 ) -> Iterator[Result]:
-    """Run cases in a child, and after a defect that ends it, the remaining ones in a new child."""
+    """Run cases in a child; after a defect that ends it, run the remaining ones in a new child."""
     remaining = list(numbers)
     while remaining:
         results = list(_run_child(kind, remaining, seed=seed, memory_bytes=memory_bytes))

@@ -11,10 +11,10 @@ of a process that has already imported the libraries. mutmut 3.8 also works with
 it does not change constants, defaults of dataclasses and decorated methods.
 
 Each line of the output is a mutant that survived or exceeded the time limit: the place, the
-operator and the changed line. A mutant that exceeds the limit counts as caught, because most of
-them loop forever; on a busy machine, run it again. For each mutant that survived, write a test that
-fails for it. If no caller can observe the change, add the mutant to `equivalent.txt` in this folder
-with the reason; the mutants listed there are not run.
+operator and the changed line. A mutant that exceeds the limit counts as caught, because most such
+mutants loop forever; on a busy machine, run the command again. For each mutant that survived, write
+a test that fails for it. If no caller can observe the change, add the mutant to `equivalent.txt` in
+this folder with the reason; the mutants listed there are not run.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """The name of this mutant in `equivalent.txt`; line numbers would change."""
+        """The name of this mutant in `equivalent.txt`, without line numbers, which can change."""
         return f"{self.operator}: {self.line.strip()}"
 
 

@@ -1,4 +1,4 @@
-"""Installs the platform's runtime and a local S3 in an environment of their own."""
+"""Installs the platform's runtime and a local S3 in a separate environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NoPythonError(HecktorError):
 def install(root: Path = ROOT) -> Path:
     """Install the runtime below a checkout if necessary, and return the folder of its programs.
 
-    uv chooses the versions of the dependencies; for pip this takes minutes.
+    uv resolves the versions of the dependencies, because pip takes minutes for that.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def find_python() -> str | None:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     names += map(str, sorted(pyenv.glob("versions/3.12.*/bin/python3.12")))
     for name in names:
-        # pyenv's python3.12 fails unless this version is selected.
+        # The python3.12 command of pyenv fails unless this version is selected.
         if name and subprocess.run([name, "-c", ""], capture_output=True).returncode == 0:
             return name
     return None

@@ -25,7 +25,7 @@ MEMORY_LINE: Final = "out of memory; raise the memory limit (the log has the tra
 
 
 class Start(Protocol):
-    """Makes ready a start of the runtime with the program in a mode."""
+    """Prepares the runtime for a program in one of the modes."""
 
     def __call__(
         self,
@@ -39,7 +39,7 @@ class Start(Protocol):
 
 
 def check_program(trial: Trial, start: Start, folder: Path) -> list[Check]:
-    """Take a program through the runtime.
+    """Run a program under the runtime, and return the checks.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ def check_program(trial: Trial, start: Start, folder: Path) -> list[Check]:
 
     for mode in MODES:
         uploaded = trial.uploaded if trial.needs_upload else None
-        # In invoke mode the models do not load, and the runtime waits for /health until its limit.
+        # In invoke mode, the models would not load, and the runtime would wait for /health until
+        # its limit, so too little memory is only checked in exec mode.
         if trial.too_little_mb is not None and mode == "exec":
             session = start(mode, uploaded=uploaded, memory_mb=trial.too_little_mb)
             results.append(_check_memory(f"{mode}: too little memory", trial, session))
@@ -90,7 +91,7 @@ def check_program(trial: Trial, start: Start, folder: Path) -> list[Check]:
 
 
 def _check_success(name: str, session: Session, job: str, result: Result | None) -> Iterator[Check]:
-    """Check that a job ended well, silently, and with its last line."""
+    """Check that a job succeeded, with nothing on stderr and the last line of the log."""
     if result is None:
         yield Check(name, "expected a result, found that the job was not started")
         return
@@ -106,7 +107,7 @@ def _check_success(name: str, session: Session, job: str, result: Result | None)
 def _check_outputs(
     name: str, trial: Trial, job: str, outputs: Mapping[str, bytes], folder: Path
 ) -> Iterator[Check]:
-    """Check the collected files and what they hold."""
+    """Check the collected files and their content."""
     for path, content in outputs.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def _check_outputs(
 
 
 def _check_rejection(name: str, session: Session, result: Result, words: str) -> Check:
-    """Check that a job failed with one line, which the user is shown, and without outputs."""
+    """Check that a job failed with one line, which the user sees, and without outputs."""
     lines = session.lines("stderr")
     end = (result.return_code, result.outputs, result.last_stderr)
     is_rejected = end == (1, {}, lines) and len(lines) == 1 and words in lines[0]

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from evaluation.running.engines.process import free_port
 
 START_LIMIT_S: Final = 300
-"""The platform's own limit for the start of a server; many tests may run at once."""
+"""The platform's own limit for the start of a server; enough even if many tests run at once."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def local_s3(programs: Path, log: Path) -> Iterator[S3]:
     Parameters
     ----------
     programs : folder of the programs of the runtime's environment.
-    log : file for what the S3 prints.
+    log : file for the output of the S3.
     """
     port = free_port()
     with log.open("wb") as file:
@@ -78,7 +78,7 @@ def local_s3(programs: Path, log: Path) -> Iterator[S3]:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server answers; RuntimeError if it ends or never does."""
+    """Wait until a server answers; RuntimeError if its process ends or it takes too long."""
     end = time.monotonic() + START_LIMIT_S
     while True:
         with suppress(OSError):

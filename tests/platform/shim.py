@@ -43,7 +43,7 @@ UPLOADS: Final = {"--model": "MODEL", "--truth": "GROUND_TRUTH"}
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """What the runtime needs to know of an image.
+    """What the runtime needs to know about an image.
 
     Attributes
     ----------
@@ -297,7 +297,7 @@ def _encoded(words: Sequence[str]) -> str:
 
 
 def _tarball(source: Path) -> bytes:
-    """Return a tarball, or a folder as a tarball with its files at the root."""
+    """Return the bytes of a tarball; a folder is packed with its files at the root."""
     if source.is_file():
         return source.read_bytes()
     content = io.BytesIO()

@@ -118,7 +118,7 @@ def test_any_text_on_the_streams_does_no_harm(start: StartApp, tmp_path: Path, m
     assert good.return_code == 0
     assert good.outputs == {"rfs.json": b"61"}
     assert session.lines("stderr", "good") == session.lines("stderr", "linked") == []
-    # A dangling link would end a job without a result.
+    # If the dangling link were left, the job would end without a result.
     assert linked.outputs == {"rfs.json": b"61"}
     log = session.lines("stdout", "good")
     assert r"caf\udce9" in log

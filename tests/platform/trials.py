@@ -1,4 +1,4 @@
-"""What each container's program is given under the platform's runtime: good, bad and uploaded.
+"""The inputs of each container's program under the platform's runtime: good, bad and uploaded.
 
 A trial of an algorithm uses two sample cases. A trial of the evaluation uses the expected outputs
 of two algorithms for the sample cases.
@@ -25,20 +25,20 @@ MARK = "This notice is the test's own."
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a program is given, and what is expected of it.
+    """The inputs of a program, and what is expected of it.
 
     Attributes
     ----------
-    contract : of the container.
+    contract : contract of the container.
     good : two input folders, by the name of the job.
     bad, bad_words : an input folder that must be rejected, and part of the line on stderr.
     uploaded : folder whose files are uploaded as a tarball.
     needs_upload : whether the program cannot run without the tarball.
     mark : a line of the log that shows that the tarball was used; None if outputs show it.
     remarks : by job, words that its log must contain.
-    check_output : checks what the program wrote for a job of `good` to a folder.
-    too_little_mb : memory with which a case runs out of memory, in MiB; None if the program needs
-        hardly more than its libraries.
+    check_output : checks the output of a job of `good`, given its name and the output folder.
+    too_little_mb : memory in MiB that is too little for a case; None if a case needs hardly more
+        memory than the libraries.
     """
 
     contract: Contract
@@ -61,7 +61,7 @@ def algorithm_trial(
     Parameters
     ----------
     root : the checkout, with the models and the expected outputs.
-    folder : for the files of the trial.
+    folder : folder for the files of the trial.
     """
     good = {case.name: listed_case(case.input, folder / case.name) for case in cases[:2]}
     remarked = cases[1].name
@@ -134,14 +134,14 @@ def listed_case(source: Path, target: Path) -> Path:
 
 
 def _add_trailing_comma(ehr: Path) -> None:
-    """Make an EHR invalid JSON in the way of the organisers' sample."""
+    """Add a trailing comma, as in the organisers' sample, which makes the EHR invalid JSON."""
     text = ehr.read_text(encoding="utf-8").rstrip()
     assert text.endswith("}")
     ehr.write_text(f"{text[:-1].rstrip()},\n}}\n", encoding="utf-8")
 
 
 def marked_models(models: Mapping[str, Path], folder: Path) -> Path:
-    """Arrange model folders as in an image, and mark the card of the algorithm's own."""
+    """Arrange model folders as in an image, and mark the card of the algorithm's own model."""
     stage_models(models, folder)
     card = json.loads((folder / "model.json").read_bytes())
     card["notice"] = MARK

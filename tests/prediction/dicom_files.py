@@ -26,7 +26,7 @@ HALF_LIFE_S = 6586.2
 """The half-life of fluorine-18."""
 
 Change = Callable[[int, Dataset], None]
-"""Changes the header of a slice, given its number from the lowest position."""
+"""Changes the header of a slice, given the index of the slice in the volume."""
 
 
 def write_series(
@@ -59,9 +59,9 @@ def write_series(
         header.ImageOrientationPatient = decimals(*matrix[:, 0], *matrix[:, 1])
         place = grid.world_mm(np.array([[0.0, 0.0, index]]))[0]
         header.ImagePositionPatient = decimals(*place)
-        # The tag has the distance between rows first.
+        # In this tag, the distance between rows comes first.
         header.PixelSpacing = decimals(grid.spacing_mm[1], grid.spacing_mm[0])
-        header.SliceThickness = 99.0  # must not matter
+        header.SliceThickness = 99.0  # wrong on purpose, because it must not be used
         header.Rows, header.Columns = plane.shape
         (header.RescaleSlope,) = decimals(1.0 if slopes is None else slopes[index])
         header.RescaleIntercept = -1024.0 if modality == "CT" else 0.0

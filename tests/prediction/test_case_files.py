@@ -112,7 +112,7 @@ def test_values_that_are_not_finite_are_replaced(files: tuple[Path, Path], tmp_p
 
 
 def test_dicom_folder_with_both_modalities_becomes_a_case(tmp_path: Path) -> None:
-    """Each stored PET value of 5000 is 1 SUV at the injection, and 1.46 SUV an hour later."""
+    """At a slope of 1, the stored value 5000 is 1 SUV at the injection, 1.46 SUV an hour later."""
     stored = np.full(PET_GRID.shape_zyx, 5000, np.int16)
     slopes = np.arange(1.0, 7.0)
     write_series(tmp_path / "study/1", CT_HU + 1024, CT_GRID, modality="CT", uid=f"{SERIES_UID}.1")
@@ -160,7 +160,7 @@ def test_case_folder_is_read_as_the_same_case(files: tuple[Path, Path], tmp_path
     ehr = {"Age": 61, "Gender": "F", "Performance Status": 2, "M-stage": "M0", "CenterID": 4}
     case = read_case_files(ct=files[0], pet=files[1], ehr=ehr)
     folder = tmp_path / "case"
-    for _ in range(2):  # again into the same folder
+    for _ in range(2):  # the second time into the existing folder
         write_case_folder(case, folder)
     again = read_case(folder / "input", CURRENT)
     assert again.clinical == case.clinical

@@ -16,7 +16,7 @@ from tests.prediction.dicom_files import HALF_LIFE_S, INJECTED_MBQ, WEIGHT_KG, a
 AT_INJECTION = 1000 * WEIGHT_KG / (INJECTED_MBQ * 1e6)
 """2e-4 SUV per Bq/mL: 1 SUV is 5000 Bq/mL."""
 HOUR = 2 ** (3600 / HALF_LIFE_S)
-"""After an hour, the dose is smaller by this factor, 1.46, and so the SUV is larger by it."""
+"""Within an hour, the dose falls by this factor, 1.46, so the SUV rises by it."""
 AN_HOUR_LATER = AT_INJECTION * HOUR
 
 Change = Callable[[Dataset, Dataset], None]

@@ -1,7 +1,8 @@
 """Real PET/CT through the three algorithms, and the region on real head-and-neck CTs.
 
-The images are read in place from `../shared/realdata`, or the folder in HECKTOR_REALDATA. Pictures
-of Task 1 for a person to look at go to the folder in HECKTOR_PICTURES, else to pytest's own.
+The images are read in place from `../shared/realdata`, or the folder in HECKTOR_REALDATA. The tests
+write pictures of Task 1's masks, for a person to look at, to the folder in HECKTOR_PICTURES, or by
+default to pytest's temporary folder.
 """
 
 from __future__ import annotations
@@ -143,5 +144,6 @@ def test_region_holds_the_targets_of_real_head_and_neck_cts() -> None:
         is_target = np.isin(sitk.GetArrayViewFromImage(labels), (1, 2, 3))  # PTV56, PTV63, PTV70
         world = Grid.of(labels).world_mm(np.argwhere(is_target)[:, ::-1].astype(float))
         shares[path.name] = np.mean(np.all((world >= low) & (world <= high), axis=1))
-    # The worst, 0.98, has targets 300 mm high, more than any region of 288 mm can hold.
+    # The lowest share is 0.98: the targets of that CT are 300 mm high, and no region of 288 mm can
+    # contain them.
     assert {name: share for name, share in shares.items() if share < 0.97} == {}

@@ -190,7 +190,7 @@ def test_names_are_read_without_punctuation(name: str) -> None:
     [
         ("Age", 900, "900 is outside 1 to 120"),
         ("Age", -3, "-3 is outside"),
-        ("Age", 0, "0 is outside"),  # the template's default, and never an age here
+        ("Age", 0, "0 is outside"),  # the default of the organisers' template
         ("Age", 0.99, "0.99 is outside"),
         ("Age", 120.5, "120.5 is outside"),
         ("Age", "sixty", "the text 'sixty'"),

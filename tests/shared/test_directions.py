@@ -40,7 +40,7 @@ def test_scaled_axis_is_shortened() -> None:
 
 
 def test_shear_is_shared_between_both_axes() -> None:
-    """By hand: a shear of 2e is the rotation by e, up to e squared."""
+    """By hand: a shear of 2e becomes a rotation by e, up to e squared."""
     sheared = (1.0, 0.002, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     expected = (1.0, 0.001, 0.0, -0.001, 1.0, 0.0, 0.0, 0.0, 1.0)
     assert nearest_orthonormal(sheared) == pytest.approx(expected, abs=2e-6)

@@ -134,7 +134,7 @@ def test_distance_of_grids_is_that_of_their_farthest_corners() -> None:
         # The smallest spacing of both grids counts.
         (replace(GRID, spacing_mm=(0.9999, 2.0, 4.0)), True),
         (replace(GRID, spacing_mm=(0.9995, 2.0, 4.0)), False),
-        # Of another size, even if the corners coincide.
+        # Grids of different sizes are not close, even if the corners coincide.
         (replace(GRID, size_xyz=(30, 20, 11)), False),
         (Grid((60, 20, 10), (0.5, 2.0, 4.0), (4.75, 6.0, 7.0)), False),
     ],
@@ -156,7 +156,7 @@ def test_grids_are_close_at_the_tolerance_itself() -> None:
 def test_box_around_another_grid_by_hand() -> None:
     grid = Grid((10, 10, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     other = Grid((3, 3, 3), (1.0, 1.0, 1.0), (2.0, 3.0, 6.0))  # voxels 2-4, 3-5, 6-8
-    # Along x it covers 1.5 to 4.5, so voxels 1 to 5 are included.
+    # Along x, the other grid covers 1.5 to 4.5, so voxels 1 to 5 are included.
     assert grid.box_around(other) == Box((1, 2, 5), (6, 7, 10))
     assert grid.box_around(other, margin_vox=2) == Box((0, 0, 3), (8, 9, 10))
     assert grid.box_around(grid) == Box((0, 0, 0), (10, 10, 10))

@@ -31,11 +31,11 @@ CT: Volume = RNG.uniform(-60, 90, SHAPE).astype(np.float32)
 
 
 NOT_PLACES = [name for name in MEASURES if not name.endswith(("posterior_mm", "superior_mm"))]
-"""Measures that a patient and the mirror image of the patient share."""
+"""Measures that stay the same if a patient is mirrored along any axis."""
 
 
 def is_close(measures: LesionMeasures, expected: LesionMeasures, names: list[str]) -> bool:
-    """Return whether all measures with some names are equal up to rounding."""
+    """Return whether the named measures are equal up to rounding."""
     return all(
         getattr(measures, name) == pytest.approx(getattr(expected, name), rel=1e-6, abs=1e-5)
         for name in names

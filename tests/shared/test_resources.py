@@ -93,7 +93,7 @@ def test_peak_memory_grows_with_an_allocation() -> None:
     ("version_2", "version_1", "expected"),
     [
         (("max", "5"), None, 8000),
-        (("5000", "3000"), None, 2500),  # 500 bytes of files can be given up
+        (("5000", "3000"), None, 2500),  # 500 bytes of cached files can be freed
         (("5000", "6000"), None, 0),
         (("50000", "3000"), None, 8000),  # at most that of the machine
         (None, ("5000", "4000"), 1500),

@@ -60,7 +60,7 @@ def configuration(
 
 
 def tiny_network() -> dict[str, Any]:
-    """Return the Task 1 network of `tiny.toml`, with strides left to its filters."""
+    """Return the Task 1 network of `tiny.toml` without its strides; the filters determine them."""
     network = load_configuration(str(TINY)).segmentation.network
     return network.model_dump(exclude={"strides"})
 
@@ -79,7 +79,7 @@ def make_patient(
     Parameters
     ----------
     folder : where the label map is written; None writes nothing.
-    days : of follow-up.
+    days : days of follow-up.
     """
     rng = np.random.default_rng(number)
     labels = np.zeros(SHAPE, np.uint8)

@@ -42,7 +42,7 @@ SMALL = {
     "16-mixed": "32-true",
     "1024": "64",
     'models = "(both|best)"': 'models = "networks"',
-    # The image of Task 3 bundles a Task 1 model of another region, so the head needs no lesions.
+    # The image of Task 3 contains a Task 1 model for another region, so this head uses no lesions.
     r"\[hpv\.network\]\n(.+\n)+": "[hpv.network]\nhead_width = 16\n",
     'masks = "predicted"': 'masks = "true"',
     '\nhpv = "predicted"': '\nhpv = "true"',

@@ -195,7 +195,7 @@ def test_task_3_does_not_start_from_weights_that_have_seen_its_held_out_patients
 def test_training_resumes_wherever_the_disk_was_full(
     patients: list[PreparedPatient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In each attempt another file cannot be written, because its draft is /dev/full."""
+    """In each attempt, a different file cannot be written, because its draft is /dev/full."""
     runs = tmp_path / "runs"
     train_task1 = partial(
         train_patients,
@@ -363,7 +363,7 @@ def test_linear_models_serve_what_was_fitted(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
     runs, settings = tmp_path / "runs", with_models("linear")
-    # They need no network of Task 1.
+    # Linear models need no network of Task 1.
     train_patients(Hpv(), patients, settings, runs=runs, options=options(tmp_path))
     card = load_card(tmp_path / "model", Hpv.model_type.card_type)
     assert files_of(card) == ["hpv_fold0_linear.onnx", "hpv_fold1_linear.onnx"]

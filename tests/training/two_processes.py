@@ -25,11 +25,11 @@ FEATURES = (ClinicalFeature(key="age", mean=50.0, std=10.0),)
 
 
 def run_on_two(folder: Path) -> None:
-    """Write `one.pt` and `two.pt`: for each task gradient, scores, and patients validated by each.
+    """Write `one.pt` and `two.pt` with gradient, scores and counts of validated patients.
 
-    Of Tasks 1 and 3, the one process has a batch of four. Of Task 2, whose loss compares the
-    patients of a batch, it takes the mean over the batches of the two processes. `two.pt` also has
-    the gradient that each process sees if the loss of one of them is not finite.
+    For Tasks 1 and 3, the single process has a batch of four. For Task 2, whose loss compares the
+    patients of a batch, it takes the mean over the batches of the two processes. `two.pt` also
+    states whether each process has a gradient of NaN if the loss of one of them is not finite.
     """
     multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
     one = {task.name: _step(task, 2 if task.name == "survival" else 4) for task in TASKS}

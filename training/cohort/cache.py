@@ -141,9 +141,10 @@ def build_cache(
     Parameters
     ----------
     review : called in the first process with all patients, after their images are checked and
-        before any is prepared; not called if all are prepared already. Patients who are not yet
-        prepared have no image, and one voxel for each of their labels. A lesion may still be lost
-        on the grid of the region, so what follows from labels must be checked again.
+        before any is prepared; not called if all are prepared already. A patient who is not yet
+        prepared has an empty image, and a label map with one voxel for each label. A lesion may
+        still be lost on the grid of the region, so conclusions from the labels must be checked
+        again after the preparation.
 
     Raises
     ------

@@ -26,9 +26,9 @@ from training.records import first_problem, read_training_record
 
 FOLDS: Final = "folds.json"
 DEFAULT_FOLDS: Final = 5
-"""As in Task 3 of the paper; nnU-Net trains so many too."""
+"""As in Task 3 of the paper; nnU-Net also trains five folds."""
 LEAVE_ONE_CENTRE_OUT: Final = "leave one centre out"
-"""Begins the description of such folds."""
+"""The words with which `Folds.how` begins for such folds."""
 
 
 class Fold(Strict):
@@ -48,7 +48,7 @@ class Folds(Strict):
     Attributes
     ----------
     how : how the patients were divided, in words, with the numbers and the seed.
-    strata : the number of patients in each stratum, a centre and an outcome.
+    strata : the number of patients in each stratum; a stratum is a centre with an outcome.
     """
 
     how: str
@@ -225,8 +225,9 @@ def read_splits(
     ----------
     path : a `folds.json`, or a list of {"train": [...], "val": [...]} as nnU-Net writes it.
     strata : centre and outcome of the patients that the task can learn from, by ID.
-    without_outcome : IDs of the cohort's other patients. They are left out of the folds, so tasks
-        can share folds and no patient is held out from one task and trained on by another.
+    without_outcome : IDs of the cohort's other patients. They are left out of the folds, so that
+        tasks can share a file of folds, and no patient is held out in one task and trained on in
+        another.
 
     Raises
     ------
@@ -263,9 +264,9 @@ def share_folds(
 ) -> Folds:
     """Return another task's folds for a task of the same cohort.
 
-    A patient of both tasks is held out by the same fold in both. A patient who is new in this task
-    is held out by one of the folds, stratified; if there is only one fold, it trains on the
-    patient. If the other task held nobody out, this task holds nobody out.
+    A patient of both tasks is held out by the same fold in both. The patients who are only in this
+    task are divided among the folds, stratified, and each is held out once; if there is only one
+    fold, it trains on them. If the other task held nobody out, this task holds nobody out.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class Patient:
 
     Attributes
     ----------
-    labels : the label map; None if Task 1 does not have the patient.
+    labels : the label map; None if the patient is not in Task 1.
     hpv : HPV status; None if unknown.
     relapse, rfs_days : whether recurrence was observed, and the time to recurrence or to the end of
         follow-up; None if unknown.
@@ -168,7 +168,7 @@ def read_cohort(folder: Path) -> Cohort:
 
 
 def _tables(folder: Path) -> list[tuple[int, list[dict[str, object]]]]:
-    """Return the rows of each task's table, which is in the folder or in its `Task N`."""
+    """Return the rows of each task's table, which is in the folder or its subfolder `Task N`."""
     tables = []
     for task in TASK_NUMBERS:
         path = folder / f"HECKTOR_2025_Training_Task_{task}.csv"

@@ -33,7 +33,7 @@ def labels_file(folder: Path, patient_id: str) -> Path:
 def write_patient(
     patient_id: str, region: Grid, *, image: Path, labels: Path, folder: Path
 ) -> None:
-    """Write a patient's files; the label map comes last, so it tells that all are complete.
+    """Write a patient's files, the label map last: if it exists, all files are complete.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Processes that read and prepare patients.
 
-They are spawned, because a process that is forked from one with threads can stop for ever. A
-spawned process usually imports the program that runs once more. These do not: they start sooner,
-and a script may call `train` without `if __name__ == "__main__":`, without which each process would
-begin to train too.
+They are spawned, because a process that is forked from a process with threads can hang for ever. A
+spawned process usually imports the main program again. These processes do not, so they start
+sooner. A script may therefore call `train` without `if __name__ == "__main__":`. If the processes
+imported the script, each of them would begin to train too.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ MAIN: Final = "__main__"
 
 
 class _Process(SpawnProcess):
-    """A process that knows nothing of the program that runs."""
+    """A process that does not import the main program."""
 
     def start(self) -> None:
-        """Start the process; while it is described, an empty program stands for the real one."""
+        """Start the process; meanwhile an empty module replaces the main program."""
         program = sys.modules[MAIN]
         sys.modules[MAIN] = ModuleType(MAIN)
         try:
@@ -35,5 +35,5 @@ class _Context(SpawnContext):
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of processes, at least one; its tasks must be functions of imported modules."""
+    """Return a pool of at least one process; it runs only functions of imported modules."""
     return ProcessPoolExecutor(max(workers, 1), mp_context=_Context())

@@ -50,7 +50,8 @@ class MemberModel:
     Attributes
     ----------
     name : name of the file in the model folder, without `.onnx`.
-    model : the trained model. It is moved to the CPU, and its serving part to evaluation mode.
+    model : the trained model. It is moved to the CPU, and its serving part is set to evaluation
+        mode.
     config : the configuration that built the model and that returns the part for serving; None for
         a `LinearModel`, which serves as a whole.
     risk_mean, risk_std : mean and standard deviation of the model's risks on the training patients;
@@ -80,9 +81,9 @@ def export(
 
     Parameters
     ----------
-    folder : created if absent. A model in it is replaced, other `.onnx` files in it are removed.
-        Any other file stays, and a model is not loaded from a folder with such a file. The scores
-        of the card are kept if the model is the same.
+    folder : created if absent. A model in it is replaced, and all its other `.onnx` files are
+        removed. Files of any other kind stay, and the folder cannot be loaded as a model until they
+        are removed. The scores of the card are kept if the model is the same.
     card_type : the class of the task's card.
     members : the models of the ensemble; there is at least one, and no two have the same name.
     fields : fields of the card in addition to `task`, `members` and `measures`.
@@ -125,7 +126,7 @@ def export(
             stale.unlink()
         for entry in entries:
             os.replace(draft / entry.file, folder / entry.file)
-        (folder / SIGNATURE_NAME).unlink(missing_ok=True)  # It was made for the card before.
+        (folder / SIGNATURE_NAME).unlink(missing_ok=True)  # It signs the replaced card.
         os.replace(draft / CARD_NAME, folder / CARD_NAME)
     return card
 

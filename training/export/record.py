@@ -1,8 +1,8 @@
 """The records of a training run: `run.json`, and the `member.json` of each fold.
 
-A run can be resumed only with the same configuration, seed, precision, accumulation of batches and
-clinical scale. Its notice, description of the data and licence come from the first start. Devices,
-machines and workers may change.
+A run can be resumed only with the same configuration, seed, precision, accumulation of batches,
+clinical scale and budget in hours. Its notice, description of the data and licence come from the
+first start. The numbers of devices, machines and workers may change.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from training.tasks.base import MemberStatistics, Served, Task
 Checkpoint: TypeAlias = Literal["best", "last", "late"]
 
 CHECKPOINTS: Final[dict[Checkpoint, str]] = {"best": BEST, "last": LAST, "late": LATE}
-"""The files of a fold that hold weights of its network other than those to serve."""
+"""The files of a fold with the weights that can be exported instead of those to serve."""
 
 WEIGHTS: Final[dict[MemberKind, str]] = {"network": NETWORK, "linear": "linear.pt"}
 
@@ -60,8 +60,9 @@ def export_run(
     configuration : name of a configuration with the rules for serving; None stands for the
         configuration of the run.
     kinds : kinds of models to export; empty for those that `Task.served` chooses.
-    checkpoint : other weights of the networks than those to serve: of the best epoch or the last
-        epoch of the training before averaging, or the late weights. The folds need not be complete.
+    checkpoint : which weights of the networks to export instead of those to serve: the weights of
+        the best or of the last epoch before weight averaging, or the late weights. The folds need
+        not be complete.
 
     Raises
     ------

@@ -11,9 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def compute_again(blocks: Iterable[nn.Module]) -> None:
-    """Let the backward pass compute blocks again, instead of keeping what happens inside them.
+    """Let the backward pass compute blocks again, so that their inner activations are not kept.
 
-    The gradient is the same. Names of weights do not change, and without a gradient nothing does.
+    The gradient is the same. The names of the weights do not change, and without gradients the
+    blocks run as before.
 
     References
     ----------
@@ -24,7 +25,7 @@ def compute_again(blocks: Iterable[nn.Module]) -> None:
 
 
 class _ComputedAgain:
-    """A block's own `forward`; a class, since copies of the network must have copies of it."""
+    """A block's `forward` with checkpointing; a class, so that copies of the network copy it."""
 
     def __init__(self, forward: Callable[..., Any]) -> None:
         self.forward = forward

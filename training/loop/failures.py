@@ -1,4 +1,4 @@
-"""What a training says when a loading process dies, or memory is full: one line with the cause."""
+"""Explains in one line why a training failed: a loading process died, or memory is full."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def likely_cause(message: str) -> str | None:
 
     Parameters
     ----------
-    message : of PyTorch's RuntimeError.
+    message : the text of PyTorch's RuntimeError.
     """
     killed = re.search(r"DataLoader worker \(pid \d+\) is killed by signal: ([^.]+?)\.", message)
     signal = killed[1].strip() if killed else ""

@@ -1,9 +1,10 @@
 """The late weights: the mean of a network's weights over the last epochs of its training.
 
-No held-out patient chooses them, as they choose the best epoch. So predictions and scores of the
-held-out patients are of the late weights, and the best epoch's advantage over them is optimism. A
-mean of several epochs is steadier than the last epoch alone, whose score depends on where the
-optimiser happened to stop.
+The best epoch is the one with the best score on the held-out patients: these patients choose it, so
+its score on the same patients is too good. They do not choose the late weights. The predictions and
+scores of held-out patients therefore come from the late weights. The best epoch's score minus that
+of the late weights is called optimism. A mean of several epochs is steadier than the last epoch
+alone, whose score depends on where the optimiser happened to stop.
 
 References
 ----------
@@ -26,14 +27,14 @@ LATE_SHARE: Final = 0.1
 
 
 class LateWeights(lightning.Callback):
-    """Averages `module.network` after each of the last epochs; survives an interruption.
+    """Averages `module.network` after each of the last epochs; a checkpoint keeps the mean.
 
     Running statistics of batch norm are averaged like weights. That is close to what they would be
     for the mean, because the weights of the last epochs are close to each other.
     """
 
     def __init__(self, epochs: int) -> None:
-        """Average over the last part of so many epochs."""
+        """Average over the last `LATE_SHARE` of this number of epochs."""
         self._first = epochs - math.ceil(LATE_SHARE * epochs)
         self._count = 0
         self.weights: dict[str, Tensor] = {}
@@ -51,9 +52,9 @@ class LateWeights(lightning.Callback):
                 self.weights[name] = value.clone()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"count": self._count, "weights": dict(self.weights)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what a checkpoint kept."""
+        """Restore the state from a checkpoint."""
         self._count, self.weights = state_dict["count"], dict(state_dict["weights"])

@@ -1,4 +1,7 @@
-"""What a training prints: bars in a terminal, else one line for each epoch; also in `log.txt`."""
+"""Prints the progress of a training: bars in a terminal, otherwise one line for each epoch.
+
+The lines are always written to `log.txt` too.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ LOG: Final = "log.txt"
 _HARMLESS: Final = (
     r"Found \d+ module\(s\) in eval mode",  # a frozen encoder
     "Checkpoint directory .* exists and is not empty",  # a training resumes from there
-    ".* does not have many workers",  # the user chooses
+    ".* does not have many workers",  # the user chooses their number
     "The number of training batches .* is smaller than the log",  # the log has a line per epoch
     # Lightning 2.6 calls torch.utils._pytree in a way that torch 2.13 will drop.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
@@ -40,7 +43,7 @@ _NO_ADVERTISEMENT: Final = _NoAdvertisement()
 
 
 def silence_libraries() -> None:
-    """Ignore what libraries print about things that are as they should be."""
+    """Hide harmless warnings of the libraries, and Lightning's advertisements."""
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message)
     # Adding a filter twice has no effect.
@@ -92,7 +95,7 @@ class EpochLog(Callback):
         outputs: Any,
         *_: object,
     ) -> None:
-        """Keep the loss of a step, on the device where it is."""
+        """Keep the loss of a step on its device."""
         self._losses.append(outputs["loss"].detach())
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:

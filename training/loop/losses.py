@@ -1,4 +1,4 @@
-"""The Cox loss, which the libraries do not have."""
+"""The Cox loss, which none of the libraries in use has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def cox_loss(risks: Tensor, time_days: Tensor, events: Tensor) -> Tensor:
     Returns
     -------
     A scalar. Without any event, it is 0 and has a zero gradient. The patients at risk at a time are
-    those whose own time is not earlier; tied events share the whole tied set (Breslow 1974).
+    those whose own time is not earlier, so the risk set of a tied event includes all patients with
+    this time (Breslow 1974).
 
     References
     ----------

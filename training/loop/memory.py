@@ -1,4 +1,4 @@
-"""Estimate the memory of a training step from two steps on small crops.
+"""Estimates the memory of a training step from two steps on small crops.
 
 A convolutional network keeps activations for its backward pass. They grow linearly with the number
 of voxels, so two small sizes are enough to extrapolate. The steps run on the CPU and need no GPU.
@@ -72,7 +72,7 @@ def step_bytes(
 
 
 def activation_bytes(module: TrainedModule[Any], batch: Sample, precision: Precision) -> int:
-    """Return the most bytes that a step takes besides weights, gradients and Adam's moments."""
+    """Return the most bytes that a step takes without weights, gradients and Adam's moments."""
 
     def drop(weight: Tensor) -> None:
         weight.grad = None
@@ -88,7 +88,7 @@ def activation_bytes(module: TrainedModule[Any], batch: Sample, precision: Preci
 
 
 def _in_bfloat16(batch: Sample) -> Sample:
-    """Return a batch whose float16 volumes have the type of the CPU's autocast."""
+    """Return a batch with float16 volumes changed to bfloat16, which the CPU's autocast uses."""
     return {
         name: value.to(torch.bfloat16) if value.dtype == torch.float16 else value
         for name, value in batch.items()

@@ -9,7 +9,7 @@ resumed. Patients depend only on the recipe.
                 few: __CTPlanning.nii.gz, __RTDOSE.nii.gz; HECKTOR_2025_Training_Task_N.csv
     cases       <ID>/input/ in the platform's layout, <ID>/truth.nii.gz and truth.json;
                 ground_truth/patients.csv and ground_truth/masks/<ID>.nii.gz for the evaluation
-                image, while `python -m evaluation run` collects the truth.* files itself
+                image; `python -m evaluation run` reads the truth.* files instead
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def read_records(folder: Path) -> list[Record]:
     for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:  # written when the run was stopped; the patient is made again
+        except json.JSONDecodeError:  # cut off when the run was stopped; the patient is made again
             continue
         records[record["index"]] = record
     return [records[index] for index in sorted(records)]

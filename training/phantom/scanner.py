@@ -123,7 +123,7 @@ def to_image(array: npt.NDArray[np.generic], raster: Raster) -> sitk.Image:
 
 
 def _compute_streaks(slab: Slab, metal_mm: tuple[Point, ...], angles: Array) -> Array | None:
-    """Return bright and dark rays near each filling, as HU to add; None without metal."""
+    """Return the HU of bright and dark rays near each filling, to be added; None without metal."""
     heights = slab.z[:, 0, 0]
     streaks = None
     for (x, y, z), angle in zip(metal_mm, angles, strict=True):

@@ -62,7 +62,7 @@ class Folded:
     """An ellipsoid with a surface folded like a gyroid: the white matter under the gyri."""
 
     ellipsoid: Ellipsoid
-    depth: float  # factor of the folds, which range over ±1.5, relative to the squared radius
+    depth: float  # the squared radius is multiplied by 1 + depth × folds, with folds within ±1.5
     period_mm: float
     phase_rad: float
 
@@ -87,8 +87,8 @@ class Column:
     Attributes
     ----------
     knots : in ascending order of z.
-    wall_mm : if it is above 0, only a wall at the sides belongs to the shape. It is so thick along
-        the shorter semi-axis, and in proportion thicker along the longer one.
+    wall_mm : if it is above 0, only a wall at the sides belongs to the shape. This is its thickness
+        along the shorter semi-axis; along the longer one, it is thicker in proportion.
     """
 
     knots: tuple[Knot, ...]
@@ -149,9 +149,9 @@ class Capsule:
 class Arch:
     """A horseshoe, open at the back: mandible, dental arch, hyoid, thyroid cartilage.
 
-    It has its half width along the shorter semi-axis and is in proportion wider along the longer
-    one. `bounds` adds only the half width, so the front is cut off by up to 4 mm. A larger box
-    would change all phantoms.
+    `half_width_mm` applies along the shorter semi-axis; along the longer one, the horseshoe is
+    wider in proportion. `bounds` adds only `half_width_mm`, so up to 4 mm of the front are cut off.
+    A larger box would change all phantoms.
     """
 
     centre_y_mm: float

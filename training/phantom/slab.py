@@ -45,7 +45,7 @@ class Slab:
     pose: Pose
 
     def box(self, shape: Shape) -> tuple[slice, slice, slice] | None:
-        """Return the part (z, y, x) of the slab that the shape may cover, None if there is none."""
+        """Return the part (z, y, x) of the slab that the shape may cover; None if there is none."""
         lower, upper = shape.bounds()
         heights = self.z[:, 0, 0]
         inside = np.flatnonzero((heights >= lower[2]) & (heights <= upper[2]))

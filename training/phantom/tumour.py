@@ -2,7 +2,8 @@
 
 Primaries are at the mucosa of pharynx, mouth or larynx. Nodes are along the jugular vein (levels II
 to IV) or behind the sternocleidomastoid muscle (level V). Each lesion has a random volume; `grow`
-chooses the lesion's level so that it fills exactly this volume of tissue.
+chooses `Lesion.level`, its size relative to its ellipsoid, so that it fills exactly this volume of
+tissue.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from training.phantom.slab import Raster
 from training.phantom.waves import Waves
 
 MAX_LEVEL = 1.8
-"""Largest `Lesion.level`: how far past its ellipsoid a lesion may grow to reach its volume."""
+"""Largest `Lesion.level`: how much larger than its ellipsoid a lesion may become."""
 NODE_RATIOS = (0.85, 0.95, 1.25)
 """Ratios of the semi-axes of a node."""
 LATER_NODE_ML = 1.7
@@ -92,7 +93,7 @@ def draw_node(
 
 
 def grow(lesion: Lesion, body: Body, others: list[Lesion]) -> Lesion:
-    """Set the level of a lesion so that the tissue it fills has the lesion's volume.
+    """Set `Lesion.level` so that the tissue that the lesion fills has the lesion's volume.
 
     A lesion without enough room below `MAX_LEVEL` stays smaller, and its `volume_ml` is reduced to
     the volume that it fills, which is 0 if there is no room at all.

@@ -62,7 +62,7 @@ class Augmentation:
     seed: int = 0
 
     def source_margin_vox(self, size_zyx: Sequence[int]) -> IntTriple:
-        """Return the voxels (z, y, x) on each side of a crop that the augmentation needs."""
+        """Return how many voxels (z, y, x) the augmentation needs on each side of a crop."""
         match self.transform:
             case "affine":
                 half = torch.tensor([(size - 1) / 2 for size in size_zyx])
@@ -92,8 +92,8 @@ class Augmentation:
         crop : the part to return, in voxels of `image`; the whole image by default. Rotation and
             blur also use voxels around the crop. Voxels outside `image` have its border values, and
             are background in the label map.
-        ranges : minimum and maximum of each channel, shape (channels, 2), which gamma does not
-            change; by default those of the image.
+        ranges : minimum and maximum of each channel, shape (channels, 2); gamma does not change
+            these two values. By default those of the image.
 
         Returns
         -------

@@ -21,14 +21,16 @@ Draw: TypeAlias = tuple[int, int]
 class EpochBatches(Sampler[list[Draw]]):
     """Batches that differ between epochs and are divided among the processes of a training run.
 
-    All processes draw the same order, and each takes its part of every step. So a step has the same
-    samples, whether they are one batch, are divided among processes, or are several batches.
+    All processes draw the same order, and each takes its part of every step. A step therefore has
+    the same samples, whether they form one batch, form several batches, or are divided among
+    processes.
 
     Attributes
     ----------
     batches_per_step : number of batches whose gradients are accumulated in a step. A step that is
         not full is left out.
-    first_epoch : number of the first epoch; not 0 if this training continues another one.
+    first_epoch : number of the first epoch; above 0 if this training continues the count of another
+        one.
     """
 
     batch_size: int

@@ -1,4 +1,4 @@
-"""Make the input of a network from a batch of samples, on the device of the network.
+"""Makes the input of a network from a batch of samples, on the device of the network.
 
 A sample has CT and PET, and the label map in one byte per voxel. If the loader made the two lesion
 channels instead, they would take eight bytes per voxel of shared memory.

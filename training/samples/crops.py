@@ -28,7 +28,7 @@ class LesionCrops:
 
     Attributes
     ----------
-    random_crops : whether "any voxel" is one of the whole region or of the body.
+    random_crops : whether "any voxel" means any voxel of the region or any voxel of the body.
     """
 
     size_zyx: IntTriple

@@ -99,15 +99,16 @@ class Place(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PatientSamples(Dataset[Sample], ABC):
-    """What a sample holds of a patient, in training and validation.
+    """The patients of a data set and the content of their samples, in training and validation.
 
     Attributes
     ----------
     channels : the network's input channels, in order.
     targets : for each patient, the values that a sample has in addition to image and labels.
-    needs_labels : whether the loss or the scores need the label map. If the network sees lesions,
-        a sample has it anyway.
-    image_type : 16 bits halve a sample, for steps that round the image to this type anyway.
+    needs_labels : whether the loss or the scores need the label map. If the network has lesion
+        channels, a sample has the label map anyway.
+    image_type : type of the image. A type of 16 bits halves the size of a sample, for steps that
+        round the image to this type anyway.
     """
 
     patients: Sequence[PreparedPatient]
@@ -138,9 +139,10 @@ class PatientSamples(Dataset[Sample], ABC):
         return math.prod(self.size_zyx) * (image + self.has_labels)
 
     def sample(self, image: Tensor, labels: Tensor, index: int) -> Sample:
-        """Return a patient's sample, given CT and PET as `window` returns them, augmented or not.
+        """Return a patient's sample, given image and labels as `window` returns them.
 
-        `image` has shape (image channels, z, y, x), `labels` (1, z, y, x).
+        They may be augmented. In the sample, `image` has shape (image channels, z, y, x) and
+        `labels` has shape (1, z, y, x).
         """
         images = dict(zip(IMAGE_CHANNELS, image.numpy(), strict=True))
         shown = torch.from_numpy(network_channels(images, image_channels(self.channels)))
@@ -170,7 +172,7 @@ class Samples(PatientSamples):
         return self.place.size_zyx
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """Return what `sample` returns of an augmented window."""
+        """Return the sample of an augmented window, see `sample`."""
         index, seed = draw
         rng = np.random.default_rng(seed)
         patient = self.patients[index]
@@ -202,7 +204,7 @@ class Windows(PatientSamples):
         return self.window_zyx
 
     def __getitem__(self, index: int) -> Sample:
-        """Return what `sample` returns of a patient's window."""
+        """Return the sample of a patient's window, see `sample`."""
         patient = self.patients[index]
         box = window_box(patient.labels.shape, self.size_zyx, self.centre_of(patient.labels))
         image, labels = window(patient, box, self.intensity)
@@ -228,7 +230,8 @@ def augmented(
         for side, start in zip(box, source, strict=True)
     )
     image, labels = window(patient, source, intensity)
-    # A region contains air and bone, so CT spans its whole window; PET ends at its own maximum.
+    # A region contains air and bone, so the CT spans its whole intensity window. The PET's upper
+    # limit is the highest SUV in the region.
     highest = float(scale_pet(np.asarray(patient.max_suv, np.float32), intensity))
     ranges = torch.tensor([[-1.0, 1.0], [0.0, highest]])
     return augmentation.apply(image, labels, (inner_z, inner_y, inner_x), ranges)

@@ -1,7 +1,7 @@
 """Loaders whose batches fit the shared memory of a machine.
 
-The processes of a loader pass their batches on through /dev/shm, of which Docker grants 64 MB. How
-many batches wait there follows from what is free.
+The processes of a loader pass their batches on through the shared memory /dev/shm, of which Docker
+grants 64 MB. The number of batches that wait there depends on how much is free.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ MOST_WAITING: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How the batches of one process come to it.
+    """How one process gets its batches.
 
     Attributes
     ----------
-    workers : loading processes; with 0 the training itself loads, and needs no shared memory.
+    workers : number of loading processes; with 0, the training process loads the batches itself
+        and needs no shared memory.
     pin_memory : whether batches are copied to a GPU, for which their memory is pinned.
-    processes : processes of the training on this machine, which share its memory.
+    processes : number of training processes on this machine, which share its memory.
     """
 
     workers: int = 0
@@ -37,7 +38,7 @@ class Loading:
     processes: int = 1
 
     def shared_memory_bytes(self, batch_bytes: int, waiting: int = 1) -> int:
-        """Return what the batches of all processes need, if each worker has `waiting` of them."""
+        """Return the bytes of the batches of all processes, with `waiting` batches per worker."""
         batches = self.workers * waiting + BATCHES_IN_USE if self.workers else 0
         return self.processes * batches * batch_bytes
 
@@ -55,7 +56,7 @@ class Loading:
 
 
 def free_shared_memory() -> int:
-    """Return how many bytes of shared memory can be filled: it takes up memory like any other."""
+    """Return how many bytes of shared memory can be filled; they take up memory too."""
     return min(free_shared_memory_bytes(), available_memory_bytes())
 
 
@@ -74,7 +75,7 @@ def training_loader(
 
 
 def validation_loader(windows: PatientSamples, loading: Loading) -> DataLoader[Sample]:
-    """Return a loader of single patients, which the processes of a training divide among them."""
+    """Return a loader of single patients, which are divided among the training processes."""
     return DataLoader(
         windows,
         batch_size=1,

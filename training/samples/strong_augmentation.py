@@ -1,10 +1,10 @@
 """An augmentation of nnU-Net's strength: several transforms per sample, each with a probability.
 
-Rotation and scale change images and labels together, by the code of TrivialAugment. MONAI changes
-the intensities of each channel independently of the others, so the scale of the PET differs from
-that of the CT. Probabilities and ranges are those of nnU-Net v2 (`get_training_transforms` of
-`nnUNetTrainer`), except for the noise: it has a smaller standard deviation, because here the
-channels are not scaled to a standard deviation of 1.
+Rotation and scale change images and labels together, with the code of TrivialAugment. MONAI changes
+the intensities of each channel independently, so CT and PET get different random changes.
+Probabilities and ranges are those of nnU-Net v2 (`get_training_transforms` of `nnUNetTrainer`),
+except for the noise: its standard deviation is smaller, because here the channels are not scaled to
+a standard deviation of 1.
 
 References
 ----------
@@ -61,7 +61,7 @@ class StrongAugmentation:
     seed: int
 
     def source_margin_vox(self, size_zyx: Sequence[int]) -> IntTriple:
-        """Return the voxels (z, y, x) on each side of a crop that rotation and scale need."""
+        """Return how many voxels (z, y, x) rotation and scale need on each side of a crop."""
         return (0, 0, 0) if self.affine is None else self.affine.source_margin_vox(size_zyx)
 
     def apply(
@@ -92,7 +92,7 @@ def draw(rng: np.random.Generator) -> StrongAugmentation:
 
 
 def _intensities() -> Compose:
-    """Return the changes of one channel, shape (1, z, y, x)."""
+    """Return the random intensity changes of one channel, shape (1, z, y, x)."""
     sigma = BLUR_SIGMA_RANGE_VOX
     return Compose(
         [

@@ -58,7 +58,7 @@ CANDIDATES: Final[Mapping[str, Sequence[Rules]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """The settings of one row of the table, which turn probabilities into a label map."""
+    """The settings with which one row of the table turns probabilities into a label map."""
 
     name: str
     min_component_mm3: Mapping[str, float] = field(default_factory=lambda: PAPER)
@@ -77,7 +77,7 @@ def candidate_settings(
     ----------
     served : settings of a configuration, all of which apply in the last row.
     mirrorings : sets of axes, such as "x" or "xyz".
-    lesions : labels whose components are also removed at other sizes.
+    lesions : labels for which other minimum sizes of a component are tried too.
     """
     settings = [
         Setting(name="nothing", min_component_mm3={}),

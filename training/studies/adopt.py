@@ -1,10 +1,10 @@
 """Adopts a finished Task 1 model for a cohort that it was not trained on.
 
 Tasks 2 and 3 can then be trained as if Task 1 had been trained here: the folder of runs gets the
-folds, the model's masks with their scores, and the weights of the encoder of its first network.
-Because the model has seen no patient of the cohort, all its masks count as out of fold. Only a
-graph that this repository exported has an encoder; another one, such as an imported nnU-Net, gives
-only masks.
+folds, the model's masks with their scores, and the encoder weights of the model's first network.
+Because the model was trained on no patient of the cohort, all its masks count as out of fold. The
+encoder is recognised by the names of its weights (`PREFIX`). A graph without such names gives only
+masks, and Task 3's network needs an encoder with the architecture of its configuration.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from training.tasks.segmentation import model_for
 PREFIX: Final = "encoder."
 """Prefix of the names of the encoder's weights in a graph of `EncoderDecoder`."""
 PATIENTS_AT_ONCE: Final = 20
-"""Scores are written after this number of patients; a stopped command repeats at most as many."""
+"""Scores are written after each group of this number of patients; a stopped command repeats at most
+one group."""
 
 
 def adopt(
@@ -55,9 +56,9 @@ def adopt(
         none of them.
     folder : the model folder.
     preparation : how the patients were prepared.
-    runs : the folder of training runs, in which that of Task 1 is written.
+    runs : the folder of runs; the files are written to its folder of Task 1.
     hold_out : the way to form the folds of Tasks 2 and 3; by default `DEFAULT_FOLDS` folds.
-    seed : of the folds.
+    seed : seed of the folds.
 
     Raises
     ------

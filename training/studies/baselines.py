@@ -56,7 +56,7 @@ class Metric:
     within_folds : whether the score is the mean over folds, weighted by patients, because the
         models of different folds may predict on different scales; otherwise it is computed from
         all patients together.
-    result : name of the score in the `result.json` of a network; None if that has no such score.
+    result : name of the score in a network's `result.json`; None if the file has no such score.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Row:
     ----------
     held_out : score of all held-out patients, whom the model of their fold was not fitted to.
     by_fold : score of the held-out patients of each fold; None if it cannot be computed.
-    unseen : score on each further cohort, of a model that was fitted to all patients.
+    unseen : score, on each further cohort, of a model that was fitted to all patients.
     """
 
     metric: str
@@ -299,9 +299,9 @@ def compare(
 def networks(baselines: Baselines, run_folder: Path, folds: Sequence[Fold]) -> list[Row]:
     """Return the scores of a training run's networks; folds without a trained network are left out.
 
-    Three rows for each metric: the late weights, which no held-out patient has chosen; the epoch
-    that did best on the same patients; and by how much its score is too good. The mean over folds
-    is weighted by patients.
+    Each metric has three rows: the score of the late weights, which no held-out patient has chosen;
+    the score of the epoch that did best on the same patients; and the difference, the optimism of
+    that choice. The mean over folds is weighted by patients.
     """
     sizes = {fold.name: len(fold.held_out) for fold in folds}
     paths = {fold.name: run_folder / f"fold{fold.name}" / RESULT for fold in folds}
@@ -346,7 +346,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def _score(metric: Metric, rows: pd.DataFrame) -> Interval:
     """Return a metric of predictions with its interval; NaN if it cannot be computed."""
     columns = [rows[column].to_numpy() for column in metric.columns]
-    # All patients together are one group.
+    # Without a mean over folds, all patients are one group.
     groups = rows["fold"].to_numpy() if metric.within_folds else np.zeros(len(rows))
     try:
         statistic = mean_over_groups(metric.function, columns, groups)

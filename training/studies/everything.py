@@ -1,8 +1,8 @@
-"""The whole method in one command: three trainings, a report, their scores, and what comes next.
+"""The whole method in one command: three trainings, a report, their scores, and what to do next.
 
-Each step is a command of its own, which a user can also type, in a process of its own, so that each
-training starts its own processes on several GPUs. A step that was completed before takes little
-time, so the whole command resumes anywhere.
+Each step is a command that a user can also type. It runs in its own process, so that each training
+can start its own processes on several GPUs. A step that was completed before takes little time, so
+the whole command resumes anywhere.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ Command: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Everything:
-    """What the whole method is asked for.
+    """The options of the whole method.
 
     Attributes
     ----------
     hold_out : options of Task 1 that choose its folds; the other tasks share them. If they hold
         nobody out, there is nothing to score, and only the trainings are run.
     training : further options of all three trainings.
-    models : folder for the three model folders; None is the tasks' own in the repository.
+    models : folder for the three model folders; None stands for the tasks' own model folders in the
+        repository.
     """
 
     cohort: Path
@@ -52,7 +53,7 @@ class Everything:
     report: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        """Name the folders of the scores."""
+        """Set the folders of cases, jobs and report."""
         for name in ("cases", "jobs", "report"):
             object.__setattr__(self, name, self.runs / name)
 
@@ -99,8 +100,8 @@ def run_everything(wanted: Everything) -> None:
     Raises
     ------
     HecktorError
-        If a step fails; it has printed the reason. Also if nobody is to be held out and a task
-        needs out-of-fold predictions.
+        If a step fails, which has then printed the reason, or if nobody is to be held out and a
+        task needs out-of-fold predictions.
     """
     if not wanted.holds_out:
         for task in TASKS.values():

@@ -1,12 +1,13 @@
 """The scores of training runs on held-out patients, leave-one-centre-out first.
 
-Each patient is predicted by models that have not seen it and whose epoch it has not chosen. What
-hidden centres will show is closest to the score with one centre held out after another, so that is
-the headline. In folds of mixed centres, the other patients of a centre are trained on.
+Each patient is predicted by models that were not trained on the patient, with weights that the
+patient has not chosen. The score with one centre held out after another is closest to the score to
+expect at hidden centres, so it is the headline. In folds of mixed centres, models are also trained
+on other patients of the same centres.
 
-Beside each score stands the optimism of the usual way: the network's score at the epoch that did
-best on the held-out patients, minus that of the late weights; a mean over the folds, weighted by
-patients.
+Each score comes with the optimism of the best epoch: the network's score at the epoch that did best
+on the held-out patients, minus the score of the late weights on the same patients. It is the mean
+over the folds, weighted by their numbers of patients.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ HEADLINE: Final = "leave one centre out"
 MIXED: Final = "folds of mixed centres"
 
 Statistics: TypeAlias = Mapping[str, Statistic]
-"""By the name of the metric in `result.json`."""
+"""Statistics by the name of their metric in `result.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class HeldOutScore:
     Attributes
     ----------
     folds : `HEADLINE` or `MIXED`.
-    optimism : of the network's best epoch; None without a network.
+    optimism : the optimism of the network's best epoch; None without a network.
     """
 
     task: TaskName

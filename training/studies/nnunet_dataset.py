@@ -1,9 +1,9 @@
 """Writes a cohort as a raw data set of nnU-Net v2.
 
-The images are the prepared regions of the cache, so nnU-Net trains on what the containers will see,
-but rounded to float16: CT in HU is channel 0, PET in SUV is channel 1. The labels are those of the
-regions. `dataset.json` also holds the preparation, under a key that nnU-Net ignores and
-copies to its results, where `training.export.nnunet` reads it.
+The images are the prepared regions of the cache: channel 0 is the CT in HU, channel 1 the PET in
+SUV. nnU-Net thus trains on the regions that the containers will see, rounded to float16. The labels
+are those of the regions. `dataset.json` also holds the preparation, under a key that nnU-Net
+ignores. nnU-Net copies the file to its results, where `training.export.nnunet` reads the key.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def write_dataset(
 ) -> Path:
     """Write the patients with a label map, and return the data set's folder.
 
-    Starting again skips the patients whose label map is there, without comparing it with the cache.
-    `splits_final.json` must be copied to nnU-Net's folder of preprocessed data sets; nnU-Net
+    A repeated call skips the patients whose label map exists, without comparing it with the cache.
+    `splits_final.json` must be copied to nnU-Net's folder of preprocessed data sets. nnU-Net
     numbers its folds from 0.
 
     Parameters
@@ -76,7 +76,7 @@ def write_dataset(
     raw : nnU-Net's folder of raw data sets, `nnUNet_raw`.
     runs : folder of runs with the cache of the patients.
     hold_out : how to make the folds; by default those of Task 1 in `runs`, otherwise five folds.
-    seed : of the folds.
+    seed : seed of the folds.
     workers : number of processes that write.
 
     Raises
@@ -141,7 +141,7 @@ def _folds(
 
 
 def _description(patients: int, preparation: Preparation) -> dict[str, Any]:
-    """Return the content of `dataset.json`; nnU-Net chooses a scaling by the channels' names."""
+    """Return the content of `dataset.json`; nnU-Net scales a channel according to its name."""
     return {
         "channel_names": {str(k): name for k, name in enumerate(IMAGE_CHANNELS)},
         "labels": {name: int(label) for name, label in LABEL_NAMES.items()},
@@ -152,9 +152,9 @@ def _description(patients: int, preparation: Preparation) -> dict[str, Any]:
 
 
 def _claim(folder: Path, description: dict[str, Any], patient_ids: Collection[str]) -> None:
-    """Make the folder with its `dataset.json`, or check that an existing one is of these patients.
+    """Make the folder with its `dataset.json`, or check that an existing one has these patients.
 
-    nnU-Net would take the drafts of a killed process for images, so they are deleted.
+    Unfinished files of a killed process are deleted, because nnU-Net would take them for images.
     """
     for name in (IMAGES, LABELS):
         (folder / name).mkdir(parents=True, exist_ok=True)

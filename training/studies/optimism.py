@@ -37,9 +37,10 @@ class Setting:
 
     Attributes
     ----------
-    positive, negative : patients of each class, divided among the folds.
+    positive, negative : numbers of patients of each class, divided among the folds.
     accuracy : true balanced accuracy of every epoch.
-    patient_share : share of the variance of the noise that is of the patient.
+    patient_share : share of the noise's variance that stays the same for a patient in all
+        validations.
     """
 
     positive: int = 484
@@ -93,7 +94,8 @@ def simulate(setting: Setting) -> dict[str, Interval]:
 
     Returns
     -------
-    By the score that chooses: mean over the repeated studies, and their central 95 %.
+    For each score that chooses the epoch, the mean over the repeated studies and the interval that
+    contains their central 95 %.
     """
     rng = np.random.default_rng(setting.seed)
     sizes = zip(

@@ -1,8 +1,9 @@
-"""What the training of each task needs and takes, printed before any training.
+"""Estimates the memory, disk and time of each task's training, before anything is trained.
 
-Memory follows from two steps on small crops, see `training.loop.memory`. Time follows from one
-whole step and one patient in validation on the device at hand; nothing is extrapolated to a device
-that is not there. The patients are empty regions, and the step sees noise.
+The memory is computed from two steps on small crops, see `training.loop.memory`. The time is
+computed from one whole step and one patient in validation on the device at hand; nothing is
+extrapolated to a device that is not there. The patients are empty regions, and the input of the
+step is noise.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ from training.tasks.timing import (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the training of a task needs and takes.
+    """The memory, disk and time that the training of a task needs.
 
     Attributes
     ----------
-    gpu_bytes : of the tensors of a step, in each process.
-    measured_gpu_bytes : of the tensors in the timed step, and with what PyTorch keeps for reuse;
-        None without a timed step on a GPU.
-    steps : of an epoch.
-    held_out : patients validated at a time, in all processes together; 0 without validation.
-    kept_windows : windows of a fold whose features are kept, so that the steps themselves take no
-        time worth counting; None if every step sees new windows.
-    sample_seconds : to load one sample, on one core.
-    step_seconds, validation_seconds : of a step, and of one patient in validation; None if a step
-        does not fit this machine or was not timed.
+    gpu_bytes : estimated size of the tensors of a step, in each process.
+    measured_gpu_bytes : measured size of the tensors in the timed step, and the same with the
+        memory that PyTorch keeps for reuse; None without a timed step on a GPU.
+    steps : number of steps in an epoch.
+    held_out : number of patients in each validation, over all processes; 0 without validation.
+    kept_windows : number of windows in a fold whose features are computed once and kept, so that
+        the time of the steps themselves is negligible; None if every step sees new windows.
+    sample_seconds : time to load one sample on one core.
+    step_seconds, validation_seconds : time of a step, and of one patient in validation; None if a
+        step does not fit this machine or was not timed.
     """
 
     task: Task
@@ -142,12 +143,12 @@ def plan(
     hardware: Hardware,
     is_timed: bool,
 ) -> Plan:
-    """Return what the training of a task needs and takes.
+    """Return the memory, disk and time that the training of a task needs.
 
     Parameters
     ----------
-    patients : of the cohort.
-    is_timed : whether to take a step and time it.
+    patients : the patients of the cohort.
+    is_timed : whether to run a step and time it.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def plan(
     count = hold_out.count
     if count is None:
         count = task.default_held_out if folds == 1 else -(-len(views) // folds)
-    # Every so many, which keeps the shares of the outcomes.
+    # Patients at regular intervals, which keeps the shares of the outcomes.
     held_out = views[:: max(2, len(views) // max(1, count))][:count]
     names = {patient.patient_id for patient in held_out}
     training = replace(
@@ -225,7 +226,7 @@ def plan(
 
 
 def _empty_region(patient: Patient, configuration: Configuration) -> PreparedPatient:
-    """Return a patient whose region has no voxel in memory."""
+    """Return a patient with an empty region, which takes no memory for its voxels."""
     x, y, z = size = configuration.preparation.size_xyz
     grid = Grid(size, (configuration.preparation.spacing_mm,) * 3, (0.0, 0.0, 0.0))
     return PreparedPatient(

@@ -1,8 +1,8 @@
 """Writes a training cohort as cases of the platform, and out-of-fold predictions as jobs.
 
 The containers and the evaluation can then be used on a training cohort. In the jobs, the answer
-about each patient comes from models that were not trained on that patient, so
-`python -m evaluation score` and `report` work on a cross-validation as on a container's jobs. There
+about each patient comes from models that were not trained on that patient. The commands `score` and
+`report` of `python -m evaluation` then treat a cross-validation like the jobs of a container. There
 are two differences. First, C-index and AUC rank the patients of all folds together although their
 predictions come from different models: risks are standardised within each fold, probabilities are
 not. Second, Task 3 decides at a probability of 0.5, whatever threshold the card of a model states.
@@ -184,7 +184,7 @@ class _Predictions:
         self.task.write_answer(self.folder, patient, output)
 
     def digest(self) -> str:
-        """Return a short hash of the predictions; another training changes it."""
+        """Return a short hash of the predictions, which differs after another training."""
         files = sorted(self.folder.glob("[!.]*"))
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 

@@ -1,7 +1,7 @@
 """Runs the repository's models on unseen patients as the containers do, and scores their answers.
 
-Masks are compared on the CT's own grid. Task 2 sees the masks and the HPV probability that Tasks 1
-and 3 predict.
+Masks are compared on the CT's own grid. Task 2 takes the masks that Task 1 predicts and the HPV
+probabilities that Task 3 predicts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Measures what precision, overlap and mirroring cost and gain, and chooses a card's precision.
+"""Measures time, memory and scores for each precision, and chooses the precision of a card.
 
-A Task 1 model computes in bfloat16 only if its scores on held-out patients fall by less than
-`MAX_FALL` there. The card then states the scores in both precisions.
+The precisions can also be combined with other overlaps and mirrorings. A Task 1 model is served in
+bfloat16 only if each of its DSCs on held-out patients is less than `MAX_FALL` below that in
+float32. The card then states the scores in both precisions.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Variant:
 
 @dataclass(kw_only=True)
 class Measurement:
-    """What a variant took and gave; seconds and memory are those of the windows and the rules."""
+    """Seconds and peak memory of `SegmentationModel.segment`, and the scores, for one variant."""
 
     seconds: list[float] = field(default_factory=list)
     peak_gb: list[float] = field(default_factory=list)
@@ -79,7 +80,7 @@ def variants(
 def measure(
     folder: Path, patients: Sequence[Patient], chosen: Iterable[Variant]
 ) -> dict[Variant, Measurement]:
-    """Segment patients in each way, and compare the masks with the truth on the CT's grid.
+    """Segment patients with each variant, and compare the masks with the truth on the CT's grid.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def measure(
 
 
 def check_of(measured: dict[Variant, Measurement], cohort: str) -> PrecisionCheck:
-    """Return the scores of the card's own way in both precisions."""
+    """Return the scores with the card's own overlap and mirroring, in both precisions."""
     float32, bfloat16 = list(measured.values())[:2]
     return PrecisionCheck(
         float32=float32.scores(),
@@ -136,7 +137,7 @@ def write_precision(folder: Path, check: PrecisionCheck) -> None:
 
 
 def markdown(measured: dict[Variant, Measurement]) -> str:
-    """Return a table with a row for each way."""
+    """Return a table in Markdown with a row for each variant."""
     lines = [
         "| mirroring | overlap | precision | seconds | memory | GTVp DSC | aggregated GTVn DSC "
         "| aggregated GTVn F1 |",

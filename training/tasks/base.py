@@ -55,15 +55,15 @@ class FoldTraining:
     Attributes
     ----------
     patients, held_out : the training patients and the held-out patients, as `Task.training_view`
-        and `Task.with_inputs` return them. Nobody is held out if the models are to be trained on
-        everybody.
+        and `Task.with_inputs` return them. If the models are trained on everybody, `held_out` is
+        empty.
     without_outcome : patients who are in no fold because the task cannot learn from them; later
         tasks may need predictions for them too.
     features : clinical inputs, scaled.
     start : weights of a Task 1 network, if the task starts from one.
     runs : folder of runs, which holds what earlier tasks predicted.
-    workers : loading processes of each process of the training.
-    hardware : what the training runs on.
+    workers : number of loading processes of each training process.
+    hardware : the hardware that the training runs on.
     """
 
     fold: Fold
@@ -91,7 +91,7 @@ class FoldTraining:
 
     @property
     def loading(self) -> Loading:
-        """How the batches of one process come to it."""
+        """How one process gets its batches."""
         return Loading(
             workers=self.workers,
             pin_memory=self.device == "cuda",
@@ -175,7 +175,8 @@ class Task(ABC):
     def not_additive(self, configuration: Configuration) -> str | None:
         """Return why the loss of a batch is not the mean of its parts' losses; None if it is.
 
-        If it is, accumulating the gradients of several batches gives that of one large batch.
+        If it is this mean, accumulating the gradients of several batches gives the gradient of one
+        large batch.
         """
         del configuration
         return None
@@ -185,8 +186,9 @@ class Task(ABC):
 
         Returns
         -------
-        For each task, this one included, the settings as the configuration states them, each with
-        what can take its place.
+        For each task whose predictions are needed, which may be this one, the settings that need
+        them, as the configuration states them. Each setting comes with the one that can replace
+        it.
         """
         del configuration
         return {}
@@ -196,7 +198,7 @@ class Task(ABC):
         """Return whether the truth is known, which both training and scoring need."""
 
     def training_view(self, patient: PreparedPatient) -> PreparedPatient | None:
-        """Return the data of a patient that training uses; None if it cannot use the patient."""
+        """Return a patient's data for training; None if the task cannot learn from the patient."""
         return patient if self.has_truth(patient.patient) else None
 
     def with_inputs(
@@ -234,11 +236,11 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, training: FoldTraining) -> EpochBatches:
-        """Return which samples make a batch."""
+        """Return the sampler that chooses the samples of each batch."""
 
     @abstractmethod
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
-        """Return what validation, or serving, sees of patients."""
+        """Return the windows of patients that validation and serving use."""
 
     def loaders(self, training: FoldTraining) -> tuple[DataLoader[Sample], DataLoader[Sample]]:
         """Return batches to train on, and held-out patients to validate on, one at a time."""
@@ -324,8 +326,8 @@ class Task(ABC):
 
         Parameters
         ----------
-        model : the model, of the class `model_type`. It is run here if `case.predictions` has no
-            prediction of it.
+        model : the task's model, of the class `model_type`. It is not run again, but it can combine
+            the outputs of its members in `case.predictions`.
 
         Returns
         -------

@@ -1,8 +1,9 @@
 """A budget in hours that sets the schedule of a training run.
 
-A step, a sample and a patient in validation are timed on the device at hand. The schedule gets the
-most epochs that the budget allows, with averaging and the epochs between validations in proportion;
-the learning rate falls to its end within them. The run's record keeps the schedule.
+The time of a step, of loading a sample and of validating a patient is measured on the device at
+hand. The schedule gets as many epochs as the budget allows; the epochs of averaging and those
+between validations change in proportion. A decay of the learning rate ends with the last epoch. The
+run's record keeps the schedule.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from training.tasks.timing import (
 )
 
 UNUSED: Final = 0.1
-"""Part of the budget that stays unused: the first steps are slower, and after the training late
-weights are validated, held-out patients predicted and models exported."""
+"""Part of the budget that stays unused: the first steps are slower, and after the training, the
+late weights are validated, the held-out patients are predicted and the models are exported."""
 
 AnySchedule = TypeVar("AnySchedule", bound=Schedule)
 
@@ -83,7 +84,7 @@ def fit_to_hours(
     Raises
     ------
     InputError
-        If not even one epoch of each fold fits into it.
+        If not even one epoch of each fold fits into the budget.
     """
     pace = _measure(task, trainings[0])
     processes = trainings[0].hardware.processes
@@ -122,7 +123,8 @@ def fit_schedule(
 
     Parameters
     ----------
-    paces : of each fold.
+    paces : the pace of each fold.
+    seconds : the time for all folds together.
     """
     an_epoch = sum(pace.steps * pace.step_seconds for pace in paces)
     candidates = (_scaled(settings, epochs) for epochs in range(int(seconds / an_epoch), 0, -1))
@@ -130,7 +132,7 @@ def fit_schedule(
 
 
 def _scaled(settings: AnySchedule, epochs: int) -> AnySchedule:
-    """Return a schedule with other epochs, and the rest in proportion, but at least one."""
+    """Return a schedule of `epochs` epochs, with its other numbers in proportion, at least 1."""
 
     def scale(count: int) -> int:
         return max(1, round(count * epochs / settings.epochs))
@@ -152,7 +154,7 @@ def _total(settings: Schedule, paces: Sequence[Pace]) -> float:
 
 
 def _measure(task: Task, training: FoldTraining) -> Pace:
-    """Return the pace of a fold, with the loading that the step does not hide."""
+    """Return the pace of a fold; see `step_with_loading` for how loading counts."""
     hardware, settings = training.hardware, task.settings(training.configuration)
     samples = replace(task.samples(training), image_type=hardware.image_type(settings))
     module = task.module(training)

@@ -108,7 +108,7 @@ class HpvModule(TrainedModule[tuple[float, bool]]):
 
 
 class BottleneckModule(HpvModule):
-    """The loss is DiceCE on the lesions plus that on the HPV status."""
+    """The loss is DiceCE on the lesions plus binary cross-entropy on the HPV status."""
 
     network: HpvNetwork
 
@@ -129,9 +129,10 @@ class BottleneckModule(HpvModule):
         outlined = batch["outlined"]
         if outlined.any():
             loss = self.criterion(logits[outlined].float(), batch["labels"][outlined])
-            # The mean over all patients of the batch, so that the batches of a step add up to it.
+            # The mean over all patients of the batch, outlined or not: the losses of accumulated
+            # batches then have the loss of one large batch as their mean.
             loss = loss * outlined.float().mean()
-        else:  # a zero gradient for the decoder, because other processes wait for one
+        else:  # a zero gradient for the decoder, because other processes wait for its gradient
             loss = 0.0 * logits.float().sum()
         loss = loss + functional.binary_cross_entropy_with_logits(
             status[:, 0].float(), batch["hpv"].float()
@@ -165,7 +166,7 @@ class Hpv(PrognosisTask):
         return configuration.hpv
 
     def kept_views(self, configuration: Configuration) -> int | None:
-        """Return the views of a frozen encoder."""
+        """Return the number of views if the encoder is frozen, otherwise None."""
         config = configuration.hpv.network
         if isinstance(config, LesionHpvConfig) and config.encoder == "frozen":
             return config.views
@@ -195,10 +196,10 @@ class Hpv(PrognosisTask):
     def with_inputs(
         self, patients: Sequence[PreparedPatient], runs: Path, configuration: Configuration
     ) -> Sequence[PreparedPatient]:
-        """Return patients with the masks of Task 1, if a head on the lesions is to learn from them.
+        """Return patients with Task 1's masks if a head on the lesions is to learn from them.
 
-        A head at the bottleneck learns to outline the true lesions; `measured_lesions` returns what
-        its linear models measure.
+        A head at the bottleneck learns to outline the true lesions; the lesions that its linear
+        models measure come from `measured_lesions`.
         """
         patients = super().with_inputs(patients, runs, configuration)
         return _with_masks(patients, runs, configuration.hpv)
@@ -261,7 +262,7 @@ class Hpv(PrognosisTask):
         )
 
     def samples(self, training: FoldTraining) -> Samples:
-        """Return central windows, or windows on the lesions."""
+        """Return windows on the centre of the region or on the lesions, with a small shift."""
         settings = training.configuration.hpv
         return Samples(
             patients=training.patients,
@@ -284,7 +285,7 @@ class Hpv(PrognosisTask):
         )
 
     def windows(self, patients: Sequence[PreparedPatient], training: FoldTraining) -> Windows:
-        """Return patients' central windows, or their windows on the lesions."""
+        """Return the windows of patients, on the centre of the region or on the lesions."""
         return Windows(
             patients=patients,
             intensity=training.configuration.intensity,
@@ -306,9 +307,9 @@ class Hpv(PrognosisTask):
         return BalancedLogistic().fit(values, [bool(p.patient.hpv) for p in patients]).logit
 
     def measured_lesions(self, training: FoldTraining) -> Callable[[PreparedPatient], LabelVolume]:
-        """Return how to find the lesions to measure: those of Task 1 if the configuration asks.
+        """Return a function that returns the lesions to measure: Task 1's, if configured.
 
-        With a head on the lesions, the patients have them already.
+        With a head on the lesions, the labels of the patients are the configured ones already.
         """
         settings = training.configuration.hpv
         if settings.network.head == "bottleneck" and settings.masks == "predicted":
@@ -395,7 +396,8 @@ def _start(network: HpvNetworkBase, start: StartingWeights, fold: str) -> None:
     Raises
     ------
     InputError
-        If they are of another network, or the head needs more of the network than there is.
+        If they are those of another network, or the head needs the whole network and only the
+        encoder is known.
     """
     try:
         if start.part == "network":

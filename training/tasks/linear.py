@@ -1,9 +1,9 @@
 """Linear models: a ridge Cox model and a logistic regression.
 
 Both take unscaled values, with NaN for a missing value. A missing value becomes the mean of the
-training patients. It therefore carries no information, although gaps differ between centres. Values
-are standardised on the same patients. The strength of the ridge is fixed, so nothing is tuned on
-patients who are scored.
+training patients. A gap therefore carries no information, although some centres have more gaps than
+others. Values are standardised on the same patients. The strength of the ridge penalty is fixed, so
+nothing is tuned on patients who are scored.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class RidgeCox:
             frame = pd.DataFrame(scaled[:, self._varying]).add_prefix("value")
             frame = frame.assign(time_days=np.asarray(time_days), event=np.asarray(events))
             with warnings.catch_warnings():
-                # lifelines warns if only patients with (or without) recurrence have a value; the
-                # ridge keeps its coefficient finite.
+                # lifelines warns if all patients with (or without) recurrence have almost the same
+                # value; the ridge penalty keeps the coefficient finite.
                 warnings.filterwarnings("ignore", "Column.*very low variance", ConvergenceWarning)
                 model = CoxPHFitter(penalizer=self.penalty).fit(frame, "time_days", "event")
             self._coefficients = model.params_.to_numpy()

@@ -1,21 +1,23 @@
 """Out-of-fold predictions, by models that were not trained on the patient.
 
-Task 2 can learn from them, and their scores are not optimistic.
+Tasks 2 and 3 can learn from them, and their scores are not optimistic.
 
-`RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the region's grid of the patient in the cache,
+`RUNS/segmentation/out_of_fold/<ID>.npz` holds, on the grid of the patient's region in the cache,
 
-- `labels`: uint8, [z, y, x], after the rules of the configuration;
-- `probabilities`: uint8, [GTVp, GTVn; z, y, x], 255 is certain (background is the rest);
+- `labels`: uint8, shape (z, y, x), after the rules of the configuration;
+- `probabilities`: uint8, shape (2, z, y, x), of GTVp and GTVn; 255 means a probability of 1. The
+  background has the rest;
 - `fold`: the name of the fold that held the patient out.
 
 `scores.csv` in the same folder has one row for each patient with a label map; masks are compared on
 the CT's own grid. `RUNS/hpv/out_of_fold/logits.csv` has one row for each patient, fold and kind of
-model, with the logit of the HPV status and the truth. A patient with a known status has the fold
-that held the patient out; a patient with an unknown status has all folds, because no model was
-trained on the patient. `RUNS/survival/out_of_fold/risks.csv` has the risk of each patient with
-follow-up in the same form, standardised as in serving, and the outcome.
+model, with the logit of the HPV status and the truth. A patient with a known status has rows of the
+fold that held the patient out. A patient with an unknown status has rows of all folds, because no
+model was trained on the patient. `RUNS/survival/out_of_fold/risks.csv` has the same form: the risk
+of each patient with follow-up, standardised as in serving, and the outcome.
 
-If a fold has several kinds of models, reading a table gives their weighted sum (`weights.py`).
+If a fold has several kinds of models, the functions that read a table return their weighted sum
+(`weights.py`).
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ RISKS: Final = "risks.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction(SegmentedRegion):
-    """The content of one patient's file; probabilities are to 1/255."""
+    """The content of one patient's file; probabilities are rounded to 1/255."""
 
     fold: str
 
@@ -112,7 +114,7 @@ def write(
 
 
 def not_written(folder: Path, patients: Sequence[PreparedPatient]) -> list[PreparedPatient]:
-    """Return the patients whose file or, with a label map, whose scores are not written."""
+    """Return the patients without a file, and those with a label map but without scores."""
     path = folder / SCORES
     scored = set(pd.read_csv(path, dtype={"PatientID": str})["PatientID"]) if path.exists() else ()
     return [
@@ -208,12 +210,12 @@ def read_known_hpv(
 
 
 def fit_hpv_weights(folder: Path, kinds: Sequence[MemberKind]) -> Weights:
-    """Return the weights of kinds of models of Task 3 that fit their out-of-fold logits best."""
+    """Return the weights of Task 3's kinds of models that fit their out-of-fold logits best."""
     return _fit_weights(folder / LOGITS, kinds, ["HPV Status"], HPV_WEIGHING)
 
 
 def fit_risk_weights(folder: Path, kinds: Sequence[MemberKind]) -> Weights:
-    """Return the weights of kinds of models of Task 2 that fit their out-of-fold risks best."""
+    """Return the weights of Task 2's kinds of models that fit their out-of-fold risks best."""
     return _fit_weights(folder / RISKS, kinds, ["Relapse", "RFS"], RISK_WEIGHING)
 
 
@@ -222,8 +224,8 @@ def logits_of_kinds(folder: Path) -> pd.DataFrame:
 
     Returns
     -------
-    A column for each kind of models and `together`, their weighted sum as `read_hpv_probabilities`
-    has it; also `fold` and the status.
+    A column for each kind of model, `together` (their weighted sum, as in
+    `read_hpv_probabilities`), `fold`, and `HPV Status`.
     """
     return _of_kinds(folder / LOGITS, ["HPV Status"], HPV_WEIGHING)
 
@@ -253,17 +255,17 @@ def _fit_weights(
 def patients_of(path: Path) -> pd.DataFrame:
     """Return a row per patient of `logits.csv` or `risks.csv`, by ID: fold and outcome.
 
-    A patient without an outcome may have several folds; the row has one of them.
+    A patient without an outcome may have rows of several folds; the result has one of them.
     """
     return _read_table(path).groupby("PatientID").first()
 
 
 def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return the out-of-fold probabilities of HPV+ of patients.
+    """Return the out-of-fold probabilities of patients to be HPV-positive.
 
-    A probability is the logistic function of the weighted logit. As in serving, kinds of models are
-    weighted, but by weights that were not fitted to the patient. A patient of several folds has the
-    mean logit.
+    A probability is the logistic function of the weighted logit. Kinds of models are weighted as in
+    serving, but with weights that were not fitted to the patient. If several folds predict a
+    patient, the mean of their logits counts.
 
     Raises
     ------
@@ -276,7 +278,7 @@ def read_hpv_probabilities(folder: Path, patient_ids: Sequence[str]) -> list[flo
 
 
 def read_risks(folder: Path, patient_ids: Sequence[str]) -> list[float]:
-    """Return out-of-fold risks of patients, weighted as probabilities are.
+    """Return the out-of-fold risks of patients, weighted like the probabilities of Task 3.
 
     Raises
     ------
@@ -314,7 +316,7 @@ def _combined_of(
 def _combined_at(
     path: Path, modified_ns: int, column: str, outcomes: tuple[str, ...], weighing: Weighing
 ) -> pd.Series:
-    del modified_ns  # only tells one state of the file from another
+    del modified_ns  # part of the cache's key, so that a changed file is read again
     table = _read_table(path)
     if absent := sorted(set(outcomes) - set(table.columns)):
         raise InputError(

@@ -123,7 +123,7 @@ def fold_seed(seed: int, folds: Folds, fold: Fold) -> int:
 def check_accumulation(task: Task, configuration: Configuration, hardware: Hardware) -> None:
     """Raise TrainingError if accumulated batches would have another gradient than one large batch.
 
-    The Task 2 network of a step of 16 patients needs the 16 together.
+    In Task 2, for example, all 16 patients of a step must be in one batch.
     """
     batches = hardware.accumulation_of(task.settings(configuration))
     reason = task.not_additive(configuration)
@@ -139,7 +139,7 @@ def check_out_of_fold(
 ) -> None:
     """Raise InputError if out-of-fold predictions are needed that will not exist.
 
-    Without held-out patients there are none, neither of this task nor of an earlier one.
+    A task that is trained on everybody, be it this one or an earlier one, has none.
     """
     with_everybody: set[TaskName] = {
         name
@@ -232,7 +232,7 @@ def starting_weights(runs: Path, fold: Fold) -> StartingWeights:
     """Return weights of a Task 1 network that was trained on none of a fold's held-out patients.
 
     If there are several such networks, that of the fold with the same name is preferred. The
-    weights are the late ones, because the held-out patients have chosen the epoch of the others.
+    weights are the late ones, because Task 1's held-out patients may have chosen those to serve.
 
     Raises
     ------

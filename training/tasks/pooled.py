@@ -58,7 +58,7 @@ class PooledSamples(Dataset[Sample]):
 
 @dataclass(frozen=True, kw_only=True)
 class PooledWindows(Dataset[Sample]):
-    """Pooled features of patients' windows as served, for validation."""
+    """Pooled features of patients' windows, placed as in serving, for validation."""
 
     features: Sequence[Tensor]
     targets: Sequence[Mapping[str, Any]]

@@ -45,10 +45,10 @@ class Ranking:
 
     Attributes
     ----------
-    metric : takes the outputs and the outcomes.
-    read : returns the out-of-fold outputs and outcomes in a folder, see
+    metric : the function that returns the score of outputs, given the outcomes.
+    read : the function that returns the out-of-fold outputs and outcomes in a folder, see
         `out_of_fold.logits_of_kinds`.
-    outcomes : columns that the metric takes after the outputs.
+    outcomes : names of the columns that the metric takes after the outputs.
     """
 
     name: str
@@ -108,7 +108,7 @@ class PrognosisTask(Task):
         """The score by which kinds of models are compared out of fold."""
 
     def served(self, configuration: Configuration, run_folder: Path) -> Served:
-        """Return both kinds; of `models = "best"`, the networks only if they add something."""
+        """Return all kinds; with `models = "best"`, networks only if they add something."""
         kinds = self.kinds(configuration)
         if self.settings(configuration).models != "best":
             return Served(kinds=kinds)
@@ -156,7 +156,7 @@ class PrognosisTask(Task):
         return {"linear": linear_model(function, len(training.features), len(MEASURES))}
 
     def measured_lesions(self, training: FoldTraining) -> Callable[[PreparedPatient], LabelVolume]:
-        """Return a function that returns the lesions to measure: by default those of training."""
+        """Return a function that returns the lesions to measure, by default a patient's labels."""
         del training
         return lambda patient: patient.labels
 

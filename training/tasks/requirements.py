@@ -1,4 +1,4 @@
-"""What a training needs of a machine, compared with what is there before anything starts."""
+"""Compares what a training needs with what the machine has, before anything starts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from training.samples.loaders import BATCHES_IN_USE
 from training.tasks.base import FoldTraining, Task
 
 WORKER_BYTES_PER_VOXEL: Final = 160
-"""What a loading process allocates while it augments a sample, per voxel of the sample.
+"""Bytes that a loading process allocates while it augments a sample, per voxel of the sample.
 
-Measured: 153 for blur and 104 for an affine transform, the largest of all, at 96³.
+Measured at 96³: 153 for blur and 104 for an affine transform; the other transforms need less.
 """
 STORED_PER_WEIGHT: Final = 4
-"""Bytes of a weight in float32; Adam keeps two more numbers of each."""
+"""Bytes of a weight in float32. Adam keeps two more numbers for each weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Needs:
 
     Attributes
     ----------
-    batch : of the larger of a training batch and a patient in validation, in shared memory.
-    shared_memory : with one batch in advance for each worker.
-    memory : of the loading processes, with their shared memory.
-    cache, checkpoints : on the disk, as far as they are not there yet. Out-of-fold predictions,
-        which are compressed, are not counted.
+    batch : size of a training batch or of a patient in validation, whichever is larger.
+    shared_memory : shared memory of all processes, if each worker prepares one batch in advance.
+    memory : memory of the loading processes, including the shared memory.
+    cache, checkpoints : space on the disk for what is not there yet. Out-of-fold predictions, which
+        are compressed, are not counted.
     """
 
     batch: int
@@ -87,8 +87,8 @@ def needs(
 
     Parameters
     ----------
-    patients : of the cohort.
-    folds : to train.
+    patients : the patients of the cohort.
+    folds : number of folds to train.
     """
     training = empty_training(task, configuration, runs=runs, workers=workers, hardware=hardware)
     settings, loading = task.settings(configuration), training.loading
@@ -111,11 +111,11 @@ def needs(
 
 
 def checkpoint_bytes(task: Task, configuration: Configuration, folds: int) -> int:
-    """Return the size of the weights and checkpoints of a run, and of one that is being drafted.
+    """Return the bytes of a run's weights and checkpoints, and of one checkpoint being written.
 
-    A fold keeps its last and its best checkpoint, each with both moments of Adam and the mean of
-    the last epochs; the chosen weights; and the late weights. Averaging keeps two more checkpoints,
-    which also hold the weights before averaging.
+    A fold keeps the weights to serve, the late weights, and its last and its best checkpoint. A
+    checkpoint holds the weights, both moments of Adam and the mean of the last epochs. Averaging
+    keeps two more checkpoints, which hold the averaged weights in addition to the current ones.
     """
     settings = task.settings(configuration)
     if "network" not in task.kinds(configuration):
@@ -145,7 +145,7 @@ def count_folds(
 
 
 def require_machine(needed: Needs, *, runs: Path, workers: int, hardware: Hardware) -> None:
-    """Print what a training needs and what is there.
+    """Print what a training needs and what is free.
 
     Raises
     ------

@@ -154,7 +154,7 @@ class SegmentationModule(TrainedModule[Totals]):
 
 
 def model_for(folder: Path, preparation: Preparation) -> SegmentationModel:
-    """Return the Task 1 model in a model folder, for patients that were prepared in some way.
+    """Return the Task 1 model in a model folder, for patients with a given preparation.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def model_for(folder: Path, preparation: Preparation) -> SegmentationModel:
 
 
 def scores_of(lesions: Sequence[str], scores: Mapping[str, T]) -> dict[str, T]:
-    """Return the scores of some kinds of lesions."""
+    """Return the scores of the given kinds of lesions."""
     return {name: scores[name] for lesion in lesions for name in SCORES[lesion]}
 
 
@@ -193,9 +193,10 @@ def region_logits(network: nn.Module, image: Tensor, settings: SegmentationSetti
 def predictor(
     network: nn.Module, configuration: Configuration, device: Device
 ) -> Callable[[Prepared], Volume]:
-    """Move a network to a device, and return its probabilities of a region as a function.
+    """Move a network to a device, and return a function that predicts with it.
 
-    The function takes a prepared case, mirrors as in serving, and returns shape (3, z, y, x).
+    The function takes a prepared case, mirrors as in serving, and returns the probabilities in its
+    region, shape (3, z, y, x).
     """
     settings = configuration.segmentation
     network.to(device).eval()
@@ -229,7 +230,7 @@ class Segmentation(Task):
         return configuration.segmentation
 
     def not_additive(self, configuration: Configuration) -> str | None:
-        """Return why, with `batch_dice`, the loss of a batch is not the mean of its parts'."""
+        """Return why batches cannot be accumulated with `batch_dice`; None without it."""
         return BATCH_DICE if configuration.segmentation.batch_dice else None
 
     def has_truth(self, patient: Patient) -> bool:
@@ -333,8 +334,8 @@ class Segmentation(Task):
     def predict_held_out(self, trained: TrainedFold) -> None:
         """Write label maps and probabilities of the held-out patients, and their scores.
 
-        Patients without a label map belong to no fold; the fold that was trained last predicts
-        them.
+        Patients without a label map are in no fold. Each fold predicts them, and the predictions of
+        the fold that was trained last stay.
         """
         training = trained.training
         settings = training.configuration.segmentation

@@ -41,7 +41,7 @@ C_INDEX: Final = "c_index"
 
 
 class SurvivalModule(TrainedModule[tuple[float, float, bool]]):
-    """The loss is Cox's partial likelihood within the batch; the score is the C-index."""
+    """The loss is the Cox loss within the batch; the score is the C-index."""
 
     schedule: SurvivalSettings
 
@@ -87,7 +87,7 @@ class Survival(PrognosisTask):
         return configuration.survival
 
     def not_additive(self, configuration: Configuration) -> str | None:
-        """Return that the loss of a batch is not the mean of its parts'."""
+        """Return why the loss of a batch is not the mean of its parts' losses."""
         del configuration
         return "Cox's likelihood and batch norm compare the patients of a batch"
 
@@ -151,7 +151,7 @@ class Survival(PrognosisTask):
         return SurvivalModule(network, training.configuration.survival, training.seed)
 
     def samples(self, training: FoldTraining) -> Samples:
-        """Return windows near the lesions."""
+        """Return windows around the lesions, with a small random shift."""
         settings = training.configuration.survival
         return Samples(
             patients=training.patients,

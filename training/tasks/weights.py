@@ -1,10 +1,11 @@
-"""How much each kind of model counts where networks and linear models are served together.
+"""Computes how much each kind of model counts if networks and linear models are served together.
 
-Kinds have no common scale: a network that has memorised its patients gives large logits, a ridge
-model small ones, and a plain mean would follow the larger. So a model of the kinds' own out-of-fold
-outputs weighs them: a logistic regression for Task 3, whose coefficients are Platt's slopes, and a
-Cox model for Task 2, both with a ridge penalty and both classes alike. No weight is negative
-(Breiman): a kind that speaks against the outcome is left out.
+The outputs of the kinds have no common scale: a network that has memorised its patients gives large
+logits, a ridge model gives small ones, and a plain mean would follow the large ones. The weights
+are therefore the coefficients of a model that is fitted to the out-of-fold outputs of the kinds: a
+logistic regression for Task 3, in which both classes count alike (its coefficients are Platt's
+slopes), and a Cox model for Task 2. Both have a ridge penalty. No weight is negative (Breiman): a
+kind that would get a negative weight is left out.
 
 References
 ----------
@@ -25,15 +26,17 @@ from shared.models.card import MemberKind
 from training.tasks.linear import BalancedLogistic, Linear, RidgeCox
 
 MIN_EVENTS: Final = 10
-"""Patients with and without the outcome that weights need; with fewer, all kinds count alike. Five
-for each of two weights (Vittinghoff and McCulloch 2007, American Journal of Epidemiology 165:710,
-find 5 to 9 events per variable acceptable)."""
+"""Weights need at least this number of patients with the outcome, and the same number without it;
+with fewer, all kinds count alike. The number is five for each of two weights (Vittinghoff and
+McCulloch 2007, American Journal of Epidemiology 165:710, find 5 to 9 events per variable
+acceptable)."""
 
 PARTS: Final = 5
-"""Parts of the patients of a single fold, each weighted by what is fitted to the others."""
+"""Number of parts into which the patients of a single fold are divided. The outputs of each part
+are combined with weights that are fitted to the other parts."""
 
 Fit: TypeAlias = Callable[[pd.DataFrame, pd.DataFrame], Linear]
-"""From outputs, one column per kind, and outcomes, one row per patient in both, to a model."""
+"""Fits a model, given outputs (one column per kind) and outcomes; both have a row per patient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class Weighing:
     Attributes
     ----------
     outcome : the column that says whether a patient has the outcome.
-    fit : a model of the outputs.
+    fit : fits the model whose coefficients are the weights.
     """
 
     outcome: str
@@ -103,10 +106,11 @@ class Weighing:
     def combine_unseen(
         self, outputs: pd.DataFrame, outcomes: pd.DataFrame, groups: pd.Series
     ) -> pd.Series:
-        """Return one number per row, weighted by what is fitted to the other groups of patients.
+        """Return one number per row, with weights fitted to the other groups of patients.
 
-        So the score of the numbers is not too good. Rows without an outcome are weighted by what is
-        fitted to all others.
+        The score of these numbers is therefore not too good. Rows without an outcome get weights
+        that are fitted to all rows with one. If the weights of a group cannot be fitted, all kinds
+        count alike in all rows.
 
         Parameters
         ----------
@@ -123,7 +127,7 @@ class Weighing:
             name: self.weights(outputs[rows], outcomes[rows]) for name, rows in others.items()
         }
         if not all(fitted.weights for fitted in by_group.values()):
-            return Weights().combine(outputs)  # one scale for all
+            return Weights().combine(outputs)  # the same scale in all rows
         combined = self.weights(outputs[known], outcomes[known]).combine(outputs)
         for name, fitted in by_group.items():
             own = known & (groups == name)

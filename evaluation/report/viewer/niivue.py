@@ -1,9 +1,9 @@
 """Takes NiiVue, which draws the planes of the viewer, out of the package ipyniivue.
 
-The package is a widget for notebooks. Nothing of it is imported, so the packages for notebooks that
-it asks for are not needed: only one file is read, a module for browsers that contains NiiVue. The
-module exports only the widget, and a page that is opened from disk cannot load modules. It is
-therefore turned into a plain script that defines `Niivue`.
+The package is a widget for notebooks. It is not imported: only one of its files is read, a module
+for browsers that contains NiiVue. The notebook packages that it depends on are therefore not
+needed. The module exports only the widget, and a page that is opened from disk cannot load modules.
+The module is therefore turned into a plain script that defines `Niivue`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VERSION: Final = "2.4.4"
 MODULE: Final = "ipyniivue/static/widget.js"
 LICENCE: Final = "licenses/LICENSE"
 _CLASS: Final = re.compile(r'"Creating new Niivue instance"\).{0,200}?=new ([\w$]+)\(')
-"""Where the widget creates its viewer: the name of NiiVue's class in the module."""
+"""Where the widget creates its viewer; there the module names the class of NiiVue."""
 _EXPORT: Final = re.compile(r"export\s*\{[^{}]*\};?\s*$")
 
 

@@ -1,7 +1,7 @@
 """Makes the viewer page of one case.
 
-The page shows the region around head and neck, as the report's pictures do. It holds its volumes
-itself. NiiVue is either in the page too, or in a script in the same folder, which a page may load
+The page shows the region around head and neck, as the report's pictures do. It contains the
+volumes. NiiVue is also in the page, or in a script in the same folder, which a page may load
 without a server. A content security policy forbids every other request.
 """
 
@@ -43,7 +43,8 @@ SCRIPTS: Final = (
 )
 """The scripts of a page, in their order."""
 PET_WINDOW_SUV: Final = (1.0, 8.0)
-"""The PET is shown in colour over the CT. Normal tissue of the neck, below SUV 1, stays clear."""
+"""The PET is shown in colour over the CT. Normal tissue of the neck, below SUV 1, has no
+colour."""
 NIIVUE_FILE: Final = "niivue.js"
 """The script with NiiVue, if several pages share it."""
 
@@ -65,7 +66,7 @@ class ViewedCase:
     name : name of the case.
     case : its images.
     prediction : label map on the CT's grid, indexed [z, y, x].
-    truth : the same for the truth; None if it is not known.
+    truth : the true label map on the same grid; None if it is not known.
     rules : the scoring rules, which define what one lesion is and what an error is.
     facts : what the page's header says about the case, such as its scores.
     """
@@ -83,7 +84,8 @@ def render_case(viewed: ViewedCase, *, niivue: str | None, link: Link | None = N
 
     Parameters
     ----------
-    niivue : the script to put into the page; None if it is beside the page, as `NIIVUE_FILE`.
+    niivue : the script to put into the page; None if it is in the folder of the page, as the file
+        `NIIVUE_FILE`.
     link : where the page's header leads.
 
     Raises
@@ -155,5 +157,5 @@ def _render(
 
 
 def _json(value: Any) -> Markup:
-    """Return a value as JSON that cannot end the element it is in."""
+    """Return a value as JSON that cannot end the HTML element that contains it."""
     return Markup(json.dumps(value).replace("<", "\\u003c"))

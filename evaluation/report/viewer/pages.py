@@ -1,7 +1,7 @@
 """Writes a viewer page for each case of a report, and the script that they share.
 
-Each page holds one case and is read only when it is opened, so the number of cases does not matter
-to a reader. The pages are beside the report, in a folder of their own.
+Each page contains one case, and the browser reads it only when the page is opened, so many cases do
+not slow down the report. The pages are in a folder of their own next to the report.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Viewers:
 
         Returns
         -------
-        The address of each case's page from the report, in the order of the results; and why pages
-        are missing.
+        The address of each case's page, relative to the report and in the order of the results; and
+        the reasons why pages are missing.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Lists where a viewer page can jump: the lesions of both masks, and the errors."""
+"""Lists the places to which a viewer page can jump: the lesions of both masks, and the errors."""
 
 from __future__ import annotations
 

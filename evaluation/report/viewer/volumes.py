@@ -1,7 +1,7 @@
 """Writes the volumes of a viewer page: NIfTI files of the region, compressed, as text.
 
-NIfTI's world is RAS: its first two axes point the other way than those of LPS. The bytes depend
-only on the voxels and the grid.
+NIfTI's world is RAS: its first two axes point in the opposite direction to those of LPS. The bytes
+depend only on the voxels and the grid.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from shared.preprocessing.pipeline import CT_RANGE_HU
 CT_STEP_HU: Final = 2
 """CT is rounded to even HU, well below its noise: the page becomes a fifth smaller."""
 SUV_STEP: Final = 0.005
-"""Step of the stored SUV; 16 bits reach to SUV 163."""
+"""Step of the stored SUV; the largest SUV that 16 bits can store is 163."""
 PET_STRIDE: Final = 2
-"""A voxel of the PET is the mean of 2³ voxels of the region. At 3 mm it still is finer than the
-scanners' voxels of 4 mm, and the page becomes smaller by half."""
+"""A voxel of the PET is the mean of 2³ voxels of the region. With 3 mm, it is still finer than the
+scanners' voxels of 4 mm, and the page becomes half as large."""
 COMPRESSION: Final = 6
 _HEADER: Final = struct.Struct("<i36x8h14xhh2x8f3f3xB2f16x80s24xhh6f12f16x4s4x")
 """NIfTI-1 (Cox et al. 2004, nifti1.h), with an empty extension. Fields that the page does not need
@@ -75,7 +75,7 @@ def nifti_bytes(
     ----------
     array_zyx : uint8 or int16, on `grid`.
     grid : its axes must be those of the world (LPS).
-    window : values to show as black and as white; without them NiiVue would search for some.
+    window : values to show as black and as white; without them, NiiVue would choose its own.
     slope : a voxel's value is `slope` times the number stored.
     """
     matrix = np.diag([-1.0, -1.0, 1.0]) @ np.column_stack([grid.index_to_world, grid.origin_mm])

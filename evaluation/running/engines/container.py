@@ -33,13 +33,13 @@ CASE_MOUNT: Final = PurePosixPath("/mnt/case")
 OUTPUT_MOUNT: Final = PurePosixPath("/output")
 DRIVER_MOUNT: Final = PurePosixPath("/mnt/invoke_driver.py")
 MODE_LABEL: Final = "org.grand-challenge.api-method"
-"""From this label, the platform reads in which mode to run an image."""
+"""The label from which the platform reads the mode of an image."""
 NEVER: Final = "0001-01-01"
 """The start time that both engines report for a container that never started."""
 
 
 def hardening(limits: Limits) -> list[str]:
-    """Return the options for the platform's limits, and for some that are stricter.
+    """Return the options for the platform's limits, and for some stricter limits.
 
     `--memory-swap` limits memory and swap together. It equals `--memory`, so the container cannot
     swap.
@@ -90,7 +90,7 @@ class ContainerEngine:
 
     @property
     def tmpfs_options(self) -> frozenset[str]:
-        """Podman limits only the size of a tmpfs, not the number of its files."""
+        """Names of the tmpfs options; Podman cannot limit the number of files in a tmpfs."""
         return frozenset({"ro", "size", *(["nr_inodes"] if self._command == "docker" else [])})
 
     def prepare(self, program: Program, log: Path) -> Image:
@@ -118,7 +118,7 @@ class ContainerEngine:
         return self._inspect(program, "prepare it first").identifier
 
     def prepare_machine(self, program: Program) -> None:
-        """Prepare another machine, where the image has been loaded from a file or a registry."""
+        """Prepare another machine, which must have loaded the image from a file or a registry."""
         self._inspect(program, "load it on every worker's machine")
         self._link_input(program)
 
@@ -236,8 +236,8 @@ class ContainerEngine:
     def _link_input(self, program: Program) -> None:
         """Build an image that adds one file to the program's image: the link /input -> /mnt/case.
 
-        The link cannot be created in the running container, whose root is read-only. It cannot be
-        mounted either, because bind mounts follow links on the host.
+        The link cannot be created in the running container, whose root file system is read-only. It
+        cannot be mounted either, because bind mounts follow links on the host.
         """
         link = tarfile.TarInfo("input")
         link.type, link.linkname = tarfile.SYMTYPE, str(CASE_MOUNT)
@@ -252,7 +252,7 @@ class ContainerEngine:
     def _dialect(self, program: Program) -> list[str]:
         gpu = self._gpu and program.limits.gpu
         if self._command == "podman":
-            # SELinux, which protects Podman's home distributions, would hide the mounted folders.
+            # SELinux, which the distributions behind Podman use, would block the mounted folders.
             # Podman's own limits on files and processes may exceed what the machine permits.
             return [
                 *("--security-opt", "label=disable"),

@@ -1,7 +1,6 @@
 """Watches how much memory of the GPUs is in use, by asking `nvidia-smi`.
 
-It cannot tell a container's share from that of other programs, so nothing else should use the GPUs
-during a run.
+The result includes the memory of other programs, so nothing else should use the GPUs during a run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs in invoke mode: what an engine adds to the command of a program, and reads from its log."""
+"""Helps engines with invoke mode: adds the driver to a program's command, and reads its log."""
 
 from __future__ import annotations
 
@@ -42,22 +42,23 @@ def drive(driver: Path, port: int, *, limits: Limits, command: Sequence[str]) ->
     Parameters
     ----------
     driver : path of `DRIVER` where the command runs.
-    port : on which the program listens.
+    port : port on which the program listens.
     """
     return [command[0], str(driver), str(port), str(limits.time_s), *command]
 
 
 def total_limit_s(limits: Limits) -> int:
-    """Return the time limit for a whole run, with the start, in seconds."""
+    """Return the time limit in seconds for a whole run, including the start."""
     if limits.mode == "exec":
         return limits.time_s
     return invoke_driver.START_LIMIT_S + limits.time_s + 2 * invoke_driver.GRACE_S
 
 
 def interpret(run: Run, limits: Limits, logs: Path) -> Run:
-    """Return the run of a driver as that of its program: the call counts, and the program's log.
+    """Turn the run of a driver into that of its program: the call's time, the program's log.
 
-    A driver that was stopped itself leaves no line about the call; its run is returned unchanged.
+    If the driver itself was stopped, its log has no line about the call. Its run is then returned
+    unchanged.
     """
     *lines, last = run.stdout.splitlines() or [""]
     try:
@@ -67,7 +68,7 @@ def interpret(run: Run, limits: Limits, logs: Path) -> Run:
     stdout = "".join(f"{line}\n" for line in lines)
     (logs / "stdout.txt").write_text(stdout, encoding="utf-8")
     note = f"stopped at the time limit of {limits.time_s} s" if call.timed_out else ""
-    if call.problem and not run.stderr.strip():  # else the program itself says why
+    if call.problem and not run.stderr.strip():  # otherwise stderr of the program says why
         note = call.problem
     return replace(
         run,

@@ -58,13 +58,13 @@ class NativeEngine:
 
     @property
     def tmpfs_options(self) -> frozenset[str]:
-        """All options, where a process may mount; else none."""
+        """All tmpfs options if processes may mount file systems here; otherwise none."""
         may_mount = succeeds(*self._isolation, *prefix_with_tmpfs(self._root, "ro"), "true")
         return frozenset({"ro", "size", "nr_inodes"} if may_mount else ())
 
     def prepare(self, program: Program, log: Path) -> None:
         """Lay out the application as in the image."""
-        if not self._app(program).exists():  # it is the same in either mode
+        if not self._app(program).exists():  # the application is the same in both modes
             lay_out(program, root=self._root, folder=self._app(program))
         python_of = self._python_of or locked_python(self._root)
         self._pythons[program.name] = python_of(program)
@@ -154,9 +154,9 @@ class NativeEngine:
 
 
 def locked_python(root: Path) -> PythonOf:
-    """Return a function from a program to the interpreter of its environment in the checkout.
+    """Return a function that makes a program's environment and returns its interpreter.
 
-    The function raises EngineError if the environment cannot be made.
+    The environment is in the checkout. The function raises EngineError if it cannot be made.
     """
 
     def make(program: Program) -> Path:
@@ -176,7 +176,7 @@ def locked_python(root: Path) -> PythonOf:
 
 def _set_writable(folder: Path, writable: bool) -> None:
     for path in (folder, *folder.rglob("*")):
-        if path.is_symlink():  # chmod would change what it leads to
+        if path.is_symlink():  # chmod would change the target of the link
             continue
         mode = path.stat().st_mode & 0o555
         path.chmod(mode | 0o200 if writable else mode)

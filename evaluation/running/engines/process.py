@@ -92,7 +92,7 @@ def run_process(
 
 
 def available_cpus(share: Iterable[int] | None, limit: int) -> frozenset[int]:
-    """Return the CPUs for a run: those of its share, by default all, but no more than the limit."""
+    """Return at most `limit` CPUs for a run, from its share; without a share, from all CPUs."""
     cpus = os.sched_getaffinity(0) if share is None else share
     return frozenset(sorted(cpus)[:limit])
 

@@ -32,7 +32,7 @@ class Run:
     note : why the run was stopped or killed, if known.
     stop_seconds : in invoke mode, from SIGTERM to the end of the program; None if only SIGKILL
         ended it.
-    peak_gpu_memory_gb : peak memory that is in use on the GPUs of the machine; None without a GPU.
+    peak_gpu_memory_gb : peak of the memory in use on all GPUs of the machine; None without a GPU.
     """
 
     exit_code: int | None
@@ -107,8 +107,8 @@ class Engine(Protocol):
             instead of the algorithm's own; for the evaluation, the ground truth.
         output_tmpfs : mount option, such as `ro` or `size=4k`, of an empty tmpfs that replaces the
             output folder during the run. What the program writes there is lost.
-        cpus : CPUs of this machine that the run may use, as far as its limits allow; a container
-            may use the same number of CPUs, but any of them.
+        cpus : CPUs of this machine that the run may use, as far as its limits allow. A container
+            may use the same number of CPUs, but not only these.
         cancelled : stops the run once it is set.
 
         Raises

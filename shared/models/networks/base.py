@@ -32,7 +32,7 @@ class NetworkConfig(Strict):
         return list(networks)
 
     def serving(self, network: nn.Module) -> nn.Module:
-        """Return the module to export: it computes what `reference` does, maybe in fewer steps."""
+        """Return the module to export. It computes what `reference` does, maybe in fewer steps."""
         return self.reference(network)
 
 
@@ -69,7 +69,8 @@ class SegmentationNetworkConfig(NetworkConfig, ABC):
         """Return the part that maps an image to its features at each resolution, as a list.
 
         The features have the shape (n, channels, z, y, x). The finest come first, the bottleneck
-        last. This part and the others share their weights with the network.
+        last. This part, like those that the other methods return, shares its weights with the
+        network.
         """
 
     @abstractmethod
@@ -109,7 +110,7 @@ class HpvNetworkConfig(NetworkConfig, ABC):
     clinical_width: PositiveInt = 32
     """Number of features of the clinical branch."""
     dropout: float = 0.0
-    """Probability of dropout in head and clinical branch; the Task 1 network has its own."""
+    """Probability of dropout in head and clinical branch. The Task 1 network has its own value."""
 
     @abstractmethod
     def build(

@@ -34,7 +34,7 @@ class DynUNetConfig(SegmentationNetworkConfig):
 
     architecture: Literal["dynunet"] = "dynunet"
     filters: tuple[PositiveInt, ...] = (32, 64, 128, 256, 320)
-    """Channels at each level, finest first; the default of nnU-Net has 16.5 M parameters."""
+    """Channels at each level, finest first. The default is nnU-Net's, with 16.5 M parameters."""
     strides: tuple[PositiveInt, ...] = Field(default_factory=_halve_each_level)
     """Downsampling at the start of each level; by default 1 at the first level, then 2."""
     deep_supervision_heads: NonNegativeInt = 0
@@ -84,14 +84,14 @@ class DynUNetConfig(SegmentationNetworkConfig):
     def decoder(self, network: nn.Module) -> Decoder:
         """Return the blocks from the bottleneck to the logits, without deep supervision.
 
-        MONAI keeps the outputs of its heads in an attribute, even in evaluation mode. This makes
-        `torch.export` fail, and `copy.deepcopy` after a training step.
+        MONAI keeps the outputs of its heads in an attribute, even in evaluation mode. This
+        attribute makes `torch.export` fail and, after a training step, `copy.deepcopy`.
         """
         unet = cast(DynUNet, network)
         return Decoder(cast(Iterable[nn.Module], unet.upsamples), unet.output_block)
 
     def levels(self, network: nn.Module) -> list[list[nn.Module]]:
-        """Return the block of the encoder and, except at the bottleneck, that of the decoder."""
+        """Return each level's encoder block and, except at the bottleneck, its decoder block."""
         down = list(self.encoder(network))
         up = list(self.decoder(network).blocks)[::-1]
         return [[*pair] for pair in zip(down, up, strict=False)] + [[down[-1]]]
@@ -146,12 +146,12 @@ class Decoder(nn.Module):
 
 
 def joined(enlarging: Tensor, convolving: Tensor) -> nn.ConvTranspose3d:
-    """Return one transposed convolution that enlarges and then convolves.
+    """Join a transposed convolution and the convolution after it into one transposed convolution.
 
     Parameters
     ----------
-    enlarging : weights of a transposed convolution of stride 2, shape (coarse, fine, 2, 2, 2).
-    convolving : weights of a convolution, shape (outputs, fine, 3, 3, 3).
+    enlarging : weights of the transposed convolution, of stride 2, shape (coarse, fine, 2, 2, 2).
+    convolving : weights of the convolution that follows, shape (outputs, fine, 3, 3, 3).
     """
     kernel = functional.conv3d(enlarging.double(), convolving.double(), padding=2)
     layer = nn.ConvTranspose3d(len(enlarging), len(convolving), 4, stride=2, padding=1, bias=False)

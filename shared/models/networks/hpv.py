@@ -38,7 +38,7 @@ class HpvConfig(HpvNetworkConfig):
         )
 
     def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
-        """Return those of the Task 1 network."""
+        """Return the channels of the Task 1 network."""
         return tuple(image_channels)
 
 
@@ -83,7 +83,7 @@ class HpvClassifier(nn.Module):
         Parameters
         ----------
         image : shape (n, channels, z, y, x).
-        clinical : shape (n, features), with encoded missing values.
+        clinical : shape (n, features), from `shared.clinical.encode`.
         """
         return cast(Tensor, self.head(self.encoder(image)[-1], clinical))
 

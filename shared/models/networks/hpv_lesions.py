@@ -2,8 +2,8 @@
 
 A 3 cm lesion is lost in the mean over a window, and instance norm removes the mean of each channel.
 This head therefore averages the features over GTVp and over GTVn, at levels that still resolve a
-lesion. It takes the lesions as channels, so it needs no decoder. The encoder of Task 1 is frozen or
-trained further.
+lesion. The network gets the lesions as channels of its input, so it needs no decoder. The encoder
+of Task 1 is frozen or trained further.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class LesionHpvConfig(HpvNetworkConfig):
     strides: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (4, 8)
     """The levels of the encoder whose features are pooled, by their downsampling."""
     views: PositiveInt = 8
-    """With a frozen encoder: how many windows of a training patient are kept, the first one as
-    served and the others augmented."""
+    """With a frozen encoder: how many windows of each training patient are kept. The first one is
+    as in serving; the others are augmented."""
 
     def build(
         self, backbone: SegmentationNetworkConfig, *, in_channels: int, clinical_features: int
@@ -54,7 +54,10 @@ class LesionHpvConfig(HpvNetworkConfig):
         )
 
     def merged(self, networks: Sequence[nn.Module]) -> list[nn.Module]:
-        """Return one network with all heads if the encoders are alike, as frozen ones may be."""
+        """Return one network with all heads if all encoders have the same weights.
+
+        This is possible if the encoders are frozen.
+        """
         first, *others = [cast(LesionHpvNetwork, network) for network in networks]
         if not all(_are_alike(first.encoder, other.encoder) for other in others):
             return list(networks)
@@ -62,12 +65,12 @@ class LesionHpvConfig(HpvNetworkConfig):
         return [first]
 
     def channels(self, image_channels: Sequence[ImageChannel]) -> tuple[Channel, ...]:
-        """Return those of the Task 1 network, followed by GTVp and GTVn."""
+        """Return the channels of the Task 1 network, followed by GTVp and GTVn."""
         return (*image_channels, "GTVp", "GTVn")
 
 
 class LesionPooling(nn.Module):
-    """Averages the features of some levels over each lesion class."""
+    """Averages the features of given levels over each lesion class."""
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
@@ -78,15 +81,15 @@ class LesionPooling(nn.Module):
 
         Parameters
         ----------
-        features : of every level of an encoder, each of shape (n, channels, z, y, x).
+        features : the features of every level of an encoder, each of shape (n, channels, z, y, x).
         lesions : probabilities or masks of GTVp and GTVn at full resolution, shape (n, 2, Z, Y, X).
             Values outside 0 to 1 are clipped.
 
         Returns
         -------
-        Shape (n, 2 x channels of all levels + 2). The weighted mean of a level's features over GTVp
-        and over GTVn, where a coarse voxel has the mean weight of its fine voxels. It is 0 for a
-        class that is absent. The size is log(1 + voxels).
+        Shape (n, 2 x channels of the given levels + 2). First, for each level, the weighted mean of
+        its features over GTVp and over GTVn; the weight of a coarse voxel is the mean over its fine
+        voxels. The mean over an absent class is 0. Then the size of each class, log(1 + voxels).
         """
         lesions = lesions.clamp(0, 1)
         pooled = []
@@ -149,7 +152,7 @@ class LesionClassifier(nn.Module):
         Parameters
         ----------
         image : shape (n, image channels + 2, z, y, x); the last two are GTVp and GTVn.
-        clinical : shape (n, features), with encoded missing values.
+        clinical : shape (n, features), from `shared.clinical.encode`.
         """
         return cast(Tensor, self.head(self.pooled(image), clinical))
 
@@ -159,7 +162,7 @@ class LesionHpvNetwork(HpvNetworkBase):
 
     Attributes
     ----------
-    is_frozen : whether the encoder keeps its weights. It is then in evaluation mode all the time.
+    is_frozen : whether the encoder keeps its weights. If so, it is always in evaluation mode.
     """
 
     def __init__(
@@ -191,13 +194,13 @@ class LesionHpvNetwork(HpvNetworkBase):
         return self
 
     def forward(self, image: Tensor, clinical: Tensor) -> Tensor:
-        """Return what `classifier` returns."""
+        """Return the HPV logits, see `LesionClassifier.forward`."""
         return cast(Tensor, self.classifier()(image, clinical))
 
     def classifier(self) -> LesionClassifier:
         """Return encoder, pooling and head."""
         classifier = LesionClassifier(self.encoder, self.pooling, self.head)
-        classifier.training = self.training  # without a change of its parts
+        classifier.training = self.training  # does not change the mode of its parts
         return classifier
 
     def load_segmentation(self, weights: Mapping[str, Tensor]) -> None:
@@ -218,7 +221,7 @@ class LesionHpvNetwork(HpvNetworkBase):
 
 
 def _are_alike(first: nn.Module, second: nn.Module) -> bool:
-    """Return whether two modules of one kind have equal weights."""
+    """Return whether two modules of the same class have equal weights."""
     return all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
 
 
@@ -232,7 +235,7 @@ def _levels(encoder: nn.Module, in_channels: int, side: int) -> list[tuple[int, 
 
 
 def _level_of(stride: int, levels: Sequence[tuple[int, int]]) -> int:
-    """Return the index of the deepest level of a stride."""
+    """Return the index of the deepest level with a given stride."""
     indices = [index for index, (each, _) in enumerate(levels) if each == stride]
     if not indices:
         found = ", ".join(str(each) for each, _ in levels)

@@ -18,7 +18,7 @@ def build_unet(*, residual: bool, in_channels: int, classes: int, **arguments: A
     """Return a U-Net with fresh weights, 3-D convolutions, instance norm and leaky ReLU.
 
     Its `encoder` returns the features of every level, finest first. Its `decoder` has a layer of
-    logits for each level, of which only the finest one is used.
+    logits for each level; the network's own forward pass uses only the finest one.
 
     Parameters
     ----------
@@ -48,11 +48,12 @@ class UpBlock(nn.Module):
 
 
 class FusedUpBlock(nn.Module):
-    """An `UpBlock` with fewer operations, as `dynunet.FusedUpBlock`.
+    """An `UpBlock` with fewer operations, like `dynunet.FusedUpBlock`.
 
-    Here the transposed convolution has a bias, and at the border of a window the convolution after
-    it reads padding instead of the bias. A further coarse channel of ones carries the bias through
-    the joined convolution, so the border is right too.
+    Here the transposed convolution has a bias. Outside the window, the convolution after it reads
+    zeros, not the bias, so the bias cannot simply be added to the result. Instead, an additional
+    coarse channel of ones carries the bias through the joined convolution, which is then also exact
+    at the border.
     """
 
     def __init__(self, block: UpBlock) -> None:
@@ -88,7 +89,7 @@ def up_blocks(unet: nn.Module) -> list[UpBlock]:
 def fused(block: UpBlock) -> nn.Module:
     """Return an equivalent block with fewer operations, or the block itself.
 
-    Only blocks with a stride of 2 and a kernel of 3 voxels along each axis have such a block.
+    A block can be fused only if its stride is 2 and its kernel has 3 voxels along each axis.
     """
     kernel = cast(Any, block.convolutions).convs[0].conv.kernel_size
     can_fuse = block.enlarge.stride == (2, 2, 2) and kernel == (3, 3, 3)

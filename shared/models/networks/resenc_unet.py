@@ -93,7 +93,7 @@ class ResEncUNetConfig(SegmentationNetworkConfig):
         return EncoderDecoder(unet.encoder, Decoder(blocks, unet.decoder.output))
 
     def levels(self, network: nn.Module) -> list[list[nn.Module]]:
-        """Return the stage of the encoder and, except at the bottleneck, the decoder's block."""
+        """Return each level's encoder stage and, except at the bottleneck, its decoder block."""
         unet = cast(ResEncUNet, network)
         encoder = cast(Any, unet.encoder)
         down, up = list(encoder.stages), list(unet.decoder.blocks)[::-1]
@@ -113,8 +113,8 @@ class ResEncUNetConfig(SegmentationNetworkConfig):
 class ResEncUNet(nn.Module):
     """The package's network with our deep supervision.
 
-    The package returns logits of several sizes; here all are enlarged to that of the image, and
-    there are no heads without a loss.
+    The package returns logits of several sizes. Here, all logits are enlarged to the size of the
+    image, and the network has only the heads that the loss uses.
     """
 
     def __init__(self, unet: nn.Module, heads: int) -> None:

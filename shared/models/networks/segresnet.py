@@ -49,7 +49,7 @@ class SegResNetConfig(SegmentationNetworkConfig):
 
     @property
     def divisor(self) -> int:
-        """The product of the downsampling of all levels, which is 2 for all but the first level."""
+        """The product of the downsampling factors, which are 2 at all levels but the first."""
         return int(2 ** (len(self.blocks_down) - 1))
 
     @property
@@ -81,7 +81,7 @@ class SegResNetConfig(SegmentationNetworkConfig):
         return _Decoder(cast(SegResNet, network))
 
     def levels(self, network: nn.Module) -> list[list[nn.Module]]:
-        """Return the blocks of the encoder and, except at the bottleneck, those of the decoder."""
+        """Return each level's encoder blocks and, except at the bottleneck, its decoder blocks."""
         net = cast(SegResNet, network)
         down, up = list(net.down_layers), list(net.up_layers)[::-1]
         return [[*pair] for pair in zip(down, up, strict=False)] + [[down[-1]]]

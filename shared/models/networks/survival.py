@@ -2,9 +2,9 @@
 
 It uses batch norm for two reasons. First, a risk depends on the amount of tumour. Instance norm
 would remove this information from the mask and PET channels before the average pooling; batch norm
-keeps it. Second, batch norm needs large batches, and so does Cox's partial likelihood, which
-compares the patients of a batch (16 in the paper). At export, batch norm is folded into the
-convolutions.
+keeps it. Second, the large batches that batch norm needs are used in any case, because Cox's
+partial likelihood compares the patients of a batch (16 in the paper). At export, batch norm is
+folded into the convolutions.
 
 References
 ----------
@@ -64,7 +64,7 @@ class SurvivalNetwork(nn.Module):
         Parameters
         ----------
         image : shape (n, channels, z, y, x), with at least 32 voxels along z, y and x.
-        clinical : shape (n, features), with encoded missing values.
+        clinical : shape (n, features), from `shared.clinical.encode`.
         """
         fused = torch.cat([self.image(image), self.clinical(clinical)], dim=1)
         return cast(Tensor, self.output(self.dropout(fused)))

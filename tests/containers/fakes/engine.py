@@ -93,9 +93,9 @@ def save(images: int) -> None:
 
 
 def start(root: str) -> int:
-    """Run the program of the created container, with its mounts as paths.
+    """Run the program of the created container on the folders that it mounts.
 
-    With a tmpfs on /output, nothing runs; the fake prints what a good program prints.
+    If /output is a tmpfs, nothing runs. The fake then prints the error of a good program.
     """
     options = json.loads((FOLDER / "container.json").read_text())
     if any(option.startswith("/output:") for option in options):

@@ -51,11 +51,11 @@ def run(card: dict[str, Any], input_dir: Path, output_dir: Path) -> None:
 
 
 def misbehave(fault: str | None, input_dir: Path, output_dir: Path) -> None:
-    """Do what an algorithm should not."""
+    """Misbehave in the way that the card states."""
     if fault == "sleeps":
         time.sleep(60)
     if fault == "talks on stderr":
-        atexit.register(os.write, 2, b"a library's warning\n")  # the job itself hides its own
+        atexit.register(os.write, 2, b"a library's warning\n")  # after the job has ended
     if fault == "writes more":
         (output_dir / "debug.txt").write_text("left behind")
     if fault == "tells its conditions":

@@ -35,14 +35,14 @@ def start_chromium(width: int = 1280, height: int = 900) -> Chrome:
 
 
 def open_page(browser: Chrome, page: Path) -> None:
-    """Open a page from disk; forget what the browser has logged before."""
+    """Clear the browser's logs, and open a page from disk."""
     browser.get_log("performance")
     browser.get_log("browser")
     browser.get(page.as_uri())
 
 
 def logged(browser: Chrome, page: Path) -> tuple[list[Any], list[str]]:
-    """Return the messages on the console since a page was opened, and all further requests."""
+    """Return the console's messages since a page was opened, and all requests for other files."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requested = [
         event["params"]["request"]["url"]

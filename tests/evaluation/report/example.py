@@ -92,7 +92,7 @@ def _write_mask(case: CaseFolder, output: Path) -> int:
 
 
 def _fill(folder: Path, algorithm: Algorithm, cases: list[CaseFolder], answer: Any) -> None:
-    """Make the jobs of an algorithm as the runner keeps them."""
+    """Write the jobs of an algorithm in the layout of the runner."""
     store = JobStore(folder / algorithm.name)
     with store.opened():
         origin = JobsOrigin(

@@ -1,4 +1,4 @@
-"""The page in Chromium, opened from disk: no error on the console and no request."""
+"""The page in Chromium, opened from disk: no error on the console and no further request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = chromium.needs_chromium
 
 
 def open_page(browser: Chrome, page: Path) -> tuple[list[object], list[str]]:
-    """Open a page from disk; return the messages on the console, and all further requests."""
+    """Open a page from disk; return the console's messages and all requests for other files."""
     chromium.open_page(browser, page)
     return chromium.logged(browser, page)
 

@@ -75,7 +75,7 @@ def test_largest_error_comes_first_and_lies_in_its_fullest_plane() -> None:
     first, second = find_errors(volume(), truth, grid=GRID, rules=ScoringRules())
     assert [first.kind, second.kind] == ["missed primary", "missed node"]
     assert first.volume_ml == pytest.approx(0.27)
-    # Plane z = 5 holds 25 of its 27 voxels, centred on x = 6, y = 6.
+    # Plane z = 5 has 25 of the primary's 27 voxels, centred on x = 6, y = 6.
     assert first.centre_mm == pytest.approx((-10 + 6, 50 + 12, 25))
     assert first.radius_mm == pytest.approx((3 * 270 / (4 * np.pi)) ** (1 / 3))
 

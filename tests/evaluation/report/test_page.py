@@ -220,7 +220,7 @@ def test_errors_without_a_picture_are_named(reported: Reported, tmp_path: Path) 
     for result in reported.metrics["task1_segmentation"].results:
         for path in (run / "task1_segmentation" / str(result.pk)).rglob("output.mha"):
             mask = sitk.ReadImage(str(path))
-            for index in range(6):  # cubes of 3 to 8 voxels, in the corner
+            for index in range(6):  # cubes with sides of 3 to 8 voxels, along an edge
                 size = 3 + index
                 mask[0:size, 0:size, 10 * index : 10 * index + size] = 2
             sitk.WriteImage(mask, str(path))
@@ -265,6 +265,6 @@ def test_page_says_how_much_of_the_limits_the_cases_used(page: Page) -> None:
     assert "CPU2 CPUs1.2 CPUs1.2 CPUs60 %" in text
     assert "What a case used of the platform's limits, in exec mode." in text
     assert "exec mode, 600 s, 1 GiB of memory, 2 CPUs, no GPU" in text
-    # Task 3 has 2 s; its first patients are named.
+    # The time limit of Task 3 is 2 s; its first patients are named.
     assert "60 cases used half of the time limit or more: CHUM-000, " in text
     assert text.count("used half of the") == 1

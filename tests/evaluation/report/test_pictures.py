@@ -35,9 +35,9 @@ ROTATED = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()
 
 
 def head(direction: tuple[float, ...]) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """Return CT, PET and labels of a body of water with one hot lesion, on a grid with a direction.
+    """Return CT, PET and labels of a body of water, on a grid with the given direction.
 
-    There is a node to the right of the lesion, behind it and above it.
+    The primary is hot. The node is to its right, behind it and above it, and is not hot.
     """
     matrix = np.asarray(direction).reshape(3, 3)
     origin = -matrix @ np.full(3, SPACING * (SIZE - 1) / 2)
@@ -123,7 +123,7 @@ def test_outlines_have_the_colours_of_the_paper_and_surround_labels_only() -> No
     assert colours == [pictures.OUTLINE["GTVp"], pictures.OUTLINE["GTVn"]]
     for name, (red, green, blue) in {n: to_rgb(c) for n, c in pictures.OUTLINE.items()}.items():
         assert green > 0.8 > 0.4 > blue
-        assert (red > 0.8) == (name == "GTVn")  # yellow, else green
+        assert (red > 0.8) == (name == "GTVn")  # GTVn yellow, GTVp green
     assert not coronal_prediction.collections
     image = coronal_truth.get_images()[0]
     assert image.get_clim() == pictures.PET_WINDOW_SUV
@@ -144,7 +144,7 @@ def test_each_error_has_a_ct_and_a_pet_slice_even_at_the_edge(count: int) -> Non
     titles = [axis.texts[0].get_text() for axis in shown]
     assert titles[:2] == ["1  CT", "1  PET"]
     solid = shown[0].collections
-    assert solid  # the primary's outline: the first slice goes through it
+    assert solid  # the primary's outline, because the first slice shows it
 
 
 def test_prediction_has_projections_then_slices_with_solid_outlines() -> None:

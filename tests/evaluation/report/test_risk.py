@@ -41,8 +41,8 @@ def test_four_patients_equal_hand_calculation() -> None:
     assert low.survival_at(np.array([0, 2.9, 3, 4])).tolist() == [1, 1, 0.5, 0.5]
     assert high.survival_at(np.array([0.5, 1, 2])).tolist() == [1, 0.5, 0.5]
     assert low.censored_years.tolist() == [4]
-    # At year 1 the high-risk group has one event, and 1/2 is expected; at year 3, 0 and 0.
-    # (O - E)^2 / V = 0.25 / 0.25 = 1 with one degree of freedom.
+    # In the high-risk group, one event is observed at year 1 and 1/2 is expected; at year 3, none
+    # is observed and none expected. (O - E)^2 / V = 0.25 / 0.25 = 1 with one degree of freedom.
     assert groups.p_value == pytest.approx(0.3173105, abs=1e-6)
 
 

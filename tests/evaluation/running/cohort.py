@@ -1,4 +1,7 @@
-"""A process that runs a cohort, which a test kills: FOLDER PARALLEL, and CHECKOUT if native."""
+"""A program that runs a cohort until a test kills it; arguments: FOLDER PARALLEL [CHECKOUT].
+
+With CHECKOUT, the cases run natively; without it, the engine only records its calls.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from tests.evaluation.running.fakes import ALGORITHM, RecordingEngine
 
 
 def main(folder: Path, parallel: int, checkout: Path | None = None) -> None:
-    """Run the cases in `cases` or resume; without a checkout the engine runs nothing."""
+    """Run the cases in the folder `cases`, or resume their run."""
     engine: Engine = RecordingEngine(folder / "calls.txt")
     store = JobStore(folder / "run")
     if checkout is not None:

@@ -95,7 +95,7 @@ class RecordingEngine:
         return [line.split(" ", 1)[1] for line in lines if line.startswith(f"{word} ")]
 
     def _note(self, line: str) -> None:
-        # One write of a short line stays whole, whatever other threads and processes write.
+        # A short line is written at once, so it does not mix with those of other processes.
         with self.calls.open("a") as file:
             file.write(line + "\n")
 

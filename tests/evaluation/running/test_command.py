@@ -41,7 +41,7 @@ Run = Callable[..., dict[str, Summary]]
 
 @pytest.fixture
 def cases(project: Project, tmp_path: Path) -> Path:
-    """Return two cases, of which the second has no CT."""
+    """Return a folder of two cases; the second has no CT."""
     folder = tmp_path / "cases"
     for name in ("MDA-001", "MDA-002"):
         shutil.copytree(project.root / "tests/cases/tiny", folder / name)
@@ -179,7 +179,7 @@ def test_every_command_has_a_help(command: str) -> None:
 
 @pytest.fixture
 def scheduler() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start a scheduler and two workers; yield the scheduler's address and one worker's process."""
+    """Start a Dask scheduler and two workers; yield its address and one worker's process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     dask = str(Path(sys.executable).with_name("dask"))
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment}
@@ -227,7 +227,7 @@ def test_two_dask_workers_share_a_cohort_and_one_may_die(
     assert len(set(engine.notes("machine"))) == 2
     assert [record.case for record in summary.records] == [case.name for case in cases]
     assert [record.case for record in summary.failed] == ["MDA-003"]
-    assert len(engine.notes("start")) <= 10 + 1  # the case that was running
+    assert len(engine.notes("start")) <= 10 + 1  # one more if a case was running on the worker
 
 
 def run_on_cluster(folder: Path, engine: RecordingEngine, address: str, **options: Any) -> Summary:

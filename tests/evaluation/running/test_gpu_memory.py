@@ -1,4 +1,4 @@
-"""The memory of a GPU is read from `nvidia-smi`, for which a script stands in."""
+"""The memory of a GPU is read from `nvidia-smi`, which is replaced here by a script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evaluation.running.engines.gpu_memory import watched_gpu_memory
 
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder; what its file `used` contains is the answer of `nvidia-smi`."""
+    """Return a folder; `nvidia-smi` prints what the file `used` in it contains."""
     program = tmp_path / "nvidia-smi"
     program.write_text(f'#!/bin/sh\necho "$*" >"{tmp_path}/asked"\ncat "{tmp_path}/used"\n')
     program.chmod(0o755)
@@ -27,7 +27,7 @@ def _watch(answers: Path, *texts: str) -> float | None:
         for text in texts:
             (answers / "asked").unlink(missing_ok=True)
             (answers / "used").write_text(text)
-            for _ in range(2):  # the first answer may have begun before
+            for _ in range(2):  # the first answer may be older than the text
                 end = time.monotonic() + 10
                 while not (answers / "asked").exists() and time.monotonic() < end:
                     time.sleep(0.005)

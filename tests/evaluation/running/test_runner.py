@@ -110,7 +110,7 @@ def test_failed_case_is_recorded_and_does_not_stop_the_others(
     }
     statuses = [p.status for p in read_predictions(store.folder / "predictions.json")]
     assert statuses == ["Failed", "Succeeded", "Failed", "Succeeded"]
-    # Exit code 1 loses the outputs, as on the platform.
+    # Outputs are discarded after exit code 1, as on the platform.
     assert list((store.folder / "MDA-000" / "output").iterdir()) == []
 
     again = run_cases(cases, engine, store, 1)
@@ -191,7 +191,7 @@ def test_killed_run_is_resumed(
     assert [record.case for record in store.records()] == [case.name for case in cases]
     starts = Counter(engine.notes("start"))
     assert set(starts) == {case.name for case in cases}
-    # Finished cases were not run again; those that were interrupted were.
+    # Complete cases were not run again; interrupted ones were.
     assert all(starts[name] == 1 for name in complete)
     assert sum(starts.values()) <= 12 + 2
     for case in cases:
@@ -284,7 +284,7 @@ def test_application_of_a_killed_run_is_removed(tmp_path: Path) -> None:
     with JobStore(tmp_path / "run").opened():
         assert not leftover.exists()
         leftover.mkdir()
-        with JobStore(tmp_path / "run").opened():  # while the first goes on
+        with JobStore(tmp_path / "run").opened():  # while the first is still open
             assert leftover.exists()
 
 

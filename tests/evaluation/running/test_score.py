@@ -18,7 +18,7 @@ NODE = (2, slice(2, 4), slice(3, 5), slice(4, 8))
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Return masks and HPV decisions for a case with a known mask and an unknown HPV status."""
+    """Return results: a mask and an HPV decision; the case has a true mask but no true status."""
     folder = tmp_path / "results"
     masks, decisions = Submission(tmp_path / "1"), Submission(tmp_path / "3")
     masks.add_truth("MDA-001", image(labels(NODE)))

@@ -1,4 +1,4 @@
-"""The input checks: none on the untouched sample cases, one on each injected fault."""
+"""The input checks: no doubt about the untouched sample cases, one about each injected fault."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ SIDE = 40
 
 
 def drawn(*, metal: bool = False) -> Prepared:
-    """Return a cube of muscle in air, 3 mm; the metal is 9 mm wide, next to the middle."""
+    """Return a cube of muscle in air, voxels of 3 mm; the metal is 9 mm wide, near the middle."""
     grid = Grid((SIDE,) * 3, (3.0,) * 3, (0.0, 0.0, 0.0))
     ct = np.full(grid.shape_zyx, -1000, np.float32)
     ct[5:-5, 5:-5, 5:-5] = 40

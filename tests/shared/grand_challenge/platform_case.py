@@ -75,7 +75,7 @@ def assert_is_the_case(found: Case) -> None:
 
 
 def segment_nothing(model: object, input_dir: Path, output_dir: Path) -> None:
-    """Do the same as Task 1, but without the network."""
+    """Do the same as Task 1 without its network; the mask is empty."""
     case = read_case(input_dir, CURRENT)
     prepare(case, Preparation(spacing_mm=4, size_xyz=(16, 16, 16), interpolation="linear"))
     mask = Grid.of(case.ct_hu).filled(0, sitk.sitkUInt8)

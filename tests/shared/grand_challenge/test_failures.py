@@ -55,7 +55,7 @@ def test_too_little_memory(case: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [0, 300])
 def test_full_disk(case: Path, tmp_path: Path, limit: int) -> None:
-    """A limit on the size of files: as on a full disk, writing begins but cannot end."""
+    """A limit on the size of files acts like a full disk: writing begins but cannot end."""
     end = run_limited("RLIMIT_FSIZE", limit, case, tmp_path / "output")
     assert end.returncode == 1
     assert end.stderr.count("\n") == 1

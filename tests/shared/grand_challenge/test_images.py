@@ -127,7 +127,7 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:
-    """MacOS writes `._scan.mha` next to `scan.mha` on foreign file systems (AppleDouble)."""
+    """On other file systems, macOS writes `._scan.mha` next to `scan.mha` (AppleDouble)."""
     path = mha(tmp_path)
     (tmp_path / "._scan.mha").write_bytes(b"\0\5\26\7")
     assert images_in(tmp_path) == [path]
@@ -158,7 +158,7 @@ def test_any_changed_byte_of_a_stream_is_refused(
 
 
 def zlib_window_only(voxels: bytes, damaged: bytearray) -> bool:
-    """Whether the change concerns only the stated size of the window, and no voxel."""
+    """Whether the change affects only the window size that zlib states, and no voxel."""
     try:
         return zlib.decompress(damaged) == zlib.decompress(voxels)
     except zlib.error:

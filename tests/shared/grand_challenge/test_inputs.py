@@ -323,7 +323,7 @@ def test_bad_input_ends_with_one_line_and_no_output(
     spoil(case)
     capfd.readouterr()
     assert run_job(case, tmp_path / "output") == 1
-    line, *others = capfd.readouterr().err.splitlines()  # of the file descriptor: C code too
+    line, *others = capfd.readouterr().err.splitlines()  # also what C code has written
     assert others == []
     assert pytest.raises(InputError, match=message).matches(InputError(line)), line
     assert files_in(tmp_path / "output") == []

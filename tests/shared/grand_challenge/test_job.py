@@ -19,7 +19,7 @@ from tests.shared.grand_challenge.platform_case import (
 from tests.shared.grand_challenge.toy_process import Toy, run_toy, toy
 
 STOP_LIMIT_S = 5
-"""An idle machine needs less than a second, which the documentation promises."""
+"""Generous; on an idle machine, the end takes less than a second, as the documentation says."""
 
 
 def test_help_of_the_command_names_its_folders(capsys: pytest.CaptureFixture[str]) -> None:

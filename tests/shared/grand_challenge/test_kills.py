@@ -28,7 +28,7 @@ MASK = CURRENT.outputs["segmentation"].path
 
 
 def start(case: Path, output: Path) -> subprocess.Popen[bytes]:
-    """Start a job and wait for its imports, in which SIGINT prints Python's own traceback."""
+    """Start a job and wait until its imports end; until then, SIGINT prints Python's traceback."""
     process = subprocess.Popen(
         [sys.executable, "-c", JOB, str(case), str(output)],
         cwd=REPOSITORY,

@@ -75,7 +75,7 @@ def test_number_that_json_lacks_is_not_written(tmp_path: Path, risk: float) -> N
 
 
 def fail(path: Path, *_: object, **__: object) -> None:
-    """Write half a file, and stop."""
+    """Write half a file, and fail."""
     Path(path).write_bytes(b"half")
     raise OSError("the disk is full")
 

@@ -16,7 +16,7 @@ from tests.shared.grand_challenge.platform_case import files_in
 from tests.shared.grand_challenge.toy_process import Toy, lay_out, run_toy, toy_server
 
 STOP_LIMIT_S = 5
-"""An idle machine needs less than a second, which the documentation promises."""
+"""Generous; on an idle machine, the end takes less than a second, as the documentation says."""
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_memory_and_time_are_those_of_the_call(server: Toy) -> None:
 def test_any_text_reaches_the_streams_as_utf8(server: Toy) -> None:
     start = len(server.log)
     assert server.invoke(61, "print any text") == 201
-    log = server.log[start:]  # decoded strictly
+    log = server.log[start:]  # decoded strictly, so it is UTF-8
     assert r"file caf\udce9" in log
     assert r"RuntimeWarning: about caf\udce9" in log
     assert max(len(line.encode()) for line in log.splitlines()) < 2**16

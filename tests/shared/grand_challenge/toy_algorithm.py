@@ -1,7 +1,7 @@
 """An algorithm without networks: the EHR's key "do" says what it does with a case.
 
-It writes the EHR's age as the risk, so each case has an output of its own. Run as a script it is
-the entry point of an image.
+It writes the EHR's age as the risk, so that the output shows which case was answered. Run as a
+script, it is the entry point of an image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shared.grand_challenge.job import log, main
 from shared.grand_challenge.outputs import PARTIAL_PREFIX, write_risk
 
 NOT_UTF8 = b"caf\xe9".decode("utf-8", "surrogateescape")
-"""A file name that Python read from a disk whose names are not in UTF-8."""
+"""A file name as Python reads it from a disk whose names are not in UTF-8."""
 LONG = "ä" * 100_000
 
 
@@ -95,7 +95,7 @@ def stay_in_c(output_dir: Path) -> None:
 
 
 def use_processes(_: Path) -> None:
-    """Leave a pool, which sends SIGTERM to its processes."""
+    """Use a pool; at its end, it sends SIGTERM to its processes."""
     with multiprocessing.get_context("fork").Pool(2) as pool:
         pool.map(abs, range(10))
 

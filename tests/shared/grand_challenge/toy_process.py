@@ -33,7 +33,7 @@ class Toy:
 
     @property
     def log(self) -> str:
-        return (self.folder / "stdout").read_bytes().decode("utf-8")  # strict: as the platform
+        return (self.folder / "stdout").read_bytes().decode("utf-8")  # strict, as on the platform
 
     @property
     def errors(self) -> str:
@@ -61,20 +61,20 @@ class Toy:
         return status
 
     def invoke(self, age: float, do: str = "nothing") -> int:
-        """Lay out a case as the platform does, and have it answered."""
+        """Write a case as the platform does, and call the server to answer it."""
         lay_out(self.folder, age, do)
         return self.call("POST", "/invoke")
 
     @property
     def risk(self) -> float:
-        """The written risk; nothing else may lie in the output folder."""
+        """The risk that was written; the output folder must contain nothing else."""
         (path,) = self.output.iterdir()
         risk: float = json.loads(path.read_bytes())
         return risk
 
 
 def lay_out(folder: Path, age: float, do: str) -> None:
-    """Empty input and output, and let the input point to a new folder."""
+    """Write a case, make the input folder a link to it, and empty the output folder."""
     case = folder / f"case-{time.monotonic_ns()}"
     case.mkdir()
     (case / "ehr.json").write_text(json.dumps({"Age": age, "do": do}))

@@ -103,7 +103,7 @@ def test_scores_are_bounded_and_symmetric(seed: int) -> None:
 
 
 def test_threshold_by_hand() -> None:
-    # From 0.4: sensitivity 2/2, specificity 2/3. From 0.7: 1/2 and 3/3.
+    # Threshold 0.4: sensitivity 2/2, specificity 2/3. Threshold 0.7: 1/2 and 3/3.
     probabilities, truths = np.array([0.9, 0.4, 0.5, 0.2, 0.1]), np.array([1, 1, 0, 0, 0], bool)
     assert best_threshold(probabilities, truths) == pytest.approx((0.4 + 0.2) / 2)
     same = np.full(5, 0.5)

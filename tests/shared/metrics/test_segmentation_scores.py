@@ -127,7 +127,7 @@ def test_overlap_equals_simpleitk(seed: int) -> None:
 
 
 def test_the_pair_with_the_highest_iou_comes_first() -> None:
-    """All four pairs overlap; the second pair is what the first one leaves."""
+    """All four pairs overlap; after the pair with the highest IoU, only one other pair is left."""
     pairs = lesions_with_ious(
         [9, 9], [9, 9], [(0, 0), (0, 1), (1, 0), (1, 1)], [0.5, 0.35, 0.4, 0.45]
     )
@@ -135,7 +135,7 @@ def test_the_pair_with_the_highest_iou_comes_first() -> None:
 
 
 def test_the_next_iou_decides_between_equal_ones() -> None:
-    """Prediction 0 overlaps both lesions alike; the choice leaves a pair of 0.4 or one of 0.35."""
+    """Prediction 0 overlaps both lesions equally. The choice leaves an IoU of 0.4 or of 0.35."""
     pairs = lesions_with_ious(
         [9, 9, 9], [9, 9], [(0, 0), (0, 1), (1, 1), (2, 0)], [0.5, 0.5, 0.4, 0.35]
     )
@@ -201,15 +201,15 @@ def test_one_part_of_a_split_node_is_detected_and_the_other_is_false() -> None:
 
 
 def test_greedy_matching_takes_the_best_pair_first() -> None:
-    # IoUs: first with first 3/10, first with second 5/13, second with second 3/9. The pair of 5/13
-    # excludes the two others, which would have given more matches.
+    # IoUs of predicted and true lesions: first and first 3/10, first and second 5/13, second and
+    # second 3/9. The pair with 5/13 excludes the two others, which would have given more matches.
     prediction = row(".nnnnnnnnn.nnn")
     truth = row("nnnn.nnnnnnnnn")
     assert detections(prediction, truth, N, min_iou=0.25) == Detections(1, 1, 1)
 
 
 def test_most_matches_as_many_pairs_as_possible() -> None:
-    # As above, but the first matches the first and the second matches the second.
+    # The masks are as above, but now the first lesions match, and the second ones.
     prediction = row(".nnnnnnnnn.nnn")
     truth = row("nnnn.nnnnnnnnn")
     assert detections(prediction, truth, N, min_iou=0.25, matching="most") == Detections(2, 0, 0)
@@ -240,8 +240,8 @@ def test_among_equal_ious_greedy_leaves_the_most_pairs(other: int) -> None:
 
 
 def test_greedy_prefers_a_higher_iou_even_if_two_pairs_share_it() -> None:
-    # The first lesion of the prediction splits two true lesions equally. Each of these also
-    # overlaps another lesion of the prediction, but less.
+    # The first predicted lesion overlaps two true lesions equally. Each of these also overlaps
+    # another predicted lesion, but less.
     pairs = lesions_with_ious(
         [9, 9, 9], [9, 9], [[0, 0], [0, 1], [1, 0], [2, 1]], [0.4, 0.4, 0.35, 0.35]
     )

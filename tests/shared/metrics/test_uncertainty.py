@@ -101,7 +101,7 @@ def test_resamples_without_a_score_are_omitted() -> None:
 
 
 def scored(times: int, of: int) -> Statistic:
-    """Return a statistic with a score of the cohort and in the first `times` of `of` resamples."""
+    """Return a statistic that has a score in the cohort and the first `times` of `of` resamples."""
     calls = -1
 
     def statistic(_: NDArray[np.intp]) -> float:
@@ -182,7 +182,7 @@ def test_method_does_not_differ_from_itself() -> None:
 def test_mean_over_groups_by_hand() -> None:
     decision = np.array([1, 0, 0, 1, 1, 1])
     truth = np.array([1, 0, 0, 1, 0, 1])
-    folds = np.array(["a", "a", "a", "b", "b", "c"])  # 1 and 1/2; c has one class
+    folds = np.array(["a", "a", "a", "b", "b", "c"])  # a scores 1, b 1/2; c has one class
     statistic = mean_over_groups(balanced_accuracy, (decision, truth), folds)
     assert statistic(np.arange(6)) == pytest.approx((3 * 1 + 2 * 0.5) / 5)
     assert statistic(np.array([3, 4, 4, 5])) == 0.5

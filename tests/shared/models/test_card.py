@@ -28,7 +28,7 @@ from shared.models.survival import SurvivalCard
 from tests.shared.models.small_networks import FIELDS, HPV, SEGMENTATION, SURVIVAL
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-"""FIPS 180-2, appendix B.1."""
+"""From FIPS 180-2, appendix B.1."""
 GRAPH = b"\x08\x0a\x3a\x00"
 """The smallest ONNX file: `ir_version` and an empty graph."""
 MEMBER = {"file": "model.onnx", "sha256": hashlib.sha256(GRAPH).hexdigest()}

@@ -38,10 +38,10 @@ def external(tensor: TensorProto, location: str = "weights.bin") -> TensorProto:
 
 
 def test_numbers_by_hand() -> None:
-    # Field 1 (ir_version) = 10; field 7 (graph) of no bytes.
+    # Field 1 (ir_version) = 10; field 7 (graph) without content.
     check_graph(b"\x08\x0a\x3a\x00")
     check_graph(b"")
-    # Field 7 (graph) with field 5 (initializer) with field 14 (data_location) = 1 (EXTERNAL).
+    # Field 7 (graph) contains field 5 (initializer), which has field 14 (data_location) = EXTERNAL.
     with pytest.raises(ModelError, match="keeps weights in another file"):
         check_graph(b"\x3a\x04\x2a\x02\x70\x01")
     check_graph(b"\x3a\x04\x2a\x02\x70\x00")
@@ -68,7 +68,7 @@ def test_file_that_is_not_onnx_is_refused(content: bytes) -> None:
 
 
 def test_messages_are_those_of_onnx() -> None:
-    """The table leads to every message in which a tensor or an operator can lie."""
+    """The table reaches every message that can contain a tensor or an operator."""
     targets = ("TensorProto", "NodeProto")
 
     def leads_to_a_target(message: Descriptor, above: tuple[str, ...] = ()) -> bool:

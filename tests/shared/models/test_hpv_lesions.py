@@ -38,7 +38,7 @@ def network_of(
     torch.manual_seed(0)
     config = LesionHpvConfig(head="lesions", encoder=encoder, strides=(2, 4))
     network = config.build(backbone, in_channels=2, clinical_features=1)
-    for name, value in network.head.image[0].named_buffers():  # as after some training
+    for name, value in network.head.image[0].named_buffers():  # as if trained
         if value.is_floating_point():
             torch.nn.init.uniform_(value, 0.5, 2.0) if name == "running_var" else None
     return network

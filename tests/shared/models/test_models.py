@@ -66,7 +66,7 @@ def with_card(folder: Path, to: Path, **changes: object) -> Path:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which each loading of a network adds its file name."""
+    """Return a list that receives the file name of each network that is loaded."""
     names: list[str] = []
     real = ensemble.Network
 
@@ -117,7 +117,7 @@ NNUNET = {
 def test_nnunet_averages_logits_of_mirrored_windows_and_networks(
     segmentation_pair_folder: Path, tmp_path: Path, make_prepared: Make
 ) -> None:
-    """Images that are 0 outside a box are cropped to it, and the rest is background."""
+    """Images that are 0 outside a box are cropped to the box; outside it, all is background."""
     folder = with_card(
         segmentation_pair_folder,
         tmp_path / "model",
@@ -379,7 +379,7 @@ def test_risk_is_the_mean_of_standardised_risks(survival_folder: Path, make_prep
     record = ClinicalRecord(age=50, hpv=0.9)
     card = model.card
     image = channels_of(prepared, card, labels)
-    # The lesions' centre is (3, 21, 26 or 27); the window of 16 is pushed back into the region.
+    # The lesions' centre is (3, 21, 26 or 27); the window of 16 is moved back into the region.
     window = torch.from_numpy(image[None, :, 0:16, 8:24, 12:28].copy())
     clinical = torch.from_numpy(encode(record, card.clinical)[None])
     with torch.no_grad():
@@ -398,7 +398,7 @@ def test_risk_without_a_lesion_is_finite(survival_folder: Path, make_prepared: M
 def test_risk_depends_on_lesions_and_hpv(survival_folder: Path, make_prepared: Make) -> None:
     model = SurvivalModel.load(survival_folder)
     none = np.zeros(SHAPE_ZYX, np.uint8)
-    # Centred in the region, so that the window is the same.
+    # The lesion is in the middle of the region, so the window is the same without it.
     lesion = none.copy()
     lesion[8:13, 10:15, 12:17] = Label.GTVN
     risk = model.predict(make_prepared(), none, AGE_50)
@@ -483,7 +483,7 @@ def test_kinds_are_weighted_as_the_card_says() -> None:
     outputs = list(zip(model.card.members, (6.0, 9.0, 1.5), strict=True))
     assert model.weighted(outputs) == pytest.approx(0.1 * (6 + (9 - 1) / 2) / 2 + 2 * 1.5 - 0.5)
     assert model.combine(outputs).logit == model.weighted(outputs)
-    # Of one kind alone there is nothing to weigh.
+    # If all outputs are of one kind, no weights are used.
     assert model.weighted(outputs[:2]) == 5.0
     assert model.weighted(outputs[2:]) == 1.5
 

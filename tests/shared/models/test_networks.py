@@ -134,7 +134,7 @@ def test_resenc_equals_the_network_of_the_package() -> None:
 
 @pytest.mark.parametrize("bias", [0.0, 0.5])
 def test_fused_block_carries_a_bias_through_the_border(bias: float) -> None:
-    """Such a bias is 0 before training; the convolution reads padding instead of it."""
+    """The bias is 0 before training. Beyond the border, the convolution reads padding instead."""
     network = network_of(RESENC)
     assert isinstance(network, ResEncUNet)
     for block in network.decoder.blocks:

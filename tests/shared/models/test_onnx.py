@@ -53,7 +53,7 @@ class FakeSession:
 
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
-    """Replace ONNX Runtime's session; all providers seem to be built in and CUDA to load."""
+    """Replace ONNX Runtime's session; all providers seem to be built in, and CUDA to load."""
     monkeypatch.setattr(FakeSession, "opened", [], raising=False)
     monkeypatch.setattr(FakeSession, "broken", frozenset())
     monkeypatch.setattr(FakeSession, "dropped", frozenset())

@@ -118,13 +118,13 @@ def test_even_window_starts_equal_those_that_nnunet_2_8_printed(
 
 @given(st.integers(1, 600), st.integers(1, 300), st.sampled_from([0.25, 0.5, 0.75]))
 def test_even_window_starts_equal_nnunets_formula(size: int, window: int, overlap: float) -> None:
-    """Half-size steps are nnU-Net's default; its formula divides the rest into equal steps."""
+    """Steps of half a window are nnU-Net's default; its formula makes all steps equal."""
     assume(window <= size)
     count = int(np.ceil((size - window) / (window * (1 - overlap)))) + 1
     expected = np.round(np.linspace(0, size - window, count)) if count > 1 else [0]
     found = even_window_starts(size, window, overlap)
     assert len(found) == count
-    # linspace and a product differ by a rounding error, which matters only halfway.
+    # linspace and a product differ by a rounding error, which matters only at halves.
     np.testing.assert_allclose(found, expected, atol=1)
     halfway = np.abs(np.linspace(0, size - window, count) % 1 - 0.5) < 1e-9
     np.testing.assert_array_equal(np.asarray(found)[~halfway], np.asarray(expected)[~halfway])

@@ -38,7 +38,7 @@ def cube(grid: Grid, first: int, stop: int) -> LabelVolume:
     return labels
 
 
-# By hand, along one line of voxels. The region's voxels of 4 mm have their centres at 10, 14, …
+# By hand, along one line of voxels. The region's voxels of 4 mm have centres at 10, 14, … mm.
 
 CT_LINE = Grid((14, 1, 1), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0))  # centres at 1, 3, … 27 mm
 
@@ -46,7 +46,7 @@ CT_LINE = Grid((14, 1, 1), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0))  # centres at 1, 3,
 def line(*lesions: tuple[float, float], labels: str | None = None) -> str:
     """Restore a line of probabilities of GTVp and GTVn, and return the labels as text.
 
-    `labels` are those after the rules; by default no rule has changed one.
+    `labels` are the labels after the rules; by default, no rule has changed any.
     """
     segmented = most_probable(np.array(lesions).T[:, None, None, :])
     if labels is not None:
@@ -62,8 +62,9 @@ NONE, SOME, MANY = (0.0, 0.0), (0.4, 0.0), (0.9, 0.0)
 def test_outlines_by_hand() -> None:
     assert line((1.0, 0.0), (0.0, 1.0)) == "____PPNN______"
     assert line(NONE, (1.0, 0.0), (1.0, 0.0), NONE) == "______PPPP____"
-    # The lesion is 8 mm long. Its field is -0.2, 0.8, 0.1 and -1 at 10, 14, 18 and 22 mm, so it is
-    # 0.05 at 11 mm and -0.175 at 19 mm: the outline moves towards the more probable neighbour.
+    # The lesion is 8 mm long. Its field, the probability of the lesion minus that of background, is
+    # -0.2, 0.8, 0.1 and -1 at 10, 14, 18 and 22 mm, so it is 0.05 at 11 mm and -0.175 at 19 mm: the
+    # outline moves towards the more probable neighbour.
     assert line(SOME, MANY, (0.55, 0.0), NONE) == "_____PPPP_____"
 
 
@@ -214,7 +215,7 @@ def blobs(*places: tuple[int, float, float, float]) -> SegmentedRegion:
 @pytest.mark.parametrize(
     "places",
     [
-        # No position is symmetric to the voxels, so that no two heights are equal.
+        # No position is symmetric to the voxels, so that no two values of a field are equal.
         [(1, 14.3, 11.2, 10.7)],
         [(2, 0.3, 0.7, 0.2)],  # at the region's corner
         [(1, 4.3, 12.2, 10.7), (2, 22.2, 12.9, 10.3)],  # touching
@@ -224,7 +225,7 @@ def blobs(*places: tuple[int, float, float, float]) -> SegmentedRegion:
 def test_each_lesion_has_the_voxels_with_the_highest_field(
     places: list[tuple[int, float, float, float]],
 ) -> None:
-    """The same, without boxes: the fields on the whole region, and all CT voxels in order."""
+    """Compare with a version without boxes: fields on the whole region, all CT voxels in order."""
     segmented = blobs(*places)
     labels, (background, primary, node) = segmented.labels, segmented.probabilities
     field = on_oblique(np.maximum(primary, node) - background, outside=-9.0)

@@ -17,7 +17,7 @@ SHAPE = (12, 12, 24)
 
 
 def scene(*lesions: tuple[Label, slice, float, float]) -> tuple[Volume, Volume]:
-    """Return probabilities and SUV of boxes of 4 x 4 voxels and a range along x.
+    """Return probabilities and SUV of lesions: boxes of 4 x 4 voxels and a range along x.
 
     Each lesion is given by label, range, probability and SUV. The rest of its probability belongs
     to the other label.
@@ -61,7 +61,7 @@ SMALL = (P, slice(20, 22), 0.6, 3.0)
     ("lesions", "rules", "expected"),
     [
         ((PRIMARY, NODE), {}, "..PPPP......NNNN........"),
-        # Parts that touch: a quarter of the volume is below the limit, equal to it, or above it.
+        # Parts that touch: the smaller one, a quarter, is below the limit, equal to it or above it.
         (
             ((P, slice(2, 4), 0.9, 9.0), (N, slice(4, 10), 0.9, 9.0)),
             {"minority_share": 0.3},
@@ -89,7 +89,7 @@ SMALL = (P, slice(20, 22), 0.6, 3.0)
         ((PRIMARY, SMALL), {"min_primary_mass_mm3": 19.0}, "..PPPP..............PP.."),
         ((PRIMARY, SMALL), {"min_primary_mass_mm3": 20.0}, "..PPPP..............NN.."),
         ((PRIMARY, SMALL), {"min_primary_suv_max": 4.0}, "..PPPP.................."),
-        # Its share of the mass of the other one, 57.6 mm³, is a third.
+        # Its mass is a third of that of the other primary, 57.6 mm³.
         ((PRIMARY, SMALL), {"satellite_share": 0.3}, "..PPPP..............PP.."),
         ((PRIMARY, SMALL), {"satellite_share": 0.4}, "..PPPP..............NN.."),
         # Two nodes with a gap of 2 or 4 voxels.

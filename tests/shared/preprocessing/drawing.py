@@ -1,6 +1,7 @@
 """A drawn head with shoulders, made of ellipsoids at known positions, on any grid.
 
-The centre of the skull is the world's origin (LPS, mm). The cavity ends below at `CAVITY_END_MM`.
+The centre of the skull is the world's origin (LPS, mm). The lower end of its cavity is at
+`CAVITY_END_MM`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Body:
     ----------
     neck_xy_mm : centre of neck and trunk.
     arms_up : whether the arms are next to the head.
-    couch : whether the patient lies on a plate.
+    couch : whether the patient lies on a couch, a flat plate.
     padding_hu : HU in the corners of the CT, more than 200 mm from the axis.
     metal : whether there is a tooth filling of 27000 HU.
     """

@@ -120,7 +120,7 @@ def test_uniform_pet_becomes_zero() -> None:
 
 
 def test_nnunet_may_scale_pet_only_where_an_image_is_not_zero() -> None:
-    """A hole that such voxels enclose counts too; the voxels outside keep the value 0."""
+    """A hole that non-zero voxels enclose counts too; the voxels outside keep the value 0."""
     ct, pet = np.zeros((2, 5, 5, 5), np.float32)
     pet[1:4, 1:4, 1:4] = 4
     pet[2, 2, 2] = 0

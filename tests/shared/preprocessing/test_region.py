@@ -64,7 +64,7 @@ def test_region_is_placed_by_the_skull_base_and_the_neck() -> None:
     assert localisation.region.spacing_mm == (4.0, 4.0, 4.0)
     np.testing.assert_allclose(high - low, 288)
     assert high[2] == pytest.approx(TOP_MM, abs=2 * COARSE_MM)
-    # The slab whose centroid counts contains parts of the skull and the neck.
+    # The centre is the centroid of a slab that contains parts of the skull and the neck.
     assert 0 < (low + high)[0] / 2 < 30
     assert (low + high)[1] / 2 == pytest.approx(10, abs=10)
     assert "skull base" in localisation.remark
@@ -241,7 +241,7 @@ def test_region_contains_the_lesions_of_a_phantom_without_a_brain() -> None:
 
 SMALL_REGION = Preparation(spacing_mm=4, size_xyz=(16, 16, 16), interpolation="linear")
 AIR, BONE, BRAIN = -1000, 151, 1
-"""The lowest HU of bone and of brain."""
+"""HU of air; the lowest HU of bone and of brain."""
 
 
 SCAN = Grid((40, 40, 60), (4.0, 4.0, 4.0), (2.0, 2.0, 2.0))
@@ -327,7 +327,7 @@ def test_body_box_has_a_margin_of_12_mm(spacing_mm: int) -> None:
     )
     localisation = locate_in(ct, region)
     low, high = localisation.region.cropped(localisation.body_box).extent_mm()
-    # Whole voxels, and the one that the body touches.
+    # The margin is rounded up to whole voxels, plus the one that the body touches.
     margin_mm = {1: 12 + 1, 5: 15 + 5}[spacing_mm]
     np.testing.assert_allclose((low[:2], high[:2]), ([60 - margin_mm] * 2, [100 + margin_mm] * 2))
 
@@ -350,7 +350,7 @@ def test_brain_is_between_0_and_90_hu(brain: int, is_skull: bool) -> None:
 def test_brain_is_recognised_by_its_mean_over_three_voxels(axis: int) -> None:
     ct = air()
     draw_skull(ct, (20, 20, 20))
-    # The mean of three voxels is 63 HU, that of one or of five may be out of range.
+    # The mean of three voxels is 63 HU; the mean of one or of five may be out of range.
     line = np.resize([-100, 145, 145], 20)
     cavity = ct[30:50, 10:30, 10:30]
     np.moveaxis(cavity, axis, -1)[...] = line
@@ -362,7 +362,8 @@ def test_brain_is_recognised_by_its_mean_over_three_voxels(axis: int) -> None:
     [((7, 9, 15), False), ((8, 10, 12), True), ((15, 7, 9), False), ((12, 8, 10), True)],
 )
 def test_cavity_has_at_least_60_ml(size_zyx: tuple[int, int, int], is_skull: bool) -> None:
-    # Without the eight corners, whose mean is that of bone: 937 and 952 voxels of 0.064 ml.
+    # The eight corners do not count, because their mean is that of bone. This leaves 937 and 952
+    # voxels of 0.064 ml.
     ct = air()
     draw_skull(ct, size_zyx)
     assert (skull_base_mm(ct) is not None) == is_skull

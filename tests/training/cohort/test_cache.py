@@ -1,4 +1,4 @@
-"""The cache holds what serving prepares, is filled once, and stays consistent after any stop."""
+"""The cache contains what serving prepares, is filled once, and is consistent after any stop."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_prepare_cohort_reads_a_folder_and_prints_its_remarks(
 def test_labels_are_reviewed_before_any_patient_is_prepared(
     patients: list[Patient], tmp_path: Path
 ) -> None:
-    """The values in the label map of each patient; of one without a label map, none."""
+    """The review gets the values in each patient's label map; none without a label map."""
     reviewed: list[PreparedPatient] = []
 
     def refuse(unprepared: Sequence[PreparedPatient]) -> None:
@@ -362,7 +362,7 @@ def test_nothing_is_prepared_if_the_checks_have_findings(
     damaged: list[Patient], tmp_path: Path
 ) -> None:
     folder = tmp_path / "cache"
-    # The PET that is cut short would be the second finding, but only when it is prepared.
+    # The PET that is cut short would be a second finding, but only its preparation detects it.
     with pytest.raises(InputError, match=f"1 of the .* first: {damaged[0].patient_id}: un"):
         build(damaged, folder)
     names = {path.name for path in folder.glob("[!.]*")}

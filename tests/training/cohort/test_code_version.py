@@ -71,7 +71,7 @@ def test_every_module_that_preparation_loads_is_hashed_or_known_not_to_decide() 
     packages = {name for name in loaded if (REPOSITORY / Path(*name.split("."))).is_dir()}
     assert loaded - packages == imported_modules(ROOT_MODULE)
     assert imported_modules(ROOT_MODULE) > NOT_DECIDING
-    for name in packages:  # they are not hashed, so they must not hold code
+    for name in packages:  # they are not hashed, so they must not contain code
         path = REPOSITORY / Path(*name.split(".")) / "__init__.py"
         statements = ast.parse(path.read_text(encoding="utf-8")).body if path.exists() else []
         assert [type(statement) for statement in statements] in ([], [ast.Expr]), name

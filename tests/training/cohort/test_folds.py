@@ -124,7 +124,7 @@ def test_each_way_to_hold_out_gives_its_folds(tmp_path: Path) -> None:
 
 
 def test_nobody_is_held_out_by_a_count_of_zero() -> None:
-    """Another task that shares the folds holds nobody out either, and trains on new patients."""
+    """Another task with the same folds also holds nobody out, and trains on new patients too."""
     folds = folds_of(HoldOut(count=0))
     (fold,) = folds.folds
     assert fold.training == tuple(sorted(STRATA))
@@ -273,7 +273,7 @@ def test_folder_of_a_run_is_created(tmp_path: Path) -> None:
 
 
 def folds_by_hand(*parts: tuple[str, str]) -> Folds:
-    """Return folds of patients whose IDs are letters: first those to train on, then the others."""
+    """Return folds of patients with one-letter IDs; each pair: training, held out."""
     folds = tuple(
         Fold(name=str(k), training=tuple(training), held_out=tuple(held_out))
         for k, (training, held_out) in enumerate(parts)

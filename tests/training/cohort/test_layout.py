@@ -172,7 +172,7 @@ def test_duplicate_ids_and_missing_files_are_found_together(cohort: Path, tmp_pa
 
 
 def edited_labels(cohort: Path, folder: Path, change: Callable[[sitk.Image], sitk.Image]) -> str:
-    """Change the label map of the first patient of a copy; return the problem found, if any."""
+    """Change the label map of the first patient of a copy; return the problem found, or "none"."""
     copy = edited(cohort, folder, 1)
     path = index_cohort(copy)[0].labels
     assert path is not None

@@ -152,7 +152,7 @@ def test_old_model_is_replaced_and_other_files_stay_but_keep_it_from_loading(
 
 
 class Shifted(Network):
-    """A graph that adds something to the logit of the first label."""
+    """A graph that adds `by` to the logits of the first label."""
 
     by = 0.0
 
@@ -202,7 +202,7 @@ def test_graph_that_differs_from_its_network_is_refused(tmp_path: Path) -> None:
 
 
 class Unfaithful(NetworkConfig):
-    """A configuration whose serving part is not the reference."""
+    """A configuration whose serving part computes something else than the reference."""
 
     def serving(self, network: nn.Module) -> nn.Module:
         return nn.Sequential(network, nn.Hardtanh())

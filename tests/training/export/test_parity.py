@@ -40,7 +40,7 @@ def test_large_logits_may_differ_if_the_probabilities_do_not() -> None:
 
 
 def test_probabilities_that_differ_are_refused() -> None:
-    """A logit that differs by 0.05 at one half is a difference of 0.0125."""
+    """At a probability of one half, 0.05 more of a logit is 0.0125 more of a probability."""
     output, expected = logits_of(*[(0.3, 0.25, -99)] * 2), logits_of(*[(0.3, 0.2, -99)] * 2)
     with pytest.raises(ExportError, match=r"0\.01 in at .* in 0\.000% and a .* up to 0\.012; not"):
         compare_masks(output, expected, "model.onnx")
@@ -59,7 +59,7 @@ def test_value_that_is_not_finite_is_refused(value: float) -> None:
 
 
 def many(voxels: int, changed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return logits of two outputs that are close to each other; some voxels differ in label."""
+    """Return logits of two almost equal outputs, which give some voxels different labels."""
     expected = logits_of(*[(0.01, 0.0, -9.0)] * voxels)
     output = expected.copy()
     output[:2, ..., :changed] = output[1::-1, ..., :changed]

@@ -44,7 +44,7 @@ def patients() -> list[PreparedPatient]:
 
 
 def first_four(patients: list[PreparedPatient], settings: Configuration) -> FoldTraining:
-    """Train on the first four patients and hold out the others."""
+    """Return a training on the first four patients that holds out the others."""
     return fold_training(settings, patients[:4], patients[4:], seed=3)
 
 
@@ -226,7 +226,7 @@ def test_late_weights_are_served_if_the_configuration_says_so(
 def test_nobody_held_out_serves_the_late_weights_or_their_mean(
     patients: list[PreparedPatient], tmp_path: Path, averaging: int | None
 ) -> None:
-    """Although the best checkpoint and only a better mean are to be served; it also resumes."""
+    """Even if `checkpoint` is "best" and `keep` is "better", and also after a restart."""
     settings = configuration(epochs=2, averaging=averaging)
     if settings.segmentation.averaging is not None:
         better = settings.segmentation.averaging.model_copy(update={"keep": "better"})
@@ -240,7 +240,7 @@ def test_nobody_held_out_serves_the_late_weights_or_their_mean(
     modules: list[WeightRecorder] = []
     fitted = fit(factory(WeightRecorder, training, modules), *loaders, tmp_path, CPU)
     assert torch.equal(weights(fitted.network), weights(fitted.late))
-    assert len(modules[0].weights) == 1  # the second epoch
+    assert len(modules[0].weights) == 1  # only the second epoch was left
     expected = torch.stack(modules[1].weights).mean(0) if averaging else modules[0].weights[-1]
     torch.testing.assert_close(weights(fitted.network), expected, atol=1e-6, rtol=0)
     result = read_record(FitResult, tmp_path / RESULT)
@@ -373,7 +373,7 @@ class PartlyNan(WeightRecorder):
 def test_step_whose_loss_is_not_finite_is_left_out(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
-    """Both steps of the second of three epochs; the weights do not change there."""
+    """Both steps of the second of three epochs; the weights do not change in this epoch."""
     training = first_four(patients, configuration(epochs=3, cosine_decay=False))
     modules: list[PartlyNan] = []
     with pytest.warns(UserWarning, match=r"the gradient is nan and the loss nan at step 2: the st"):
@@ -387,7 +387,7 @@ def test_step_whose_loss_is_not_finite_is_left_out(
 def test_many_steps_in_a_row_that_are_not_finite_stop_the_training(
     patients: list[PreparedPatient], tmp_path: Path
 ) -> None:
-    """Nine in a row do not, ten do."""
+    """Nine steps in a row do not stop it; ten do."""
     training = first_four(patients, configuration(epochs=11))
     steps = [*range(0, 9), *range(10, 20)]
     with pytest.raises(TrainingError, match=r"loss nan at step 19, and 10 steps in a row were lef"):
@@ -432,9 +432,9 @@ def test_gpu_gets_pinned_batches_and_tuned_convolutions(
 
 @pytest.mark.slow  # CI runs it in a step of its own
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
-    """Averaged gradient of one step, to 1e-5 of its largest entry; scores of all patients.
+    """The gradients of a step agree to 1e-5 of the largest entry; scores are of all patients.
 
-    If the loss of one process is not finite, both see a gradient that is not.
+    If the loss of one process is not finite, the gradient is not finite in both processes.
     """
     run_on_two(tmp_path)
     ones, twos = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
@@ -447,7 +447,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(two["gradient"], one["gradient"], atol=tolerance, rtol=0)
         if name != "survival":  # each process has its own running mean of batch norm
             assert two["scores"] == pytest.approx(one["scores"])
-        assert two["counts"] == [1, 2]  # of the three patients held out
+        assert two["counts"] == [1, 2]  # the processes share the three held-out patients
         assert one["counts"] == [3]
 
 

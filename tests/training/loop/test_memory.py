@@ -1,4 +1,4 @@
-"""The memory of a step, against a step that is counted at its full size."""
+"""The predicted memory of a step, compared with counting the step at its full size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def module(checkpoint_levels: int = 0) -> SegmentationModule:
 
 
 def test_memory_of_a_layer_by_hand() -> None:
-    """1000 inputs and outputs of 4 bytes each live at once, and then only the outputs."""
+    """1000 inputs and 1000 outputs of 4 bytes exist at the same time, then only the outputs."""
     weight = torch.ones(1000)
     with _LiveBytes() as live:
         once = weight * 2
@@ -47,7 +47,7 @@ def test_memory_of_a_layer_by_hand() -> None:
 def test_memory_of_two_small_steps_gives_that_of_a_larger_one(
     monkeypatch: pytest.MonkeyPatch, size: IntTriple, count: int
 ) -> None:
-    """Within 3 %."""
+    """The prediction is within 3 %."""
     monkeypatch.setattr(memory, "SMALL_SIDES", (32, 48))
     predicted = step_bytes(module(), batch, size_zyx=size, batch_size=count, precision="32-true")
     counted = activation_bytes(module(), batch(size, count), "32-true")

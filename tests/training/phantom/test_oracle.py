@@ -23,7 +23,7 @@ COMPLETE_EHR: Ehr = {"Age": 62.6, "Gender": 1, "Tobacco Consumption": 1, "Alcoho
 
 
 def lesion(**changes: object) -> SimpleNamespace:
-    """Return a primary that favours a status only by its site and its solid core."""
+    """Return a primary that favours an HPV status only by its site and its solid core."""
     median = np.sqrt(BIOLOGY[True].primary_ml * BIOLOGY[False].primary_ml)
     suv = np.sqrt(BIOLOGY[True].primary_suv * BIOLOGY[False].primary_suv)
     plain = {"primary": True, "place": "tonsil", "volume_ml": median, "suv": suv, "core": "solid"}
@@ -37,7 +37,7 @@ def weigh(
     sites: Sequence[str] = ALL_SITES,
     prevalence: float = 0.9,
 ) -> Evidence:
-    """Return the evidence on a patient whose log hazard is 0."""
+    """Return the evidence about a patient whose log hazard is 0."""
     return weigh_evidence(
         ehr or {}, lesions, sites=sites, hazard=NO_HAZARD, prevalence=prevalence
     )  # fmt: skip

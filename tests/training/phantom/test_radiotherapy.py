@@ -36,7 +36,7 @@ def test_dose_is_the_prescription_in_lesions_and_low_in_the_brain(
     dose, labels = on_ct_grid(plan.dose_gy, patient, 0), sitk.GetArrayViewFromImage(patient.labels)
     prescription = min(PRESCRIPTIONS_GY, key=lambda gy: abs(gy - dose.max()))
     assert dose.max() == pytest.approx(prescription, abs=0.5)
-    # The patient lies a few millimetres elsewhere, so the rim of a lesion may get slightly less.
+    # On the planning CT, the patient is displaced by a few millimetres, so the rim may get less.
     assert np.percentile(dose[labels > 0], 10) > 0.9 * prescription
     brain = dose[-int(60 / patient.ct_hu.GetSpacing()[2]) :]
     assert brain.max() < ELECTIVE_GY / 4

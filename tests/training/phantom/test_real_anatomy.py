@@ -43,7 +43,7 @@ from training.phantom.tumour import draw_lesions
 
 NEUTRAL = Pose(offset_mm=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
 SIZE, SPACING = 128, (4.0, 4.0, 2.5)
-WORLD = (30.0, -40.0, 512.0)  # canonical origin of the made CT
+WORLD = (30.0, -40.0, 512.0)  # where the canonical origin is in the synthetic CT
 OPENKBP = REALDATA / "openkbp_ct"
 real = pytest.mark.skipif(
     not OPENKBP.is_dir(),

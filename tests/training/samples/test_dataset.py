@@ -1,4 +1,4 @@
-"""Samples and batches: their patients and windows, and that a seed repeats them."""
+"""Samples and batches: their patients and windows, and that a seed reproduces them."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_lightning_shows_other_samples_in_each_epoch(which: int, tmp_path: Path)
 
 
 ANY_CT: Volume = np.zeros((1, 1, 1), np.float32)
-"""For places that do not depend on the CT."""
+"""For crops whose position does not depend on the CT."""
 
 
 def test_lesion_crops_show_gtvp_and_gtvn_equally_often() -> None:
@@ -207,7 +207,7 @@ def test_lesion_crops_show_gtvp_and_gtvn_equally_often() -> None:
         crop = labels[place(labels, ANY_CT, rng)]
         assert crop.shape == (8, 8, 8)
         found.update(set(np.unique(crop).tolist()) - {0})
-    assert sum(found.values()) == 200  # they lie too far apart for one crop
+    assert sum(found.values()) == 200  # one crop cannot show both
     assert found[1] == pytest.approx(100, abs=30)
 
 
@@ -342,7 +342,7 @@ def test_samples_make_batches(channels: tuple[Channel, ...]) -> None:
     assert batch["labels"].dtype == torch.uint8
     assert batch["labels"].shape == (2, 1, 8, 8, 8)
     assert sorted(batch["hpv"].tolist()) == [False, True]
-    if channels == ALL:  # drawn from the augmented labels
+    if channels == ALL:  # the lesion channels follow the augmented labels
         for number in (1, 2):
             expected = (batch["labels"][:, 0] == number).float()
             assert torch.equal(network_input(batch, channels)[:, 1 + number], expected)
@@ -361,7 +361,7 @@ def test_channels_come_in_the_order_of_the_configuration() -> None:
     [
         (IMAGES, True, torch.float32, 2 * 4 + 1),
         (IMAGES, False, torch.float32, 2 * 4),
-        (ALL, False, torch.float16, 2 * 2 + 1),  # Task 2: lesions are drawn from one byte
+        (ALL, False, torch.float16, 2 * 2 + 1),  # Task 2: one byte holds both lesion channels
         (("PET",), False, torch.float16, 2),
     ],
 )
@@ -386,7 +386,7 @@ def test_a_sample_has_no_byte_too_many(
     ids=lambda d: d.transform,
 )
 def test_a_sample_is_the_crop_of_the_augmented_region(augmentation: Augmentation) -> None:
-    """As in the paper, the region is augmented and then cropped, but about the crop's centre."""
+    """As in the paper, augmentation comes before cropping; here it is centred on the crop."""
     patient = cached()
     box = (slice(6, 14), slice(8, 16), slice(10, 18))
     everything = (slice(0, 20), slice(0, 24), slice(0, 28))
@@ -416,7 +416,7 @@ def test_processes_share_the_batches_of_one(which: int, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("which", [0, 1], ids=["shuffled", "balanced"])
 def test_accumulated_batches_are_those_of_one_large_batch(which: int) -> None:
-    """Also where patients are left over: 13 of them, 17 and 3 of the classes."""
+    """Also if patients are left over: there are 13, or 17 and 3 of the two classes."""
 
     def batches(size: int, per_step: int) -> list[list[Draw]]:
         classes = BalancedBatches(CLASSES, size, 5, per_step)
@@ -495,7 +495,7 @@ def test_image_and_labels_are_mirrored_together_in_every_other_sample() -> None:
 
 
 def test_each_axis_is_mirrored_on_its_own() -> None:
-    """Two axes of three: four mirrorings, equally often."""
+    """Two of the three axes give four mirrorings, which are equally frequent."""
     image = varied()["image"]
     seen = dict.fromkeys(itertools.product((False, True), repeat=2), 0)
     for seed in range(400):

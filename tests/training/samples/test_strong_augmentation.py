@@ -120,7 +120,7 @@ def test_channels_change_independently_of_each_other() -> None:
             for seed in range(600)
         ]
     )
-    unchanged = 0.9 * 0.9 * 0.85 * 0.85 * 0.875 * 0.9 * 0.7  # of a channel, by all transforms
+    unchanged = 0.9 * 0.9 * 0.85 * 0.85 * 0.875 * 0.9 * 0.7  # a channel that no transform changes
     np.testing.assert_allclose(1 - changes.mean(axis=0), unchanged, atol=0.06)
     assert 1 - changes.any(axis=1).mean() == pytest.approx(unchanged**2, abs=0.05)
 

@@ -58,7 +58,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Patient:
 
 
 class InventedPrimary:
-    """A model that finds every node and, if not mirrored, an improbable primary that is false."""
+    """A model that finds every node and, without mirroring, a false primary of low probability."""
 
     card = load_card(MODEL, SegmentationCard)
 

@@ -46,7 +46,7 @@ SETTINGS = settings()
 
 
 def as_trained(network: nn.Module) -> nn.Module:
-    """Return the network with no two weights alike; the exporter joins those that are."""
+    """Change the weights so that no two are equal, because the exporter would merge these."""
     rng = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in network.parameters():

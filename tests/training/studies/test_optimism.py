@@ -23,7 +23,7 @@ FEW = {"repeats": 40}
 
 
 def test_scores_of_a_validation_by_hand() -> None:
-    """Two of three positive patients and one of two negative ones are right."""
+    """Two of three positive patients and one of two negative ones are predicted correctly."""
     positive, negative = np.array([[2.0, 0.5, -1.0]]), np.array([[-2.0, 1.0]])
     assert balanced_accuracies(positive, negative) == pytest.approx([(2 / 3 + 1 / 2) / 2])
     assert aucs(positive, negative) == pytest.approx([4 / 6])
@@ -45,11 +45,11 @@ def test_scores_are_those_of_the_metrics() -> None:
 
 
 def test_setting_of_the_paper_shows_a_far_too_good_score() -> None:
-    """A network of 0.75 shows about 0.86, as a reviewer's simulation found (0.815 to 0.895)."""
+    """A true 0.75 appears as about 0.86; a reviewer's simulation found 0.815 to 0.895."""
     apparent = simulate(Setting(**FEW))
     assert apparent["balanced accuracy"].value == pytest.approx(0.859, abs=0.01)
     assert apparent[FIXED].value == pytest.approx(0.75, abs=0.02)
-    # A smoother score chooses an epoch that is less lucky, but not an honest one.
+    # With a smoother score, the chosen epoch is less lucky, but its score is still too good.
     for name in ("AUC", "balanced log-loss"):
         assert 0.78 < apparent[name].value < apparent["balanced accuracy"].value
 

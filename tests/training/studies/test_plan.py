@@ -38,14 +38,14 @@ def planned(task: Task, tmp_path: Path, gpus: int = 1, is_timed: bool = False) -
     ids=lambda value: value.name if isinstance(value, Task) else "",
 )
 def test_steps_of_an_epoch(task: Task, steps: int, tmp_path: Path) -> None:
-    """16 of 20 patients, two to a batch, and as many for each of two processes."""
+    """16 of 20 patients in batches of two; two processes share the steps."""
     one = planned(task, tmp_path)
     assert (one.steps, one.held_out, one.folds) == (steps, 4, 5)
     assert planned(task, tmp_path, gpus=2).steps == steps // 2
 
 
 def test_hours_by_hand(tmp_path: Path) -> None:
-    """5 folds of 2 + 2 epochs of 8 steps, and of 1 + 1 validations of 4 patients."""
+    """Each of 5 folds has 2 + 2 epochs of 8 steps, and 1 + 1 validations of 4 patients."""
     untimed = planned(Segmentation(), tmp_path)
     assert untimed.hours is None
     assert "not measured" in untimed.lines()[-1]
@@ -73,7 +73,7 @@ def test_nobody_held_out_costs_no_validation(tmp_path: Path) -> None:
 
 
 def test_hours_of_kept_features(tmp_path: Path) -> None:
-    """5 folds of 3 views of 16 patients, and of 4 held-out patients; steps do not count."""
+    """Each of 5 folds has 3 views of 16 patients, and 4 held-out patients; steps do not count."""
     timed = dataclasses.replace(
         planned(Hpv(), tmp_path), kept_windows=3 * 16 + 4, step_seconds=9.0, validation_seconds=2.0
     )

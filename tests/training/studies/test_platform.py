@@ -32,7 +32,7 @@ from training.tasks import out_of_fold
 
 @pytest.fixture
 def patients(tmp_path: Path) -> list[PreparedPatient]:
-    """Four patients with images on disk; the last has no outcome of Tasks 2 and 3."""
+    """Return four patients with images on disk; the last has no outcome of Tasks 2 and 3."""
     outcomes = [(True, False, 900.0), (False, True, 100.0), (True, True, 300.0), (None, None, None)]
     patients = []
     for number, (hpv, relapse, days) in enumerate(outcomes):
@@ -40,7 +40,7 @@ def patients(tmp_path: Path) -> list[PreparedPatient]:
         ct, pet = (tmp_path / f"{patient.patient_id}__{name}.nii.gz" for name in ("CT", "PT"))
         for path, image in zip((ct, pet), patient.image, strict=True):
             sitk.WriteImage(GRID.image(image.astype(np.float32)), str(path))
-        # The undo is a copy, by which a prepared case can be recognised.
+        # Each patient has its own copy of the undo, by which `predict` recognises the patient.
         undo = dataclasses.replace(patient.undo)
         patients.append(dataclasses.replace(with_facts(patient, ct=ct, pet=pet), undo=undo))
     return patients
@@ -153,9 +153,9 @@ def test_evaluation_scores_the_out_of_fold_predictions(
     assert task1["gtvn_aggregated_f1"].value == pytest.approx(2 * 3 / (2 * 3 + 1))
     assert metrics["task2_survival"].aggregates["c_index"].value == 1
     hpv = metrics["task3_hpv"].aggregates
-    # Both positive patients are right, the negative one is wrong.
+    # Both positive patients are predicted correctly, the negative one wrongly.
     assert hpv["balanced_accuracy"].value == 0.5
-    assert hpv["auc"].value == pytest.approx(0.25)  # logits 1, 0.5 against 1
+    assert hpv["auc"].value == pytest.approx(0.25)  # logits 1 and 0.5 against 1
     assert metrics["task3_hpv"].cases == 3
 
 
@@ -215,7 +215,7 @@ def write_folds(folder: Path, folds: range) -> None:
 
 
 def test_folds_trained_at_the_same_time_lose_no_rows(tmp_path: Path) -> None:
-    """Threads stand for processes, since a lock belongs to the open file."""
+    """Threads stand in for processes, which is possible because a lock belongs to the open file."""
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(write_folds, tmp_path, range(n, n + 4)) for n in range(0, 16, 4)]
     for future in futures:

@@ -150,12 +150,12 @@ def test_scores_by_hand(tmp_path: Path) -> None:
         "balanced_accuracy": (pytest.approx(0.75), 3),
         "balanced_accuracy_network_alone": (pytest.approx(0.5), 3),
         "balanced_accuracy_linear_alone": (pytest.approx(0.5), 3),
-        # The mean logits are 0.5, -1, -1: one of the two positive patients is tied with the other.
+        # The mean logits are 0.5, -1, -1: a positive patient is tied with the negative one.
         "auc": (pytest.approx(0.75), 3),
         "auc_network_alone": (pytest.approx(1), 3),
         "auc_linear_alone": (pytest.approx(0.5), 3),
-        # Recurrences after 1 and 2 days, none within 3. The risks are the mean logits 0.5, -1, -1:
-        # of three pairs two are ranked correctly and one is tied.
+        # Recurrences after 1 and 2 days, none within 3. The risks have the order of the mean
+        # logits, 0.5, -1, -1. Two of three pairs are ranked correctly, and one is tied.
         "c_index": (pytest.approx(2.5 / 3), 3),
     }
     assert {task: {s.cohort for s in each} for task, each in scores.items()} == {

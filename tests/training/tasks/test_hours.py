@@ -33,12 +33,12 @@ PACE = Pace(steps=10, step_seconds=2.0, held_out=5, validation_seconds=4.0)
 
 
 def test_seconds_by_hand() -> None:
-    """110 epochs of 10 steps of 2 s, and 20 + 1 validations of 5 patients of 4 s."""
+    """110 epochs of 10 steps of 2 s, and 20 + 1 validations of 5 patients, each for 4 s."""
     assert PACE.seconds(ORIGINAL) == 110 * 10 * 2 + 21 * 5 * 4
 
 
 def test_schedule_keeps_its_proportions() -> None:
-    """40 and 4 epochs of 10 steps of 2 s; with 2 between validations, 20 + 1 of them."""
+    """40 + 4 epochs of 10 steps of 2 s; a validation every 2 epochs gives 20 + 1 validations."""
     needed = 44 * 10 * 2 + 21 * 5 * 4
     fitted = fit_schedule(ORIGINAL, [PACE], needed)
     assert fitted is not None
@@ -52,7 +52,7 @@ def test_schedule_keeps_its_proportions() -> None:
 
 
 def test_budget_of_less_than_an_epoch_gives_no_schedule() -> None:
-    """One epoch, one of averaging, and a validation after each."""
+    """The shortest schedule: one epoch, one epoch of averaging, and a validation after each."""
     shortest = 2 * 10 * 2 + 2 * 5 * 4
     fitted = fit_schedule(ORIGINAL, [PACE], shortest)
     assert fitted is not None
@@ -105,12 +105,12 @@ def test_loading_slows_a_step_if_it_does_not_keep_up() -> None:
     assert step(8, 16, "cuda") == 2
     assert step(8, 2, "cuda") == 4  # only two of the eight work at a time
     assert step(1, 2, "cpu") == 8
-    assert step(2, 2, "cpu") == 6  # the loading takes the cores half of the time
+    assert step(2, 2, "cpu") == 6  # the loading takes both cores for 4 s
 
 
 @pytest.fixture
 def pace(monkeypatch: pytest.MonkeyPatch) -> list[Pace]:
-    """Let a fold have a fixed pace, which is listed each time it is measured."""
+    """Give each fold a fixed pace; return a list that gets the pace each time it is measured."""
     measured: list[Pace] = []
 
     def measure(*_: object) -> Pace:
@@ -124,9 +124,9 @@ def pace(monkeypatch: pytest.MonkeyPatch) -> list[Pace]:
 def test_each_fold_counts_with_its_own_steps_and_held_out_patients(
     pace: list[Pace], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Steps of two patients: 2 a fold of four, and 1 of two; 2 and 4 patients to validate.
+    """With batches of two, the first fold has 2 steps and 2 held-out patients, the other 1 and 4.
 
-    Two epochs a fold: (2 + 1) x 2 x 2 s of steps, and 2 x (2 + 4) x 4 s of validation.
+    Two epochs of both folds take (2 + 1) x 2 x 2 s of steps, and 2 x (2 + 4) x 4 s of validation.
     """
     settings = configuration(epochs=4, averaging=None)
     trainings = [
@@ -199,7 +199,7 @@ def begin(runs: Path, fold: str, hours: float | None) -> Configuration:
 def test_resumed_run_keeps_its_schedule_without_a_timed_step(
     pace: list[Pace], tmp_path: Path
 ) -> None:
-    """Also the second fold; another budget or none is refused.
+    """The second fold keeps it too; another budget, or none, is refused.
 
     A fold of three has one step of 2 s and validates three patients, each for 4 s.
     """

@@ -54,7 +54,7 @@ def plan(
 
 
 def folds(**parts: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[Fold, ...]:
-    """Return folds by their names: patients trained on, and held out."""
+    """Return folds; each argument is a fold's name, with the patients trained on and held out."""
     return tuple(
         Fold(name=name.removeprefix("fold"), training=training, held_out=held_out)
         for name, (training, held_out) in parts.items()
@@ -62,7 +62,7 @@ def folds(**parts: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[Fold, ...]:
 
 
 def task1_run(runs: Path, *trained: Fold) -> None:
-    """Write a training run of Task 1; the weights of each network are the name of its fold."""
+    """Write a training run of Task 1; the weights of each network contain its fold's name."""
     folder = runs / "segmentation"
     keep(Folds(how="by hand", strata={}, folds=trained), folder)
     for fold in trained:
@@ -88,7 +88,7 @@ def fold_of_weights(start: StartingWeights | None) -> str:
 def test_task_3_is_refused_if_task_1_was_trained_on_held_out_patients_of_the_same_fold_name(
     tmp_path: Path,
 ) -> None:
-    """Without the check there is a leak: folds of one name may have different patients."""
+    """Without the check, patients would leak: folds of one name may have different patients."""
     task1_run(tmp_path, *folds(fold0=(FIRST, LAST), fold1=(LAST, FIRST)))
     other = folds(fold0=(MIXED[0], MIXED[1]), fold1=(MIXED[1], MIXED[0]))
     assert set(other[0].held_out) & set(FIRST)  # fold 0 of Task 1 was trained on them
@@ -103,7 +103,7 @@ def test_task_3_is_refused_if_task_1_was_trained_on_held_out_patients_of_the_sam
 
 
 def test_folds_drawn_with_another_seed_leak_as_well(tmp_path: Path) -> None:
-    """With `--folds 2` for both tasks, folds have equal names and sizes, but other patients."""
+    """With `--folds 2` for both tasks, folds have the same names and sizes, but other patients."""
     task1_run(tmp_path, *plan(Segmentation(), tmp_path, HoldOut(folds=2)).folds.folds)
     with pytest.raises(InputError, match="expected a Task 1 network that was trained on none"):
         plan_training(
@@ -213,7 +213,7 @@ def test_clinical_scale_is_that_of_all_patients_trained_on(tmp_path: Path) -> No
 
 
 def test_each_fold_has_its_own_seed_also_if_trained_alone(tmp_path: Path) -> None:
-    """The first has that of the run, so a single split is as before."""
+    """The first fold has the seed of the run, so a single fold is trained with that seed."""
     chosen = HoldOut(folds=3)
     seeds = [training.seed for training in plan(Segmentation(), tmp_path, chosen).trainings]
     assert seeds[0] == 0
@@ -265,7 +265,7 @@ def test_task_3_may_be_trained_on_everybody_after_folds_of_task_1(tmp_path: Path
 
 
 def test_checks_without_held_out_patients(tmp_path: Path) -> None:
-    """Of the training patients, the same is expected as otherwise."""
+    """The training patients must meet the same conditions as with held-out patients."""
     cured = [with_facts(patient, relapse=False) for patient in PATIENTS]
     with pytest.raises(InputError, match="fold 0: expected a recurrence among the 8 training pati"):
         plan(Survival(), tmp_path, HoldOut(count=0), patients=cured)

@@ -1,4 +1,4 @@
-"""Task 3 on the lesions in training: cached features equal windows; masks may be predicted."""
+"""Training of Task 3's head on the lesions, with cached features and with predicted masks."""
 
 from __future__ import annotations
 

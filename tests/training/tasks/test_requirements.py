@@ -1,4 +1,4 @@
-"""What a training needs, and what it says when the machine lacks it."""
+"""What a training needs, and the error if the machine lacks it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEEDS = Needs(batch=10**9, shared_memory=6 * 10**9, memory=8 * 10**9, cache=10**
     ids=lambda value: value.name if isinstance(value, Task) else "",
 )
 def test_batches_of_the_paper_are_small(task: Task, expected_gb: float) -> None:
-    """By hand: 5 bytes per voxel. Of Task 1, a region of 288³ is larger than two crops of 192³."""
+    """By hand: 5 bytes per voxel. For Task 1, a region of 288³ is larger than two crops of 192³."""
     paper = load_configuration("paper")
     needed = needs(
         task,

@@ -52,7 +52,7 @@ def gradient(
 
 @pytest.mark.parametrize("task", [Segmentation(), Hpv()], ids=["segmentation", "hpv"])
 def test_accumulated_batches_have_the_gradient_of_one_large_batch(task: Task) -> None:
-    """To 1e-5 of the largest entry; one patient without a label map is among them."""
+    """They agree to 1e-5 of the largest entry; in Task 3, one patient has no label map."""
     settings = configuration(batch_dice=False, network={"filters": (4, 8, 8)})
     first = without_labels(PATIENTS[0]) if task.name == "hpv" else PATIENTS[0]
     patients = [first, *PATIENTS[1:]]
@@ -136,7 +136,7 @@ def test_checkpointed_levels_have_the_same_gradient(
 
 
 def test_dice_says_nothing_about_a_crop_without_a_primary() -> None:
-    """By image, the gradient for the primary vanishes there; over the batch it counts."""
+    """With Dice of each crop, the primary has no gradient there; with Dice of the batch, it has."""
     labels = torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)
     labels[0, 0, :4], labels[1, 0, :4] = 1, 2  # the second crop has nodes only
 

@@ -49,7 +49,7 @@ def patients_of(hpv: NDArray[np.bool_], days: NDArray[np.float64]) -> list[Prepa
 def loud_network(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.bool_], dict[MemberKind, NDArray[np.float64]]]:
-    """Return truths, and outputs of a good linear model and of a network that only makes noise."""
+    """Return truths, outputs of a good linear model, and large outputs of a network at chance."""
     truth = rng.random(COUNT) < 0.5
     linear = np.where(truth, 1.0, -1.0) + rng.normal(0, 0.7, COUNT)
     return truth, {"network": rng.normal(0, 20, COUNT), "linear": linear}

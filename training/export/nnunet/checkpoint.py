@@ -35,7 +35,7 @@ _NUMBERS: Final[list[Any]] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
 ]
 """What a checkpoint holds in addition to tensors: nnU-Net logs losses and scores as NumPy numbers.
-The old name is that of NumPy 1."""
+NumPy 1 calls the module `numpy.core`, NumPy 2 calls it `numpy._core`."""
 
 
 class _InitArguments(Foreign):
@@ -51,7 +51,7 @@ class _Header(Foreign):
 
 
 class Header(Strict):
-    """What all folds must have alike."""
+    """The properties that must be the same in all folds."""
 
     configuration: str
     mirror_axes: tuple[Axis, ...]

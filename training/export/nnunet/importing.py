@@ -1,4 +1,4 @@
-"""Writes a Task 1 model folder from nnU-Net's results, which all three containers can use."""
+"""Writes nnU-Net's results as a Task 1 model folder, which all three containers can use."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ def import_nnunet(
     results : nnU-Net's folder `TRAINER__PLANS__CONFIGURATION`.
     model : the model folder to write.
     folds : names of the folds; empty for all that `results` holds.
-    checkpoint : the weights of the epoch with the best validation, or of the last one.
+    checkpoint : "best" takes the weights of the epoch with the best validation, "final" those of
+        the last epoch.
     preparation : see `read_results`.
     provenance : texts for the card.
 
     Raises
     ------
     HecktorError
-        If the results are incomplete, contain code, or are not supported; if an exported graph
+        If the results are incomplete, contain code, or are not supported, or if an exported graph
         differs from its network. The model folder is then unchanged.
     """
     chosen = list(folds) or _trained_folds(results)

@@ -35,19 +35,19 @@ class NnunetConfig(NetworkConfig):
         )
 
     def serving(self, network: nn.Module) -> nn.Module:
-        """Return encoder and decoder; the decoder has fewer operations."""
+        """Return encoder and decoder for serving; the decoder has fewer operations."""
         return EncoderDecoder(*serving_unet(network))
 
 
 def load_network(
     config: NnunetConfig, weights: Mapping[str, Tensor], class_order: Sequence[int], path: Path
 ) -> nn.Module:
-    """Return the network with weights, its outputs in the order of our labels.
+    """Return the network with these weights, and with its outputs in the order of our labels.
 
     Parameters
     ----------
-    class_order : for each of our labels, the number of nnU-Net's output.
-    path : the file of the weights, for the message.
+    class_order : for each of our labels, the index of the output channel of nnU-Net's network.
+    path : the file of the weights, for the error message.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Reads `plans.json` and `dataset.json` of a trained nnU-Net v2, and refuses what is not supported.
 
 nnU-Net's arrays are [z, y, x] like ours. Only the parts of the files that decide how a case is
-segmented are read; everything else is ignored. Anything that would change the segmentation, and
-that the containers cannot do, is refused.
+segmented are read; everything else is ignored. A setting that changes the segmentation and that the
+containers do not support is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NORMALISATIONS: Final[dict[ImageChannel, str]] = {
     "PET": "ZScoreNormalization",
 }
 _SPACING_TOLERANCE: Final = 1e-3
-"""Relative; nnU-Net writes the median of the spacings that it read from float32 headers."""
+"""Relative tolerance: nnU-Net writes the median of the spacings, read from float32 headers."""
 
 Triple: TypeAlias = Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
 
@@ -61,7 +61,7 @@ class ActivationArguments(Strict):
 
 
 class NetworkArguments(Strict):
-    """The arguments of both architectures; any other one is an unknown plugin."""
+    """The arguments of both architectures; any other argument is refused."""
 
     n_stages: Annotated[int, Field(ge=2, le=10)]
     features_per_stage: list[PositiveInt]
@@ -88,7 +88,7 @@ class Architecture(Foreign):
 
 
 class PlannedConfiguration(Foreign):
-    """What a configuration of `plans.json` says about segmenting a case."""
+    """The settings of a configuration of `plans.json` that decide how a case is segmented."""
 
     preprocessor_name: Literal["DefaultPreprocessor"]
     patch_size: tuple[Side, Side, Side]
@@ -108,7 +108,7 @@ class ForegroundIntensities(Foreign):
 
 
 class Plans(Foreign):
-    """`plans.json`; the configurations are read later, because they may inherit."""
+    """`plans.json`; its configurations are checked later, because one may inherit from another."""
 
     dataset_name: str
     plans_name: str
@@ -129,12 +129,12 @@ class Dataset(Foreign):
 
 
 class Results(Strict):
-    """What the two files say, in our terms.
+    """The content of the two files, in our terms.
 
     Attributes
     ----------
     name : names of data set, plans and configuration, for the card.
-    class_order : for each of our labels, the number of the network's output.
+    class_order : for each of our labels, the index of the network's output channel.
     """
 
     name: str

@@ -59,7 +59,7 @@ class RealBody:
         return float(self.scan.first_mm[2]), float(self.scan.last_mm[2])
 
     def paint_background(self, slab: Slab) -> None:
-        """See `Body`: the scan's tissue map at the nearest voxel, air and barriers outside."""
+        """See `Body`: the scan's tissue map at the nearest voxel; outside it, air and barriers."""
         box = self._box(slab)
         if box is None:
             return

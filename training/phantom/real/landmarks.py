@@ -1,8 +1,8 @@
 """A real CT on a fine grid with the landmarks that locate its tissues.
 
-The centre line of the cord gives the midline at every height, the air in front of it the pharynx.
-The larynx separates tumour sites and node levels. Coordinates are canonical (see `shapes`), with
-the origin at the top of the cord.
+The centre line of the cord gives the midline at every height. The air in front of the cord is the
+pharynx. The larynx separates tumour sites and node levels. Coordinates are canonical (see
+`shapes`), with the origin at the top of the cord.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from training.phantom.real.masks import (
 )
 
 BODY_HU, LUMEN_HU, DENSE_HU = -400, -350, 150
-# Medians of the 60 CTs of OpenKBP, whose necks are extended: larynx label, hard palate.
+# Heights of the larynx label and of the hard palate: medians of the 60 CTs of OpenKBP, in which the
+# neck is extended.
 LARYNX_MM, PALATE_MM = (-100.0, -65.0), 12.0
 MIN_LARYNX_MM = 20.0
-"""A larynx label that is lower than this is incomplete and not used."""
+"""A larynx label of less than this height is incomplete and not used."""
 LARYNX_HEIGHT_MM, DENSE_ABOVE_LARYNX_MM = 33.0, 12.0
 
 
@@ -96,7 +97,7 @@ class LandmarkedCt:
         self._find_larynx()
 
     def structure_mask(self, *values: int) -> Mask:
-        """Return the union of some labels on the fine grid, without the steps of the coarse one."""
+        """Return the union of some labels on the fine grid, without the coarse grid's steps."""
         coarse = np.isin(sitk.GetArrayViewFromImage(self.labels), values)
         mask = np.zeros(self.grid.shape_zyx, dtype=bool)
         slices_zyx = bounding_slices(coarse)
@@ -127,7 +128,7 @@ class LandmarkedCt:
         self.dy = self.y[None, :, None] - self.y[0] - GRID_MM * y[:, None, None].astype(np.float32)
 
     def _find_body(self) -> Mask:
-        """Return the mask of the patient, including the air inside; closes nose and mouth."""
+        """Return the mask of the patient with the air inside; nose and mouth are closed."""
         body = largest_component(remove_thin_parts(self.hu > BODY_HU, (0, 1, 1)))
         return fill_slices(erode(dilate(body, (0, 3, 3)), (0, 3, 3)))
 

@@ -29,11 +29,11 @@ MARGIN_MM = 60.0
 TOLERANCE_MM = 2.5
 """How far a lesion may leave its target volume."""
 GROWABLE = (T.MUSCLE, T.FAT, T.MUCOSA, T.TONSIL, T.TONGUE, T.LARYNX)
-"""Tissues in which lesions can start."""
+"""Tissues in which the seat of a lesion may be."""
 ROOM_MM = 11.0
-"""Half the width of the box in which soft tissue is counted; a tumour of 5 ml fills this box."""
+"""Half the width of the box in which soft tissue is counted; a spherical tumour of 5 ml fits in."""
 MIN_SEATS = 20
-"""Number of voxels, 0.3 ml together; a place with fewer seats is not used."""
+"""A place with fewer seats is not used. Each seat is a voxel; this number of them are 0.3 ml."""
 
 
 class Neck:

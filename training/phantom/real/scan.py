@@ -21,8 +21,8 @@ from training.phantom.real.neck import Neck, Seats, TissueMap
 from training.phantom.real.tissues import map_tissues
 from training.phantom.slab import BARS_NODE, BARS_PRIMARY
 
-# OpenKBP blanks everything that no beam reaches, except cord and brainstem. There, the area of the
-# axial section drops abruptly.
+# OpenKBP blanks everything that no beam reaches, except cord and brainstem. Where the blank part
+# begins, the area of the axial section drops abruptly.
 WHOLE_MM2, MAX_SHRINKAGE, VERTEX_MM2 = 6000, 0.7, 800
 LOWEST_MM, HIGHEST_MM = -140.0, 20.0
 """Heights that the CT must reach, below the larynx and above the nasopharynx."""

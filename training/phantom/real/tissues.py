@@ -41,7 +41,7 @@ def map_tissues(ct: LandmarkedCt, neck: Neck) -> TissueMap:
 
 
 def _label_bones(tissue: TissueMap, ct: LandmarkedCt) -> None:
-    """Label dense tissue: bone near a hard core, an enhancing vessel elsewhere."""
+    """Label dense tissue: bone near a hard core, vessel with contrast medium elsewhere."""
     dense = ct.body & (ct.hu > DENSE_HU)
     core = dense & (ct.hu > BONE_HU)
     near_core = dilate(core, (2, 2, 2))

@@ -19,7 +19,7 @@ from shared.grand_challenge.inputs import read_case
 
 ROOT = Path(__file__).parents[4]
 NAME = "oblique_flipped"
-"""Its axes are neither those of the world nor in their order, and a node is missed."""
+"""A case with tilted and reversed axes, of which Task 1 misses a node."""
 CASE = ROOT / "tests" / "cases" / NAME
 OUTPUT = ROOT / "task1_segmentation" / "test" / NAME
 LABELS = ["none", *LESIONS]
@@ -27,7 +27,7 @@ LABELS = ["none", *LESIONS]
 
 @dataclass(frozen=True)
 class Viewed:
-    """A page, and what it must show."""
+    """A page, and the case that it must show."""
 
     page: Path
     view: View

@@ -1,4 +1,4 @@
-"""NiiVue as a script, and what is said if it cannot be had."""
+"""NiiVue as a script, and the errors if its package is missing or unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a page can jump, by hand."""
+"""The places to which a page can jump, by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REGION = Grid((32, 32, 32), (1.0, 1.0, 1.0), (-2.0, -2.0, -2.0))
 
 
 def labels(*blocks: tuple[int, int]) -> LabelVolume:
-    """Return a label map with a block of 2 x 2 x 2 voxels from x on, for each (x, label)."""
+    """Return a label map with a block of 2 x 2 x 2 voxels, starting at x, for each (x, label)."""
     volume = np.zeros(GRID.shape_zyx, np.uint8)
     for x, label in blocks:
         volume[3:5, 4:6, x : x + 2] = label
@@ -34,8 +34,8 @@ def test_errors_then_lesions_of_both_masks() -> None:
         ("true", "GTVp, 0.06 ml"),
         ("true", "GTVn, 0.06 ml"),
     ]
-    # Centres at x = 2 + 2·2 = 5 mm, y = 9 mm and, in the plane, z = 6 or 8 mm; the region has an
-    # offset of 2 mm.
+    # The block is centred at x = 2.5·2 = 5 mm and y = 4.5·2 = 9 mm; its planes are at z = 6 and
+    # 8 mm. The region has an offset of 2 mm.
     x, y, z = places[2].voxel_xyz or (0, 0, 0)
     assert (x, y) == (7, 11)
     assert z in (8, 10)

@@ -45,7 +45,7 @@ def test_name_cannot_change_the_page() -> None:
     text = render_case(viewed, niivue=None)
     assert "<script>alert" not in text
     assert '<script src="niivue.js">' in text
-    assert "Truth" not in text.partition("<script")[0]  # no control for what is not there
+    assert "Truth" not in text.partition("<script")[0]  # no control for a missing truth
 
 
 def write_mask(path: Path, grid: Grid) -> None:

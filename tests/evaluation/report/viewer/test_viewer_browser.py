@@ -1,4 +1,4 @@
-"""The viewer in Chromium, opened from disk: what it shows and reads out is what the arrays hold."""
+"""The viewer in Chromium, opened from disk: pictures and values agree with the arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOCUSABLE = "main a, main button:enabled, main input, main select, main canvas[t
 
 
 SIZE = (1000, 640)
-"""Drawing without a GPU takes a time that grows with the window."""
+"""Small, because drawing without a GPU takes longer in a larger window."""
 RESET = """
     document.getElementById('panel').reset();
     viewer.place = -1;
@@ -52,7 +52,7 @@ def opened(browser: Chrome, viewed: Viewed) -> Iterator[Chrome]:
 
 @pytest.fixture
 def page(opened: Chrome) -> Chrome:
-    """Return the browser with the page as it is when it opens, but for the place."""
+    """Return the browser with the page reset to its first state, except for the crosshair."""
     opened.execute_script(RESET)
     return opened
 
@@ -67,7 +67,7 @@ def check(page: Chrome, viewed: Viewed, column: str, x: int, y: int, z: int) -> 
     """Check what a column of the table of values says about a voxel."""
     hu, suv, prediction, truth, mm = page.execute_script(READ, column)
     assert float(hu) == pytest.approx(float(viewed.view.ct_hu[z, y, x]), abs=1.01)
-    assert float(suv) == pytest.approx(viewed.suv(x, y, z), abs=0.0076)  # half of 0.005 and of 0.01
+    assert float(suv) == pytest.approx(viewed.suv(x, y, z), abs=0.0076)  # rounded twice
     assert prediction == LABELS[viewed.view.prediction[z, y, x]]
     assert truth == LABELS[viewed.view.truth[z, y, x]]
     world = viewed.grid.world_mm(np.array([[x, y, z]], float))[0]
@@ -112,7 +112,7 @@ def test_values_at_the_crosshair_and_the_pointer_agree_with_the_volume(
     for x, y, z in draw_points(viewed):
         page.execute_script("viewer.goTo(arguments[0])", [x, y, z])
         check(page, viewed, "crosshair", x, y, z)
-        # The pointer, in the middle of the voxel; the canvas has one tile.
+        # Move the pointer to the middle of the voxel; the canvas has one tile.
         (tile,) = page.execute_script("return viewer.tiles()")
         left, top, width, height = tile["rectangle"]
         nx, ny, _ = viewed.grid.size_xyz
@@ -142,7 +142,7 @@ def test_slice_shown_equals_the_array(page: Chrome, viewed: Viewed, plane: str) 
     at_columns = (left + (columns + 0.5) / len(columns) * width).astype(int)
     shown = picture[np.ix_(at_rows, at_columns)]
     off = np.abs(shown - grey) > 2  # 1 HU is 0.64 grey levels
-    off[:12] = off[:, :12] = False  # letters of the sides
+    off[:12] = off[:, :12] = False  # the letters that name the sides
     off[len(rows) // 2 - 12 : len(rows) // 2 + 12, :12] = False
     assert np.ptp(grey) == pytest.approx(255)
     assert np.argwhere(off).tolist() == []

@@ -61,7 +61,7 @@ def configuration(residual: bool) -> dict[str, Any]:
 
 
 def plans(residual: bool) -> dict[str, Any]:
-    """Return `plans.json`, with a 2-D configuration, a cascade and one that inherits."""
+    """Return `plans.json`, with also a 2-D configuration, a cascade and one that inherits."""
     fullres = configuration(residual)
     return {
         "dataset_name": "Dataset025_HECKTOR",
@@ -108,7 +108,7 @@ def random_network(residual: bool, seed: int) -> nn.Module:
 def checkpoint(
     network: nn.Module, configuration_name: str, axes: Sequence[int] | None
 ) -> dict[str, Any]:
-    """Return the content of a checkpoint; nnU-Net logs NumPy numbers."""
+    """Return the content of a checkpoint; as in nnU-Net, its log has NumPy numbers."""
     return {
         "network_weights": network.state_dict(),
         "optimizer_state": {"param_groups": [{"lr": 0.01, "momentum": 0.99}]},

@@ -38,7 +38,7 @@ def import_into(folder: Path, results: Path, **options: Any) -> SegmentationCard
 
 @dataclass
 class Exported:
-    """What `export` gets; it writes no graph, which takes seconds."""
+    """The members that `export` gets; no graph is written, because that takes seconds."""
 
     members: list[MemberModel] = field(default_factory=list)
 
@@ -137,7 +137,7 @@ def test_texts_of_the_user_are_in_the_card(tmp_path: Path) -> None:
 
 
 def test_channels_and_labels_may_have_another_order(tmp_path: Path, exported: Exported) -> None:
-    """The network sees PET first, and its outputs are reordered to ours."""
+    """The network gets the PET first, and its outputs are reordered to this project's labels."""
     swapped = fabricated.configuration(residual=False)
     swapped["normalization_schemes"] = ["ZScoreNormalization", "CTNormalization"]
     intensities = {"0": {**fabricated.CT, "mean": 6.0}, "1": fabricated.CT}
