@@ -1,4 +1,4 @@
-"""Training steps through the loader, timed; both training benchmarks use it."""
+"""Times training steps, including the loader; the benchmarks `training` and `gpu` use it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from training.tasks.planning import learnable
 
 @dataclass(frozen=True, kw_only=True)
 class StepTimes:
-    """Means over the steps, in seconds, without the first step.
+    """The parts of a step, in seconds: means over all steps but the first.
 
     Attributes
     ----------
-    waiting : until the loader delivers a batch.
-    backward : with the step of the optimiser.
+    waiting : time until the loader delivers a batch.
+    backward : time of the backward pass and the optimiser's step.
     peak_gpu_gb : largest memory of tensors on the GPU; None on a CPU.
     """
 
@@ -52,7 +52,7 @@ def training_on(
 ) -> FoldTraining:
     """Return the training of a fold whose epoch has at least this number of steps.
 
-    One patient is held out. Patients are repeated if they are too few.
+    Patients are repeated if there are too few. The first one is also the held-out patient.
     """
     views = learnable(task, patients)
     repeats = steps * task.settings(configuration).batch_size // len(views) + 1
@@ -69,23 +69,23 @@ def training_on(
 
 
 def time_steps(task: Task, training: FoldTraining, steps: int) -> StepTimes:
-    """Take one step that is not timed, then others that are."""
+    """Take one step that is not timed, then `steps` steps that are."""
     module, device = task.module(training), training.device
     precision = training.hardware.precision_of(module.schedule)
     module.to(device).train()
     optimizer = torch.optim.Adam(module.parameters(), lr=module.schedule.learning_rate)
     batches, _ = task.loaders(training)
-    keep_freed_memory()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     waiting = forward = backward = 0.0
     last = time.perf_counter()
     for number, batch in zip(range(steps + 1), batches, strict=False):
+        keep_freed_memory(batch)
         on_device = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         received = time.perf_counter()
         with autocast(device, precision):
             loss = module.loss(on_device)
-        float(loss.detach())  # waits for a GPU
+        float(loss.detach())  # waits until the GPU has finished
         half = time.perf_counter()
         optimizer.zero_grad()
         loss.backward()

@@ -3,8 +3,8 @@
 The order of the data and each sample depend only on (seed, epoch, patient), and dropout only on
 (seed, epoch). A run that was stopped repeats the interrupted epoch with the same samples. On a CPU
 it gives the same result; on GPUs only up to rounding, because cuDNN chooses algorithms by speed and
-some of them add in any order. The epochs of weight averaging continue the count of the main
-training, so they use new samples.
+some of them add numbers in a varying order. The epochs of weight averaging continue the count of
+the main training, so they use new samples.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from shared.files import whole, write_whole
 from shared.schema import Strict
 from training.loop.failures import explained_failures
-from training.loop.hardware import Hardware, keep_freed_memory
+from training.loop.hardware import Hardware
 from training.loop.late import LateWeights
 from training.loop.log import log_callbacks, silence_libraries, validation_scores
 from training.loop.module import LOG_EVERY_STEPS, TrainedModule
@@ -67,9 +67,9 @@ class FitResult(Strict):
     kept : which weights are served.
     best : scores of the epoch that did best on these patients; empty if nobody was held out.
     averaged : scores of the mean after weight averaging, if there was any.
-    late : scores of the weights that predict out of fold, which these patients have not chosen;
-        empty if nobody was held out.
-    train_seconds : total training time, also if the training was stopped and resumed.
+    late : scores of the weights that predict the held-out patients, who have not chosen them; empty
+        if nobody was held out.
+    train_seconds : total training time, even if the training was stopped and resumed.
     """
 
     kept: Literal["best checkpoint", "mean of weights", "late weights"]
@@ -80,18 +80,18 @@ class FitResult(Strict):
 
     @property
     def optimism(self) -> dict[str, float]:
-        """By how much each score of the best epoch is too good on the patients that chose it."""
+        """Each score of the best epoch minus the same score in `late`."""
         return {name: self.best[name] - value for name, value in self.late.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What a training gives.
+    """The two networks that a training returns.
 
     Attributes
     ----------
-    network : the one to serve.
-    late : the one that predicts the held-out patients, none of whom has chosen its weights.
+    network : the network to serve.
+    late : the network that predicts the held-out patients, none of whom has chosen its weights.
     """
 
     network: nn.Module
@@ -112,10 +112,10 @@ def fit(
     make_module : makes a module; called for the main training and for weight averaging.
     batches : a loader with an `EpochBatches` sampler.
     validation : a loader of the held-out patients. If there are none, nothing is validated and no
-        epoch can be chosen: the late weights are served, and the mean of weight averaging is kept.
-    folder : folder of the fold, for the checkpoints, TensorBoard's log, `network.pt` and `late.pt`
-        with the weights and `result.json` with the scores. If `result.json` exists, nothing is
-        trained again.
+        epoch can be chosen: the late weights are served or, with weight averaging, its mean.
+    folder : folder of the fold, for the checkpoints, TensorBoard's log, the weights (`network.pt`,
+        `late.pt`) and the scores (`result.json`). If `result.json` exists, nothing is trained
+        again.
 
     Raises
     ------
@@ -125,7 +125,6 @@ def fit(
     module = make_module()
     if (folder / RESULT).exists():
         return _load(make_module, folder)
-    keep_freed_memory()
     schedule = module.schedule
     every = schedule.validate_every_epochs
     main = _fit(module, batches, validation, folder, hardware, schedule.epochs, every)
@@ -213,14 +212,14 @@ class _WholeCheckpoints(TorchCheckpointIO):
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What one run of the trainer gives: scores, weights of the network, and the time.
+    """The result of one run of the trainer: scores, weights of the network, and the time.
 
     Attributes
     ----------
-    best, best_weights : of the epoch with the best score; without validation no score, and the
-        weights after the last epoch.
-    late, late_weights : of the mean over the last epochs; none in averaging. No score without
-        validation.
+    best, best_weights : scores and weights of the epoch with the best score. Without validation,
+        the scores are empty, and the weights are those after the last epoch.
+    late, late_weights : scores and weights of the mean over the last epochs; both empty in weight
+        averaging. Without validation, the scores are empty.
     """
 
     best: dict[str, float]
@@ -250,7 +249,7 @@ def _fit(
     validate_every_epochs: int,
     averaging: EpochAveraging | None = None,
 ) -> _Run:
-    """Train and, unless weights are averaged, score the late weights too."""
+    """Train and, except in weight averaging, score the late weights too."""
     timer = Timer()
     is_validated = len(cast(Sized, validation.dataset)) > 0
     best = ModelCheckpoint(

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Schedule
-from training.loop.hardware import TrainingError
+from training.loop.hardware import TrainingError, keep_freed_memory
 from training.processes import gathered
 from training.samples.dataset import Sample
 
 LOG_EVERY_STEPS: Final = 5
 MOST_LEFT_OUT: Final = 10
-"""Steps in a row that may be left out before a training stops. In 16-mixed, the gradient scaler
-begins too high on purpose, and the first few steps are left out until it has come down."""
+"""A training stops when this many steps in a row are left out. In 16-mixed precision, the gradient
+scaler deliberately starts with a scale that is too large, and the first few steps are left out
+until the scale is small enough."""
 
 Observation = TypeVar("Observation")
 """The data about one patient that validation keeps for the scores."""
@@ -69,6 +70,11 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
         epoch = self.first_epoch + self.current_epoch
         torch.manual_seed(self.seed + 1000 * epoch + self.global_rank)
 
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        """Let the first batch of an epoch decide whether freed memory is kept."""
+        if batch_idx == 0:
+            keep_freed_memory(batch)
+
     def training_step(self, batch: Sample, _: int) -> Tensor:
         """Return the loss."""
         loss = self.loss(batch)
@@ -79,8 +85,8 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Leave the step out if the gradient is not finite; log the norm of the gradient.
 
-        The processes of a training have averaged their gradients by now, so all of them leave the
-        same steps out, also if the loss of only one was not finite.
+        The processes of a training have averaged their gradients by now. All of them therefore
+        leave out the same steps, even if the loss was not finite in only one process.
 
         Raises
         ------
@@ -118,5 +124,5 @@ class TrainedModule(lightning.LightningModule, ABC, Generic[Observation]):
         """Log the scores of the patients of all processes."""
         scores = self.scores(gathered(self._observations))
         self._observations.clear()
-        # The scores are equal in all processes, so their mean is too.
+        # The scores are equal in all processes, so the averaging by `sync_dist` changes nothing.
         self.log_dict(scores, prog_bar=True, sync_dist=True)

@@ -1,6 +1,6 @@
-"""Times a step and a patient in validation on the device at hand, and says what a schedule takes.
+"""Times a step and a patient in validation on the device at hand, and adds up a schedule's time.
 
-The step sees noise. Nothing is extrapolated to a device that is not there.
+The timed step gets noise as its input. Nothing is extrapolated to a device that is not there.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Pace:
 
     Attributes
     ----------
-    steps : of an epoch, which all processes take together.
-    held_out : patients that each process validates.
+    steps : number of steps in an epoch; all processes take each step together.
+    held_out : number of patients that each process validates.
     """
 
     steps: int
@@ -39,7 +39,7 @@ class Pace:
     validation_seconds: float
 
     def seconds(self, settings: Schedule) -> float:
-        """Return the time of a schedule, without the last validation, of the late weights."""
+        """Return the seconds of a schedule, without the final validation of the late weights."""
         validations = -(-settings.epochs // settings.validate_every_epochs)
         epochs = settings.epochs
         if settings.averaging is not None:
@@ -51,12 +51,13 @@ class Pace:
 def step_with_loading(
     step_seconds: float, loading_seconds: float, *, workers: int, cpus: float, device: Device
 ) -> float:
-    """Return the time of a step whose batches are loaded meanwhile.
+    """Return the seconds of a step, including the time that the loading of its batches adds.
 
     Parameters
     ----------
-    loading_seconds : to load the batches of the step on one core.
-    workers, cpus : loading processes and cores of each process of the training. On a CPU, the
+    step_seconds : time of the step itself.
+    loading_seconds : time to load the batches of the step on one core.
+    workers, cpus : numbers of loading processes and cores of each training process. On a CPU,
         loading takes cores from the step.
     """
     if workers == 0:
@@ -67,7 +68,7 @@ def step_with_loading(
 
 
 def batch_of(samples: PatientSamples, size_zyx: IntTriple, count: int) -> Sample:
-    """Return a batch of samples of another size: noise without lesions."""
+    """Return a batch of `count` samples of a given size: noise without lesions."""
     channels = len(image_channels(samples.channels))
     batch: Sample = default_collate([samples.targets[i % len(samples)] for i in range(count)])
     batch["image"] = torch.rand(count, channels, *size_zyx).to(samples.image_type)
@@ -77,7 +78,7 @@ def batch_of(samples: PatientSamples, size_zyx: IntTriple, count: int) -> Sample
 
 
 def steps_of_epoch(task: Task, training: FoldTraining) -> int:
-    """Return the steps of an epoch of all processes."""
+    """Return the number of steps in an epoch; all processes take each step together."""
     settings, hardware = task.settings(training.configuration), training.hardware
     whole = settings.model_copy(update={"batch_size": settings.batch_size * hardware.processes})
     configuration = training.configuration.model_copy(update={task.name: whole})
@@ -104,7 +105,7 @@ def time_step(module: TrainedModule[Any], batch: Sample, hardware: Hardware) -> 
         loss.backward()
         optimizer.step()
 
-    keep_freed_memory()
+    keep_freed_memory(on_device)
     step()  # memory is allocated, and the libraries choose their algorithms
     return hardware.accumulation_of(module.schedule) * _seconds(step)
 
