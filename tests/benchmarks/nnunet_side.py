@@ -7,6 +7,7 @@ arguments are a command and the keyword arguments of its function as JSON.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ PATCH = 64
 FEATURES = (16, 32, 64, 128, 160)
 """A network that a CPU trains in minutes; nnU-Net plans 128³ and 32 to 320 features."""
 ITERATIONS_PER_EPOCH = 25
+STEPS_PER_EPOCH = 10
+"""For `train_within`: small, so that the number of epochs follows a budget closely."""
 
 
 def preprocessed_folder(dataset: int) -> Path:
@@ -61,14 +64,15 @@ def plan_as_it_is(dataset: int, features: int) -> None:
         preprocess,
     )
 
-    extract_fingerprints([dataset], num_processes=1, check_dataset_integrity=True)
+    processes = len(os.sched_getaffinity(0))
+    extract_fingerprints([dataset], num_processes=processes, check_dataset_integrity=True)
     planner = ExperimentPlanner(dataset)
     planner.UNet_base_num_features = features
     planner.plan_experiment()
-    preprocess([dataset], configurations=("3d_fullres",), num_processes=(1,))
+    preprocess([dataset], configurations=("3d_fullres",), num_processes=(processes,))
 
 
-def trainer_of(dataset: int, fold: int, epochs: int, iterations: int) -> Any:
+def trainer_of(dataset: int, fold: int, epochs: int, iterations: int, device: str = "cpu") -> Any:
     """Return nnU-Net's own trainer, with other epochs than its 1000 of 250 iterations."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -80,7 +84,7 @@ def trainer_of(dataset: int, fold: int, epochs: int, iterations: int) -> Any:
         configuration="3d_fullres",
         fold=fold,
         dataset_json=json.loads((folder / "dataset.json").read_text()),
-        device=torch.device("cpu"),
+        device=torch.device(device),
     )
     trainer.num_iterations_per_epoch = iterations
     trainer.num_val_iterations_per_epoch = max(iterations // 10, 1)
@@ -107,19 +111,16 @@ def cpu_seconds() -> float:
     return float(total)
 
 
-def train_within(dataset: int, fold: int, cpu_minutes: float, seed: int) -> dict[str, float]:
-    """Train a fold within a budget of CPU minutes, and return what was used.
+def peak_gb() -> float:
+    """Return the largest resident set of this process so far, in GB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
-    A few steps are timed first. They set the number of epochs, and with it the schedule of the
-    learning rate. Their time is part of the budget.
-    """
-    import numpy as np
-    import torch
 
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    started, iterations, timed = cpu_seconds(), 10, 5
-    trainer = trainer_of(dataset, fold, 1, iterations)
+def epochs_within(dataset: int, fold: int, cpu_seconds_left: float) -> int:
+    """Time a few steps on the CPU, and return how many epochs fit into a budget with them."""
+    started, timed = cpu_seconds(), 5
+    trainer = trainer_of(dataset, fold, 1, STEPS_PER_EPOCH)
     trainer.on_train_start()
     trainer.on_train_epoch_start()
     before = cpu_seconds()
@@ -128,15 +129,43 @@ def train_within(dataset: int, fold: int, cpu_minutes: float, seed: int) -> dict
     step = (cpu_seconds() - before) / timed
     for loader in (trainer.dataloader_train, trainer.dataloader_val):
         loader._finish()
-    left = 60 * cpu_minutes - (cpu_seconds() - started)
+    left = cpu_seconds_left - (cpu_seconds() - started)
     # An epoch's validation has a tenth of its steps, and a forward pass is a third of a step.
-    epochs = max(int(left / (step * iterations * (1 + 1 / 30))), 1)
-    trainer = trainer_of(dataset, fold, epochs, iterations)
+    return int(left / (step * STEPS_PER_EPOCH * (1 + 1 / 30)))
+
+
+def train_within(
+    dataset: int, fold: int, seed: int, cpu_minutes: float, steps: int | None, device: str
+) -> dict[str, float]:
+    """Train a fold within a budget, and return what was used.
+
+    Parameters
+    ----------
+    cpu_minutes : the budget. The steps that are timed to find the number of epochs, and with it the
+        schedule of the learning rate, are part of it.
+    steps : the budget in steps, instead of minutes.
+    device : of torch.
+    """
+    import numpy as np
+    import torch
+
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    started = cpu_seconds()
+    if steps is None:
+        epochs = epochs_within(dataset, fold, 60 * cpu_minutes)
+    else:
+        epochs = steps // STEPS_PER_EPOCH
+    trainer = trainer_of(dataset, fold, max(epochs, 1), STEPS_PER_EPOCH, device)
     trainer.run_training()
-    return {"steps": epochs * iterations, "cpu_minutes": (cpu_seconds() - started) / 60}
+    return {
+        "steps": trainer.num_epochs * STEPS_PER_EPOCH,
+        "cpu_minutes": (cpu_seconds() - started) / 60,
+        "peak_gb": peak_gb(),
+    }
 
 
-def segment(model: str, fold: int, cases: list[list[str]], outputs: list[str]) -> None:
+def segment(model: str, fold: int, cases: list[list[str]], outputs: list[str], device: str) -> None:
     """Write the label maps and the probabilities of cases, by a fold's last weights.
 
     Parameters
@@ -144,11 +173,12 @@ def segment(model: str, fold: int, cases: list[list[str]], outputs: list[str]) -
     model : the folder with the folds.
     cases : the files of each case's channels.
     outputs : the path of each case's result, without suffix.
+    device : of torch.
     """
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(model, use_folds=(fold,))
     predictor.predict_from_files_sequential(cases, outputs, save_probabilities=True)
 
@@ -190,11 +220,10 @@ def predict(
         logits, properties, configuration, plans, predictor.dataset_json, output
     )
     times.append(time.time())
-    status = Path("/proc/self/status").read_text()
     stages = ("start-up", "preprocessing", "network", "export")
     seconds = {name: b - a for name, a, b in zip(stages, times, times[1:], strict=False)}
     seconds["network CPU"] = cpu_seconds
-    return seconds | {"peak_gb": int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9}
+    return seconds | {"peak_gb": peak_gb()}
 
 
 if __name__ == "__main__":

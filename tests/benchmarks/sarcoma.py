@@ -2,51 +2,73 @@
 
 The 40 sarcoma patients of `../shared/realdata/sts_petct` (or the folder in HECKTOR_REALDATA) are
 put into the challenge's layout with their GTV as label 1, and four folds of Task 1 are trained
-(patient STS_0NN is held out in fold NN mod 4), by this training code and by nnU-Net, each within
-the same CPU time. The command prints the DSC on the CT's grid: of each patient, segmented by the
-fold that held the patient out; of patients whom a fold has seen; of PET thresholds; and the effect
-of each rule on lesions and of mirroring. It resumes if it is started again. `--method` runs one of
-the two methods, `--baselines-only` none; `--fold K` trains one fold of ours.
+(patient STS_0NN is held out in fold NN mod 4), by this training code and by nnU-Net. This training
+code trains as configured, `--networks` networks for each fold, whose probabilities are averaged.
+nnU-Net trains one network for `--cpu-minutes` of CPU time. A GPU cannot count CPU minutes: there,
+`--nnunet-steps` states the steps that a CPU takes in this time. Both methods get the same rules on
+lesions.
+
+The command prints the DSC on the CT's grid: of each patient, segmented by the fold that held the
+patient out; of patients whom a fold has seen; and of PET thresholds. It writes the table after each
+fold, and resumes if it is started again. `--method` runs one of the two methods, `--baselines-only`
+none.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
+import torch
 import typer
 from numpy.typing import NDArray
 
-from shared.conventions import Label
+from shared.conventions import Label, Volume
 from shared.errors import HecktorError
+from shared.files import write_whole
 from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
-from shared.models.segmentation import SegmentationModel
 from shared.postprocessing.restore import SegmentedRegion, restore
-from shared.resources import cpu_seconds, granted_cpus
-from tests.benchmarks.sarcoma_nnunet import NnunetFolds
+from shared.postprocessing.rules import label_map
+from shared.resources import cpu_seconds, granted_cpus, peak_memory_gb
+from shared.schema import Strict
+from tests.benchmarks.sarcoma_nnunet import Budget, NnunetFold, make_dataset
 from tests.tree import REALDATA
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import Fold, HoldOut
-from training.cohort.layout import index_cohort
 from training.cohort.preparation import read_labels
-from training.config import load_configuration
-from training.export.record import Provenance
-from training.export.run import export_run
-from training.studies import ablation
-from training.tasks.segmentation import Segmentation, compare_with_truth
-from training.train import Options, train_patients
+from training.config import Configuration, load_configuration
+from training.loop.hardware import Accelerator, Hardware
+from training.records import read_record
+from training.tasks.planning import plan_training
+from training.tasks.segmentation import Segmentation, compare_with_truth, predictor
+from training.tasks.timing import steps_of_epoch
+from training.train import fit_network
 
 CONFIGURATION: Final = Path(__file__).with_name("sarcoma.toml")
 FOLDS: Final = 4
-CPU_MINUTES: Final = 30.0
-"""CPU time of a fold of nnU-Net by default, about that of ours as configured."""
+FOLDS_FILE: Final = "splits.json"
+SCORES: Final = "scores.json"
+COLUMNS: Final = ("unseen", "seen")
+
+Method: TypeAlias = Literal["ours", "nnunet"]
+OURS: Final = "ours"
+NNUNET: Final = "nnunet"
+NAMES: Final[dict[Method, str]] = {OURS: "this training code", NNUNET: "nnU-Net"}
+
+Predict: TypeAlias = Callable[[Sequence[PreparedPatient]], dict[str, Volume]]
+"""Returns the probabilities of patients' regions, shape (3, z, y, x), by patient ID."""
+Used: TypeAlias = dict[str, float]
 
 BASELINES: Final[dict[str, Callable[[NDArray[np.float32]], NDArray[np.bool_]]]] = {
     "SUV >= 41 % of the maximum": lambda suv: suv >= 0.41 * suv.max(),
@@ -82,7 +104,7 @@ def make_cohort(folder: Path) -> None:
     with (task / "HECKTOR_2025_Training_Task_1.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["PatientID"], *[[name] for name in names]])
     held_out = [{"train": f.training, "val": f.held_out} for f in splits()]
-    (folder / "splits.json").write_text(json.dumps(held_out), encoding="utf-8")
+    (folder / FOLDS_FILE).write_text(json.dumps(held_out), encoding="utf-8")
 
 
 def splits() -> list[Fold]:
@@ -126,58 +148,194 @@ def lesion_shares(patients: Sequence[PreparedPatient]) -> dict[str, float]:
     return shares
 
 
-class OurFolds:
-    """The folds of this training code."""
+class FoldScores(Strict):
+    """What one fold of a method did with one seed.
 
-    def __init__(self, runs: Path, folds: Sequence[Fold]) -> None:
-        self._runs, self._folds = runs, folds
-
-    def segment(
-        self, number: int, patients: Sequence[PreparedPatient]
-    ) -> dict[str, SegmentedRegion]:
-        """Return what the model of a fold finds in each patient's region, by patient ID."""
-        name = self._folds[number].name
-        folder = self._runs / f"segmentation/fold{name}/model"
-        export_run(Segmentation(), self._runs, folds=[name], model=folder)
-        model = SegmentationModel.load(folder)
-        return {p.patient_id: model.segment(p.prepared()) for p in patients}
-
-
-def score(
-    method: OurFolds | NnunetFolds, patients: Sequence[PreparedPatient], folds: Sequence[Fold]
-) -> pd.DataFrame:
-    """Return the DSC on the CT's grid of each patient, a row for each.
-
-    Returns
-    -------
-    `unseen` by the fold that held the patient out; `seen` by the fold before it, which did not.
+    Attributes
+    ----------
+    unseen : DSC on the CT's grid of the patients whom the fold held out, by patient ID.
+    seen : that of the next fold's patients, on whom this fold was trained.
+    steps : of the training of all networks.
+    cpu_minutes : CPU time of the training of all networks, with its loaders.
+    peak_gb : memory of the training's largest process.
     """
-    by_id = {patient.patient_id: patient for patient in patients}
-    rows: dict[str, dict[str, float]] = {name: {} for name in by_id}
-    for number, fold in enumerate(folds):
-        following = folds[(number + 1) % len(folds)]
-        for column, names in (("unseen", fold.held_out), ("seen", following.held_out)):
-            found = method.segment(number, [by_id[name] for name in names])
-            for name, segmented in found.items():
-                truth = read_labels(by_id[name].patient)
-                mask = restore(segmented, by_id[name].undo)
-                rows[name][column] = compare_with_truth(mask, truth).gtvp_dice[0]
-    return pd.DataFrame.from_dict(rows, orient="index")
+
+    unseen: dict[str, float]
+    seen: dict[str, float]
+    steps: float
+    cpu_minutes: float
+    peak_gb: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldOfMethod:
+    """One fold of one method with one seed: everything that a process needs for it."""
+
+    runs: Path
+    method: Method
+    seed: int
+    number: int
+    configuration: Path
+    networks: int
+    budget: Budget
+    workers: int
+    hardware: Hardware
+    threads: int
+
+    @property
+    def folder(self) -> Path:
+        """The folder of our training, and of the scores of either method."""
+        return self.runs / self.method / f"seed{self.seed}" / f"fold{self.number}"
+
+    def scores(self) -> FoldScores | None:
+        """Return the scores, or None if the fold is not finished."""
+        path = self.folder / SCORES
+        return read_record(FoldScores, path) if path.exists() else None
+
+
+def train_and_score(fold: FoldOfMethod) -> None:
+    """Train a fold of a method, segment patients with its last weights, and write the scores."""
+    torch.set_num_threads(fold.threads)
+    configuration = load_configuration(str(fold.configuration))
+    patients = {each.patient_id: each for each in prepare(fold.runs, configuration)}
+    if fold.method == OURS:
+        predict, used = train_ours(fold, configuration, list(patients.values()))
+    else:
+        device = fold.hardware.device
+        nnunet = NnunetFold(fold.runs / NNUNET, fold.number, seed=fold.seed, device=device)
+        predict, used = nnunet.predict, nnunet.train(fold.budget)
+    folds = splits()
+    scores: dict[str, dict[str, float]] = {}
+    for column, number in (("unseen", fold.number), ("seen", (fold.number + 1) % len(folds))):
+        predictions = predict([patients[name] for name in folds[number].held_out])
+        scores[column] = {
+            name: score(patients[name], probabilities, configuration)
+            for name, probabilities in predictions.items()
+        }
+    result = FoldScores.model_validate(scores | used)
+    write_whole(fold.folder / SCORES, result.model_dump_json() + "\n")
+
+
+def train_ours(
+    fold: FoldOfMethod, configuration: Configuration, patients: Sequence[PreparedPatient]
+) -> tuple[Predict, Used]:
+    """Train the networks of a fold; return their mean prediction, and what the training used."""
+    task, started, steps = Segmentation(), cpu_seconds(), 0
+    predictors = []
+    for number in range(fold.networks):
+        (training,) = plan_training(
+            task,
+            patients,
+            configuration,
+            runs=fold.folder,
+            hold_out=HoldOut(splits=fold.runs / "cohort" / FOLDS_FILE),
+            only_fold=splits()[fold.number].name,
+            seed=fold.seed * fold.networks + number,
+            workers=fold.workers,
+            hardware=fold.hardware,
+        ).trainings
+        fitted = fit_network(task, training, fold.folder / f"network{number}")
+        steps += configuration.segmentation.epochs * steps_of_epoch(task, training)
+        predictors.append(predictor(fitted.late, configuration, training.device))
+    used = {
+        "steps": steps,
+        "cpu_minutes": (cpu_seconds() - started) / 60,
+        "peak_gb": peak_memory_gb(),
+    }
+
+    def predict(chosen: Sequence[PreparedPatient]) -> dict[str, Volume]:
+        cases = {patient.patient_id: patient.prepared() for patient in chosen}
+        return {
+            name: np.mean([each(case) for each in predictors], axis=0)
+            for name, case in cases.items()
+        }
+
+    return predict, used
+
+
+def score(patient: PreparedPatient, probabilities: Volume, configuration: Configuration) -> float:
+    """Return a patient's DSC on the CT's grid, after the rules of the configuration."""
+    settings = configuration.segmentation
+    labels = label_map(
+        probabilities,
+        patient.prepared().pet_suv,
+        spacing_mm=configuration.preparation.spacing_mm,
+        min_component_mm3=settings.min_component_mm3,
+        rules=settings.rules,
+    )
+    segmented = SegmentedRegion(labels=labels, probabilities=probabilities)
+    mask = restore(segmented, patient.undo)
+    return compare_with_truth(mask, read_labels(patient.patient)).gtvp_dice[0]
+
+
+def prepare(runs: Path, configuration: Configuration) -> list[PreparedPatient]:
+    """Return the prepared patients of the cohort in RUNS."""
+    return prepare_cohort(
+        runs / "cohort", runs / "cache", configuration.preparation, workers=granted_cpus()
+    )
+
+
+def report(folds: Sequence[FoldOfMethod]) -> Iterator[str]:
+    """Yield the table of the finished folds: each method, and both compared.
+
+    Methods are compared on the patients of the folds and seeds that both have finished; of several
+    seeds, a patient's DSC is the mean.
+    """
+    finished = {
+        method: {
+            (each.seed, each.number): scores
+            for each in folds
+            if each.method == method and (scores := each.scores()) is not None
+        }
+        for method in NAMES
+    }
+    yield ("| method, seed | folds | DSC unseen | DSC seen | steps | CPU minutes | peak GB |")
+    yield "|---|---|---|---|---|---|---|"
+    for method, by_fold in finished.items():
+        for seed in sorted({seed for seed, _ in by_fold}):
+            of_seed = [scores for key, scores in by_fold.items() if key[0] == seed]
+            cells = [mean_and_error(patient_scores(of_seed, c).to_numpy()) for c in COLUMNS]
+            for name in ("steps", "cpu_minutes", "peak_gb"):
+                values = [getattr(scores, name) for scores in of_seed]
+                low, high = (f"{value:.{1 if name == 'peak_gb' else 0}f}" for value in
+                             (min(values), max(values)))  # fmt: skip
+                cells.append(low if low == high else f"{low} to {high}")
+            yield f"| {NAMES[method]}, {seed} | {len(of_seed)} | {' | '.join(cells)} |"
+    shared = sorted(set.intersection(*(set(by_fold) for by_fold in finished.values())))
+    if shared:
+        yield ""
+        yield from comparison(
+            *(
+                pd.DataFrame(
+                    {
+                        column: patient_scores([by_fold[key] for key in shared], column)
+                        for column in COLUMNS
+                    }
+                )
+                for by_fold in finished.values()
+            )
+        )
+
+
+def patient_scores(folds: Sequence[FoldScores], column: str) -> pd.Series[float]:
+    """Return each patient's DSC, the mean over the seeds, with patient IDs as the index."""
+    parts = [pd.Series(getattr(scores, column), dtype=float) for scores in folds]
+    return pd.concat(parts).groupby(level=0).mean()
 
 
 def comparison(ours: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
     """Yield a table of both methods: each patient, the means, and the paired difference."""
-    yield "| patient | this training code | nnU-Net |"
+    yield f"| patient | {' | '.join(NAMES.values())} |"
     yield "|---|---|---|"
     for name in sorted(ours.index):
         yield f"| {name} | {ours.unseen[name]:.3f} | {theirs.unseen[name]:.3f} |"
-    for column in ("unseen", "seen"):
+    for column in COLUMNS:
         values = (mean_and_error(table[column].to_numpy()) for table in (ours, theirs))
         yield f"| all, {column} | " + " | ".join(values) + " |"
     difference = (ours.unseen - theirs.unseen).to_numpy()
     yield ""
     yield (
-        f"this training code minus nnU-Net, paired: {mean_and_error(difference)}; better in "
+        f"{NAMES[OURS]} minus {NAMES[NNUNET]}, paired: {mean_and_error(difference)}; better in "
         f"{np.count_nonzero(difference > 0)} of {len(difference)} patients"
     )
 
@@ -185,11 +343,6 @@ def comparison(ours: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
 def mean_and_error(values: NDArray[np.float64]) -> str:
     """Return the mean and its standard error in words."""
     return f"{values.mean():.3f} ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
-
-
-def line(name: str, dsc: NDArray[np.float64], note: str = "") -> str:
-    """Return a row of the table: mean DSC and its standard error."""
-    return f"| {name} | {mean_and_error(dsc)} | {len(dsc)} | {note} |"
 
 
 @app.command()
@@ -201,97 +354,61 @@ def main(
     method: Annotated[
         Literal["ours", "nnunet", "both"], typer.Option(help="Whose folds to train and score.")
     ] = "both",
-    fold: Annotated[str | None, typer.Option(help="Train only this fold of ours, 0 to 3.")] = None,
     configuration: Annotated[Path, typer.Option(help="Another configuration.")] = CONFIGURATION,
+    networks: Annotated[int, typer.Option(min=1, help="Networks of ours for each fold.")] = 2,
     cpu_minutes: Annotated[
-        float | None,
-        typer.Option(help="CPU time of a fold's training; ours as configured by default."),
+        float, typer.Option(min=0.1, help="CPU time of a fold's training by nnU-Net.")
+    ] = 30.0,
+    nnunet_steps: Annotated[
+        int | None, typer.Option(min=1, help="Instead, its steps; required on a GPU.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of both methods; each has its own runs.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load data.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of each method.")] = 1,
+    parallel: Annotated[int, typer.Option(min=1, help="Folds at the same time.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load data, for each.")] = 1,
+    accelerator: Annotated[Accelerator, typer.Option()] = "cpu",
 ) -> None:
     """Train on the sarcoma patients, and print the tables."""
-    rows = ["| method | mean DSC ± standard error | patients | |", "|---|---|---|---|"]
-    for name, values in measure_baselines().items():
-        rows.append(line(name, values, "PET on the CT grid"))
-    if not baselines_only:
-        make_cohort(runs / "cohort")
-        preparation = load_configuration(str(configuration)).preparation
-        prepared = prepare_cohort(runs / "cohort", runs / "cache", preparation, workers=workers)
-        shares = lesion_shares(prepared)
-        worst = min(shares, key=lambda name: shares[name])
-        print(f"part of a lesion inside its region: at least {shares[worst]:.3f} ({worst})")
-        folds = splits()
-        scores: dict[str, pd.DataFrame] = {}
-        if method != "nnunet":
-            own = runs / f"seed{seed}"
-            note = train_ours(
-                prepared,
-                own,
-                configuration,
-                fold=fold,
-                cpu_minutes=cpu_minutes,
-                seed=seed,
-                workers=workers,
-            )
-            if fold is None:
-                scores["this training code"] = score(OurFolds(own, folds), prepared, folds)
-                rows.append(line("this training code", unseen(scores["this training code"]), note))
-        if method != "ours":
-            nnunet = NnunetFolds(
-                runs / "nnunet", prepared, folds, cpu_minutes=cpu_minutes or CPU_MINUTES, seed=seed
-            )
-            scores["nnU-Net"] = score(nnunet, prepared, folds)
-            minutes = ", ".join(f"{used['cpu_minutes']:.0f}" for used in nnunet.used)
-            rows.append(line("nnU-Net", unseen(scores["nnU-Net"]), f"{minutes} CPU minutes"))
-        if len(scores) == 2:
-            rows += ["", *comparison(scores["this training code"], scores["nnU-Net"])]
-        if "this training code" in scores:
-            served = load_configuration(str(configuration)).segmentation
-            settings = ablation.candidate_settings(served, ["x", "xyz"], served.lesions)
-            pairs = ablation.by_held_out_models(Segmentation(), index_cohort(runs / "cohort"), own)
-            rows += ["", ablation.markdown(ablation.ablate(pairs, settings)[["gtvp_dice"]])]
-    text = "\n".join(rows)
-    print(text)
-    runs.mkdir(parents=True, exist_ok=True)
-    (runs / "table.md").write_text(text + "\n", encoding="utf-8")
-
-
-def train_ours(
-    patients: Sequence[PreparedPatient],
-    runs: Path,
-    configuration: Path,
-    *,
-    fold: str | None,
-    cpu_minutes: float | None,
-    seed: int,
-    workers: int,
-) -> str:
-    """Train the folds of this training code, and return the CPU time in words."""
-    count = FOLDS if fold is None else 1
-    options = Options(
-        configuration=str(configuration),
-        hold_out=HoldOut(splits=runs.parent / "cohort/splits.json"),
-        only_fold=fold,
-        seed=seed,
-        workers=workers,
-        provenance=Provenance(
-            notice="Trained on soft-tissue sarcomas, to measure the method; for no other use.",
-            data="40 patients of TCIA Soft-tissue-Sarcoma (CC BY 3.0), as in IBSI",
-            licence="CC BY 3.0",
-        ),
-        model=runs / "model",
-        hours=None if cpu_minutes is None else count * cpu_minutes / 60 / granted_cpus(),
-    )
-    started = cpu_seconds()
-    settings = load_configuration(str(configuration))
-    train_patients(Segmentation(), patients, settings, runs=runs, options=options)
-    return f"{(cpu_seconds() - started) / 60 / count:.0f} CPU minutes a fold in this run"
-
-
-def unseen(scores: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the DSC of each patient by the fold that held the patient out."""
-    return scores.unseen.to_numpy(dtype=np.float64)
+    rows = ["| threshold, PET on the CT's grid | mean DSC ± standard error |", "|---|---|"]
+    rows += [f"| {name} | {mean_and_error(dsc)} |" for name, dsc in measure_baselines().items()]
+    if baselines_only:
+        print("\n".join(rows))
+        return
+    hardware = Hardware(devices=1, accelerator=accelerator)
+    if hardware.device == "cuda" and method != "ours" and nnunet_steps is None:
+        sys.exit("expected --nnunet-steps on a GPU, found none; give the steps of its CPU minutes")
+    make_cohort(runs / "cohort")
+    prepared = prepare(runs, load_configuration(str(configuration)))
+    shares = lesion_shares(prepared)
+    worst = min(shares, key=lambda name: shares[name])
+    print(f"part of a lesion inside its region: at least {shares[worst]:.3f} ({worst})")
+    methods: list[Method] = [OURS, NNUNET] if method == "both" else [method]
+    if NNUNET in methods:
+        make_dataset(runs / NNUNET, prepared, splits())
+    folds = [
+        FoldOfMethod(
+            runs=runs,
+            method=each,
+            seed=seed,
+            number=number,
+            configuration=configuration,
+            networks=networks,
+            budget=Budget(cpu_minutes=cpu_minutes, steps=nnunet_steps),
+            workers=workers,
+            hardware=hardware,
+            threads=max(1, granted_cpus() // parallel),
+        )
+        for seed in range(seeds)
+        for number in range(FOLDS)
+        for each in methods
+    ]
+    spawn = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
+    # A process for each fold, whose peak memory is its own.
+    with ProcessPoolExecutor(parallel, mp_context=spawn, max_tasks_per_child=1) as pool:
+        missing = [pool.submit(train_and_score, each) for each in folds if each.scores() is None]
+        for finished in as_completed(missing):
+            finished.result()
+            write_whole(runs / "table.md", "\n".join([*rows, "", *report(folds)]) + "\n")
+    print("\n".join([*rows, "", *report(folds)]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""nnU-Net on the folds of `tests.benchmarks.sarcoma`, trained within a budget of CPU time.
+"""nnU-Net on the folds of `tests.benchmarks.sarcoma`, trained within a budget.
 
 nnU-Net gets the same voxels as our training, but only the part of each region that the CT shows, so
 it does not train on padding. It plans patch, batch and levels itself. Its probabilities are put
@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from shared.conventions import AIR_HU, Label
+from shared.conventions import AIR_HU, Label, Volume
 from shared.geometry import bounding_slices
-from shared.postprocessing.restore import SegmentedRegion
-from tests.benchmarks.nnunet_environment import (
-    CHECKPOINT,
-    make_environment,
-    results_folder,
-    run_nnunet,
-)
+from tests.benchmarks.nnunet_environment import make_environment, results_folder, run_nnunet
 from training.cohort.cache import PreparedPatient
 from training.cohort.folds import Fold
 from training.cohort.nnunet_files import FILE_ENDING, IMAGES, LABELS, image_file, labels_file
+from training.loop.hardware import Device
 from training.studies.nnunet_dataset import SPLITS
 
 NUMBER: Final = 40
@@ -36,61 +32,68 @@ FEATURES: Final = 16
 """Features of nnU-Net's first level. Its default of 32 would allow a third of the steps."""
 
 
-class NnunetFolds:
-    """nnU-Net's folds, trained with one seed.
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a fold of nnU-Net may use.
 
     Attributes
     ----------
-    folder : environment and data sets of nnU-Net; a second seed uses them too.
+    cpu_minutes : CPU time of its training on a CPU.
+    steps : steps instead of minutes; required on a GPU.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        patients: Sequence[PreparedPatient],
-        folds: Sequence[Fold],
-        *,
-        cpu_minutes: float,
-        seed: int,
-    ) -> None:
-        """Make what is missing of the environment, the data set and the trained folds."""
-        self.folder = folder.resolve()
-        self._results = f"results{seed}"
-        make_environment(self.folder)
-        dataset = self.folder / "raw" / NAME
-        if not (self.folder / "pre" / NAME / SPLITS).exists():
-            _write_dataset(patients, dataset)
-            run_nnunet(self.folder, "plan_as_it_is", dataset=NUMBER, features=FEATURES)
-            splits = [{"train": list(f.training), "val": list(f.held_out)} for f in folds]
-            (self.folder / "pre" / NAME / SPLITS).write_text(json.dumps(splits))
-        self.used: list[dict[str, Any]] = []
-        """For each fold, the steps and the CPU minutes of its training."""
-        for number in range(len(folds)):
-            used = self.folder / self._results / f"fold{number}.json"
-            if not used.exists():
-                words = run_nnunet(
-                    self.folder, "train_within", results=self._results,
-                    dataset=NUMBER, fold=number, cpu_minutes=cpu_minutes, seed=seed,
-                )  # fmt: skip
-                used.write_text(words.splitlines()[-1])
-            self.used.append(json.loads(used.read_text()))
-        trained = results_folder(self.folder, NAME, self._results)
-        assert all((trained / f"fold_{k}" / CHECKPOINT).exists() for k in range(len(folds)))
+    cpu_minutes: float
+    steps: int | None = None
 
-    def segment(
-        self, number: int, patients: Sequence[PreparedPatient]
-    ) -> dict[str, SegmentedRegion]:
-        """Return what the network of a fold finds in each patient's region, by patient ID."""
-        dataset, output = self.folder / "raw" / NAME, self.folder / "segmented"
-        output.mkdir(exist_ok=True)
+
+class NnunetFold:
+    """One fold of nnU-Net with one seed.
+
+    Attributes
+    ----------
+    folder : environment and data set, which all folds and seeds share; see `make_dataset`.
+    """
+
+    def __init__(self, folder: Path, number: int, *, seed: int, device: Device) -> None:
+        self.folder, self.number = folder.resolve(), number
+        self._seed, self._device, self._results = seed, device, f"results{seed}"
+
+    def train(self, budget: Budget) -> dict[str, float]:
+        """Train the fold, and return its steps, CPU minutes and peak memory."""
+        words = run_nnunet(
+            self.folder, "train_within", results=self._results,
+            dataset=NUMBER, fold=self.number, seed=self._seed, device=self._device,
+            **asdict(budget),
+        )  # fmt: skip
+        used: dict[str, float] = json.loads(words.splitlines()[-1])
+        return used
+
+    def predict(self, patients: Sequence[PreparedPatient]) -> dict[str, Volume]:
+        """Return the probabilities of patients' regions, shape (3, z, y, x), by patient ID."""
+        dataset = self.folder / "raw" / NAME
+        output = self.folder / "segmented" / f"{self._results}_{self.number}"
+        output.mkdir(parents=True, exist_ok=True)
         names = [patient.patient_id for patient in patients]
         run_nnunet(
-            self.folder, "segment",
-            model=str(results_folder(self.folder, NAME, self._results)), fold=number,
+            self.folder, "segment", device=self._device, fold=self.number,
+            model=str(results_folder(self.folder, NAME, self._results)),
             cases=[[str(image_file(dataset, n, k)) for k in range(2)] for n in names],
             outputs=[str(output / n) for n in names],
         )  # fmt: skip
         return {p.patient_id: _in_region(p, output / f"{p.patient_id}.npz") for p in patients}
+
+
+def make_dataset(folder: Path, patients: Sequence[PreparedPatient], folds: Sequence[Fold]) -> None:
+    """Make nnU-Net's environment and its planned data set in a folder, unless they are there."""
+    folder = folder.resolve()
+    make_environment(folder)
+    splits = folder / "pre" / NAME / SPLITS
+    if splits.exists():
+        return
+    _write_dataset(patients, folder / "raw" / NAME)
+    run_nnunet(folder, "plan_as_it_is", dataset=NUMBER, features=FEATURES)
+    content = [{"train": list(f.training), "val": list(f.held_out)} for f in folds]
+    splits.write_text(json.dumps(content))
 
 
 def shown_part(patient: PreparedPatient) -> tuple[slice, slice, slice]:
@@ -125,11 +128,11 @@ def _write_dataset(patients: Sequence[PreparedPatient], dataset: Path) -> None:
     (dataset / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
 
 
-def _in_region(patient: PreparedPatient, path: Path) -> SegmentedRegion:
-    """Return nnU-Net's probabilities of background and GTVp, put back into the region."""
+def _in_region(patient: PreparedPatient, path: Path) -> Volume:
+    """Return nnU-Net's probabilities, put back into the region; GTVn has a probability of 0."""
     with np.load(path) as arrays:
         probabilities: NDArray[np.float32] = arrays["probabilities"].astype(np.float32)
     whole = np.zeros((len(Label), *patient.labels.shape), np.float32)
     whole[Label.BACKGROUND] = 1
     whole[:2, *shown_part(patient)] = probabilities
-    return SegmentedRegion(labels=whole.argmax(axis=0).astype(np.uint8), probabilities=whole)
+    return whole
