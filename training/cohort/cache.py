@@ -251,10 +251,9 @@ def _claim(folder: Path, record: CacheRecord) -> None:
     write_first(path, record.model_dump_json(indent=2) + "\n")
     existing = read_record(CacheRecord, path)
     if existing != record:
+        words = {"preparation": "preparation", "code": "version of the code"}
         differing = [
-            name
-            for name in CacheRecord.model_fields
-            if getattr(existing, name) != getattr(record, name)
+            word for name, word in words.items() if getattr(existing, name) != getattr(record, name)
         ]
         raise InputError(
             f"expected a cache with {record} in {folder}, found a cache with a different "

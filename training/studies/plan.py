@@ -158,7 +158,7 @@ def plan(
     check_accumulation(task, configuration, hardware)
     settings = task.settings(configuration)
     folds = requirements.count_folds(task, patients, hold_out=hold_out, only_fold=None, runs=runs)
-    views = learnable(task, [_empty_region(patient, configuration) for patient in patients])
+    views = learnable(task, [empty_region(patient, configuration) for patient in patients])
     count = hold_out.count
     if count is None:
         count = task.default_held_out if folds == 1 else -(-len(views) // folds)
@@ -225,7 +225,7 @@ def plan(
     )
 
 
-def _empty_region(patient: Patient, configuration: Configuration) -> PreparedPatient:
+def empty_region(patient: Patient, configuration: Configuration) -> PreparedPatient:
     """Return a patient with an empty region, which takes no memory for its voxels."""
     x, y, z = size = configuration.preparation.size_xyz
     grid = Grid(size, (configuration.preparation.spacing_mm,) * 3, (0.0, 0.0, 0.0))

@@ -26,6 +26,7 @@ from shared.metrics.segmentation import Detections, Overlap, detections, dice, o
 from shared.models.card import MemberKind
 from shared.models.networks.base import SegmentationNetworkConfig
 from shared.models.segmentation import LABELS, SegmentationModel, mean_probabilities
+from shared.models.sliding_window import sliding_window
 from shared.postprocessing.components import remove_small
 from shared.postprocessing.restore import restore
 from shared.preprocessing.intensity import Channel, network_channels, scale_images
@@ -199,13 +200,22 @@ def predictor(
     region, shape (3, z, y, x).
     """
     settings = configuration.segmentation
-    network.to(device).eval()
+    reference = settings.network.reference(network).to(device).eval()
 
     @torch.inference_mode()
-    def predict(image: Volume, _: NDArray[np.bool_]) -> Volume:
-        tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).to(device)
-        logits: Volume = region_logits(network, tensor, settings)[0].cpu().numpy()
+    def window_logits(window: Volume) -> Volume:
+        logits: Volume = reference(torch.from_numpy(window).to(device)).cpu().numpy()
         return logits
+
+    def predict(image: Volume, body: NDArray[np.bool_]) -> Volume:
+        return sliding_window(
+            window_logits,
+            image,
+            window_zyx=settings.window_zyx,
+            overlap=settings.overlap,
+            outputs=len(LABELS),
+            needed=body,
+        )
 
     def probabilities(prepared: Prepared) -> Volume:
         images = scale_images(prepared.ct_hu, prepared.pet_suv, configuration.intensity)
