@@ -112,9 +112,9 @@ def _require_comparable(first: TaskMetrics, second: TaskMetrics) -> None:
     ours, theirs = ({result.case_id for result in m.results} for m in (first, second))
     if first.task != second.task or ours != theirs:
         raise InputError(
-            f"expected two evaluations of one task on the same cases, found {first.task} of "
-            f"{len(ours)} and {second.task} of {len(theirs)} cases, {len(ours & theirs)} in common;"
-            " evaluate both with the same ground truth"
+            f"expected two evaluations of one task on the same cases, found {len(ours)} cases for "
+            f"{first.task} and {len(theirs)} for {second.task}, {len(ours & theirs)} in common; "
+            "evaluate both with the same ground truth"
         )
     rules, others = (m.rules.model_dump(exclude={"bootstrap_samples"}) for m in (first, second))
     if rules != others:

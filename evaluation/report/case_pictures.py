@@ -1,4 +1,4 @@
-"""Chooses the cases of segmentation that the page shows, and makes their pictures."""
+"""Chooses the segmentation cases that the report shows, and makes their pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.editions import Edition
 from shared.grand_challenge.inputs import read_case
 
 MOST_ERRORS: Final = 4
-"""At most this many errors of a case, the largest, have a picture; the others are only named."""
+"""Only this many of a case's errors, the largest ones, are pictured; the others are just named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,10 @@ def picture_case(
     largest = errors[:MOST_ERRORS]
     slices = None
     if largest:
-        words = ", ".join(f"{n} {error.kind}" for n, error in enumerate(largest, 1))
+        words = ", ".join(f"error {n} ({error.kind})" for n, error in enumerate(largest, 1))
         slices = render(
             f"{result.case_id}_errors",
-            f"Axial CT and PET slices of case {result.case_id} through: {words}. Truth solid, "
+            f"Axial CT and PET slices of case {result.case_id} through {words}. Truth solid, "
             "prediction dashed, GTVp green, GTVn yellow.",
             lambda: pictures.draw_error_slices(view, largest),
             vector=False,

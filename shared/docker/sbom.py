@@ -1,8 +1,9 @@
 """Write the software bill of materials of an image, in CycloneDX 1.6.
 
 `sbom.py NAME VERSION CREATED ARCHIVE` reads the output of `inventory.py` from stdin and writes to
-stdout. NAME and VERSION are those of the image, CREATED is its date, and ARCHIVE is the saved file.
-The same image and archive give the same bytes. Needs cyclonedx-python-lib.
+stdout. NAME and VERSION are those of the image, CREATED is its date, and ARCHIVE is the file that
+`docker save` wrote, compressed by gzip. The same image and archive give the same bytes. Needs
+cyclonedx-python-lib.
 """
 
 import hashlib

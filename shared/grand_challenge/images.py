@@ -29,12 +29,12 @@ from shared.regular_files import FileError
 IMAGE_SUFFIXES: Final = (".mha", ".tif", ".tiff")
 """Suffixes of the platform's image files, in lower case."""
 NIFTI_SUFFIXES: Final = (".nii.gz", ".nii")
-"""Suffixes of NIfTI files, which a ground truth or a cohort may consist of, in lower case."""
+"""Lower-case suffixes of NIfTI files, which are also allowed in a ground truth or a cohort."""
 
 
 LARGEST_VALUE: Final = 1e9
-"""Largest value of a voxel: a hundred times the activity of a full bladder in Bq/mL. Sums and
-splines of larger values would overflow."""
+"""Largest absolute value of a voxel: a hundred times the activity of a full bladder in Bq/mL. Sums
+and splines of larger values would overflow."""
 
 
 class ImageError(InputError):
@@ -67,7 +67,7 @@ class ImageFile:
     _header: Header | None = field(default=None, repr=False)
 
     def read(self) -> sitk.Image:
-        """Return the image with its voxels, of the type in the file.
+        """Return the image with its voxels, in the file's data type.
 
         Raises
         ------
@@ -154,7 +154,8 @@ def read_image(path: Path, slug: str, outside: float) -> tuple[sitk.Image, tuple
     Raises
     ------
     InputError
-        If `open_image` refuses the file, no value is finite, or a value exceeds `LARGEST_VALUE`.
+        If `open_image` refuses the file, no value is finite, or an absolute value exceeds
+        `LARGEST_VALUE`.
     """
     try:
         image = open_image(path).read()
@@ -206,7 +207,11 @@ def _largest_magnitude(image: sitk.Image) -> float:
 
 @contextmanager
 def library_errors_in_log() -> Iterator[None]:
-    """Redirect stderr to stdout, also for C libraries, because users see stderr."""
+    """Redirect stderr to stdout, the log; this includes what C libraries write.
+
+    Stderr is kept for messages to the user: the platform shows its last line, and marks a
+    successful job that wrote to it as "with warnings".
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     original = os.dup(2)

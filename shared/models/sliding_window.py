@@ -1,9 +1,9 @@
 """Runs a network on a volume larger than its input, in overlapping windows with Gaussian weights.
 
-The windows, their order, their weights and the padding are the same as in MONAI's
-`sliding_window_inference` with mode "gaussian", or as in nnU-Net's predictor. The code uses only
-NumPy and float32. Memory holds only the volume, one window, the sum of the weighted outputs and the
-sum of the weights.
+The windows, their order, their weights and the padding are, depending on `tiling`, those of MONAI's
+`sliding_window_inference` with mode "gaussian" or of nnU-Net's predictor. The code uses only NumPy
+and float32. Memory holds only the volume, one window, the sum of the weighted outputs and the sum
+of the weights.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LEAST_WEIGHT: Final = 1e-3
 """Lower bound of the weights, so that a window's corner still counts (MONAI)."""
 
 CERTAIN_LOGIT: Final = 20.0
-"""Logit of the background in voxels that no window covers; the other classes get the negative of
-this value. In float32, the probability of the background is then 1."""
+"""Logit of the background in voxels outside all windows that were run; the other classes get the
+negative of this value. In float32, the probability of the background is then 1."""
 
 
 def sliding_window(

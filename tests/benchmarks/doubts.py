@@ -1,19 +1,19 @@
 """How often the input checks find an injected fault: `python -m tests.benchmarks.doubts`.
 
 Phantoms of unseen centres get one fault at a time: a displaced PET, a field of view that is cut
-off, a PET in another unit, metal in a lesion, or a scan that ends in a lesion. Directions, levels
-and units take turns, so each phantom gets only some of them. The true lesions stand in for
-predicted ones.
+off, a PET with a wrong scale, metal in a lesion, or a scan that ends in a lesion. The direction of
+the displacement, the height of the cut and the wrong scale vary from phantom to phantom, so each
+phantom gets only some of them. The true lesions stand in for predicted ones.
 
-The command prints how often the check for each fault raises a doubt. It also prints how often each
-check raises a doubt about untouched phantoms, and about real PET/CTs of sarcomas in
-`../shared/realdata` (or the folder in HECKTOR_REALDATA), which show no head. A doubt about an
-untouched phantom is a false alarm, unless the phantom has the fault from the start. The command
-fails if less than 90 % of the PETs displaced by 15 mm are found, or if more than 5 % of the
-untouched phantoms are called displaced.
+The command prints how often the check for each fault raises a doubt, and how often each check
+raises a doubt about an untouched phantom. Such a doubt is a false alarm, unless the phantom has the
+fault from the start. The tables also have rows for real PET/CTs of sarcomas, untouched and with a
+displaced PET. They show no head, and are read from `../shared/realdata` (or the folder in
+HECKTOR_REALDATA). The command fails if less than 90 % of the PETs displaced by 15 mm are found, or
+if more than 5 % of the untouched phantoms are called displaced.
 
-A patient whose left and right are swapped in both images cannot be told from another patient, so no
-check looks for it.
+If left and right are swapped in both images, they look like those of an ordinary patient, so no
+check looks for such a swap.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ FACTORS: Final = {
     "kBq/mL (times 3)": 3.0,
     "Bq/mL (times 3000)": 3000.0,
     "weight in pounds (times 2.2)": 2.2,
-    "dose in error (times 0.45)": 0.45,
+    "wrong injected dose (times 0.45)": 0.45,
 }
 METAL_RADIUS_MM: Final = 5.0
 MIN_FOUND, MAX_FALSE = 0.9, 0.05
@@ -114,7 +114,7 @@ def read_phantom(folder: Path, record: dict[str, object]) -> Scan:
 
 
 def displaced(scan: Scan, direction: tuple[int, int, int], distance_mm: float) -> Scan:
-    """Return a scan whose PET is moved along an axis of the world."""
+    """Return a scan whose PET is moved along a world axis."""
     pet = sitk.Image(scan.pet)
     pet.SetOrigin(tuple(np.add(pet.GetOrigin(), np.multiply(direction, distance_mm)).tolist()))
     return replace(scan, pet=pet)
@@ -172,9 +172,10 @@ def faults(scan: Scan, prepared: Prepared, index: int) -> Iterator[tuple[str, Ch
         low, high = (float(end[2]) for end in Grid.of(scan.ct).extent_mm())
         top, bottom = TOPS_MM[index % len(TOPS_MM)], BOTTOMS_MM[index % len(BOTTOMS_MM)]
         if base + top < high:
-            label = f"scan ends {abs(top)} mm {'above' if top >= 0 else 'below'} the skull base"
-            yield f"{label} at the top", "field of view", cut(scan, low, base + top)
-        label = f"scan ends {bottom} mm below the skull base at the bottom"
+            side = "above" if top >= 0 else "below"
+            label = f"top of the scan {abs(top)} mm {side} the skull base"
+            yield label, "field of view", cut(scan, low, base + top)
+        label = f"bottom of the scan {bottom} mm below the skull base"
         yield label, "field of view", cut(scan, base - bottom, high)
     if scan.in_suv:
         for turn in (index, index + 1):
@@ -200,10 +201,10 @@ def check_scan(fault: str, check: Check | None, scan: Scan) -> tuple[Trial, Prep
     return Trial(fault=fault, check=check, raised=raised, seconds=seconds), prepared
 
 
-def measure_phantom(job: tuple[Path, int, dict[str, object], bool]) -> list[Trial]:
+def measure_phantom(phantom: tuple[Path, int, dict[str, object], bool]) -> list[Trial]:
     """Check a phantom untouched and, if it gets faults, with each of its faults."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    folder, index, record, gets_faults = job
+    folder, index, record, gets_faults = phantom
     scan = read_phantom(folder, record)
     view = "with brain" if scan.brain_in_fov else "without brain"
     unit = "SUV" if scan.in_suv else "Bq/mL"
@@ -248,7 +249,7 @@ def print_tables(trials: Iterable[Trial]) -> None:
     seconds = [trial.seconds for group in groups.values() for trial in group]
     print(
         f"\n{len(seconds)} cases; seconds for all checks: median {np.median(seconds):.2f}, "
-        f"95 % {np.quantile(seconds, 0.95):.2f}, longest {max(seconds):.2f}"
+        f"95th percentile {np.quantile(seconds, 0.95):.2f}, longest {max(seconds):.2f}"
     )
 
 
@@ -273,13 +274,15 @@ def main(
             folder = Path(temporary)
             kind = Kind(small=small, centres="unseen")
             make_cohort(folder, patients, seed=seed, kind=kind, tasks=(1,), workers=workers)
-        jobs = [
+        phantoms = [
             (folder, index, record, faulty is None or index < faulty)
             for index, record in enumerate(read_records(folder)[:patients])
         ]
         trials: list[Trial] = []
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for measured in tqdm(pool.map(measure_phantom, jobs), total=len(jobs), disable=None):
+            for measured in tqdm(
+                pool.map(measure_phantom, phantoms), total=len(phantoms), disable=None
+            ):
                 trials += measured
     target = [trial for trial in trials if trial.fault.startswith(f"PET displaced by {TARGET_MM}")]
     untouched = [trial for trial in trials if trial.check is None]

@@ -1,12 +1,14 @@
-"""Scores of Tasks 2 and 3 as in the paper, and the effect of each change.
+"""Scores of Tasks 2 and 3 trained as in Dexl & Ingrisch (2025), and the effect of each change.
 
 `python -m tests.benchmarks.prognosis train COHORT RUNS` trains five folds of each task with
-`prognosis.toml`. Task 3 is trained as in the paper and with all of this project's changes, Task 2
-also with the changes added one after another. `table COHORT UNSEEN RUNS` exports the models and
-scores them on a cohort of other centres: once with the masks of Task 1 and the HPV status of Task
-3, as the containers do, and once with the true masks and the true status. `--also COHORT` scores
-Task 3 on a further cohort, for instance with another prevalence. Both commands resume if they are
-started again.
+`prognosis.toml`, in which the networks are smaller than in the paper. Task 3 is trained twice: as
+in the paper, and with all of this project's changes. Task 2 is trained in these two variants as
+well, and with the changes added one at a time.
+
+`table COHORT UNSEEN RUNS` exports the models and scores them on a cohort of other centres: once
+with the masks of Task 1 and the HPV status of Task 3, as the containers do, and once with the true
+masks and the true status. `--also COHORT` scores Task 3 on a further cohort, for instance with
+another prevalence. Both commands resume if they are started again.
 """
 
 from __future__ import annotations
@@ -57,12 +59,12 @@ HPV: Final[Mapping[str, Mapping[str, object]]] = {
     "paper": {},
     "ours": {**OURS, "masks": "predicted", "models": "both"},
 }
-"""For each way to train Task 3, the settings of [hpv] that differ from the paper."""
+"""For each variant of Task 3, the settings of [hpv] that differ from the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One way to train Task 2.
+    """A variant of Task 2.
 
     Attributes
     ----------
@@ -92,12 +94,12 @@ class Served:
 
     Attributes
     ----------
-    way : how the models were trained, a key of `HPV` or `SURVIVAL`.
+    variant : how the models were trained, a key of `HPV` or `SURVIVAL`.
     kinds : kinds of models that are averaged.
     best_fold : use only the fold with the best score, as in the paper, instead of all folds.
     """
 
-    way: str
+    variant: str
     kinds: tuple[MemberKind, ...] = ("network",)
     best_fold: bool = False
 
@@ -109,7 +111,7 @@ HPV_ROWS: Final[Mapping[str, Served]] = {
     "paper, all folds": Served("paper"),
     "missing as mean, clinical dropout, mirroring": Served("ours"),
     "linear model alone": Served("ours", ("linear",)),
-    "both": _OUR_HPV,
+    "network and linear model": _OUR_HPV,
 }
 SURVIVAL_ROWS: Final[Mapping[str, tuple[Served, Served]]] = {
     "paper: true masks and HPV status, one fold": (
@@ -123,7 +125,10 @@ SURVIVAL_ROWS: Final[Mapping[str, tuple[Served, Served]]] = {
     "+ missing as mean": (Served("missing"), Served("paper")),
     "+ clinical dropout": (Served("dropout"), Served("paper")),
     "+ mirroring": (Served("mirror"), Served("paper")),
-    "+ the same for Task 3, with its linear model": (Served("ours"), _OUR_HPV),
+    "+ missing as mean, clinical dropout and mirroring for Task 3, with its linear model": (
+        Served("ours"),
+        _OUR_HPV,
+    ),
     "+ linear model": (Served("ours", ("network", "linear")), _OUR_HPV),
     "linear model alone": (Served("ours", ("linear",)), _OUR_HPV),
 }
@@ -137,13 +142,13 @@ RunsArgument = Annotated[Path, typer.Argument(help="Folder for cache, folds and 
 def train_all(
     cohort: Annotated[Path, typer.Argument(help="Patients to train on.")],
     runs: RunsArgument,
-    way: Annotated[
+    variant: Annotated[
         list[str] | None,
-        typer.Option(help="Train only this one, such as hpv-paper; may be repeated."),
+        typer.Option(help="Train only this variant, such as hpv-paper; may be repeated."),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load data.")] = 1,
 ) -> None:
-    """Train all folds in all ways."""
+    """Train all folds of all variants."""
     task1 = Options(
         configuration=str(CONFIGURATION),
         hold_out=HoldOut(folds=FOLDS),
@@ -152,10 +157,10 @@ def train_all(
     )
     train(Segmentation(), cohort, runs, task1)
     for name, changes in HPV.items():
-        if way is None or f"hpv-{name}" in way:
+        if variant is None or f"hpv-{name}" in variant:
             _train(Hpv(), cohort, runs, name, changes=changes, workers=workers)
     for name, step in SURVIVAL.items():
-        if way is None or f"survival-{name}" in way:
+        if variant is None or f"survival-{name}" in variant:
             _train(
                 Survival(), cohort, runs, name,
                 changes=step.changes, workers=workers, hpv=step.hpv,
@@ -166,17 +171,18 @@ def _train(
     task: Task,
     cohort: Path,
     runs: Path,
-    way: str,
+    variant: str,
     *,
     changes: Mapping[str, object],
     workers: int,
     hpv: str | None = None,
 ) -> None:
-    """Train a task in one way, in a separate folder with links to the cache and to Task 1.
+    """Train a variant of a task, in a separate folder with links to the cache and to Task 1.
 
-    By default, the folds are those of Task 1.
+    The folds are those of Task 1, which is the default. A network of Task 3 can thus start from a
+    network of Task 1 that was not trained on the held-out patients.
     """
-    folder = _folder(runs, task, way)
+    folder = _folder(runs, task, variant)
     folder.mkdir(exist_ok=True)
     sources = {"cache": runs / "cache", "segmentation": runs / "segmentation"}
     if hpv is not None:
@@ -192,8 +198,8 @@ def _train(
     train(task, cohort, folder, options)
 
 
-def _folder(runs: Path, task: Task, way: str) -> Path:
-    return runs / f"{task.name}-{way}"
+def _folder(runs: Path, task: Task, variant: str) -> Path:
+    return runs / f"{task.name}-{variant}"
 
 
 @app.command("table")
@@ -206,7 +212,7 @@ def print_tables(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare data.")] = 1,
 ) -> None:
-    """Score all ways, and print the tables."""
+    """Score all variants, and print the tables."""
     statuses = _hpv_statuses(cohort)
     lines = []
     for path in (unseen, *(also or ())):
@@ -220,7 +226,10 @@ def print_tables(
 
 
 class UnseenCohort:
-    """A cohort that is in no fold, with the outputs of models, each computed once and stored."""
+    """A cohort not used for training.
+
+    Each model's outputs on it are computed once and stored.
+    """
 
     def __init__(self, cohort: Path, runs: Path, workers: int) -> None:
         preparation = load_configuration(str(CONFIGURATION)).preparation
@@ -249,7 +258,7 @@ class UnseenCohort:
             masks, inputs = [np.asarray(p.labels) for p in self.patients], "true"
             values = [None if status is None else float(status) for status in statuses]
         else:
-            masks, inputs = self.masks, f"{hpv.way}-{'-'.join(hpv.kinds)}-{hpv.best_fold}"
+            masks, inputs = self.masks, f"{hpv.variant}-{'-'.join(hpv.kinds)}-{hpv.best_fold}"
             values = [float(v) for v in expit(self.hpv_logits(hpv))]
         records = [
             replace(record, hpv=value) for record, value in zip(records, values, strict=True)
@@ -270,13 +279,13 @@ class UnseenCohort:
         records: Sequence[ClinicalRecord],
     ) -> NDArray[np.float64]:
         """Return the mean output of the models; the outputs of each model are stored."""
-        run = _folder(self.runs, task, served.way)
+        run = _folder(self.runs, task, served.variant)
         names = [fold.name for fold in read_folds(run / task.name).folds]
         folds = [_best_fold(run / task.name, names)] if served.best_fold else names
         outputs = []
         for fold in folds:
             for kind in served.kinds:
-                name = "-".join(filter(None, (task.name, served.way, fold, kind, inputs)))
+                name = "-".join(filter(None, (task.name, served.variant, fold, kind, inputs)))
                 outputs.append(
                     self._stored(
                         name,
@@ -336,23 +345,32 @@ def _hpv_statuses(cohort: Path) -> NDArray[np.bool_]:
 
 
 def _hpv_table(cohort: UnseenCohort, trained_on: NDArray[np.bool_]) -> list[str]:
-    """Return the table of Task 3; decisions are at a probability of 0.5 except in the last rows."""
+    """Return the table of Task 3.
+
+    Decisions are at a probability of 0.5. The last two rows before the oracle have other
+    thresholds, which their names state.
+    """
     truth = [patient.patient.hpv for patient in cohort.patients]
     is_known = np.array([status is not None for status in truth])
     statuses = np.array([bool(status) for status in truth])[is_known]
     lines = _header(
-        "", "balanced accuracy [95 %]", "AUC [95 %]", "calibration error", "decided positive"
+        "",
+        "balanced accuracy [95 %]",
+        "AUC [95 %]",
+        "calibration error",
+        "share decided positive (true share)",
     )
     logits = {name: cohort.hpv_logits(served)[is_known] for name, served in HPV_ROWS.items()}
     cuts = dict.fromkeys(logits, 0.0)
     prior = logit(trained_on.mean())
-    run = _folder(cohort.runs, Hpv(), _OUR_HPV.way) / "hpv" / out_of_fold.FOLDER
+    run = _folder(cohort.runs, Hpv(), _OUR_HPV.variant) / "hpv" / out_of_fold.FOLDER
     tuned = best_threshold(*out_of_fold.read_known_hpv(run, _OUR_HPV.kinds))
+    both = "network and linear model"
     for name, cut in (
-        ("both, threshold of the best out-of-fold balanced accuracy", logit(tuned)),
-        ("both, corrected for the prevalence trained on", -prior),
+        (f"{both}, threshold of the best out-of-fold balanced accuracy", logit(tuned)),
+        (f"{both}, corrected for the prevalence trained on", -prior),
     ):
-        logits[name], cuts[name] = logits["both"], float(cut)
+        logits[name], cuts[name] = logits[both], float(cut)
     for name, values in logits.items():
         decisions = values >= cuts[name]
         probability = expit(values - cuts[name])
@@ -360,7 +378,7 @@ def _hpv_table(cohort: UnseenCohort, trained_on: NDArray[np.bool_]) -> list[str]
             f"{_scored(balanced_accuracy, decisions, statuses):.3f}",
             f"{_scored(roc_auc, probability, statuses):.3f}",
             f"{calibration_error(probability, statuses):.3f}",
-            f"{decisions.mean():.2f} of {statuses.mean():.2f}",
+            f"{decisions.mean():.2f} ({statuses.mean():.2f})",
         ]
         lines.append(_line(name, row))
     best = cohort.oracle["balanced_accuracy"]["joint"]
@@ -384,7 +402,7 @@ def _survival_table(cohort: UnseenCohort) -> list[str]:
     )
     papers: NDArray[np.float64] | None = None
     for name, (served, hpv) in SURVIVAL_ROWS.items():
-        run = _folder(cohort.runs, Survival(), served.way) / "survival"
+        run = _folder(cohort.runs, Survival(), served.variant) / "survival"
         networks = [_result(run, fold.name)["c_index"] for fold in read_folds(run).folds]
         true, predicted = cohort.risks(served, None), cohort.risks(served, hpv)
         papers = predicted if papers is None else papers

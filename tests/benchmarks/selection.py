@@ -108,7 +108,6 @@ class Problem:
     selections : by name, each score that can choose the epoch, as a function of outputs and
         outcomes; the first is the paper's.
     score : the score that is reported.
-    within_folds : whether the score is the mean over folds.
     """
 
     name: str
@@ -117,7 +116,6 @@ class Problem:
     linear: Callable[[Values, pd.DataFrame], Callable[[Values], Values]]
     selections: Mapping[str, Callable[[Values, pd.DataFrame], float]]
     score: Callable[[Values, pd.DataFrame], float]
-    within_folds: bool
     weighing: Weighing
 
 
@@ -157,7 +155,6 @@ PROBLEMS: Final = (
             "balanced log-loss": _log_loss,
         },
         score=_accuracy,
-        within_folds=False,
         weighing=HPV_WEIGHING,
     ),
     Problem(
@@ -173,7 +170,6 @@ PROBLEMS: Final = (
         ),
         selections={"C-index": _c_index},
         score=_c_index,
-        within_folds=True,
         weighing=RISK_WEIGHING,
     ),
 )

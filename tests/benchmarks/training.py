@@ -1,8 +1,9 @@
 """Measure the stages of a training step: `python -m tests.benchmarks.training COHORT RUNS`.
 
-The command prints the milliseconds of reading a crop from the cache, of each augmentation, of the
-forward pass, and of the backward pass with the optimiser's step. It takes the last two from steps
-with the loader, and also prints the share of these steps in which the network waits for data.
+The command prints how many milliseconds it takes to read a crop from the cache, to apply each
+augmentation, to compute the forward pass and the loss, and to compute the backward pass and the
+optimiser's step. The last two are measured in steps whose batches come from the loader. The command
+also prints the share of the time of these steps that the network spends waiting for data.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def per_call_ms(call: Callable[[], object], repeats: int) -> float:
-    """Return the median milliseconds of a call."""
+    """Return how many milliseconds a call takes: the median over the repeats."""
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()

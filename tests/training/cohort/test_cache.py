@@ -1,4 +1,7 @@
-"""The cache contains what serving prepares, is filled once, and is consistent after any stop."""
+"""The cache contains what serving prepares, and is filled once.
+
+It stays consistent wherever its preparation is interrupted.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ def test_cache_holds_what_serving_prepares(prepared: list[PreparedPatient]) -> N
         assert each.max_suv == pytest.approx(expected.pet_suv.max(), rel=1e-3)
 
 
-def test_prepared_patient_is_a_prepared_case(prepared: list[PreparedPatient]) -> None:
+def test_prepared_patient_gives_the_same_prepared_case_as_serving(
+    prepared: list[PreparedPatient],
+) -> None:
+    """The cache rounds to float16, which may change a few voxels of the body mask."""
     for each in prepared:
         expected, case = prepare(serving_case(each.patient), REGION), each.prepared()
         assert case.undo == expected.undo
@@ -117,7 +123,9 @@ def test_cache_is_memory_mapped_and_read_only(prepared: list[PreparedPatient]) -
         assert not each.image.flags.writeable
 
 
-def test_patient_without_labels_is_background(patients: list[Patient], tmp_path: Path) -> None:
+def test_labels_of_an_unlabelled_patient_are_all_background(
+    patients: list[Patient], tmp_path: Path
+) -> None:
     (only,) = build([dataclasses.replace(patients[0], labels=None)], tmp_path)
     assert not only.labels.any()
 
@@ -149,7 +157,7 @@ def test_prepare_cohort_reads_a_folder_and_prints_its_remarks(
 def test_labels_are_reviewed_before_any_patient_is_prepared(
     patients: list[Patient], tmp_path: Path
 ) -> None:
-    """The review gets the values in each patient's label map; none without a label map."""
+    """The review gets the distinct values of each label map, and none for a patient without one."""
     reviewed: list[PreparedPatient] = []
 
     def refuse(unprepared: Sequence[PreparedPatient]) -> None:
@@ -167,7 +175,7 @@ def test_labels_are_reviewed_before_any_patient_is_prepared(
     assert reviewed[2].labels.size == 0
 
 
-def test_prepared_patients_are_reviewed_as_they_are_and_only_with_new_ones(
+def test_cached_patients_are_reviewed_from_the_cache_and_only_if_others_are_missing(
     patients: list[Patient], copied: Path
 ) -> None:
     reviews: list[list[PreparedPatient]] = []
@@ -247,7 +255,7 @@ def test_cache_of_another_preparation_is_refused_and_kept(
 def test_cache_of_other_code_is_refused(patients: list[Patient], copied: Path) -> None:
     content = json.loads((copied / CACHE_RECORD).read_text())
     (copied / CACHE_RECORD).write_text(json.dumps({**content, "code": "0123"}))
-    with pytest.raises(InputError, match="found a cache with a different code"):
+    with pytest.raises(InputError, match="found a cache with a different version of the code: "):
         build(patients, copied)
 
 
@@ -345,7 +353,7 @@ def damaged(cohort: Path, tmp_path: Path) -> list[Patient]:
     return patients
 
 
-def test_nothing_is_examined_if_the_tables_already_have_findings(
+def test_nothing_is_examined_if_the_cohort_already_has_findings(
     damaged: list[Patient], tmp_path: Path
 ) -> None:
     cohort = Cohort(
@@ -379,7 +387,7 @@ def test_image_damaged_behind_its_header_is_a_finding(
     assert damaged[1].patient_id in capsys.readouterr().out
 
 
-def test_later_process_does_not_fill_the_cache(
+def test_only_the_process_of_rank_0_fills_the_cache(
     patients: list[Patient], copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)

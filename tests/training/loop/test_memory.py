@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import chain
+from typing import Final
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from shared.conventions import IntTriple
 from tests.training.synthetic import configuration
 from training.loop import memory
 from training.loop.checkpointing import compute_again
+from training.loop.hardware import MOST_KEPT_VALUES
 from training.loop.memory import _LiveBytes, _PooledAsOnGpu, activation_bytes, autocast, step_bytes
 from training.samples.dataset import Sample
 from training.tasks.segmentation import SegmentationModule
@@ -77,3 +81,25 @@ def test_gradients_do_not_stay() -> None:
     activation_bytes(trained, batch((16, 16, 16)), "32-true")
     assert all(p.grad is None for p in trained.network.parameters())
     assert isinstance(trained.network, nn.Module)
+
+
+GROWTH: Final = """
+import sys, torch
+from shared.resources import peak_memory_gb, reset_peak_memory
+from training.loop.hardware import keep_freed_memory
+
+keep_freed_memory({"image": torch.empty(int(sys.argv[1]), device="meta")})
+torch.ones(2**26)  # 0.27 GB, freed at once
+reset_peak_memory()  # the peak is now what the process still has
+print(peak_memory_gb())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="keep_freed_memory sets options of glibc")
+def test_freed_memory_is_kept_unless_the_windows_are_large() -> None:
+    kept, returned = (
+        float(subprocess.check_output([sys.executable, "-c", GROWTH, str(values)], text=True))
+        for values in (MOST_KEPT_VALUES, MOST_KEPT_VALUES + 1)
+    )
+
+    assert kept - returned == pytest.approx(0.27, abs=0.05)

@@ -46,7 +46,7 @@ SETTINGS = settings()
 
 
 def as_trained(network: nn.Module) -> nn.Module:
-    """Change the weights so that no two are equal, because the exporter would merge these."""
+    """Change the weights so that no two tensors are equal; the exporter would merge equal ones."""
     rng = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in network.parameters():
@@ -135,7 +135,9 @@ def test_encoder_weights_give_the_features_of_the_network(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_tasks_3_and_2_follow(patients: list[PreparedPatient], model: Path, tmp_path: Path) -> None:
+def test_tasks_3_and_2_can_be_trained_after_adoption(
+    patients: list[PreparedPatient], model: Path, tmp_path: Path
+) -> None:
     runs = tmp_path / "runs"
     adopt_for(patients, model, runs)
     options = Options(
@@ -147,13 +149,14 @@ def test_tasks_3_and_2_follow(patients: list[PreparedPatient], model: Path, tmp_
         chosen = dataclasses.replace(options, model=folder)
         train_patients(task, patients, SETTINGS, runs=runs, options=chosen)
         card = served.load(folder).card
-        networks = 1 if task.name == "hpv" else 2  # one frozen encoder for both folds
+        # Task 3 has one network, because both folds share the frozen encoder.
+        networks = 1 if task.name == "hpv" else 2
         kinds = [member.kind for member in card.members]
         assert kinds == ["network"] * networks + ["linear"] * 2
         assert card.needs_lesions
 
 
-def test_a_stopped_command_goes_on(
+def test_an_interrupted_adoption_resumes(
     patients: list[PreparedPatient], model: Path, tmp_path: Path
 ) -> None:
     adopt_for(patients, model, tmp_path)
@@ -176,7 +179,7 @@ def test_a_graph_without_an_encoder_gives_only_masks(
         starting_weights(tmp_path, read_folds(tmp_path / "segmentation").folds[0])
 
 
-def test_what_does_not_fit_is_refused(
+def test_model_for_another_region_and_existing_run_are_refused(
     patients: list[PreparedPatient], model: Path, tmp_path: Path
 ) -> None:
     other = SETTINGS.preparation.model_copy(update={"spacing_mm": 5.0})
