@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from typer._completion_classes import completion_init
@@ -19,9 +19,7 @@ from evaluation.report.report_command import report
 from evaluation.report.viewer.view_command import view
 from evaluation.running.run_command import run
 from evaluation.running.score_command import score
-from shared.errors import HecktorError
-
-INTERRUPTED: Final = 130
+from shared.command_line import run_command_line
 
 app = typer.Typer(
     add_completion=False,  # its script fails for `python -m`; completion.sh replaces it
@@ -44,21 +42,11 @@ for command in (run, score, report, view, compare):
 
 
 def main() -> int:
-    """Run the command line; print an error that is meant for the user as one line on stderr."""
+    """Run the command line and return its exit code."""
     completion_init()  # Typer calls it only with `add_completion`.
-    try:
-        app()
-    except HecktorError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except SystemExit as end:
-        if end.code != INTERRUPTED:  # Typer exits with this code and prints no message
-            raise
-        print(
-            "interrupted: `run` keeps finished cases and resumes if started again", file=sys.stderr
-        )
-        return INTERRUPTED
-    return 0
+    return run_command_line(
+        app, interrupted="`run` keeps finished cases and resumes if started again"
+    )
 
 
 if __name__ == "__main__":

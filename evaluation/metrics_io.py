@@ -11,6 +11,7 @@ from pydantic import Discriminator, Tag, TypeAdapter
 from evaluation import strict_json
 from evaluation.schema import TaskMetrics
 from evaluation.tasks.discovery import AnyTaskMetrics
+from shared.files import write_whole
 from shared.schema import Strict
 from shared.tasks import TaskName
 
@@ -71,7 +72,7 @@ def write_metrics(path: Path, metrics: MetricsFile) -> None:
     """Write `metrics.json`: strict JSON, the same bytes for the same metrics."""
     text = json.dumps(metrics.model_dump(mode="json"), indent=2, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def summary(file: MetricsFile) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 import SimpleITK as sitk
 import typer
@@ -16,10 +16,8 @@ from typer._completion_classes import completion_init
 
 from prediction.case_files import read_case_files, write_case_folder
 from prediction.predict import NUMBERS, PAGE, predict_case, write_prediction
-from shared.errors import HecktorError
+from shared.command_line import run_command_line
 from shared.models.chain import Chain
-
-INTERRUPTED: Final = 130
 
 Ct: TypeAlias = Annotated[
     Path, typer.Argument(help="CT in HU: a NIfTI file, or a folder with DICOM slices.")
@@ -114,19 +112,9 @@ def write_case(
 
 
 def main() -> int:
-    """Run the command line and return the exit code. A mistake of the user gives one error line."""
+    """Run the command line and return its exit code."""
     completion_init()  # Typer calls it only with `add_completion`
-    try:
-        app()
-    except HecktorError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except SystemExit as end:
-        if end.code != INTERRUPTED:  # Typer exits with this code and prints no message
-            raise
-        print("interrupted: the results are incomplete; run the command again", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return run_command_line(app, interrupted="the results are incomplete; run the command again")
 
 
 if __name__ == "__main__":

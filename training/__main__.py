@@ -7,8 +7,6 @@ those before it.
 
 from __future__ import annotations
 
-import errno
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,6 +14,7 @@ from typing import Annotated, Final
 import typer
 from typer._completion_classes import completion_init
 
+from shared.command_line import run_command_line
 from shared.errors import HecktorError
 from shared.models.card import MemberKind, load_card
 from shared.models.segmentation import SegmentationCard, SegmentationModel
@@ -48,8 +47,6 @@ app = typer.Typer(
     help=__doc__,
     pretty_exceptions_enable=False,
 )
-
-FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 
 CohortArgument = Annotated[Path, typer.Argument(help="Training data in the challenge's layout.")]
 HeldOutCohortArgument = Annotated[
@@ -623,24 +620,11 @@ def _show(table: str, output: Path | None) -> None:
 
 
 def main() -> int:
-    """Run the command line; print an error for the user, or about a full disk, as one line."""
+    """Run the command line and return its exit code."""
     completion_init()  # Typer calls it only with `add_completion`.
-    try:
-        app(standalone_mode=True)
-    except HecktorError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        where = f" for {error.filename}" if error.filename else ""
-        print(
-            f"expected space on the disk{where}, found none ({error.strerror}); free some space "
-            "and run the same command again, which resumes",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return run_command_line(
+        app, interrupted="what is finished is kept; the same command continues with the rest"
+    )
 
 
 if __name__ == "__main__":
