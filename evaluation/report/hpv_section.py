@@ -10,12 +10,18 @@ from typing import ClassVar, Final
 from evaluation.report import charts
 from evaluation.report.figure_style import FigureFiles, render
 from evaluation.report.numbers import KeyPath, Measure, Number, format_number, natural_list
-from evaluation.report.task_section import Request, TaskSection
+from evaluation.report.task_section import (
+    CaseColumn,
+    Details,
+    Request,
+    TaskSection,
+    case_column,
+)
 from evaluation.tasks.hpv import HpvMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class HpvDetails:
+class HpvDetails(Details):
     """The content that only the section on HPV status has.
 
     Attributes
@@ -53,6 +59,13 @@ class HpvSection(TaskSection[HpvMetrics]):
         "brier": Measure("Brier score", better="lower"),
         "calibration_error": Measure("Calibration error", better="lower"),
     }
+
+    def case_columns(self, metrics: HpvMetrics, keys: KeyPath) -> list[CaseColumn]:
+        """Return the predicted probability and the true status, 1 for positive."""
+        return [
+            case_column("HPV probability", metrics, keys, path=("probability",), digits=3),
+            case_column("HPV, true", metrics, keys, path=("truth",), digits=0),
+        ]
 
     def details(self, metrics: HpvMetrics, request: Request) -> HpvDetails:
         """Return the confusion matrix, and the curves if there are probabilities."""

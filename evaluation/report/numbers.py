@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Final, Literal, TypeAlias
 
+from markupsafe import Markup
+
 from evaluation.schema import Estimate
 
 ABSENT: Final = "–"
@@ -99,3 +101,12 @@ def natural_list(words: Sequence[str]) -> str:
     """Join words into a list such as "a, b and c"."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def number_tag(number: Number) -> Markup:
+    """Return a number as HTML that states where the number comes from."""
+    return Markup('<data value="{}" data-path="{}">{}</data>').format(
+        "" if number.value is None else repr(number.value),
+        "/".join(str(key).replace("/", "~1") for key in number.path),
+        number.text,
+    )

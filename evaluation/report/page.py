@@ -1,7 +1,7 @@
 """Puts the page together from its sections and a template.
 
 The page is one file: its style is inline, its figures are embedded, it has no script, and a content
-security policy forbids every request. It may have links to the viewer pages of the cases.
+security policy forbids every request. It links to the page of all cases, and to the viewer pages.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from markupsafe import Markup
-
 from evaluation.metrics_io import METRICS
+from evaluation.report.cases import CASES, render_cases
 from evaluation.report.html import render_page
-from evaluation.report.numbers import Number, format_number
+from evaluation.report.numbers import format_number, number_tag
 from evaluation.report.sections import Section, read_sections
 from evaluation.report.task_section import Sources
 from evaluation.report.viewer.pages import Viewers
@@ -33,7 +32,7 @@ def write_report(
     viewers: Viewers | None = None,
     edition: Edition = CURRENT,
 ) -> Path:
-    """Write the page and its figures to a folder, and return the page's path.
+    """Write the page, its figures and the page of all cases to a folder; return the page's path.
 
     Parameters
     ----------
@@ -58,22 +57,17 @@ def write_report(
     for section in sections:
         for figure in section.figures:
             (out / FIGURES / f"{figure.name}.png").write_bytes(figure.png)
+    cases = render_cases(sections, title=title, report=PAGE)
+    (out / CASES).write_text(cases, encoding="utf-8")
     (out / PAGE).write_text(text, encoding="utf-8")
     return out / PAGE
-
-
-def number_tag(number: Number) -> Markup:
-    """Return a number as HTML that states where the number comes from."""
-    return Markup('<data value="{}" data-path="{}">{}</data>').format(
-        "" if number.value is None else repr(number.value),
-        "/".join(str(key).replace("/", "~1") for key in number.path),
-        number.text,
-    )
 
 
 def _render_page(sections: list[Section], title: str) -> str:
     values = {
         "title": title,
+        "cases": CASES,
+        "has_pages": any(section.details.case_pages() for section in sections),
         "sections": sections,
         "failures": [failure for section in sections for failure in section.failures],
         "doubts": sorted({doubt for section in sections for doubt in section.doubts}),

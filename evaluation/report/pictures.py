@@ -38,6 +38,7 @@ SLICE_MM: Final = 120.0
 """Edge length of the picture of a slice, which shows the neck and its surroundings."""
 BLACK: Final = "#000000"
 PANEL_INCHES: Final = 3.0
+THUMBNAIL_INCHES: Final = 1.2
 DPI: Final = 110
 
 Picture = NDArray[np.float32]
@@ -185,6 +186,15 @@ def draw_prediction(scene: Scene, labels: LabelVolume, places: Sequence[LesionPl
     for row, (name, colour) in enumerate(OUTLINE.items()):
         axes[0, 0].text(0.97, 0.03 + 0.06 * row, name, color=colour, ha="right", fontweight="bold",
                         transform=axes[0, 0].transAxes)  # fmt: skip
+    return figure
+
+
+def draw_thumbnail(scene: Scene, labels: LabelVolume) -> Figure:
+    """Draw a small coronal PET projection with the outlines of a label map on the scene's grid."""
+    figure = Figure(figsize=(THUMBNAIL_INCHES,) * 2, facecolor=BLACK, dpi=DPI)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    _draw_projection(axis, scene, SIDES[0], labels)
     return figure
 
 

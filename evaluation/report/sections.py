@@ -21,7 +21,13 @@ from evaluation.report.tables import (
     ranked_tiles,
     score_table,
 )
-from evaluation.report.task_section import AnySection, Details, Request, Sources
+from evaluation.report.task_section import (
+    AnySection,
+    CaseColumn,
+    Details,
+    Request,
+    Sources,
+)
 from evaluation.report.viewer.pages import Viewers
 from evaluation.running.job_store import JobStore
 from evaluation.running.limit_use import LimitUse, limit_uses
@@ -81,6 +87,7 @@ class Section:
     notices : lines of a log that begin with NOTICE, such as that a model was trained on phantoms.
     facts : how the jobs were made.
     mode : how the platform runs the image; None if the jobs come from elsewhere.
+    case_columns : the numbers of each case, for the table of all cases.
     limit_uses : how much of each limit the cases used; empty if the jobs come from elsewhere.
     details : the content that only this task has.
     """
@@ -101,6 +108,7 @@ class Section:
     facts: Sequence[Fact]
     mode: Mode | None
     limit_uses: Sequence[LimitUse]
+    case_columns: Sequence[CaseColumn]
     details: Details
 
     @property
@@ -185,6 +193,7 @@ def _section(metrics: TaskMetrics, request: Request) -> Section:
         facts=_facts(store),
         mode=limits.mode if limits else None,
         limit_uses=limit_uses(records, limits) if limits else [],
+        case_columns=section.case_columns(metrics, keys),
         details=section.details(metrics, request),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,15 @@ from evaluation.report.numbers import (
     format_score,
     range_name,
 )
-from evaluation.report.task_section import Request, ScoreLayout, TaskSection
+from evaluation.report.task_section import (
+    CaseColumn,
+    Details,
+    Request,
+    ScoreLayout,
+    TaskSection,
+    case_column,
+)
+from evaluation.report.viewer.pages import CasePage
 from evaluation.tasks.segmentation import SegmentationCase, SegmentationMetrics
 from evaluation.truth import read_truth
 from shared.conventions import LESIONS
@@ -68,24 +76,14 @@ class CaseBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewerRow:
-    """A case in the list of viewer pages: its scores, and the address of its page."""
-
-    case: str
-    centre: str
-    scores: Sequence[Number]
-    viewer: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationDetails:
+class SegmentationDetails(Details):
     """The content that only the section on segmentation has.
 
     Attributes
     ----------
     by_volume : figure of the DSC of each case against the true volume.
     worst, best : the worst cases, worst first, and the best cases, best first.
-    viewers : the cases that have a viewer page, worst first.
+    pages : the viewer pages of the cases, by name.
     problems : why pictures or viewer pages are missing.
     legend : legend of the outlines; it is on the page, but not among the files.
     most_errors : the largest number of errors of one case that have a picture.
@@ -95,7 +93,7 @@ class SegmentationDetails:
     by_volume: FigureFiles
     worst: Sequence[CaseBlock]
     best: Sequence[CaseBlock]
-    viewers: Sequence[ViewerRow]
+    pages: Mapping[str, CasePage]
     problems: Sequence[str]
     legend: FigureFiles
     pet_window_suv: tuple[float, float] = pictures.PET_WINDOW_SUV
@@ -110,6 +108,10 @@ class SegmentationDetails:
             slices = block.pictures.slices
             figures += [block.pictures.projections, *([slices] if slices else [])]
         return figures
+
+    def case_pages(self) -> Mapping[str, CasePage]:
+        """Return the viewer pages of the cases, by name."""
+        return self.pages
 
 
 class SegmentationSection(TaskSection[SegmentationMetrics]):
@@ -157,6 +159,13 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
         ]
         return ScoreLayout(list(LABELS.values()), rows)
 
+    def case_columns(self, metrics: SegmentationMetrics, keys: KeyPath) -> list[CaseColumn]:
+        """Return the DSC of each label."""
+        return [
+            case_column(f"{name} DSC", metrics, keys, path=("labels", name, "dice"), digits=3)
+            for name in metrics.results[0].labels
+        ]
+
     def details(self, metrics: SegmentationMetrics, request: Request) -> SegmentationDetails:
         """Return lesions by volume, DSC by volume, and the pictures; write the viewer pages."""
         blocks: dict[str, list[CaseBlock]] = {"worst": [], "best": []}
@@ -168,9 +177,9 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
         except HecktorError as error:
             files, ascending, worst, best = {}, [], [], []
             problems = [str(error)]
-        addresses: dict[str, str] = {}
+        pages: dict[str, CasePage] = {}
         if request.viewers and files:
-            addresses, unviewed = request.viewers.write(
+            pages, unviewed = request.viewers.write(
                 ascending, files, rules=metrics.rules, edition=request.edition
             )
             problems += unviewed
@@ -189,9 +198,9 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
                 except HecktorError as error:
                     problems.append(f"{result.case_id}: {error}")
                     continue
-                viewer = addresses.get(result.case_id)
+                page = pages.get(result.case_id)
+                viewer = page.address if page else None
                 blocks[kind].append(_block(metrics, request.keys, picture, viewer))
-        rows = [r for r in ascending if r.case_id in addresses]
         return SegmentationDetails(
             lesions=_lesion_rows(metrics, request.keys),
             by_volume=render(
@@ -202,7 +211,7 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
             legend=render("legend", "Legend of the outlines.", pictures.draw_legend, vector=False),
             worst=blocks["worst"],
             best=blocks["best"],
-            viewers=[_viewer_row(metrics, request.keys, r, addresses[r.case_id]) for r in rows],
+            pages=pages,
             problems=list(dict.fromkeys(problems)),  # picture and page may have the same problem
         )
 
@@ -262,17 +271,6 @@ def _block(
         scores=_scores(metrics, keys, pictures.result),
         errors=[_words(error) for error in pictures.errors[:MOST_ERRORS]],
         rest=[_words(error) for error in pictures.errors[MOST_ERRORS:]],
-        viewer=viewer,
-    )
-
-
-def _viewer_row(
-    metrics: SegmentationMetrics, keys: KeyPath, result: SegmentationCase, viewer: str
-) -> ViewerRow:
-    return ViewerRow(
-        case=result.case_id,
-        centre=result.centre or "",
-        scores=[score for _, score in _scores(metrics, keys, result)],
         viewer=viewer,
     )
 

@@ -8,14 +8,20 @@ from typing import ClassVar, Final
 
 from evaluation.report import charts
 from evaluation.report.figure_style import FigureFiles, render
-from evaluation.report.numbers import Measure, format_p_value, natural_list
+from evaluation.report.numbers import KeyPath, Measure, format_p_value, natural_list
 from evaluation.report.risk import RiskGroups, risk_groups
-from evaluation.report.task_section import Request, TaskSection
+from evaluation.report.task_section import (
+    CaseColumn,
+    Details,
+    Request,
+    TaskSection,
+    case_column,
+)
 from evaluation.tasks.survival import SurvivalMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurvivalDetails:
+class SurvivalDetails(Details):
     """The content that only the section on survival has.
 
     Attributes
@@ -46,6 +52,14 @@ class SurvivalSection(TaskSection[SurvivalMetrics]):
         "auc_2_years": Measure("AUC at 2 years"),
         "auc_5_years": Measure("AUC at 5 years"),
     }
+
+    def case_columns(self, metrics: SurvivalMetrics, keys: KeyPath) -> list[CaseColumn]:
+        """Return the predicted risk, the days of follow-up, and the outcome, 1 for a recurrence."""
+        return [
+            case_column("Risk", metrics, keys, path=("risk",), digits=3),
+            case_column("Days", metrics, keys, path=("time_days",), digits=0),
+            case_column("Recurrence", metrics, keys, path=("event",), digits=0),
+        ]
 
     def details(self, metrics: SurvivalMetrics, request: Request) -> SurvivalDetails:
         """Return the curves of the risk groups."""

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from evaluation.report.figure_style import FigureFiles
-from evaluation.report.numbers import KeyPath, Measure
-from evaluation.report.viewer.pages import Viewers
+from evaluation.report.numbers import KeyPath, Measure, Number, format_number
+from evaluation.report.viewer.pages import CasePage, Viewers
 from evaluation.running.job_store import JobStore
 from evaluation.schema import TaskMetrics
 from shared.editions import Edition
@@ -54,13 +54,25 @@ class Request:
     edition: Edition
 
 
-class Details(Protocol):
+class Details:
     """The content that only one task's section has."""
 
     @property
     def figures(self) -> Sequence[FigureFiles]:
         """The figures to write as files."""
-        ...
+        return ()
+
+    def case_pages(self) -> Mapping[str, CasePage]:
+        """Return the viewer pages of the cases, by name."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseColumn:
+    """A column of the table of all cases: its heading, and the number of each case by name."""
+
+    name: str
+    numbers: Mapping[str, Number]
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,10 @@ class TaskSection(ABC, Generic[Metrics]):
     groups_note: ClassVar[str] = ""
 
     @abstractmethod
+    def case_columns(self, metrics: Metrics, keys: KeyPath) -> list[CaseColumn]:
+        """Return the numbers of each case for the table of all cases; `keys` lead to `metrics`."""
+
+    @abstractmethod
     def details(self, metrics: Metrics, request: Request) -> Details:
         """Return what the template's `details` needs."""
 
@@ -113,3 +129,30 @@ class TaskSection(ABC, Generic[Metrics]):
 
 AnySection = TaskSection[Any]
 """The section of any task."""
+
+
+def case_column(
+    name: str,
+    metrics: TaskMetrics,
+    keys: KeyPath,
+    *,
+    path: KeyPath,
+    digits: int,
+) -> CaseColumn:
+    """Return a column with one number of each result.
+
+    Parameters
+    ----------
+    keys : lead to `metrics`.
+    path : the keys from a result to the number, such as ("labels", "GTVp", "dice").
+    """
+    numbers = {}
+    for index, result in enumerate(metrics.model_dump()["results"]):
+        value = result
+        for key in path:
+            value = value[key]
+        value = int(value) if isinstance(value, bool) else value
+        numbers[result["case_id"]] = Number(
+            (*keys, "results", index, *path), value, format_number(value, digits)
+        )
+    return CaseColumn(name=name, numbers=numbers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 
 from evaluation.report.html import render_page
-from evaluation.report.pictures import CT_WINDOW_HU, OUTLINE, make_scene
+from evaluation.report.pictures import CT_WINDOW_HU, OUTLINE, Scene, make_scene
 from evaluation.report.viewer.places import GROUPS, Place, find_places
 from evaluation.report.viewer.volumes import (
     SUV_STEP,
@@ -78,6 +79,26 @@ class ViewedCase:
     rules: ScoringRules
     facts: Sequence[str] = ()
 
+    @property
+    def ct_grid(self) -> Grid:
+        """The grid of the CT and of the label maps."""
+        return Grid.of(self.case.ct_hu)
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The images of the region that the page shows.
+
+        Raises
+        ------
+        InputError
+            If CT and PET do not overlap.
+        """
+        return make_scene(self.case)
+
+    def on_region(self, labels: LabelVolume) -> LabelVolume:
+        """Return a label map resampled from the CT's grid to that of the region."""
+        return self.scene.labels(self.ct_grid.image(labels))
+
 
 def render_case(viewed: ViewedCase, *, niivue: str | None, link: Link | None = None) -> str:
     """Return the page of a case.
@@ -93,8 +114,7 @@ def render_case(viewed: ViewedCase, *, niivue: str | None, link: Link | None = N
     InputError
         If CT and PET do not overlap.
     """
-    scene = make_scene(viewed.case)
-    ct_grid = Grid.of(viewed.case.ct_hu)
+    scene = viewed.scene
     masks = {"prediction": viewed.prediction, "truth": viewed.truth}
     files = {
         "ct": nifti_bytes(ct_steps(scene.ct_hu), scene.grid, window=CT_WINDOW_HU),
@@ -104,10 +124,9 @@ def render_case(viewed: ViewedCase, *, niivue: str | None, link: Link | None = N
     }
     for name, labels in masks.items():
         if labels is not None:
-            on_region = scene.labels(ct_grid.image(labels))
-            files[name] = nifti_bytes(on_region, scene.grid, window=(0, max(Label)))
+            files[name] = nifti_bytes(viewed.on_region(labels), scene.grid, window=(0, max(Label)))
     places = find_places(
-        viewed.prediction, viewed.truth, grid=ct_grid, region=scene.grid, rules=viewed.rules
+        viewed.prediction, viewed.truth, grid=viewed.ct_grid, region=scene.grid, rules=viewed.rules
     )
     return _render(viewed, files, places, region=scene.grid, niivue=niivue, link=link)
 

@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from evaluation.images import read_grid, read_labels
 from evaluation.report.case_files import CaseFiles
+from evaluation.report.figure_style import FigureFiles, render
+from evaluation.report.pictures import draw_thumbnail
 from evaluation.report.viewer.niivue import read_niivue
 from evaluation.report.viewer.page import NIIVUE_FILE, Link, ViewedCase, render_case
 from evaluation.scoring_rules import ScoringRules
@@ -27,6 +29,14 @@ from shared.grand_challenge.inputs import read_case
 
 VIEWER: Final = "viewer"
 """The folder of the pages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CasePage:
+    """The viewer page of a case: its address, relative to the report, and a small picture."""
+
+    address: str
+    thumbnail: FigureFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,7 @@ class Viewers:
         *,
         rules: ScoringRules,
         edition: Edition,
-    ) -> tuple[dict[str, str], list[str]]:
+    ) -> tuple[dict[str, CasePage], list[str]]:
         """Write the pages of the chosen cases, and the script that they share.
 
         Parameters
@@ -61,8 +71,8 @@ class Viewers:
 
         Returns
         -------
-        The address of each case's page, relative to the report and in the order of the results; and
-        the reasons why pages are missing.
+        The page of each case, by name and in the order of the results; and the reasons why pages
+        are missing.
 
         Raises
         ------
@@ -79,33 +89,45 @@ class Viewers:
         folder = self.out / VIEWER
         folder.mkdir(parents=True, exist_ok=True)
         (folder / NIIVUE_FILE).write_text(script, encoding="utf-8")
-        addresses: dict[str, str] = {}
+        pages: dict[str, CasePage] = {}
         problems = []
+        link = Link(text="Report", address=f"../{quote(self.page)}#cases")
         chosen = [r for r in results if self.chosen is None or r.case_id in self.chosen]
         for result in tqdm(chosen, desc="viewer", unit="case", disable=None):
             name = result.case_id
             try:
-                text = self._render(result, files[name], rules=rules, edition=edition)
+                viewed = _read(result, files[name], rules=rules, edition=edition)
+                text = render_case(viewed, niivue=None, link=link)
             except HecktorError as error:
                 problems.append(f"{name}: {error}")
                 continue
             (folder / f"{name}.html").write_text(text, encoding="utf-8")
-            addresses[name] = f"{VIEWER}/{quote(name)}.html"
-        return addresses, problems
+            pages[name] = CasePage(
+                address=f"{VIEWER}/{quote(name)}.html", thumbnail=_thumbnail(viewed)
+            )
+        return pages, problems
 
-    def _render(
-        self, result: SegmentationCase, files: CaseFiles, *, rules: ScoringRules, edition: Edition
-    ) -> str:
-        viewed = ViewedCase(
-            name=result.case_id,
-            case=read_case(files.case_input, edition),
-            prediction=read_mask(files.output, edition, read_grid(files.truth)),
-            truth=read_labels(files.truth),
-            rules=rules,
-            facts=[
-                *([result.centre] if result.centre else []),
-                *(f"{label} DSC {scores.dice:.3f}" for label, scores in result.labels.items()),
-            ],
-        )
-        link = Link(text="Report", address=f"../{quote(self.page)}#cases")
-        return render_case(viewed, niivue=None, link=link)
+
+def _read(
+    result: SegmentationCase, files: CaseFiles, *, rules: ScoringRules, edition: Edition
+) -> ViewedCase:
+    return ViewedCase(
+        name=result.case_id,
+        case=read_case(files.case_input, edition),
+        prediction=read_mask(files.output, edition, read_grid(files.truth)),
+        truth=read_labels(files.truth),
+        rules=rules,
+        facts=[
+            *([result.centre] if result.centre else []),
+            *(f"{label} DSC {scores.dice:.3f}" for label, scores in result.labels.items()),
+        ],
+    )
+
+
+def _thumbnail(viewed: ViewedCase) -> FigureFiles:
+    return render(
+        f"{viewed.name}_thumbnail",
+        f"Coronal PET projection of case {viewed.name} with the predicted outlines.",
+        lambda: draw_thumbnail(viewed.scene, viewed.on_region(viewed.prediction)),
+        vector=False,
+    )

@@ -36,8 +36,8 @@ def report(reported: Reported, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_only_the_chosen_case_has_a_page(report: Path) -> None:
     names = {path.name for path in (report.parent / "viewer").iterdir()}
     assert names == {"niivue.js", f"{CHOSEN}.html"}
-    text = report.read_text(encoding="utf-8")
-    assert text.count('href="viewer/') == 1
+    text = report.with_name("cases.html").read_text(encoding="utf-8")
+    assert text.count('href="viewer/') == 2  # the thumbnail and the name
     assert f'<a href="viewer/{CHOSEN}.html">{CHOSEN}</a>' in text
 
 
@@ -45,7 +45,8 @@ def test_only_the_chosen_case_has_a_page(report: Path) -> None:
 def test_report_leads_to_the_viewer_and_back(browser: Chrome, report: Path) -> None:
     page = report.parent / "viewer" / f"{CHOSEN}.html"
     browser.get(report.as_uri())
-    link = browser.find_element(By.CSS_SELECTOR, "details a[href^=viewer]")
+    browser.find_element(By.LINK_TEXT, "All cases").click()
+    link = browser.find_element(By.LINK_TEXT, CHOSEN)
     assert link.get_attribute("href") == page.as_uri()
     chromium.open_page(browser, page)
     WebDriverWait(browser, 100).until(lambda b: b.execute_script("return Boolean(window.viewer)"))
@@ -57,7 +58,8 @@ def test_report_leads_to_the_viewer_and_back(browser: Chrome, report: Path) -> N
 
 
 def test_report_without_viewer_has_no_link(reported: Reported) -> None:
-    assert "viewer/" not in reported.page.read_text(encoding="utf-8")
+    for page in (reported.page, reported.page.with_name("cases.html")):
+        assert "viewer/" not in page.read_text(encoding="utf-8")
 
 
 def test_unknown_case_is_refused_before_anything_is_written(
@@ -83,7 +85,7 @@ def test_damaged_case_is_named_and_the_others_are_written(
         )
     }
     viewers = Viewers(out=tmp_path, page="report.html")
-    addresses, problems = viewers.write([result], files, rules=ScoringRules(), edition=CURRENT)
-    assert addresses == {}
+    pages, problems = viewers.write([result], files, rules=ScoringRules(), edition=CURRENT)
+    assert pages == {}
     assert len(problems) == 1
     assert problems[0].startswith(f"{result.case_id}: ")
