@@ -33,6 +33,7 @@ from shared.files import write_whole
 from shared.models.card import sha256_of
 from shared.tasks import Algorithm, TaskName
 from training.cohort.cache import PreparedPatient
+from training.cohort.folds import FOLDS, read_folds
 from training.cohort.layout import Patient
 from training.tasks import out_of_fold
 from training.tasks.base import Task
@@ -94,7 +95,8 @@ def write_jobs(
 
     Parameters
     ----------
-    patients : the patients of the cohort; a patient without a task's outcome has no job for it.
+    patients : the patients of the cohort; a patient without a task's outcome, or whom no fold holds
+        out, has no job for it.
     runs : the folder of training runs.
     cases : folder that `write_cases` wrote for the same cohort; cases of other patients are
         ignored.
@@ -139,8 +141,14 @@ def write_jobs(
         store = JobStore(folder / algorithm.name)
         with store.opened():
             store.claim(_origin(algorithm, predictions, cases))
-    known = [p.patient_id for p in patients if p.patient_id in case_folders]
-    write_ground_truth([case_folders[name] for name in known], folder / GROUND_TRUTH)
+    tasks = {task for algorithm in algorithms for task in algorithm.tasks}
+    scored = [
+        case_folders[patient.patient_id]
+        for patient in patients
+        if patient.patient_id in case_folders
+        and all(predictions[task].covers(patient) for task in tasks)
+    ]
+    write_ground_truth(scored, folder / GROUND_TRUTH)
     for algorithm in algorithms:
         store = JobStore(folder / algorithm.name)
         with store.opened():
@@ -158,7 +166,7 @@ class _Predictions:
 
     Attributes
     ----------
-    patients : the patients whose outcome of this task is known.
+    patients : the patients whose outcome of this task is known, and whom the run's folds hold out.
     """
 
     task: Task
@@ -168,11 +176,19 @@ class _Predictions:
     @classmethod
     def of(cls, task: Task, patients: Sequence[PreparedPatient], runs: Path) -> Self:
         """Return the predictions of a task in a folder of runs."""
-        return cls(
-            task=task,
-            folder=runs / task.name / out_of_fold.FOLDER,
-            patients=[patient for patient in patients if task.has_truth(patient.patient)],
-        )
+        folder, known = runs / task.name, [p for p in patients if task.has_truth(p.patient)]
+        if (folder / FOLDS).exists():
+            held_out = {name for fold in read_folds(folder).folds for name in fold.held_out}
+            known = [patient for patient in known if patient.patient_id in held_out]
+        return cls(task=task, folder=folder / out_of_fold.FOLDER, patients=known)
+
+    def covers(self, patient: PreparedPatient) -> bool:
+        """Return whether the task has a prediction for a patient, or no truth to compare it with.
+
+        A patient with a truth but without a prediction would be scored as a failure.
+        """
+        covered = {each.patient_id for each in self.patients}
+        return not self.task.has_truth(patient.patient) or patient.patient_id in covered
 
     def require_all(self) -> None:
         """Raise InputError if a patient's prediction is missing."""

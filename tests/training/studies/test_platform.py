@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from evaluation.running.case_folders import find_cases
 from evaluation.running.ground_truth import GROUND_TRUTH
 from evaluation.running.score_command import score_results
+from evaluation.schema import TaskMetrics
 from shared.conventions import Label, Volume
 from shared.editions import CURRENT
 from shared.errors import InputError
@@ -25,6 +26,7 @@ from shared.postprocessing.rules import Rules
 from shared.preprocessing.pipeline import Prepared
 from tests.training.synthetic import GRID, configuration, make_patient, with_facts
 from training.cohort.cache import PreparedPatient
+from training.cohort.folds import Fold, Folds, keep
 from training.studies import platform as module
 from training.studies.platform import write_cases, write_jobs
 from training.tasks import out_of_fold
@@ -157,6 +159,27 @@ def test_evaluation_scores_the_out_of_fold_predictions(
     assert hpv["balanced_accuracy"].value == 0.5
     assert hpv["auc"].value == pytest.approx(0.25)  # logits 1 and 0.5 against 1
     assert metrics["task3_hpv"].cases == 3
+
+
+def test_with_one_fold_only_the_held_out_patients_are_scored(
+    patients: list[PreparedPatient], tmp_path: Path
+) -> None:
+    runs, cases, run = tmp_path / "runs", tmp_path / "cases", tmp_path / "run"
+    write_cases([p.patient for p in patients], cases)
+    predict(patients, runs)
+    names = [p.patient_id for p in patients]
+    fold = Fold(name="0", training=tuple(names[2:]), held_out=tuple(names[:2]))
+    for task in ("segmentation", "survival", "hpv"):
+        keep(Folds(how="one", strata={}, folds=(fold,)), runs / task)
+    for name in names[2:]:
+        (runs / "segmentation" / out_of_fold.FOLDER / f"{name}.npz").unlink()
+    write_jobs(patients, runs, cases=cases, folder=run)
+
+    metrics = score_results(run, run / GROUND_TRUTH, workers=1)
+    for each in metrics.values():
+        assert isinstance(each, TaskMetrics)
+        assert [result.case_id for result in each.results] == names[:2]
+        assert each.failed == 0
 
 
 def test_jobs_of_other_predictions_are_refused(
