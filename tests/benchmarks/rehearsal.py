@@ -4,8 +4,9 @@ The networks of `paper` (32 to 320 filters), its preparation (1 mm, 288³, B-spl
 are the real ones. The cohort has 12 full-size phantoms, and a training has one epoch. The training
 crop of Task 1 is smaller, and the precision is bf16, because CPUs do not compute in fp16.
 
-In a copy of the repository, the rehearsal makes the cohort, prints the plan of the training, trains
-the three tasks, builds the three images with the new models, and runs each on a sample case. It
+In a copy of the repository, the rehearsal makes the cohort, prints the plan of the training, takes
+a step of Task 1 at its true size of 192³ (those of Tasks 2 and 3 have it anyway), trains the three
+tasks, builds the three images with the new models, and runs each on a sample case. It
 prints the time and the peak memory of each stage, and resumes after an interruption. The scores of
 such networks mean nothing.
 
@@ -118,6 +119,11 @@ def main(
         ],
         "preparation": [*training, "prepare", str(cohort), str(runs), *chosen, "--workers", "2"],
         "plan": [*training, "plan", str(cohort), *chosen, *held_out],
+        "step": [  # of Task 1, at the true size of its crops
+            *(sys.executable, "-m", "tests.benchmarks.memory", *chosen),
+            *("--precision", "bf16-mixed", "--task", "segmentation"),
+            *("--side", "192", "--batch-size", "1"),
+        ],
         "training": [
             *(*training, "all", str(cohort), str(runs), *chosen),
             *(*held_out, "--accelerator", "cpu", "--workers", str(workers)),
@@ -132,7 +138,7 @@ def main(
         stage = run_stage(name, command, tree, out)
         print(f"| {name} | {stage.seconds / 60:.1f} | {stage.peak_memory_gb:.1f} |", flush=True)
     print()
-    for name in ("plan", "training", "images"):
+    for name in ("plan", "step", "training", "images"):
         print(f"## {name}\n\n{(out / f'{name}.log').read_text(encoding='utf-8')}")
 
 
