@@ -66,8 +66,10 @@ class Step:
 
     def batch(self, side: int, count: int) -> Sample:
         """Return a batch of noise in the type of the images of a training."""
-        samples = _samples(self.task, load_configuration(self.configuration))
-        image_type = torch.float32 if self.precision == "32-true" else torch.float16
+        configuration = load_configuration(self.configuration)
+        samples = _samples(self.task, configuration)
+        hardware = Hardware(devices=1, accelerator="cpu", precision=self.precision)
+        image_type = hardware.image_type(TASKS[self.task].settings(configuration))
         return batch_of(replace(samples, image_type=image_type), (side,) * 3, count)
 
 
