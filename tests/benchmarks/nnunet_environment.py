@@ -33,12 +33,20 @@ def make_environment(folder: Path) -> None:
     (folder / "env/stamp").touch()
 
 
-def run_nnunet(folder: Path, command: str, *, results: str = "results", **arguments: Any) -> str:
+def run_nnunet(
+    folder: Path,
+    command: str,
+    *,
+    results: str = "results",
+    threads: int | None = None,
+    **arguments: Any,
+) -> str:
     """Run a command of `nnunet_side`, and return its output.
 
     Parameters
     ----------
     results : name of the folder of trained networks in `folder`.
+    threads : threads of torch; None leaves the number to torch.
     arguments : the arguments of the command.
     """
     environment = {
@@ -50,6 +58,8 @@ def run_nnunet(folder: Path, command: str, *, results: str = "results", **argume
         "nnUNet_compile": "f",
     }
     environment.pop("PYTHONPATH", None)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     # -P: this folder is not among those that it imports from.
     words = [str(folder / "env/bin/python"), "-P", str(SIDE), command, json.dumps(arguments)]
     return subprocess.run(

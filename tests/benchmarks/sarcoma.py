@@ -169,7 +169,16 @@ class FoldScores(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class FoldOfMethod:
-    """One fold of one method with one seed: everything that a process needs for it."""
+    """One fold of one method with one seed: everything that a process needs for it.
+
+    Attributes
+    ----------
+    number : of the fold, from 0.
+    networks : how many networks of ours to train and to average.
+    budget : what nnU-Net may use.
+    workers : processes that load data for a training of ours.
+    threads : threads of each training on a CPU.
+    """
 
     runs: Path
     method: Method
@@ -201,8 +210,13 @@ def train_and_score(fold: FoldOfMethod) -> None:
     if fold.method == OURS:
         predict, used = train_ours(fold, configuration, list(patients.values()))
     else:
-        device = fold.hardware.device
-        nnunet = NnunetFold(fold.runs / NNUNET, fold.number, seed=fold.seed, device=device)
+        nnunet = NnunetFold(
+            fold.runs / NNUNET,
+            fold.number,
+            seed=fold.seed,
+            device=fold.hardware.device,
+            threads=fold.threads,
+        )
         predict, used = nnunet.predict, nnunet.train(fold.budget)
     folds = splits()
     scores: dict[str, dict[str, float]] = {}
@@ -213,6 +227,7 @@ def train_and_score(fold: FoldOfMethod) -> None:
             for name, probabilities in predictions.items()
         }
     result = FoldScores.model_validate(scores | used)
+    fold.folder.mkdir(parents=True, exist_ok=True)
     write_whole(fold.folder / SCORES, result.model_dump_json() + "\n")
 
 
@@ -289,7 +304,7 @@ def report(folds: Sequence[FoldOfMethod]) -> Iterator[str]:
         }
         for method in NAMES
     }
-    yield ("| method, seed | folds | DSC unseen | DSC seen | steps | CPU minutes | peak GB |")
+    yield "| method, seed | folds | DSC unseen | DSC seen | steps | CPU minutes | peak GB |"
     yield "|---|---|---|---|---|---|---|"
     for method, by_fold in finished.items():
         for seed in sorted({seed for seed, _ in by_fold}):

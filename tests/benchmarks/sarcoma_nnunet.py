@@ -54,14 +54,17 @@ class NnunetFold:
     folder : environment and data set, which all folds and seeds share; see `make_dataset`.
     """
 
-    def __init__(self, folder: Path, number: int, *, seed: int, device: Device) -> None:
+    def __init__(
+        self, folder: Path, number: int, *, seed: int, device: Device, threads: int
+    ) -> None:
         self.folder, self.number = folder.resolve(), number
-        self._seed, self._device, self._results = seed, device, f"results{seed}"
+        self._seed, self._device, self._threads = seed, device, threads
+        self._results = f"results{seed}"
 
     def train(self, budget: Budget) -> dict[str, float]:
         """Train the fold, and return its steps, CPU minutes and peak memory."""
         words = run_nnunet(
-            self.folder, "train_within", results=self._results,
+            self.folder, "train_within", results=self._results, threads=self._threads,
             dataset=NUMBER, fold=self.number, seed=self._seed, device=self._device,
             **asdict(budget),
         )  # fmt: skip
@@ -75,7 +78,7 @@ class NnunetFold:
         output.mkdir(parents=True, exist_ok=True)
         names = [patient.patient_id for patient in patients]
         run_nnunet(
-            self.folder, "segment", device=self._device, fold=self.number,
+            self.folder, "segment", threads=self._threads, device=self._device, fold=self.number,
             model=str(results_folder(self.folder, NAME, self._results)),
             cases=[[str(image_file(dataset, n, k)) for k in range(2)] for n in names],
             outputs=[str(output / n) for n in names],
