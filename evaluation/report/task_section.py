@@ -110,9 +110,15 @@ class TaskSection(ABC, Generic[Metrics]):
     grouped_by: ClassVar[str] = "centre and field of view"
     groups_note: ClassVar[str] = ""
 
-    @abstractmethod
     def case_columns(self, metrics: Metrics, keys: KeyPath) -> list[CaseColumn]:
-        """Return the numbers of each case for the table of all cases; `keys` lead to `metrics`."""
+        """Return the numbers of each case for the table of all cases; by default there are none.
+
+        Parameters
+        ----------
+        keys : lead to `metrics`.
+        """
+        del metrics, keys
+        return []
 
     @abstractmethod
     def details(self, metrics: Metrics, request: Request) -> Details:

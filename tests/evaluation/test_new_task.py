@@ -69,13 +69,12 @@ SECTION = """
 from dataclasses import dataclass
 
 from evaluation.report.numbers import Measure
-from evaluation.report.task_section import TaskSection
+from evaluation.report.task_section import Details, TaskSection
 
 
 @dataclass(frozen=True)
-class StageDetails:
+class StageDetails(Details):
     text: str
-    figures: tuple = ()
 
 
 class StageSection(TaskSection):

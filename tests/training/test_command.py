@@ -34,7 +34,7 @@ def test_full_disk_is_one_line(
     assert failing_with(OSError(number, os.strerror(number), "last.ckpt"), monkeypatch) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("expected space on the disk for last.ckpt, found none (")
-    assert line.endswith("run the same command again, which resumes")
+    assert line.endswith("free some space and run the same command again")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full exists on Linux only")
