@@ -163,7 +163,7 @@ class SegmentationSection(TaskSection[SegmentationMetrics]):
         """Return the DSC of each label."""
         return [
             case_column(f"{name} DSC", metrics, keys, path=("labels", name, "dice"), digits=3)
-            for name in metrics.results[0].labels
+            for name in LABELS.values()
         ]
 
     def details(self, metrics: SegmentationMetrics, request: Request) -> SegmentationDetails:
