@@ -141,7 +141,7 @@ def check_key(key: str) -> str:
 
 
 class ClinicalFeature(Strict):
-    """One clinical input of a model: (value - mean) / std, or `missing` if there is no value."""
+    """One clinical input: a model gets (value - mean) / std, or `missing` for an unknown value."""
 
     key: str
     mean: Magnitude = 0.0

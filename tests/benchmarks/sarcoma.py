@@ -38,8 +38,7 @@ from shared.errors import HecktorError
 from shared.files import write_whole
 from shared.geometry import Grid, resample
 from shared.metrics.segmentation import dice
-from shared.postprocessing.restore import SegmentedRegion, restore
-from shared.postprocessing.rules import label_map
+from shared.postprocessing.restore import restore
 from shared.resources import cpu_seconds, granted_cpus, peak_memory_gb
 from shared.schema import Strict
 from tests.benchmarks.sarcoma_nnunet import Budget, NnunetFold, make_dataset
@@ -51,7 +50,7 @@ from training.config import Configuration, load_configuration
 from training.loop.hardware import Accelerator, Hardware
 from training.records import read_record
 from training.tasks.planning import plan_training
-from training.tasks.segmentation import Segmentation, compare_with_truth, predictor
+from training.tasks.segmentation import Segmentation, compare_with_truth, predictor, segment
 from training.tasks.timing import steps_of_epoch
 from training.train import fit_network
 
@@ -270,16 +269,7 @@ def train_ours(
 
 def score(patient: PreparedPatient, probabilities: Volume, configuration: Configuration) -> float:
     """Return a patient's DSC on the CT's grid, after the rules of the configuration."""
-    settings = configuration.segmentation
-    labels = label_map(
-        probabilities,
-        patient.prepared().pet_suv,
-        spacing_mm=configuration.preparation.spacing_mm,
-        min_component_mm3=settings.min_component_mm3,
-        rules=settings.rules,
-    )
-    segmented = SegmentedRegion(labels=labels, probabilities=probabilities)
-    mask = restore(segmented, patient.undo)
+    mask = restore(segment(probabilities, patient.prepared(), configuration), patient.undo)
     return compare_with_truth(mask, read_labels(patient.patient)).gtvp_dice[0]
 
 

@@ -32,14 +32,13 @@ from pydantic import TypeAdapter
 
 from shared.files import write_whole
 from shared.metrics.uncertainty import bootstrap, paired_difference
-from shared.postprocessing.rules import label_map
 from shared.resources import granted_cpus
 from training.cohort.cache import PreparedPatient, prepare_cohort
 from training.cohort.folds import HoldOut
 from training.config import Configuration, load_configuration
 from training.loop.hardware import Accelerator, Hardware
 from training.tasks.planning import plan_training
-from training.tasks.segmentation import SCORES, Segmentation, Totals, predictor
+from training.tasks.segmentation import SCORES, Segmentation, Totals, predictor, segment
 from training.train import fit_network
 
 REFERENCE: Final = "reference"
@@ -117,21 +116,14 @@ def train(variant: VariantTraining) -> None:
     for name, cohort in variant.further.items():
         groups[name] = prepared(cohort, variant.runs, configuration)
     predict = predictor(fitted.late, configuration, variant.hardware.device)
-    settings = configuration.segmentation
+    voxel_volume_mm3 = configuration.preparation.spacing_mm**3
     terms: Terms = {name: {} for name in groups}
     for name, group in groups.items():
         for patient in group:
             case = patient.prepared()
-            spacing_mm = case.undo.region.spacing_mm[0]
-            labels = label_map(
-                predict(case),
-                case.pet_suv,
-                spacing_mm=spacing_mm,
-                min_component_mm3=settings.min_component_mm3,
-                rules=settings.rules,
-            )
+            segmented = segment(predict(case), case, configuration)
             totals = Totals()
-            totals.add(labels, np.asarray(patient.labels), spacing_mm**3)
+            totals.add(segmented.labels, np.asarray(patient.labels), voxel_volume_mm3)
             terms[name][patient.patient_id] = totals
     write_whole(variant.folder / TERMS, _TERMS.dump_json(terms).decode())
 

@@ -110,8 +110,10 @@ def keep_freed_memory(batch: Mapping[str, Tensor]) -> None:
     without it (measured). So glibc gets its defaults back if the image of the batch has more than
     `MOST_KEPT_VALUES` values.
     """
+    if sys.platform != "linux":
+        return
     libc = ctypes.CDLL(None)
-    if sys.platform != "linux" or not hasattr(libc, "mallopt"):
+    if not hasattr(libc, "mallopt"):
         return
     is_large = "image" in batch and batch["image"].numel() > MOST_KEPT_VALUES
     for option, value in (_DEFAULTS if is_large else _REUSE).items():

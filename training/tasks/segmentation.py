@@ -28,7 +28,8 @@ from shared.models.networks.base import SegmentationNetworkConfig
 from shared.models.segmentation import LABELS, SegmentationModel, mean_probabilities
 from shared.models.sliding_window import sliding_window
 from shared.postprocessing.components import remove_small
-from shared.postprocessing.restore import restore
+from shared.postprocessing.restore import SegmentedRegion, restore
+from shared.postprocessing.rules import label_map
 from shared.preprocessing.intensity import Channel, network_channels, scale_images
 from shared.preprocessing.pipeline import Prepared
 from shared.preprocessing.region import Preparation
@@ -225,6 +226,21 @@ def predictor(
         )
 
     return probabilities
+
+
+def segment(
+    probabilities: Volume, prepared: Prepared, configuration: Configuration
+) -> SegmentedRegion:
+    """Return a region's probabilities with the label map after the configured rules."""
+    settings = configuration.segmentation
+    labels = label_map(
+        probabilities,
+        prepared.pet_suv,
+        spacing_mm=configuration.preparation.spacing_mm,
+        min_component_mm3=settings.min_component_mm3,
+        rules=settings.rules,
+    )
+    return SegmentedRegion(labels=labels, probabilities=probabilities)
 
 
 class Segmentation(Task):
